@@ -1,0 +1,70 @@
+//! Where flows come from and where they go to. A bridge knows a kernel or a program, and nothing of frames.
+
+use crate::flow::Change;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// What a source could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Changes were lost between the kernel and us. Only a dump, compared with the table, brings them back.
+    #[error("the kernel dropped changes because they were not read in time")]
+    Overrun,
+    /// The operating system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What one call of [`Source::read`] may yield beside the changes themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReadOutcome {
+    /// Changes handed to `emit`.
+    pub changes: usize,
+    /// The dump that was asked for ended with this call: every entry that exists has been emitted since it began.
+    pub dump_complete: bool,
+    /// Everything that was waiting has been read.
+    pub drained: bool,
+}
+
+/// Where flows come from.
+pub trait Source {
+    /// Hands over what has happened since the last call: bounded work, never blocks.
+    ///
+    /// # Errors
+    /// [`SourceError::Overrun`] when changes were lost (the owner then asks for a dump), [`SourceError::Io`] otherwise.
+    fn read(&mut self, emit: &mut dyn FnMut(Change)) -> Result<ReadOutcome, SourceError>;
+
+    /// Asks for every entry that exists. They come out of [`Source::read`] mixed with live changes; a dump that is
+    /// running is started anew.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn request_dump(&mut self) -> io::Result<()>;
+
+    /// What to wait on for the next change; `None` if there is nothing to wait on. A source with several descriptors
+    /// hands out an epoll descriptor that stands for all of them.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Counters by name, for status and metrics.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Where flows go to.
+pub trait Sink {
+    /// Takes one change into the batch that is being gathered; sends the batch when it is full.
+    ///
+    /// # Errors
+    /// The operating system's error if the whole batch could not be handed over. What the kernel says about one entry
+    /// is counted, see [`Sink::counters`].
+    fn apply(&mut self, change: &Change) -> io::Result<()>;
+
+    /// Hands over what is gathered and waits for the kernel's answer; says how many changes were taken since the last
+    /// flush.
+    ///
+    /// # Errors
+    /// As for [`Sink::apply`].
+    fn flush(&mut self) -> io::Result<usize>;
+
+    /// Counters by name, for status and metrics.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+}

@@ -1,0 +1,134 @@
+//! What an engine must be told before it starts, and what it answers when it is told nonsense.
+
+use crate::time::Duration;
+use crate::wire::NodeId;
+
+/// Who decides the role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RoleMode {
+    /// The nodes elect by VRRP's rules (RFC 9568).
+    Vrrp,
+    /// The owner decides, by [`crate::engine::Engine::set_role`].
+    Manual,
+}
+
+/// Everything an engine is told at its birth. Randomness comes in as `incarnation` and `seed`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// This node; not zero.
+    pub node: NodeId,
+    /// Its name for people, at most 32 bytes.
+    pub name: String,
+    /// The replicated table's number.
+    pub sync_id: u8,
+    /// Drawn at random for this start of the engine; not zero.
+    pub incarnation: u64,
+    /// Drawn at random; all of the engine's own randomness comes from it.
+    pub seed: u64,
+    /// Largest frame in bytes, 1208 to 8960.
+    pub frame_len: usize,
+    /// Most flows in the table.
+    pub capacity: u32,
+    /// Most tombstones (deletes that came before what they delete).
+    pub tombstones: u32,
+    /// Frames kept for re-sending.
+    pub history: u32,
+    /// Who decides the role.
+    pub role: RoleMode,
+    /// VRRP priority: 1 to 254, 255 for the owner of the addresses.
+    pub priority: u8,
+    /// Whether a node with a higher priority takes the role from one with a lower.
+    pub preempt: bool,
+    /// Time between two ADVERTs, 5 ms to 40 s.
+    pub advert_interval: Duration,
+    /// Longest time that a record waits for company while the line is busy.
+    pub batch_delay: Duration,
+    /// Frames after which a backup acknowledges.
+    pub ack_every: u32,
+    /// Time after which a backup acknowledges.
+    pub ack_delay: Duration,
+    /// Time that a gap may stand before it is asked for again.
+    pub reorder_delay: Duration,
+    /// Longest time that a master whose link is not proven in both directions delays our takeover.
+    pub one_way_hold: Duration,
+    /// Longest time that the first phase of a takeover (write the table to the sink) may take.
+    pub commit_deadline: Duration,
+    /// Whether the source reports every death itself (a kernel does); otherwise the master expires flows by time.
+    pub source_expires: bool,
+}
+
+impl Config {
+    /// The defaults of product and protocol for node `node`; the random numbers are still to be drawn.
+    pub fn new(node: NodeId, sync_id: u8) -> Self {
+        Config {
+            node,
+            name: format!("node-{}", node.0),
+            sync_id,
+            incarnation: 0,
+            seed: 0,
+            frame_len: 1480,
+            capacity: 262_144,
+            tombstones: 65_536,
+            history: 4096,
+            role: RoleMode::Vrrp,
+            priority: 100,
+            preempt: true,
+            advert_interval: Duration::from_millis(100),
+            batch_delay: Duration::from_millis(1),
+            ack_every: 32,
+            ack_delay: Duration::from_millis(5),
+            reorder_delay: Duration::from_millis(2),
+            one_way_hold: Duration::from_secs(10),
+            commit_deadline: Duration::from_secs(1),
+            source_expires: true,
+        }
+    }
+
+    /// Every problem of this configuration, not only the first.
+    pub fn problems(&self) -> Vec<ConfigError> {
+        let mut problems = Vec::new();
+        let mut wrong = |key: &'static str, problem: String| problems.push(ConfigError { key, problem });
+        if self.node.0 == 0 {
+            wrong("id", "a node's id is a number from 1 to 4294967295".into());
+        }
+        if self.name.len() > 32 {
+            wrong("name", format!("{} bytes; a name has at most 32", self.name.len()));
+        }
+        if self.incarnation == 0 {
+            wrong("incarnation", "must be drawn at random, and not zero".into());
+        }
+        if !(1208..=8960).contains(&self.frame_len) {
+            wrong("frame_len", format!("{} bytes; a frame has 1208 to 8960", self.frame_len));
+        }
+        if self.capacity == 0 || self.capacity > 1 << 28 {
+            wrong("capacity", format!("{}; a table holds 1 to 268435456 flows", self.capacity));
+        }
+        if self.history < 16 {
+            wrong("history", format!("{} frames; at least 16 are needed to answer a re-request", self.history));
+        }
+        if self.priority == 0 {
+            wrong("priority", "0 says 'I am leaving'; a node has 1 to 254, or 255 as owner".into());
+        }
+        let interval = self.advert_interval;
+        if !(Duration::from_millis(5)..=Duration::from_secs(40)).contains(&interval) {
+            wrong("advert_interval", format!("{interval:?}; 5ms to 40s"));
+        }
+        if self.ack_every == 0 {
+            wrong("ack_every", "0 frames; at least 1".into());
+        }
+        if self.batch_delay > Duration::from_secs(1) {
+            wrong("batch_delay", format!("{:?}; at most 1s", self.batch_delay));
+        }
+        problems
+    }
+}
+
+/// One thing that is wrong with a configuration, in plain English.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The setting's name.
+    pub key: &'static str,
+    /// What is wrong with its value, and what may stand there.
+    pub problem: String,
+}

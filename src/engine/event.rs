@@ -1,0 +1,198 @@
+//! What an engine tells its owner has happened. One typed stream; the words are those of docs/protocol.md.
+
+use crate::time::Duration;
+use crate::wire::NodeId;
+
+/// The role of a node in a group, as an operator names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Just started.
+    Init,
+    /// Follows a master, or waits for one.
+    Backup,
+    /// On the way from backup to master: writes its table to the sink first.
+    Promoting,
+    /// Owns the addresses and the stream.
+    Master,
+    /// Cannot work: its sync links are gone.
+    Fault,
+    /// Takes part in nothing, by its owner's wish.
+    None,
+}
+
+impl Role {
+    /// The word for logs, JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Init => "init",
+            Role::Backup => "backup",
+            Role::Promoting => "promoting",
+            Role::Master => "master",
+            Role::Fault => "fault",
+            Role::None => "none",
+        }
+    }
+}
+
+/// How far a node's table is from its master's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SyncState {
+    /// Not yet proven equal to anything since it started.
+    Cold,
+    /// Follows a stream and is being filled or repaired.
+    Syncing,
+    /// Proven equal to the master's table.
+    InSync,
+    /// Is the master: its table is the one to equal.
+    Source,
+}
+
+impl SyncState {
+    /// The word for logs, JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SyncState::Cold => "cold",
+            SyncState::Syncing => "syncing",
+            SyncState::InSync => "in_sync",
+            SyncState::Source => "source",
+        }
+    }
+}
+
+/// Something that an operator or a hook wants to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// This node's role is now another.
+    RoleChanged {
+        /// Before.
+        from: Role,
+        /// Now.
+        to: Role,
+        /// Newest term that this node knows.
+        term: u64,
+    },
+    /// A master is being followed.
+    NewMaster {
+        /// Who.
+        node: NodeId,
+        /// Of which term.
+        term: u64,
+    },
+    /// The followed master has gone silent, or has left.
+    MasterLost {
+        /// Who.
+        node: NodeId,
+    },
+    /// No master is there; this node's timer runs.
+    ElectionStarted,
+    /// Another node that says it is master with the same standing; the lower one steps down.
+    DuplicateMaster {
+        /// The other one.
+        node: NodeId,
+        /// Its term.
+        term: u64,
+    },
+    /// Frames with this node's own id arrive from somebody else.
+    DuplicateNode {
+        /// The incarnation that they carry.
+        incarnation: u64,
+    },
+    /// A peer's incarnation was proven in both directions.
+    PeerUp {
+        /// Who.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: u64,
+        /// Its name.
+        name: String,
+    },
+    /// A master is heard, but does not hear us.
+    PeerOneWay {
+        /// Who.
+        node: NodeId,
+    },
+    /// A peer has gone silent.
+    PeerDown {
+        /// Who.
+        node: NodeId,
+    },
+    /// A peer has said that it leaves.
+    PeerLeft {
+        /// Who.
+        node: NodeId,
+    },
+    /// The sync links are gone.
+    LinkDown,
+    /// The sync links are back.
+    LinkUp,
+    /// This node is being filled or repaired from a master.
+    SyncStarted {
+        /// From whom.
+        from: NodeId,
+        /// Buckets that are to be walked, of 4096.
+        buckets: u32,
+    },
+    /// This node's table is proven equal to its master's.
+    InSync {
+        /// The digest of both.
+        digest: u64,
+        /// Flows in both.
+        entries: u64,
+        /// Time from the start of the filling.
+        took: Duration,
+    },
+    /// The tables stopped being equal, or equality can no longer be proven.
+    Diverged {
+        /// Buckets that are not proven, of 4096.
+        buckets: u32,
+    },
+    /// The first phase of a takeover was cut off by its deadline.
+    CommitDeadlinePassed,
+    /// The table is full; new keys are refused and counted.
+    TableFull {
+        /// Flows that fit.
+        capacity: u32,
+    },
+    /// The source lost changes; a dump is compared with the table.
+    SourceOverrun,
+    /// The loop did not run for longer than others wait before they take over.
+    StallDetected {
+        /// How long it did not run.
+        stalled: Duration,
+    },
+    /// A peer speaks another version of the protocol.
+    VersionMismatch {
+        /// Who, as far as the header says.
+        node: NodeId,
+        /// Its version.
+        version: u8,
+    },
+}
+
+impl Event {
+    /// The event's name as docs/protocol.md lists it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::RoleChanged { .. } => "RoleChanged",
+            Event::NewMaster { .. } => "NewMaster",
+            Event::MasterLost { .. } => "MasterLost",
+            Event::ElectionStarted => "ElectionStarted",
+            Event::DuplicateMaster { .. } => "DuplicateMaster",
+            Event::DuplicateNode { .. } => "DuplicateNode",
+            Event::PeerUp { .. } => "PeerUp",
+            Event::PeerOneWay { .. } => "PeerOneWay",
+            Event::PeerDown { .. } => "PeerDown",
+            Event::PeerLeft { .. } => "PeerLeft",
+            Event::LinkDown => "LinkDown",
+            Event::LinkUp => "LinkUp",
+            Event::SyncStarted { .. } => "SyncStarted",
+            Event::InSync { .. } => "InSync",
+            Event::Diverged { .. } => "Diverged",
+            Event::CommitDeadlinePassed => "CommitDeadlinePassed",
+            Event::TableFull { .. } => "TableFull",
+            Event::SourceOverrun => "SourceOverrun",
+            Event::StallDetected { .. } => "StallDetected",
+            Event::VersionMismatch { .. } => "VersionMismatch",
+        }
+    }
+}
