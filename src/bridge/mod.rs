@@ -1,5 +1,8 @@
 //! Where flows come from and where they go to. A bridge knows a kernel or a program, and nothing of frames.
 
+pub mod conntrack;
+pub mod synthetic;
+
 use crate::flow::Change;
 use std::io;
 use std::os::fd::BorrowedFd;

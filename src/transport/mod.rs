@@ -4,6 +4,9 @@
 //! has arrived, [`Transport::transmit`] lends an empty slot for each frame that can leave. Transmission is pulled: a
 //! link that is slow means only that the engine is asked less often.
 
+pub mod memory;
+pub mod raw;
+
 use crate::wire::FrameMeta;
 use std::io;
 use std::os::fd::BorrowedFd;
