@@ -1,13 +1,57 @@
-//! The protocol itself, without I/O. (Room under construction: bodies follow; signatures are final.)
+//! The protocol itself, without I/O: one [`Engine`] per replicated table.
+//!
+//! ```text
+//!             update, set_role, leave …                   poll_event
+//!    owner ──────────────────────────▶ ┌────────────┐ ──────────────────▶ owner
+//!    link  ─────── handle_frame ─────▶ │   Engine   │ ─ poll_transmit ──▶ link
+//!    clock ────── handle_timeout ────▶ └────────────┘ ─ poll_applied ───▶ sink  (then handle_committed)
+//! ```
+//!
+//! The engine knows no socket, no clock and no thread. Time comes in as `now`, randomness as [`Config::seed`], so the same
+//! calls give the same answers, always. Its parts: [`election`] (who is master), `peers` (whom we hear and who hears us),
+//! `outbox` (the stream as its master sends it), `inbox` (the stream as a backup follows it), `repair` (what is not proven
+//! equal), and the table. `receive` and `transmit` are the two directions of the wire.
+
+#![forbid(unsafe_code)]
 
 pub mod config;
+pub mod counters;
+pub mod election;
 pub mod event;
+mod inbox;
+mod outbox;
+mod peers;
+mod receive;
+mod repair;
+mod status;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+pub use config::{Config, ConfigError, RoleMode};
+pub use counters::Counters;
+pub use event::{Event, Role, SyncState};
+pub use status::{EngineStatus, PeerStatus};
 
 use crate::flow::{Change, Flow};
+use crate::table::{Refused, Table};
 use crate::time::Instant;
-use crate::wire::{FrameMeta, NodeId};
-pub use config::{Config, ConfigError, RoleMode};
-pub use event::{Event, Role, SyncState};
+use crate::wire::{DropCounters, FrameMeta, NodeId};
+use election::{Election, Input, State, master_down};
+use inbox::{Inbox, Stream};
+use outbox::Outbox;
+use peers::Peers;
+use repair::Repair;
+use std::collections::VecDeque;
+
+/// Events that wait for the owner; when more come, the oldest are dropped and counted.
+const EVENTS_MAX: usize = 256;
+
+/// Slots looked at per turn where the engine itself expires flows.
+const EXPIRY_SLOTS: u32 = 4096;
+
+/// A term more than this above the newest one known is not believed.
+const TERM_JUMP_MAX: u64 = 1 << 20;
 
 /// Why a change from the owner was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -34,155 +78,438 @@ pub enum RoleRequest {
     None,
 }
 
-/// What is known of one peer, for people.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerStatus {
-    /// Who.
-    pub node: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Its incarnation.
-    pub incarnation: u64,
-    /// Its role, by its last ADVERT.
-    pub role: Role,
-    /// Its priority, by its last ADVERT.
-    pub priority: u8,
-    /// Proven in both directions.
-    pub established: bool,
-    /// Not yet proven equal to a master since it started, by its own word.
-    pub cold: bool,
-    /// The last number of our stream that it holds without a hole (only while we are master).
-    pub frontier: u64,
-    /// When it was last heard.
-    pub heard_at: Instant,
-}
-
-/// The engine's state in one picture, for people and programs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EngineStatus {
-    /// This node.
-    pub node: NodeId,
-    /// The group.
-    pub sync_id: u8,
-    /// The role.
-    pub role: Role,
-    /// Effective VRRP priority.
-    pub priority: u8,
-    /// Newest term known.
-    pub term: u64,
-    /// Who is master, if that is known.
-    pub master: Option<NodeId>,
-    /// How far our table is from its master's.
-    pub sync: SyncState,
-    /// Whether the table is not yet proven since the start.
-    pub cold: bool,
-    /// Flows in the table.
-    pub entries: u64,
-    /// Flows that fit.
-    pub capacity: u64,
-    /// Digest of the whole table.
-    pub digest: u64,
-    /// When our digest was last seen equal to the master's.
-    pub proven_at: Option<Instant>,
-    /// Buckets still to be walked, of 4096.
-    pub buckets_unproven: u32,
-    /// Number of the newest DATA frame sent.
-    pub stream_seq: u64,
-    /// Number up to which the followed stream is held without a hole.
-    pub frontier: u64,
-    /// Records that wait to be sent.
-    pub pending: u64,
-    /// Records that wait for the sink.
-    pub unapplied: u64,
-    /// Sync links up.
-    pub link_up: bool,
-    /// Peers, established or not.
-    pub peers: Vec<PeerStatus>,
-    /// Counters by name: frames and records in and out, and every drop by its reason.
-    pub counters: Vec<(&'static str, u64)>,
-}
-
-/// One replicated table and its protocol; sans-IO. The owner calls `handle_*` when the world speaks, `update` and the
-/// setters when it speaks itself, and then asks every `poll_*` until it answers nothing.
+/// One replicated table and its protocol. The owner calls `handle_*` when the world speaks, `update` and the setters when
+/// it speaks itself, and then asks every `poll_*` until it answers nothing.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    config: Config,
+    incarnation: u64,
+    random: u64,
+    table: Table,
+    election: Election,
+    peers: Peers,
+    outbox: Outbox,
+    inbox: Inbox,
+    repair: Repair,
+    events: VecDeque<Event>,
+    counters: Counters,
+    drops: DropCounters,
+    /// Newest term that an established node or this one has used.
+    term: u64,
+    /// Numbers of the control frames sent.
+    control_seq: u64,
+    /// Not yet proven equal to a master, nor a master with a complete dump, since the start.
+    cold: bool,
+    /// The one master-down that a cold node gives to a warmer one has been given.
+    deferred: bool,
+    link_up: bool,
+    leaving: bool,
+    advert_at: Instant,
+    last_advert_at: Option<Instant>,
+    last_run: Instant,
+    full_reported: bool,
+    duplicate_reported: u64,
+    versions_reported: Vec<(NodeId, u8)>,
+    expiry_hand: u32,
+}
 
-#[allow(unused_variables, clippy::missing_errors_doc)]
 impl Engine {
-    /// Builds it; the only place where it allocates.
+    /// Builds it. This is where it allocates; afterwards only [`Engine::status`] and names in events do.
+    ///
+    /// # Errors
+    /// The first of [`Config::problems`].
     pub fn new(config: Config, now: Instant) -> Result<Self, ConfigError> {
-        unimplemented!()
+        if let Some(problem) = config.problems().into_iter().next() {
+            return Err(problem);
+        }
+        let mut random = config.seed;
+        let hash_seed = splitmix64(&mut random);
+        Ok(Engine {
+            incarnation: config.incarnation,
+            table: Table::new(config.capacity, config.tombstones, hash_seed),
+            election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
+            peers: Peers::new(),
+            outbox: Outbox::new(config.history, config.frame_len),
+            inbox: Inbox::new(&config),
+            repair: Repair::new(),
+            events: VecDeque::with_capacity(EVENTS_MAX),
+            counters: Counters::default(),
+            drops: DropCounters::default(),
+            term: 0,
+            control_seq: 0,
+            cold: true,
+            deferred: false,
+            link_up: false,
+            leaving: false,
+            advert_at: now,
+            last_advert_at: None,
+            last_run: now,
+            full_reported: false,
+            duplicate_reported: 0,
+            versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
+            expiry_hand: 0,
+            random,
+            config,
+        })
     }
-    /// A frame has arrived. The bytes may be changed in place.
+
+    // ------------------------------------------------------------------ the world speaks
+
+    /// A frame has arrived. What is wrong with it is counted under its name and changes nothing.
     pub fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
-        unimplemented!()
+        let _ = meta;
+        self.counters.frames_received += 1;
+        self.notice_stall(now);
+        if let Err(reason) = self.receive(now, frame) {
+            self.drops.count(reason);
+        }
     }
+
     /// Time has passed; harmless at any time, due at [`Engine::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        unimplemented!()
+        self.notice_stall(now);
+        while let Some(gone) = self.peers.take_gone(now) {
+            if gone.established {
+                self.event(Event::PeerDown { node: gone.node });
+                self.advert_soon(now);
+            }
+            self.peer_is_gone(now, gone.node, gone.incarnation);
+        }
+        if self.election.deadline().is_some_and(|at| at <= now) {
+            self.role_timer(now);
+        }
+        if self.role() == Role::Master && !self.config.source_expires {
+            self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
+        }
     }
-    /// The sync links came up or all went down.
+
+    /// The sync links came up, or the last one went down.
     pub fn handle_link(&mut self, now: Instant, up: bool) {
-        unimplemented!()
+        if self.link_up == up {
+            return;
+        }
+        self.link_up = up;
+        self.last_run = now;
+        self.event(if up { Event::LinkUp } else { Event::LinkDown });
+        self.input(now, if up { Input::LinkUp } else { Input::LinkDown });
+        self.advert_soon(now);
     }
-    /// Everything that [`Engine::poll_applied`] yielded so far is in the sink (the driver has flushed it).
+
+    /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is
+    /// left to yield.
     pub fn handle_committed(&mut self, now: Instant) {
-        unimplemented!()
+        self.last_run = now;
+        if self.role() == Role::Promoting && self.table.unapplied() == 0 {
+            self.input(now, Input::Committed);
+        }
     }
-    /// The sink can take nothing more before `handle_committed`... the owner's source changed something.
+
+    // ------------------------------------------------------------------ the owner speaks
+
+    /// The owner's source says that a flow has changed.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; nothing has changed then.
     pub fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
-        unimplemented!()
+        if self.role() != Role::Master {
+            return Err(UpdateError::NotMaster);
+        }
+        self.counters.updates += 1;
+        match change {
+            Change::Upsert(flow) => match self.table.put(flow, now) {
+                Ok(_) => Ok(()),
+                Err(Refused::Unsupported) => {
+                    self.counters.updates_unsupported += 1;
+                    Err(UpdateError::Unsupported)
+                }
+                Err(Refused::TableFull | Refused::TombstonesFull) => {
+                    self.table_is_full();
+                    Err(UpdateError::TableFull)
+                }
+            },
+            Change::Delete(key) => {
+                self.table.take(key);
+                Ok(())
+            }
+        }
     }
-    /// A dump of the source begins: entries that it does not name until `end_dump` have died unseen.
+
+    /// A dump of the source begins: what it does not name until [`Engine::end_dump`] has died unseen.
     pub fn begin_dump(&mut self, now: Instant) {
-        unimplemented!()
+        let _ = now;
+        self.table.begin_dump();
     }
-    /// The dump is complete: what it did not name is deleted, here and on the peers.
+
+    /// The dump is complete: what it did not name is deleted, here and on the peers. A master's table is now worth copying.
     pub fn end_dump(&mut self, now: Instant) {
-        unimplemented!()
+        if self.role() != Role::Master {
+            return;
+        }
+        self.counters.dump_deletes += u64::from(self.table.end_dump());
+        self.cold = false;
+        self.advert_soon(now);
     }
-    /// The source said that it lost changes; the owner then dumps.
+
+    /// The source has lost changes; the owner dumps it next.
     pub fn source_overrun(&mut self, now: Instant) {
-        unimplemented!()
+        let _ = now;
+        self.counters.source_overruns += 1;
+        self.event(Event::SourceOverrun);
     }
+
     /// The owner's wish for the role.
     pub fn set_role(&mut self, now: Instant, request: RoleRequest) {
-        unimplemented!()
+        self.input(now, Input::Request(request));
+        if request == RoleRequest::None {
+            self.inbox.unfollow();
+            self.repair.unfollow();
+        } else if self.link_up {
+            self.advert_soon(now);
+        }
     }
-    /// Another priority, 1 to 255.
+
+    /// Another priority, 1 to 255; the election goes on.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for 0, which means "I am leaving" on the wire.
     pub fn set_priority(&mut self, now: Instant, priority: u8) -> Result<(), ConfigError> {
-        unimplemented!()
+        let changed = Config { priority, ..self.config.clone() };
+        if let Some(problem) = changed.problems().into_iter().next() {
+            return Err(problem);
+        }
+        self.config = changed;
+        self.election.set_priority(priority);
+        self.advert_soon(now);
+        Ok(())
     }
-    /// Says goodbye (priority 0) so that the others need not wait; poll_transmit then yields the last frames.
+
+    /// Says goodbye: what is queued is sent at once, then an ADVERT with priority 0, so that the others need not wait. The role
+    /// is None when [`Engine::poll_transmit`] has yielded all of it.
     pub fn leave(&mut self, now: Instant) {
-        unimplemented!()
+        if self.link_up && self.role() != Role::None {
+            self.leaving = true;
+            self.advert_at = now;
+        } else {
+            self.input(now, Input::Request(RoleRequest::None));
+        }
     }
-    /// The next frame to send, written into `slot`; its length, or `None` if there is none now.
-    pub fn poll_transmit(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
-        unimplemented!()
-    }
-    /// Moves changes that the sink has not seen into `batch` until the batch has `limit` of them; how many were moved.
+
+    // ------------------------------------------------------------------ the engine answers
+
+    /// Moves changes that the sink has not seen into `batch`, until it holds `limit`; says how many were moved. Nothing for a
+    /// master, whose source is the truth.
     pub fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
-        unimplemented!()
+        let before = batch.len();
+        while batch.len() < limit {
+            let Some(change) = self.table.pop_applied(now) else { break };
+            batch.push(change);
+        }
+        batch.len() - before
     }
-    /// The next event.
+
+    /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.events.pop_front()
     }
-    /// When [`Engine::handle_timeout`] is due.
+
+    /// When [`Engine::handle_timeout`] and then [`Engine::poll_transmit`] are due; `None`: only when something happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        if matches!(self.election.state(), State::Init | State::None) && !self.leaving {
+            return None;
+        }
+        let mut due = self.election.deadline();
+        let mut also = |at: Option<Instant>| due = [due, at].into_iter().flatten().min();
+        also(self.link_up.then_some(self.advert_at));
+        also(self.peers.next_gone_at());
+        also(self.data_at());
+        if self.inbox.stream().is_some() {
+            also(self.inbox.status_at());
+            also(self.repair.pull_at());
+        }
+        if self.role() == Role::Master && self.outbox.resend_waiting() {
+            also(Some(Instant::ZERO));
+        }
+        due
     }
+
     /// The role now.
     pub fn role(&self) -> Role {
-        unimplemented!()
+        self.election.state().role()
     }
-    /// The state in one picture; allocates, so not on the hot path.
-    pub fn status(&self) -> EngineStatus {
-        unimplemented!()
-    }
+
     /// Every flow in the table, with its time-out as of `now`.
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = Flow> + '_ {
-        std::iter::empty()
+        self.table.iter(now)
     }
+
+    // ------------------------------------------------------------------ roles
+
+    /// Gives the role machine an input and does what the change of role asks for.
+    fn input(&mut self, now: Instant, input: Input) {
+        let give_up = self.election.deadline();
+        let Some((from, to)) = self.election.handle(now, input) else { return };
+        match to {
+            Role::Promoting => {
+                self.table.queue_expired(now);
+            }
+            Role::Master => {
+                if from == Role::Promoting && input == Input::TimerExpired && give_up.is_some() {
+                    self.event(Event::CommitDeadlinePassed);
+                }
+                self.begin_mastership();
+            }
+            Role::Backup => self.deferred = false,
+            Role::None | Role::Fault => {
+                self.inbox.unfollow();
+                self.repair.unfollow();
+            }
+            Role::Init => {}
+        }
+        self.event(Event::RoleChanged { from, to, term: self.term });
+        self.advert_soon(now);
+    }
+
+    /// The role's own timer has run out. Before a backup acts on it, it looks whether somebody else should, or whether the
+    /// master is alive after all (docs/protocol.md 3.5, 5.1 and 5.2).
+    fn role_timer(&mut self, now: Instant) {
+        if self.role() == Role::Backup {
+            if let Some(hold) = self.reason_to_hold(now) {
+                return self.input(now, hold);
+            }
+            if let Some(stream) = self.inbox.stream() {
+                self.master_lost(stream.node);
+            }
+            self.event(Event::ElectionStarted);
+        }
+        self.input(now, Input::TimerExpired);
+    }
+
+    fn reason_to_hold(&mut self, now: Instant) -> Option<Input> {
+        let own = self.config.node;
+        let short = (self.config.advert_interval / 4).max(std::time::Duration::from_millis(1));
+        let one_way_hold = self.config.one_way_hold;
+        // A peer that hears a living master says so; then it is our link that is at fault.
+        let witness = self.peers.established().find(|peer| peer.word.follows.node != NodeId(0) && peer.word.follows.node != own);
+        let unproven = self
+            .peers
+            .iter()
+            .find(|peer| !peer.established && peer.word.is_master() && now.since(peer.since) < one_way_hold);
+        let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
+        if let Some(node) = one_way {
+            self.report_one_way(node);
+            return Some(Input::Hold { wait: short });
+        }
+        let warmer = self.peers.established().any(|peer| peer.role() == Role::Backup && !peer.word.is_cold());
+        if self.cold && warmer && !self.deferred {
+            self.deferred = true;
+            return Some(Input::Hold { wait: master_down(self.election.priority(), self.config.advert_interval) });
+        }
+        None
+    }
+
+    fn report_one_way(&mut self, node: NodeId) {
+        let mut news = false;
+        for peer in self.peers.iter_mut().filter(|peer| peer.node == node || peer.word.follows.node == node) {
+            news |= !std::mem::replace(&mut peer.one_way_reported, true);
+        }
+        if news {
+            self.event(Event::PeerOneWay { node });
+        }
+    }
+
+    fn begin_mastership(&mut self) {
+        self.inbox.unfollow();
+        self.repair.unfollow();
+        self.term += 1;
+        self.table.begin_stream();
+        self.outbox.begin_mastership();
+        self.peers.forget_frontiers();
+        self.full_reported = false;
+    }
+
+    /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
+    /// term (docs/protocol.md 5.4).
+    fn renew_term(&mut self, now: Instant, heard: u64) {
+        self.term = self.term.max(heard) + 1;
+        self.outbox.begin_term();
+        self.peers.forget_frontiers();
+        self.advert_soon(now);
+    }
+
+    fn master_lost(&mut self, node: NodeId) {
+        self.event(Event::MasterLost { node });
+        self.inbox.unfollow();
+        self.repair.unfollow();
+    }
+
+    /// An incarnation is gone for good: if it was our master, its mastership is over.
+    fn peer_is_gone(&mut self, now: Instant, node: NodeId, incarnation: u64) {
+        let Some(stream) = self.inbox.stream() else { return };
+        if stream.node == node && stream.incarnation == incarnation {
+            self.master_lost(node);
+            self.advert_soon(now);
+        }
+    }
+
+    /// The loop did not run for so long that others may have taken over: step down, with a new incarnation, before anything is
+    /// sent (docs/protocol.md 5.6).
+    fn notice_stall(&mut self, now: Instant) {
+        let stalled = now.since(self.last_run);
+        self.last_run = self.last_run.max(now);
+        let limit = master_down(self.election.priority(), self.config.advert_interval);
+        if stalled <= limit {
+            return;
+        }
+        match self.role() {
+            Role::Master => {
+                self.event(Event::StallDetected { stalled });
+                self.incarnation = loop {
+                    let drawn = splitmix64(&mut self.random);
+                    if drawn != 0 && drawn != self.incarnation {
+                        break drawn;
+                    }
+                };
+                self.peers.doubt_all(self.control_seq + 1);
+                self.input(now, Input::Stalled);
+            }
+            Role::Backup => {
+                self.counters.stalls += 1;
+                self.input(now, Input::Stalled);
+            }
+            _ => {}
+        }
+    }
+
+    // ------------------------------------------------------------------ small helpers
+
+    /// An ADVERT at once, but not more often than four times an interval.
+    fn advert_soon(&mut self, now: Instant) {
+        let spacing = self.config.advert_interval / 4;
+        let earliest = self.last_advert_at.map_or(now, |last| last + spacing);
+        self.advert_at = self.advert_at.min(earliest.max(now));
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.len() == EVENTS_MAX {
+            self.events.pop_front();
+            self.counters.events_lost += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    fn table_is_full(&mut self) {
+        self.counters.table_full += 1;
+        if !std::mem::replace(&mut self.full_reported, true) {
+            self.event(Event::TableFull { capacity: self.config.capacity });
+        }
+    }
+}
+
+/// The SplitMix64 generator (Steele, Lea and Flood 2014): all of the engine's randomness, from one seed.
+fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -1,0 +1,87 @@
+//! What the engine counts. Every refusal has a name; names are those of status and metrics.
+
+macro_rules! counters {
+    ($($(#[doc = $text:literal])+ $name:ident,)+) => {
+        /// Counts since the engine was built.
+        #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        pub struct Counters {
+            $($(#[doc = $text])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Every counter with its name.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames handed in, good or bad.
+    frames_received,
+    /// Frames of every kind handed out, retransmissions included.
+    frames_sent,
+    /// DATA frames applied.
+    data_received,
+    /// DATA frames sent for the first time.
+    data_sent,
+    /// DATA frames sent again because a peer asked.
+    data_resent,
+    /// DATA frames that were held already.
+    data_duplicate,
+    /// DATA frames beyond what the window can note; they are asked for later.
+    data_beyond_window,
+    /// DATA frames of a stream that is not followed.
+    data_not_followed,
+    /// DATA frames that count as not received because the tombstones are all in use.
+    data_no_tombstone,
+    /// Records applied to the table.
+    records_applied,
+    /// Records that were older than what is held.
+    records_older,
+    /// Records of a type that this version does not know.
+    records_unknown,
+    /// Records sent for the first time.
+    records_sent,
+    /// ADVERTs sent.
+    adverts_sent,
+    /// ADVERTs accepted.
+    adverts_received,
+    /// STATUS frames sent.
+    status_sent,
+    /// STATUS frames accepted.
+    status_received,
+    /// Control frames that are meant for somebody else.
+    not_for_us,
+    /// PULL frames sent.
+    pulls_sent,
+    /// PULL frames accepted.
+    pulls_received,
+    /// Buckets walked for others.
+    buckets_walked,
+    /// Buckets repaired here.
+    buckets_repaired,
+    /// Flows removed here because the master no longer has them.
+    repair_deletes,
+    /// Holes: frames that could no longer be had.
+    holes,
+    /// Comparisons of the totals that matched.
+    digests_matched,
+    /// Comparisons of the totals that differed.
+    digests_differed,
+    /// Changes from the source.
+    updates,
+    /// Changes of a kind that is not replicated.
+    updates_unsupported,
+    /// Changes refused because the table is full.
+    table_full,
+    /// Flows deleted because a complete dump did not name them.
+    dump_deletes,
+    /// Times that the source lost changes.
+    source_overruns,
+    /// Times that a backup's loop did not run for longer than master-down.
+    stalls,
+    /// Events dropped because nobody fetched them.
+    events_lost,
+}

@@ -1,0 +1,338 @@
+//! The master's side of the stream: its numbers, the frames kept for re-sending, and the walk through the buckets that
+//! somebody asked for.
+//!
+//! ```text
+//!   history   ┌──────────────┬──────────────────────────────────────┐
+//!             │  overwritten │ first() ...                     seq  │   a ring of `history` frames, as they were sent
+//!             └──────────────┴──────────────────────────────────────┘
+//! ```
+//!
+//! A frame that is sent again is the stored bytes, never a new frame under an old number.
+
+use crate::table::{BUCKETS, Table};
+use crate::time::{Duration, Instant};
+use std::collections::VecDeque;
+
+/// Ranges of frames that wait to be sent again; more are dropped, and the peer asks once more.
+const RESEND_RANGES_MAX: usize = 256;
+
+/// Records queued by walks at a time, so that a live change never waits behind more than this and one bucket.
+const WALK_AHEAD: u32 = 128;
+
+/// Buckets walked at a time; a frame has room for fewer bucket-ends.
+const WALKS_MAX: usize = 128;
+
+/// A set of buckets.
+#[derive(Debug)]
+pub(super) struct BucketSet {
+    bits: [u64; BUCKETS / 64],
+    len: u32,
+}
+
+impl BucketSet {
+    pub(super) const fn empty() -> Self {
+        BucketSet { bits: [0; BUCKETS / 64], len: 0 }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(super) fn contains(&self, bucket: u16) -> bool {
+        let bucket = usize::from(bucket);
+        bucket < BUCKETS && self.bits[bucket / 64] & (1 << (bucket % 64)) != 0
+    }
+
+    pub(super) fn insert(&mut self, bucket: u16) {
+        if usize::from(bucket) < BUCKETS && !self.contains(bucket) {
+            self.bits[usize::from(bucket) / 64] |= 1 << (bucket % 64);
+            self.len += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, bucket: u16) {
+        if self.contains(bucket) {
+            self.bits[usize::from(bucket) / 64] &= !(1 << (bucket % 64));
+            self.len -= 1;
+        }
+    }
+
+    pub(super) fn fill(&mut self) {
+        *self = BucketSet { bits: [u64::MAX; BUCKETS / 64], len: BUCKETS as u32 };
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = BucketSet::empty();
+    }
+
+    /// The first member that is not below `from`.
+    pub(super) fn next(&self, from: u16) -> Option<u16> {
+        let mut word = usize::from(from) / 64;
+        if word >= self.bits.len() {
+            return None;
+        }
+        let mut bits = self.bits[word] & (u64::MAX << (from % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.bits.get(word)?;
+        }
+        Some((word * 64) as u16 + bits.trailing_zeros() as u16)
+    }
+}
+
+/// A bucket that is being walked: its entries stand in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Walking {
+    bucket: u16,
+    /// The stream number before the walk's first frame.
+    since: u64,
+    /// When so many records have left the queue since the start, the bucket is out.
+    until: u64,
+}
+
+/// What a master keeps of its stream.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    frame_len: usize,
+    frames: Box<[u8]>,
+    lengths: Box<[u16]>,
+    resent_at: Box<[Instant]>,
+    /// Number of the newest frame; goes on over masterships.
+    seq: u64,
+    /// The stream number before the first of this term.
+    term_start: u64,
+    /// The stream number before the first of this mastership: what the table's numbers are counted from.
+    origin: u64,
+    pub(super) last_sent_at: Instant,
+    resend: VecDeque<(u64, u64)>,
+    wanted: BucketSet,
+    walking: VecDeque<Walking>,
+    /// Records that have left the queue.
+    left: u64,
+    cursor: u16,
+}
+
+impl Outbox {
+    pub(super) fn new(history: u32, frame_len: usize) -> Self {
+        let history = history as usize;
+        Outbox {
+            frame_len,
+            frames: vec![0; history * frame_len].into_boxed_slice(),
+            lengths: vec![0; history].into_boxed_slice(),
+            resent_at: vec![Instant::ZERO; history].into_boxed_slice(),
+            seq: 0,
+            term_start: 0,
+            origin: 0,
+            last_sent_at: Instant::ZERO,
+            resend: VecDeque::with_capacity(RESEND_RANGES_MAX),
+            wanted: BucketSet::empty(),
+            walking: VecDeque::with_capacity(WALKS_MAX),
+            left: 0,
+            cursor: 0,
+        }
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(super) fn term_start(&self) -> u64 {
+        self.term_start
+    }
+
+    /// The stream number as the table counts it.
+    pub(super) fn local(&self, seq: u64) -> u64 {
+        seq - self.origin
+    }
+
+    /// The oldest frame that can be sent again.
+    pub(super) fn history_start(&self) -> u64 {
+        (self.term_start + 1).max((self.seq + 1).saturating_sub(self.lengths.len() as u64))
+    }
+
+    /// A new mastership: an empty history, nothing asked for.
+    pub(super) fn begin_mastership(&mut self) {
+        self.origin = self.seq;
+        self.wanted.clear();
+        self.begin_term();
+    }
+
+    /// A new term of the same mastership: frames of the old one are never sent again. Walks go on, under new numbers.
+    pub(super) fn begin_term(&mut self) {
+        self.term_start = self.seq;
+        self.resend.clear();
+        for walking in self.walking.drain(..) {
+            self.wanted.insert(walking.bucket);
+        }
+    }
+
+    /// The next number, and the place where its bytes are kept.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.seq + 1
+    }
+
+    /// The frame with the next number is in `frame`: keeps it.
+    pub(super) fn keep(&mut self, now: Instant, frame: &[u8]) {
+        self.seq += 1;
+        let at = (self.seq % self.lengths.len() as u64) as usize;
+        self.frames[at * self.frame_len..][..frame.len()].copy_from_slice(frame);
+        self.lengths[at] = frame.len() as u16;
+        self.resent_at[at] = Instant::ZERO;
+        self.last_sent_at = now;
+    }
+
+    /// A peer misses `length` frames from `first` on.
+    pub(super) fn ask_again(&mut self, first: u64, length: u32) {
+        let last = first.saturating_add(u64::from(length) - 1).min(self.seq);
+        let first = first.max(self.history_start());
+        if first <= last && self.resend.len() < RESEND_RANGES_MAX {
+            self.resend.push_back((first, last));
+        }
+    }
+
+    /// The next stored frame that was asked for and was not sent again within `spacing`, copied into `slot`.
+    pub(super) fn send_again(&mut self, now: Instant, spacing: Duration, slot: &mut [u8]) -> Option<usize> {
+        while let Some((first, last)) = self.resend.pop_front() {
+            let first = first.max(self.history_start());
+            if first > last {
+                continue;
+            }
+            if first < last {
+                self.resend.push_front((first + 1, last));
+            }
+            let at = (first % self.lengths.len() as u64) as usize;
+            let length = usize::from(self.lengths[at]);
+            let too_soon = self.resent_at[at] != Instant::ZERO && now.since(self.resent_at[at]) < spacing;
+            if too_soon || length > slot.len() {
+                continue;
+            }
+            self.resent_at[at] = now;
+            slot[..length].copy_from_slice(&self.frames[at * self.frame_len..][..length]);
+            return Some(length);
+        }
+        None
+    }
+
+    pub(super) fn resend_waiting(&self) -> bool {
+        !self.resend.is_empty()
+    }
+
+    /// A peer wants these buckets walked. One that is asked for during its walk is walked again.
+    pub(super) fn want(&mut self, first: u16, count: u16) {
+        for bucket in first..first.saturating_add(count).min(BUCKETS as u16) {
+            self.wanted.insert(bucket);
+        }
+    }
+
+    /// Whether buckets wait to be walked, or are being walked.
+    pub(super) fn is_walking(&self) -> bool {
+        !self.walking.is_empty() || self.wanted.len() > 0
+    }
+
+    /// Queues the next buckets as long as the queue is short. Only between two frames, so that no frame holds a key twice.
+    /// Buckets are taken in turn, so that none starves.
+    pub(super) fn walk_on(&mut self, table: &mut Table) {
+        while table.pending() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
+            let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { return };
+            self.wanted.remove(bucket);
+            self.cursor = (bucket + 1) % BUCKETS as u16;
+            table.queue_bucket(bucket);
+            let until = self.left + u64::from(table.pending());
+            self.walking.push_back(Walking { bucket, since: self.seq, until });
+        }
+    }
+
+    /// One queued record has left.
+    pub(super) fn one_left(&mut self) {
+        self.left += 1;
+    }
+
+    /// The oldest walk, if every entry of its bucket has left: bucket and `since`. (Records can also leave the queue by
+    /// being cancelled; then this says so a little late, never too early.)
+    pub(super) fn walked(&self, pending: u32) -> Option<(u16, u64)> {
+        let walking = self.walking.front().filter(|walking| self.left >= walking.until || pending == 0)?;
+        Some((walking.bucket, walking.since))
+    }
+
+    /// Its bucket-end has left.
+    pub(super) fn bucket_ended(&mut self) {
+        self.walking.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox(frames: u64) -> Outbox {
+        let mut outbox = Outbox::new(16, 1208);
+        for number in 1..=frames {
+            outbox.keep(Instant::from_nanos(number), &[number as u8; 100]);
+        }
+        outbox
+    }
+
+    fn resent(outbox: &mut Outbox, now: u64) -> Vec<u8> {
+        let mut slot = [0; 1208];
+        let mut seen = Vec::new();
+        while let Some(length) = outbox.send_again(Instant::from_nanos(now), Duration::from_nanos(1000), &mut slot) {
+            assert_eq!(length, 100);
+            seen.push(slot[0]);
+        }
+        seen
+    }
+
+    /// [3.6.3] The history is a ring, and its start is known.
+    #[test]
+    fn the_history_holds_the_newest_frames_and_knows_its_start() {
+        assert_eq!(outbox(0).history_start(), 1);
+        assert_eq!(outbox(16).history_start(), 1);
+        assert_eq!(outbox(17).history_start(), 2);
+    }
+
+    /// [3.6.4] A retransmission is the stored bytes; a frame that is gone is not sent, nor one that never was.
+    #[test]
+    fn frames_are_sent_again_as_they_were_and_only_from_the_history() {
+        let mut outbox = outbox(20);
+        outbox.ask_again(3, 5); // 3 and 4 are gone
+        outbox.ask_again(19, 9); // 21 and later are not there yet
+        assert_eq!(resent(&mut outbox, 5_000), vec![5, 6, 7, 19, 20]);
+    }
+
+    /// [3.6.4] Two backups that miss the same frame get it once.
+    #[test]
+    fn a_frame_is_sent_again_at_most_once_in_its_spacing() {
+        let mut outbox = outbox(5);
+        outbox.ask_again(2, 2);
+        outbox.ask_again(2, 2);
+        assert_eq!(resent(&mut outbox, 5_000), vec![2, 3]);
+        outbox.ask_again(2, 1);
+        assert_eq!(resent(&mut outbox, 5_999), Vec::<u8>::new());
+        outbox.ask_again(2, 1);
+        assert_eq!(resent(&mut outbox, 6_000), vec![2]);
+    }
+
+    #[test]
+    fn frames_of_an_older_term_are_never_sent_again() {
+        let mut outbox = outbox(5);
+        outbox.ask_again(1, 5);
+        outbox.begin_term();
+        outbox.ask_again(1, 5);
+        assert_eq!(outbox.history_start(), 6);
+        assert_eq!(resent(&mut outbox, 5_000), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn a_bucket_set_finds_its_members_in_order() {
+        let mut set = BucketSet::empty();
+        for bucket in [4095, 64, 0, 64, 9999] {
+            set.insert(bucket);
+        }
+        assert_eq!(set.len(), 3);
+        assert_eq!((set.next(0), set.next(1), set.next(65), set.next(4095)), (Some(0), Some(64), Some(4095), Some(4095)));
+        set.remove(4095);
+        assert_eq!((set.next(65), set.len()), (None, 2));
+        set.fill();
+        assert_eq!((set.len(), set.next(77)), (4096, Some(77)));
+    }
+}

@@ -1,0 +1,328 @@
+//! Whom this node hears, and whether they hear it: establishment by ADVERT (docs/protocol.md 3.5).
+//!
+//! ```text
+//!   A                                   B
+//!   ADVERT seq 1, lists nobody ───────▶ B notes c = its counter + 1 = 1; A is a candidate
+//!   A: c = 2, B is a candidate ◀─────── ADVERT seq 1, lists A with heard = 1
+//!   ADVERT seq 2, lists B, heard 1 ───▶ heard 1 ≥ c 1: A is established at B
+//!   heard 2 ≥ c 2: established ◀─────── ADVERT seq 2, lists A with heard = 2
+//! ```
+//!
+//! A recording cannot pass: it would have to list this node's incarnation, which was drawn at its start, and a number
+//! that this node sent only after it first saw the sender's. Until then a candidate changes nothing: no role, no timer, no
+//! term, and nothing of what is known of an older incarnation of the same node.
+
+use super::election::skew;
+use super::event::Role;
+use crate::time::{Duration, Instant};
+use crate::wire::{Advert, AdvertFlags, Follows, FrameError, Header, NodeId, PEERS_MAX, ReplayWindow, WireRole};
+
+/// What a peer said about itself in its newest ADVERT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) role: WireRole,
+    pub(super) priority: u8,
+    pub(super) interval: Duration,
+    pub(super) flags: AdvertFlags,
+    pub(super) term: u64,
+    pub(super) term_start: u64,
+    pub(super) stream_seq: u64,
+    pub(super) history_start: u64,
+    pub(super) digest: u64,
+    pub(super) entries: u64,
+    pub(super) follows: Follows,
+    pub(super) hash_seed: u64,
+}
+
+impl Word {
+    pub(super) fn new(header: &Header, advert: &Advert<'_>) -> Self {
+        Word {
+            role: advert.role,
+            priority: advert.priority,
+            // An interval is bounded before it is used: a peer must not make us wait for ever, nor spin.
+            interval: Duration::from_millis(u64::from(advert.interval_ms).clamp(5, 40_000)),
+            flags: advert.flags,
+            term: header.term,
+            term_start: advert.term_start,
+            stream_seq: advert.stream_seq,
+            history_start: advert.history_start,
+            digest: advert.digest,
+            entries: advert.entries,
+            follows: advert.follows,
+            hash_seed: advert.hash_seed,
+        }
+    }
+
+    pub(super) fn is_master(&self) -> bool {
+        self.role == WireRole::MASTER
+    }
+
+    pub(super) fn is_cold(&self) -> bool {
+        self.flags.contains(AdvertFlags::COLD)
+    }
+}
+
+/// One incarnation of another node.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    pub(super) incarnation: u64,
+    pub(super) name: Name,
+    /// Proven in both directions.
+    pub(super) established: bool,
+    /// The candidate must prove that it has heard this control number of ours, or a later one.
+    challenge: u64,
+    window: ReplayWindow,
+    newest_advert: u64,
+    newest_status: u64,
+    pub(super) word: Word,
+    /// First frame of this incarnation.
+    pub(super) since: Instant,
+    /// Last frame of any kind.
+    pub(super) heard_at: Instant,
+    /// Last ADVERT that proved both directions.
+    proven_at: Instant,
+    /// The last frame of *our* stream up to which it holds everything.
+    pub(super) frontier: u64,
+    /// A lone master that does not hear us was reported.
+    pub(super) one_way_reported: bool,
+}
+
+/// A node's name without an allocation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    len: u8,
+    bytes: [u8; crate::wire::NAME_LEN_MAX],
+}
+
+impl Name {
+    fn new(name: &[u8]) -> Self {
+        let mut bytes = [0; crate::wire::NAME_LEN_MAX];
+        let len = name.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&name[..len]);
+        Name { len: len as u8, bytes }
+    }
+}
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.bytes[..usize::from(self.len)]))
+    }
+}
+
+impl Peer {
+    /// Silence after which it is gone: three of its intervals and a skew.
+    fn patience(&self) -> Duration {
+        self.word.interval * 3 + skew(self.word.priority.max(1), self.word.interval)
+    }
+
+    pub(super) fn role(&self) -> Role {
+        match self.word.role {
+            WireRole::BACKUP => Role::Backup,
+            WireRole::PROMOTING => Role::Promoting,
+            WireRole::MASTER => Role::Master,
+            WireRole::FAULT => Role::Fault,
+            WireRole::NONE => Role::None,
+            _ => Role::Init,
+        }
+    }
+
+    /// The highest control number of it that has been accepted.
+    pub(super) fn heard(&self) -> u64 {
+        self.window.highest()
+    }
+
+    /// Heard so recently that it counts as alive to those who ask us (docs/protocol.md 3.5, `follows`).
+    pub(super) fn is_living(&self, now: Instant) -> bool {
+        now.since(self.heard_at) < self.word.interval * 2
+    }
+
+    /// When its silence has lasted too long.
+    pub(super) fn gone_at(&self) -> Instant {
+        let last = if self.established { self.proven_at } else { self.heard_at };
+        last + self.patience()
+    }
+}
+
+/// What an accepted ADVERT has made of its sender.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Arrival {
+    /// Never seen before: to be answered at once.
+    Candidate,
+    /// Still not proven: to be answered, so that it can prove itself.
+    Waiting,
+    /// Proven just now; `replaced` an established older incarnation of the same node.
+    Established { replaced: bool },
+    /// Known and proven.
+    Known,
+}
+
+/// Everybody else in the group: at most [`PEERS_MAX`] established and as many candidates, so that strangers cannot crowd
+/// out those that are proven.
+#[derive(Debug)]
+pub(super) struct Peers {
+    list: Vec<Peer>,
+}
+
+impl Peers {
+    pub(super) fn new() -> Self {
+        Peers { list: Vec::with_capacity(2 * PEERS_MAX) }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.list.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.list.iter_mut()
+    }
+
+    pub(super) fn established(&self) -> impl Iterator<Item = &Peer> {
+        self.list.iter().filter(|peer| peer.established)
+    }
+
+    pub(super) fn get(&self, node: NodeId, incarnation: u64) -> Option<&Peer> {
+        self.list.iter().find(|peer| peer.node == node && peer.incarnation == incarnation)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId, incarnation: u64) -> Option<&mut Peer> {
+        self.list.iter_mut().find(|peer| peer.node == node && peer.incarnation == incarnation)
+    }
+
+    /// Takes an ADVERT. `own` is this node with its incarnation, `next_control` the number that its next control frame
+    /// will have.
+    pub(super) fn advert(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        advert: &Advert<'_>,
+        own: (NodeId, u64),
+        next_control: u64,
+    ) -> Result<Arrival, FrameError> {
+        let Some(at) = self.position(header) else {
+            return self.admit(now, header, advert, next_control);
+        };
+        let room = PEERS_MAX.saturating_sub(self.established().count());
+        let peer = &mut self.list[at];
+        peer.window.test(header.seq)?;
+        if header.seq < peer.newest_advert {
+            return Err(FrameError::Stale);
+        }
+        peer.window.mark(header.seq);
+        peer.newest_advert = header.seq;
+        peer.heard_at = now;
+        peer.word = Word::new(header, advert);
+        let report = advert.peers.iter().find(|report| report.node() == own.0 && report.incarnation() == own.1);
+        let Some(report) = report else {
+            return Ok(if peer.established { Arrival::Known } else { Arrival::Waiting });
+        };
+        if peer.established {
+            peer.proven_at = now;
+            peer.frontier = peer.frontier.max(report.frontier());
+            return Ok(Arrival::Known);
+        }
+        if report.heard() < peer.challenge {
+            return Ok(Arrival::Waiting);
+        }
+        if room == 0 {
+            return Err(FrameError::Unestablished);
+        }
+        peer.established = true;
+        peer.proven_at = now;
+        peer.frontier = report.frontier();
+        let replaced = self.forget_others(header);
+        Ok(Arrival::Established { replaced })
+    }
+
+    /// A control frame other than ADVERT, from an established peer only.
+    pub(super) fn control(&mut self, now: Instant, header: &Header, is_status: bool) -> Result<&mut Peer, FrameError> {
+        let peer = self.get_mut(header.node, header.incarnation).ok_or(FrameError::Unestablished)?;
+        if !peer.established {
+            return Err(FrameError::Unestablished);
+        }
+        peer.window.test(header.seq)?;
+        if is_status {
+            if header.seq < peer.newest_status {
+                return Err(FrameError::Stale);
+            }
+            peer.newest_status = header.seq;
+        }
+        peer.window.mark(header.seq);
+        peer.heard_at = now;
+        Ok(peer)
+    }
+
+    /// Takes out one peer whose silence has lasted too long.
+    pub(super) fn take_gone(&mut self, now: Instant) -> Option<Peer> {
+        let at = self.list.iter().position(|peer| peer.gone_at() <= now)?;
+        Some(self.list.swap_remove(at))
+    }
+
+    /// Takes out one that has said goodbye.
+    pub(super) fn remove(&mut self, node: NodeId, incarnation: u64) -> Option<Peer> {
+        let at = self.list.iter().position(|peer| peer.node == node && peer.incarnation == incarnation)?;
+        Some(self.list.swap_remove(at))
+    }
+
+    /// When the next one may be gone.
+    pub(super) fn next_gone_at(&self) -> Option<Instant> {
+        self.list.iter().map(Peer::gone_at).min()
+    }
+
+    /// This node has a new incarnation: what was proven with the old one must be proven anew.
+    pub(super) fn doubt_all(&mut self, next_control: u64) {
+        for peer in &mut self.list {
+            peer.established = false;
+            peer.challenge = next_control;
+        }
+    }
+
+    /// A new mastership of this node: what peers held of an older stream counts no more.
+    pub(super) fn forget_frontiers(&mut self) {
+        for peer in &mut self.list {
+            peer.frontier = 0;
+        }
+    }
+
+    fn position(&self, header: &Header) -> Option<usize> {
+        self.list.iter().position(|peer| peer.node == header.node && peer.incarnation == header.incarnation)
+    }
+
+    fn admit(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        advert: &Advert<'_>,
+        challenge: u64,
+    ) -> Result<Arrival, FrameError> {
+        if self.list.iter().filter(|peer| !peer.established).count() >= PEERS_MAX {
+            return Err(FrameError::Unestablished);
+        }
+        let mut window = ReplayWindow::default();
+        window.mark(header.seq);
+        self.list.push(Peer {
+            node: header.node,
+            incarnation: header.incarnation,
+            name: Name::new(advert.name),
+            established: false,
+            challenge,
+            window,
+            newest_advert: header.seq,
+            newest_status: 0,
+            word: Word::new(header, advert),
+            since: now,
+            heard_at: now,
+            proven_at: now,
+            frontier: 0,
+            one_way_reported: false,
+        });
+        Ok(Arrival::Candidate)
+    }
+
+    /// Drops every other incarnation of the node that has just proven itself; whether an established one was among them.
+    fn forget_others(&mut self, header: &Header) -> bool {
+        let before = self.established().count();
+        self.list.retain(|peer| peer.node != header.node || peer.incarnation == header.incarnation);
+        self.established().count() < before
+    }
+}

@@ -1,0 +1,350 @@
+//! The way in: what a frame does to roles, peers and the table.
+//!
+//! Order of the checks: size, version and checksum ([`Frame::parse`]), group, sender, flags and payload
+//! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
+
+use super::election::Input;
+use super::event::{Event, Role};
+use super::inbox::{Number, Stream};
+use super::peers::{Arrival, Word};
+use super::status::VERSIONS_MAX;
+use super::{Engine, TERM_JUMP_MAX};
+use crate::table::{Applied, Refused};
+use crate::time::Instant;
+use crate::wire::{
+    Advert, AdvertFlags, Frame, FrameError, Header, NodeId, Payload, Pull, Record, Records, Status, Target,
+};
+
+impl Engine {
+    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<(), FrameError> {
+        if matches!(self.role(), Role::None) {
+            return Ok(());
+        }
+        let frame = Frame::parse(bytes).inspect_err(|error| self.report_version(*error, bytes))?;
+        let header = frame.header();
+        if header.sync_id != self.config.sync_id {
+            return Err(FrameError::WrongGroup);
+        }
+        if header.node == self.config.node {
+            self.report_duplicate(&header);
+            return Err(FrameError::OwnNode);
+        }
+        match frame.verify()?.payload() {
+            Payload::Advert(advert) => self.receive_advert(now, &header, &advert),
+            Payload::Data(records) => self.receive_data(now, &header, records),
+            Payload::Status(status) => self.receive_status(now, &header, &status),
+            Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
+        }
+    }
+
+    // ------------------------------------------------------------------ ADVERT
+
+    fn receive_advert(&mut self, now: Instant, header: &Header, advert: &Advert<'_>) -> Result<(), FrameError> {
+        if header.term > self.term.saturating_add(TERM_JUMP_MAX) {
+            return Err(FrameError::TermJump);
+        }
+        let own = (self.config.node, self.incarnation);
+        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1)?;
+        self.counters.adverts_received += 1;
+        match arrival {
+            Arrival::Candidate | Arrival::Waiting => {
+                self.advert_soon(now);
+                return Ok(());
+            }
+            Arrival::Established { replaced } => self.established(now, header, replaced),
+            Arrival::Known => {}
+        }
+        if self.role() != Role::Master {
+            self.term = self.term.max(header.term);
+        }
+        let word = Word::new(header, advert);
+        if word.priority == 0 {
+            self.peer_left(now, header, &word);
+        } else if word.is_master() {
+            self.hear_master(now, header, &word);
+        } else {
+            self.hear_backup(now, header, &word);
+        }
+        Ok(())
+    }
+
+    fn established(&mut self, now: Instant, header: &Header, replaced: bool) {
+        let name = self.peers.get(header.node, header.incarnation).map(|peer| peer.name.to_string()).unwrap_or_default();
+        self.event(Event::PeerUp { node: header.node, incarnation: header.incarnation, name });
+        self.advert_soon(now);
+        // The node of our master has started anew: whatever it mastered is over, and nobody needs to wait for it.
+        if let Some(stream) = self.inbox.stream().filter(|stream| replaced && stream.node == header.node) {
+            self.master_lost(stream.node);
+            let interval = self.config.advert_interval;
+            self.input(now, Input::MasterLeft { interval });
+        }
+    }
+
+    fn peer_left(&mut self, now: Instant, header: &Header, word: &Word) {
+        self.peers.remove(header.node, header.incarnation);
+        self.event(Event::PeerLeft { node: header.node });
+        let was_master = self.inbox.stream().is_some_and(|stream| stream.node == header.node);
+        self.peer_is_gone(now, header.node, header.incarnation);
+        if was_master {
+            self.input(now, Input::MasterLeft { interval: word.interval });
+        }
+        self.advert_soon(now);
+    }
+
+    /// A node that is no master speaks. If it was the one we follow, its mastership is over.
+    fn hear_backup(&mut self, now: Instant, header: &Header, word: &Word) {
+        let followed = self.inbox.stream();
+        if followed.is_some_and(|stream| stream.node == header.node && stream.incarnation == header.incarnation) {
+            self.peer_is_gone(now, header.node, header.incarnation);
+            self.input(now, Input::MasterLeft { interval: word.interval });
+        }
+        if self.role() == Role::Master {
+            let elsewhere = word.follows.node != NodeId(0) && word.follows.node != self.config.node;
+            if elsewhere && word.follows.term > self.term {
+                // It hears a living master of a higher term, which we do not hear.
+                self.step_down(now, word);
+            } else if header.term > self.term || (elsewhere && word.follows.term == self.term) {
+                self.renew_term(now, header.term);
+            }
+        }
+    }
+
+    fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
+        if self.role() == Role::Master {
+            self.event(Event::DuplicateMaster { node: header.node, term: word.term });
+            let theirs = (word.term, word.priority, header.node);
+            let ours = (self.term, self.election.priority(), self.config.node);
+            if theirs < ours {
+                // No two masterships share a term; and the loser is answered at once, so that it learns that it has lost.
+                if word.term == self.term {
+                    self.renew_term(now, word.term);
+                }
+                return self.advert_soon(now);
+            }
+            self.step_down(now, word);
+        }
+        let stream = Stream { node: header.node, incarnation: header.incarnation, term: word.term };
+        match self.inbox.stream() {
+            Some(followed) if followed == stream => {}
+            // A mastership that lost against the followed one; it will learn that by itself.
+            Some(followed) if followed.term > stream.term => return,
+            Some(followed) if followed.term == stream.term && !self.outranks_followed(&stream, word) => return,
+            _ => self.follow(now, stream, word),
+        }
+        self.input(now, Input::MasterHeard { term: word.term, interval: word.interval });
+        if self.role() == Role::Backup {
+            self.compare(now, word);
+            self.consider_preempting(now, word);
+        }
+    }
+
+    fn step_down(&mut self, now: Instant, word: &Word) {
+        self.input(now, Input::Outranked { interval: word.interval });
+    }
+
+    /// Two living masters of one term: the higher priority, then the higher node id, is the one to follow.
+    fn outranks_followed(&self, stream: &Stream, word: &Word) -> bool {
+        let Some(followed) = self.inbox.stream() else { return true };
+        let Some(peer) = self.peers.get(followed.node, followed.incarnation) else { return true };
+        (word.priority, stream.node) > (peer.word.priority, followed.node)
+    }
+
+    /// Begins to follow a mastership (docs/protocol.md 4.1).
+    fn follow(&mut self, now: Instant, stream: Stream, word: &Word) {
+        self.event(Event::NewMaster { node: stream.node, term: stream.term });
+        self.table.begin_stream();
+        if self.table.seed() != word.hash_seed {
+            self.table.reseed(word.hash_seed);
+        }
+        let from = if self.cold { word.stream_seq.max(word.term_start) } else { word.term_start };
+        self.inbox.follow(stream, word.term_start, from);
+        self.repair.follow(now, word.interval);
+        self.full_reported = false;
+        self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
+        self.advert_soon(now);
+    }
+
+    /// What a master's ADVERT says about its stream and its table, against what we hold.
+    fn compare(&mut self, now: Instant, word: &Word) {
+        if self.inbox.history_starts_at(now, word.history_start, &self.config) {
+            self.counters.holes += 1;
+            self.table.passed(self.inbox.local(self.inbox.frontier()));
+            self.doubt(now);
+        }
+        self.inbox.sent_up_to(now, word.stream_seq, &self.config);
+        let comparable = word.flags.contains(AdvertFlags::DIGEST_VALID) && self.inbox.is_complete_at(word.stream_seq);
+        if !comparable {
+            return;
+        }
+        if word.digest == self.table.digest() && word.entries == u64::from(self.table.len()) {
+            self.counters.digests_matched += 1;
+            if let Some(took) = self.repair.matched(now) {
+                self.cold = false;
+                self.event(Event::InSync { digest: word.digest, entries: word.entries, took });
+                self.advert_soon(now);
+            }
+        } else {
+            self.counters.digests_differed += 1;
+            if self.repair.differed(now) {
+                self.event(Event::Diverged { buckets: self.repair.dirty() });
+                self.advert_soon(now);
+            }
+        }
+    }
+
+    /// A node of higher priority takes the role from a living master only when it is proven equal to it.
+    fn consider_preempting(&mut self, now: Instant, word: &Word) {
+        let higher = self.election.priority() > word.priority;
+        if self.config.preempt && higher && self.repair.is_proven() {
+            self.input(now, Input::Preempt { term: word.term });
+        }
+    }
+
+    fn doubt(&mut self, now: Instant) {
+        if self.repair.doubt(now) {
+            self.event(Event::Diverged { buckets: self.repair.dirty() });
+            self.advert_soon(now);
+        }
+    }
+
+    // ------------------------------------------------------------------ DATA
+
+    fn receive_data(&mut self, now: Instant, header: &Header, records: Records<'_>) -> Result<(), FrameError> {
+        if !self.peers.get(header.node, header.incarnation).is_some_and(|peer| peer.established) {
+            return Err(FrameError::Unestablished);
+        }
+        let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
+        if self.inbox.stream() != Some(stream) {
+            self.counters.data_not_followed += 1;
+            return Ok(());
+        }
+        self.sign_of_life(now, header);
+        match self.inbox.number(header.seq) {
+            Number::New => self.apply_frame(now, header.seq, records),
+            Number::Duplicate => {
+                self.counters.data_duplicate += 1;
+                self.inbox.duplicate(now, &self.config);
+            }
+            Number::Beyond => self.counters.data_beyond_window += 1,
+        }
+        Ok(())
+    }
+
+    fn sign_of_life(&mut self, now: Instant, header: &Header) {
+        let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
+        peer.heard_at = now;
+        let (term, interval) = (peer.word.term, peer.word.interval);
+        self.input(now, Input::MasterHeard { term, interval });
+    }
+
+    fn apply_frame(&mut self, now: Instant, seq: u64, records: Records<'_>) {
+        let number = self.inbox.local(seq);
+        let frontier = self.inbox.local(self.inbox.frontier());
+        let mut refused = false;
+        for record in records {
+            let applied = match record {
+                Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),
+                Record::Delete(conn) => self.table.apply_delete(&conn.key(), number, frontier),
+                Record::BucketEnd { bucket, since } => {
+                    self.inbox.bucket_end(seq, bucket, since);
+                    continue;
+                }
+                Record::Unknown { .. } => {
+                    self.counters.records_unknown += 1;
+                    continue;
+                }
+            };
+            match applied {
+                Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
+                Ok(Applied::Older) => self.counters.records_older += 1,
+                Err(Refused::TombstonesFull) => {
+                    // The frame counts as not received: it is asked for again when there is room.
+                    self.counters.data_no_tombstone += 1;
+                    return;
+                }
+                Err(Refused::TableFull) => {
+                    refused = true;
+                    self.table_is_full();
+                }
+                Err(Refused::Unsupported) => {
+                    refused = true;
+                    self.counters.updates_unsupported += 1;
+                }
+            }
+        }
+        self.counters.data_received += 1;
+        self.inbox.hold(now, seq, &self.config);
+        self.table.passed(self.inbox.local(self.inbox.frontier()));
+        self.end_buckets(now);
+        if refused && self.repair.is_proven() {
+            self.doubt(now);
+        }
+    }
+
+    fn end_buckets(&mut self, now: Instant) {
+        let (table, repair, counters) = (&mut self.table, &mut self.repair, &mut self.counters);
+        self.inbox.take_bucket_ends(|bucket, since| {
+            counters.repair_deletes += u64::from(table.remove_older(bucket, since));
+            counters.buckets_repaired += 1;
+            repair.bucket_walked(now, bucket);
+        });
+    }
+
+    // ------------------------------------------------------------------ STATUS and PULL
+
+    fn receive_status(&mut self, now: Instant, header: &Header, status: &Status<'_>) -> Result<(), FrameError> {
+        let ours = self.is_own(&status.target);
+        let is_master = self.role() == Role::Master;
+        let newest = self.outbox.seq();
+        let peer = self.peers.control(now, header, true)?;
+        if !ours || !is_master {
+            self.counters.not_for_us += 1;
+            return Ok(());
+        }
+        // No peer can hold what was never sent.
+        peer.frontier = peer.frontier.max(status.frontier.min(newest));
+        self.counters.status_received += 1;
+        for range in status.missing {
+            self.outbox.ask_again(range.first(), range.length());
+        }
+        Ok(())
+    }
+
+    fn receive_pull(&mut self, now: Instant, header: &Header, pull: &Pull<'_>) -> Result<(), FrameError> {
+        let ours = self.is_own(&pull.target);
+        let is_master = self.role() == Role::Master;
+        self.peers.control(now, header, false)?;
+        if !ours || !is_master {
+            self.counters.not_for_us += 1;
+            return Ok(());
+        }
+        self.counters.pulls_received += 1;
+        for range in pull.ranges {
+            self.outbox.want(range.first(), range.count());
+        }
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------ small helpers
+
+    fn is_own(&self, target: &Target) -> bool {
+        target.node == self.config.node && target.incarnation == self.incarnation
+    }
+
+    fn report_duplicate(&mut self, header: &Header) {
+        if header.incarnation != self.incarnation && header.incarnation != self.duplicate_reported {
+            self.duplicate_reported = header.incarnation;
+            self.event(Event::DuplicateNode { incarnation: header.incarnation });
+        }
+    }
+
+    fn report_version(&mut self, error: FrameError, bytes: &[u8]) {
+        let (FrameError::UnknownVersion, [_, _, _, _, version, _, ..]) = (error, bytes) else { return };
+        let node = bytes.get(12..16).map_or(0, |node| u32::from_be_bytes([node[0], node[1], node[2], node[3]]));
+        let seen = (NodeId(node), *version);
+        if self.versions_reported.len() < VERSIONS_MAX && !self.versions_reported.contains(&seen) {
+            self.versions_reported.push(seen);
+            self.event(Event::VersionMismatch { node: seen.0, version: seen.1 });
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The engine's state in one picture, for people and programs. Allocates, so it is not for the hot path.
+
+use super::event::{Role, SyncState};
+use super::{Engine, NodeId};
+use crate::time::Instant;
+
+/// Foreign protocol versions that are reported; more are only counted.
+pub(super) const VERSIONS_MAX: usize = 32;
+
+/// What is known of one peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerStatus {
+    /// Who.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Its role, by its last ADVERT.
+    pub role: Role,
+    /// Its priority, by its last ADVERT.
+    pub priority: u8,
+    /// Proven in both directions.
+    pub established: bool,
+    /// Not yet proven equal to a master since it started, by its own word.
+    pub cold: bool,
+    /// The last number of our stream up to which it holds everything (0 unless it follows us).
+    pub frontier: u64,
+    /// When it was last heard.
+    pub heard_at: Instant,
+}
+
+/// The engine's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EngineStatus {
+    /// This node.
+    pub node: NodeId,
+    /// The group.
+    pub sync_id: u8,
+    /// The role.
+    pub role: Role,
+    /// Effective VRRP priority.
+    pub priority: u8,
+    /// Newest term known.
+    pub term: u64,
+    /// Who is master, if that is known.
+    pub master: Option<NodeId>,
+    /// How far our table is from its master's.
+    pub sync: SyncState,
+    /// Whether the table has not been proven since the start.
+    pub cold: bool,
+    /// Flows in the table.
+    pub entries: u64,
+    /// Flows that fit.
+    pub capacity: u64,
+    /// Digest of the whole table.
+    pub digest: u64,
+    /// When our digest was last seen equal to the master's.
+    pub proven_at: Option<Instant>,
+    /// Buckets not proven, of 4096.
+    pub buckets_unproven: u32,
+    /// Number of the newest DATA frame sent.
+    pub stream_seq: u64,
+    /// Number up to which the followed stream is held without a hole.
+    pub frontier: u64,
+    /// Records that wait to be sent.
+    pub pending: u64,
+    /// Records that wait for the sink.
+    pub unapplied: u64,
+    /// Sync links up.
+    pub link_up: bool,
+    /// Peers, established or not.
+    pub peers: Vec<PeerStatus>,
+    /// Counters by name: frames and records in and out, and every drop as `drop_` with its reason.
+    pub counters: Vec<(String, u64)>,
+}
+
+impl Engine {
+    /// How far our table is from its master's.
+    pub fn sync_state(&self) -> SyncState {
+        if self.role() == Role::Master {
+            SyncState::Source
+        } else if self.inbox.stream().is_some() && self.repair.is_proven() {
+            SyncState::InSync
+        } else if self.cold {
+            SyncState::Cold
+        } else {
+            SyncState::Syncing
+        }
+    }
+
+    /// The state in one picture.
+    pub fn status(&self) -> EngineStatus {
+        let role = self.role();
+        EngineStatus {
+            node: self.config.node,
+            sync_id: self.config.sync_id,
+            role,
+            priority: self.election.priority(),
+            term: self.term,
+            master: if role == Role::Master { Some(self.config.node) } else { self.inbox.stream().map(|stream| stream.node) },
+            sync: self.sync_state(),
+            cold: self.cold,
+            entries: u64::from(self.table.len()),
+            capacity: u64::from(self.table.capacity()),
+            digest: self.table.digest(),
+            proven_at: self.repair.proven_at(),
+            buckets_unproven: if role == Role::Master { 0 } else { self.repair.dirty() },
+            stream_seq: self.outbox.seq(),
+            frontier: self.inbox.frontier(),
+            pending: u64::from(self.table.pending()),
+            unapplied: u64::from(self.table.unapplied()),
+            link_up: self.link_up,
+            peers: self.peers.iter().map(peer_status).collect(),
+            counters: self.all_counters(),
+        }
+    }
+
+    fn all_counters(&self) -> Vec<(String, u64)> {
+        let own = self.counters.iter().map(|(name, count)| (name.to_owned(), count));
+        let drops = self.drops.iter().map(|(name, count)| (format!("drop_{name}"), count));
+        own.chain(drops).collect()
+    }
+}
+
+fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
+    PeerStatus {
+        node: peer.node,
+        name: peer.name.to_string(),
+        incarnation: peer.incarnation,
+        role: peer.role(),
+        priority: peer.word.priority,
+        established: peer.established,
+        cold: peer.word.is_cold(),
+        frontier: peer.frontier,
+        heard_at: peer.heard_at,
+    }
+}

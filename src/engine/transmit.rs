@@ -1,0 +1,276 @@
+//! The way out: which frame leaves next, and what is in it.
+//!
+//! Order: an ADVERT that is late (silence looks like death), frames asked for again (others wait for them), STATUS, PULL,
+//! DATA, and last an ADVERT that is due: behind the DATA, so that its digest can be compared as soon as it arrives.
+
+use super::Engine;
+use super::event::{Role, SyncState};
+use crate::table::Pending;
+use crate::time::Instant;
+use crate::wire::{
+    Advert, AdvertFlags, BucketRange, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind, MissingRange, NodeId,
+    PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert, encode_pull, encode_status,
+};
+
+/// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
+const PLAIN_RECORD_LEN: usize = 24;
+
+impl Engine {
+    /// The next frame to send, written into `slot`: its length, or `None` if nothing is to be sent now.
+    pub fn poll_transmit(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        if !self.link_up || self.role() == Role::None {
+            return None;
+        }
+        let limit = slot.len().min(self.config.frame_len);
+        let length = self.next_frame(now, &mut slot[..limit])?;
+        self.counters.frames_sent += 1;
+        Some(length)
+    }
+
+    fn next_frame(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        let late = self.advert_at + self.config.advert_interval / 4;
+        if late <= now
+            && !self.leaving
+            && let Some(length) = self.send_advert(now, slot)
+        {
+            return Some(length);
+        }
+        if let Some(length) = self.send_again(now, slot) {
+            return Some(length);
+        }
+        if let Some(length) = self.send_status(now, slot) {
+            return Some(length);
+        }
+        if let Some(length) = self.send_pull(now, slot) {
+            return Some(length);
+        }
+        if let Some(length) = self.send_data(now, slot) {
+            return Some(length);
+        }
+        if self.advert_at <= now {
+            return self.send_advert(now, slot);
+        }
+        None
+    }
+
+    /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame.
+    pub(super) fn data_at(&self) -> Option<Instant> {
+        if self.role() != Role::Master || !self.link_up {
+            return None;
+        }
+        let pending = self.table.pending() as usize;
+        let full = (self.config.frame_len - HEADER_LEN) / PLAIN_RECORD_LEN;
+        if pending >= full || (self.outbox.is_walking() && self.may_walk()) {
+            return Some(Instant::ZERO);
+        }
+        if pending == 0 {
+            return None;
+        }
+        Some(if self.leaving { Instant::ZERO } else { self.outbox.last_sent_at + self.config.batch_delay })
+    }
+
+    /// A walk may run ahead of the slowest follower by half the history, so that what it loses can still be sent again.
+    fn may_walk(&self) -> bool {
+        let own = (self.config.node, self.incarnation);
+        let followers = self.peers.established().filter(|peer| {
+            let follows = &peer.word.follows;
+            (follows.node, follows.incarnation) == own
+        });
+        let slowest = followers.map(|peer| peer.frontier.max(self.outbox.term_start())).min();
+        slowest.is_none_or(|frontier| self.outbox.seq() - frontier < u64::from(self.config.history / 2))
+    }
+
+    fn send_data(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        if self.data_at()? > now {
+            return None;
+        }
+        if self.outbox.is_walking() && self.may_walk() {
+            self.outbox.walk_on(&mut self.table);
+        }
+        let seq = self.outbox.next_seq();
+        let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;
+        let mut records = 0;
+        loop {
+            if let Some((bucket, since)) = self.outbox.walked(self.table.pending()) {
+                if !writer.push_bucket_end(bucket, since) {
+                    break;
+                }
+                self.outbox.bucket_ended();
+                self.counters.buckets_walked += 1;
+                continue;
+            }
+            let fits = match self.table.peek_pending(now) {
+                Some(Pending::Upsert(flow)) => writer.push_upsert(&flow),
+                Some(Pending::Delete(key)) => writer.push_delete(&key),
+                None => false,
+            };
+            if !fits {
+                break;
+            }
+            self.table.sent(self.outbox.local(seq));
+            self.outbox.one_left();
+            records += 1;
+        }
+        if writer.is_empty() {
+            return None;
+        }
+        let length = writer.finish();
+        self.outbox.keep(now, &slot[..length]);
+        self.counters.data_sent += 1;
+        self.counters.records_sent += records;
+        Some(length)
+    }
+
+    fn send_again(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        if self.role() != Role::Master {
+            return None;
+        }
+        let length = self.outbox.send_again(now, self.config.reorder_delay, slot)?;
+        self.counters.data_resent += 1;
+        Some(length)
+    }
+
+    fn send_status(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        let stream = self.inbox.stream()?;
+        if self.inbox.status_at()? > now {
+            return None;
+        }
+        let mut ranges = [MissingRange::new(1, 1); RANGES_MAX];
+        let count = self.inbox.status_leaves(now, self.config.advert_interval, &mut ranges);
+        let header = self.control_header(Kind::STATUS);
+        let status = Status {
+            target: Target { node: stream.node, incarnation: stream.incarnation },
+            frontier: self.inbox.frontier(),
+            base: self.inbox.base(),
+            credit: self.inbox.credit(),
+            state: self.sync_code(),
+            missing: &ranges[..count],
+        };
+        let length = encode_status(slot, header, &status)?;
+        self.counters.status_sent += 1;
+        Some(length)
+    }
+
+    fn send_pull(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        let stream = self.inbox.stream()?;
+        if self.repair.pull_at()? > now {
+            return None;
+        }
+        let mut ranges = [BucketRange::new(0, 1); RANGES_MAX];
+        let count = self.repair.pull_leaves(now, &mut ranges);
+        if count == 0 {
+            return None;
+        }
+        let header = self.control_header(Kind::PULL);
+        let target = Target { node: stream.node, incarnation: stream.incarnation };
+        let length = encode_pull(slot, header, &Pull { target, ranges: &ranges[..count] })?;
+        self.counters.pulls_sent += 1;
+        Some(length)
+    }
+
+    fn send_advert(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        let mut reports = [PeerReport::new(NodeId(0), 0, 0, 0, 0); PEERS_MAX];
+        let count = self.peer_reports(&mut reports);
+        let header = self.control_header(Kind::ADVERT);
+        let is_master = self.role() == Role::Master;
+        let advert = Advert {
+            role: self.wire_role(),
+            priority: if self.leaving { 0 } else { self.election.priority() },
+            interval_ms: u16::try_from(self.config.advert_interval.as_millis()).unwrap_or(u16::MAX),
+            flags: self.advert_flags(),
+            term_start: self.outbox.term_start(),
+            stream_seq: self.outbox.seq(),
+            history_start: if is_master { self.outbox.history_start() } else { 0 },
+            digest: self.table.digest(),
+            entries: u64::from(self.table.len()),
+            follows: self.follows(now),
+            hash_seed: self.table.seed(),
+            capabilities: 0,
+            name: self.config.name.as_bytes(),
+            peers: &reports[..count],
+        };
+        let length = encode_advert(slot, header, &advert)?;
+        self.counters.adverts_sent += 1;
+        self.last_advert_at = Some(now);
+        self.advert_at = now + self.config.advert_interval;
+        if self.leaving {
+            self.leaving = false;
+            self.input(now, super::Input::Request(super::RoleRequest::None));
+        }
+        Some(length)
+    }
+
+    /// Established peers first: if there are too many candidates, they can wait.
+    fn peer_reports(&self, reports: &mut [PeerReport; PEERS_MAX]) -> usize {
+        let established = self.peers.established();
+        let candidates = self.peers.iter().filter(|peer| !peer.established);
+        let followed = self.inbox.stream();
+        let mut count = 0;
+        for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
+            let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
+            let frontier = if follows { self.inbox.frontier() } else { 0 };
+            *report = PeerReport::new(peer.node, self.inbox.credit(), peer.incarnation, peer.heard(), frontier);
+            count += 1;
+        }
+        count
+    }
+
+    fn advert_flags(&self) -> AdvertFlags {
+        let mut flags = AdvertFlags::default();
+        if self.cold {
+            flags = flags.with(AdvertFlags::COLD);
+        }
+        if self.role() == Role::Master && !self.cold && self.table.pending() == 0 {
+            flags = flags.with(AdvertFlags::DIGEST_VALID);
+        }
+        flags
+    }
+
+    /// The stream that is followed, while its master lives.
+    fn follows(&self, now: Instant) -> Follows {
+        let nobody = Follows::default();
+        let Some(stream) = self.inbox.stream() else { return nobody };
+        match self.peers.get(stream.node, stream.incarnation) {
+            Some(peer) if peer.is_living(now) => {
+                Follows { node: stream.node, heir: NodeId(0), incarnation: stream.incarnation, term: stream.term }
+            }
+            _ => nobody,
+        }
+    }
+
+    fn wire_role(&self) -> WireRole {
+        match self.role() {
+            Role::Init => WireRole::INIT,
+            Role::Backup => WireRole::BACKUP,
+            Role::Promoting => WireRole::PROMOTING,
+            Role::Master => WireRole::MASTER,
+            Role::Fault => WireRole::FAULT,
+            Role::None => WireRole::NONE,
+        }
+    }
+
+    fn sync_code(&self) -> SyncCode {
+        match self.sync_state() {
+            SyncState::Cold => SyncCode::COLD,
+            SyncState::InSync | SyncState::Source => SyncCode::PROVEN,
+            SyncState::Syncing => SyncCode::SYNCING,
+        }
+    }
+
+    fn control_header(&mut self, kind: Kind) -> Header {
+        self.control_seq += 1;
+        self.header(kind, self.control_seq)
+    }
+
+    fn header(&self, kind: Kind, seq: u64) -> Header {
+        Header {
+            sync_id: self.config.sync_id,
+            kind,
+            flags: FrameFlags(0),
+            node: self.config.node,
+            incarnation: self.incarnation,
+            seq,
+            term: self.term,
+        }
+    }
+}
