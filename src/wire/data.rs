@@ -1,0 +1,397 @@
+//! Writes DATA frames: records straight into the slot that will leave, and the header last, when all is known.
+//!
+//! ```text
+//!   new            push_upsert  push_delete  push_bucket_end           finish
+//!   ┌──────────┬─────────────┬────────────┬──────────────┬─ ─ ─ ─ ┐
+//!   │ 40 bytes │ 24 to 52    │ 20 or 24   │ 16           │ room   │   header with count, size and checksum
+//!   └──────────┴─────────────┴────────────┴──────────────┴─ ─ ─ ─ ┘
+//! ```
+//!
+//! A `push` that answers `false` has changed nothing: send the frame and push again into the next one. Whoever wants
+//! room behind the records (a seal's tag, say) lends a slot that is shorter by that.
+
+use super::frame::complete;
+use super::record::{
+    BUCKET_END_LEN, CONN4_HEAD_LEN, CONN4_PLAIN_LEN, Conn4Head, Conn4Plain, RawBucketEnd, RawEndpoint, RawTcp, RawZone,
+    RecordHeader, kind, operation, optional_len, present,
+};
+use super::{BUCKETS, FRAME_LEN_MAX, HEADER_LEN, Header, Kind, RECORDS_MAX};
+use crate::flow::{Endpoint, Flow, FlowKey, Zone};
+use core::net::IpAddr;
+use zerocopy::Immutable;
+use zerocopy::IntoBytes;
+use zerocopy::byteorder::big_endian::{U16, U32, U64};
+
+/// A DATA frame that is being written.
+#[derive(Debug)]
+pub struct DataWriter<'a> {
+    slot: &'a mut [u8],
+    header: Header,
+    len: usize,
+    count: u8,
+}
+
+impl<'a> DataWriter<'a> {
+    /// Begins a frame in `slot`; `None` if the slot does not even hold the header. Of a slot longer than
+    /// [`FRAME_LEN_MAX`] only that much is used. The header's kind is taken as DATA, whatever it says.
+    pub fn new(slot: &'a mut [u8], header: Header) -> Option<Self> {
+        let usable = slot.len().min(FRAME_LEN_MAX);
+        let slot = slot.get_mut(..usable).filter(|slot| slot.len() >= HEADER_LEN)?;
+        Some(DataWriter { slot, header: Header { kind: Kind::DATA, ..header }, len: HEADER_LEN, count: 0 })
+    }
+
+    /// Appends "this connection is now so". The flow is expected to be canonical; one that is not is written at more
+    /// length than needed and read as the same.
+    ///
+    /// `false` if there is no room, or if the flow has no form on this wire (an IPv6 address, a zone direction that
+    /// does not exist). An empty frame of [`FRAME_LEN_MIN`](super::FRAME_LEN_MIN) bytes has room for every flow, so
+    /// there `false` can only mean the latter.
+    pub fn push_upsert(&mut self, flow: &Flow) -> bool {
+        self.try_push_upsert(flow).is_some()
+    }
+
+    /// Appends "this connection is gone". `false` as for [`DataWriter::push_upsert`].
+    pub fn push_delete(&mut self, key: &FlowKey) -> bool {
+        self.try_push_delete(key).is_some()
+    }
+
+    /// Appends "this bucket has been walked, from the frame after `since` on". `false` if there is no room, or no such
+    /// bucket.
+    pub fn push_bucket_end(&mut self, bucket: u16, since: u64) -> bool {
+        self.try_push_bucket_end(bucket, since).is_some()
+    }
+
+    /// Records written so far.
+    pub fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether nothing has been written so far.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Writes the header and says how long the frame is.
+    pub fn finish(self) -> usize {
+        let frame = &mut self.slot[..self.len];
+        complete(frame, &self.header, self.count).unwrap_or(0)
+    }
+
+    fn try_push_upsert(&mut self, flow: &Flow) -> Option<()> {
+        let zone = zone(flow.key.zone)?;
+        let reply_source = endpoint(flow.reply_source)?;
+        let reply_destination = endpoint(flow.reply_destination)?;
+        let present = bit(reply_source.is_some(), present::REPLY_SOURCE)
+            | bit(reply_destination.is_some(), present::REPLY_DESTINATION)
+            | bit(flow.tcp.is_some(), present::TCP)
+            | bit(flow.mark != 0, present::MARK)
+            | bit(zone.is_some(), present::ZONE);
+        let len = CONN4_PLAIN_LEN + optional_len(present);
+        let mut head = head(&flow.key, operation::UPSERT, present, len)?;
+        head.state = flow.state;
+        head.status = U16::new(flow.status);
+        let mut space = self.take(len)?;
+        put(&mut space, &Conn4Plain { head, timeout: U32::new(flow.timeout) });
+        if present == 0 {
+            return Some(());
+        }
+        if let Some(endpoint) = reply_source {
+            put(&mut space, &endpoint);
+        }
+        if let Some(endpoint) = reply_destination {
+            put(&mut space, &endpoint);
+        }
+        if let Some(tcp) = flow.tcp {
+            let scales = tcp.window_scale_original << 4 | tcp.window_scale_reply & 0x0f;
+            let (flags_original, flags_reply) = (tcp.flags_original, tcp.flags_reply);
+            put(&mut space, &RawTcp { scales, flags_original, flags_reply, zero: 0 });
+        }
+        if flow.mark != 0 {
+            put(&mut space, &U32::new(flow.mark));
+        }
+        if let Some(zone) = zone {
+            put(&mut space, &zone);
+        }
+        Some(())
+    }
+
+    fn try_push_delete(&mut self, key: &FlowKey) -> Option<()> {
+        let zone = zone(key.zone)?;
+        let present = bit(zone.is_some(), present::ZONE);
+        let len = CONN4_HEAD_LEN + optional_len(present);
+        let head = head(key, operation::DELETE, present, len)?;
+        let mut space = self.take(len)?;
+        put(&mut space, &head);
+        if let Some(zone) = zone {
+            put(&mut space, &zone);
+        }
+        Some(())
+    }
+
+    fn try_push_bucket_end(&mut self, bucket: u16, since: u64) -> Option<()> {
+        if bucket >= BUCKETS {
+            return None;
+        }
+        let header = record_header(kind::TABLE, operation::BUCKET_END, 0, BUCKET_END_LEN);
+        let mut space = self.take(BUCKET_END_LEN)?;
+        put(&mut space, &RawBucketEnd { header, bucket: U16::new(bucket), zero: U16::ZERO, since: U64::new(since) });
+        Some(())
+    }
+
+    /// Takes the next `len` bytes for one record, if there is room for both. From here on nothing can fail.
+    fn take(&mut self, len: usize) -> Option<&mut [u8]> {
+        if self.count() == RECORDS_MAX {
+            return None;
+        }
+        let space = self.slot.get_mut(self.len..self.len + len)?;
+        self.len += len;
+        self.count += 1;
+        Some(space)
+    }
+}
+
+/// Writes one piece and moves on behind it.
+fn put<T: IntoBytes + Immutable>(space: &mut &mut [u8], piece: &T) {
+    let (place, rest) = core::mem::take(space).split_at_mut(size_of::<T>());
+    place.copy_from_slice(piece.as_bytes());
+    *space = rest;
+}
+
+fn bit(present: bool, bit: u8) -> u8 {
+    if present { bit } else { 0 }
+}
+
+fn record_header(kind: u8, operation: u8, present: u8, len: usize) -> RecordHeader {
+    RecordHeader { kind, operation, present, words: (len / 4) as u8 }
+}
+
+/// The part that upserts and deletes share, state and status still zero; `None` for IPv6.
+fn head(key: &FlowKey, operation: u8, present: u8, len: usize) -> Option<Conn4Head> {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (key.source, key.destination) else { return None };
+    Some(Conn4Head {
+        header: record_header(kind::CONN4, operation, present, len),
+        source: source.octets(),
+        destination: destination.octets(),
+        source_port: U16::new(key.source_port),
+        destination_port: U16::new(key.destination_port),
+        protocol: key.protocol,
+        state: 0,
+        status: U16::ZERO,
+    })
+}
+
+/// `Some(None)`: needs not be written. `None`: cannot be written.
+fn zone(zone: Zone) -> Option<Option<RawZone>> {
+    match zone {
+        zone if zone.is_default() => Some(None),
+        Zone { id, direction } if direction <= Zone::REPLY => {
+            Some(Some(RawZone { id: U16::new(id), direction, zero: 0 }))
+        }
+        _ => None,
+    }
+}
+
+/// `Some(None)`: needs not be written. `None`: cannot be written.
+fn endpoint(endpoint: Option<Endpoint>) -> Option<Option<RawEndpoint>> {
+    match endpoint {
+        None => Some(None),
+        Some(Endpoint { address: IpAddr::V4(address), port }) => {
+            Some(Some(RawEndpoint { address: address.octets(), port: U16::new(port), zero: U16::ZERO }))
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{TcpInfo, protocol};
+    use crate::wire::{Frame, FrameError, NodeId, Payload, Record};
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    const HEADER: Header = Header {
+        sync_id: 81,
+        kind: Kind(0),
+        flags: crate::wire::FrameFlags(0),
+        node: NodeId(7),
+        incarnation: 1,
+        seq: 1,
+        term: 1,
+    };
+
+    const KEY: FlowKey = FlowKey {
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
+        source_port: 40000,
+        destination_port: 80,
+        protocol: protocol::TCP,
+        zone: Zone::DEFAULT,
+    };
+
+    fn full() -> Flow {
+        Flow {
+            key: FlowKey { zone: Zone { id: 0x0102, direction: Zone::REPLY }, ..KEY },
+            reply_source: Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(10, 9, 8, 7)), port: 8080 }),
+            reply_destination: Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)), port: 1025 }),
+            state: 3,
+            status: 0x01be,
+            timeout: 432_000,
+            tcp: Some(TcpInfo {
+                window_scale_original: 7,
+                window_scale_reply: 9,
+                flags_original: 0x23,
+                flags_reply: 0x33,
+            }),
+            mark: 0xdead_beef,
+        }
+    }
+
+    /// The payload that `write` produces.
+    fn payload(write: impl FnOnce(&mut DataWriter<'_>)) -> Vec<u8> {
+        let mut slot = [0xaa; 1480];
+        let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+        write(&mut writer);
+        let len = writer.finish();
+        slot[HEADER_LEN..len].to_vec()
+    }
+
+    /// [3.3] The plain connection takes 24 bytes.
+    #[test]
+    fn a_plain_connection_is_24_bytes() {
+        let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { state: 3, timeout: 300, ..Flow::new(KEY) })));
+        assert_eq!(
+            bytes,
+            [
+                1, 1, 0, 6, // CONN4, upsert, nothing optional, 6 words
+                10, 0, 0, 1, 192, 0, 2, 10, 0x9c, 0x40, 0, 80, // tuple
+                6, 3, 0, 0, 0, 0, 1, 44, // TCP, ESTABLISHED, status, timeout
+            ]
+        );
+    }
+
+    /// [3.3] Optional fields stand in the order of their bits.
+    #[test]
+    fn a_connection_with_everything_is_52_bytes() {
+        let bytes = payload(|writer| assert!(writer.push_upsert(&full())));
+        assert_eq!(
+            bytes,
+            [
+                1, 1, 0x1f, 13, // all but attributes, 13 words
+                10, 0, 0, 1, 192, 0, 2, 10, 0x9c, 0x40, 0, 80, // tuple
+                6, 3, 0x01, 0xbe, 0, 6, 0x97, 0x80, // TCP, ESTABLISHED, status, timeout
+                10, 9, 8, 7, 0x1f, 0x90, 0, 0, // reply source
+                203, 0, 113, 5, 0x04, 0x01, 0, 0, // reply destination
+                0x79, 0x23, 0x33, 0, // TCP
+                0xde, 0xad, 0xbe, 0xef, // mark
+                1, 2, 2, 0, // zone
+            ]
+        );
+    }
+
+    /// [3.3] A delete is a key.
+    #[test]
+    fn a_delete_is_20_bytes_and_24_with_a_zone() {
+        let bytes = payload(|writer| {
+            assert!(writer.push_delete(&KEY));
+            assert!(writer.push_delete(&full().key));
+        });
+        assert_eq!(
+            bytes,
+            [
+                1, 2, 0, 5, 10, 0, 0, 1, 192, 0, 2, 10, 0x9c, 0x40, 0, 80, 6, 0, 0, 0, //
+                1, 2, 0x10, 6, 10, 0, 0, 1, 192, 0, 2, 10, 0x9c, 0x40, 0, 80, 6, 0, 0, 0, 1, 2, 2, 0,
+            ]
+        );
+    }
+
+    /// [4.5] A bucket-end is about the table: type 0, operation 3.
+    #[test]
+    fn a_bucket_end_is_16_bytes() {
+        let bytes = payload(|writer| assert!(writer.push_bucket_end(4095, 0x0102_0304_0506_0708)));
+        assert_eq!(bytes, [0, 3, 0, 4, 0x0f, 0xff, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn every_optional_field_comes_back_without_the_others() {
+        let full = full();
+        let bare = Flow::new(KEY);
+        let cases = [
+            (Flow { reply_source: full.reply_source, ..bare }, 32),
+            (Flow { reply_destination: full.reply_destination, ..bare }, 32),
+            (Flow { tcp: full.tcp, ..bare }, 28),
+            (Flow { mark: 1, ..bare }, 28),
+            (Flow { key: FlowKey { zone: Zone { id: 0, direction: Zone::ORIGINAL }, ..KEY }, ..bare }, 28),
+        ];
+        for (flow, len) in cases {
+            let mut slot = [0; 1480];
+            let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+            assert!(writer.push_upsert(&flow));
+            assert_eq!(writer.finish(), HEADER_LEN + len);
+            let frame = Frame::parse(&slot[..HEADER_LEN + len]).and_then(Frame::verify).expect("valid");
+            let Payload::Data(mut records) = frame.payload() else { panic!("not DATA") };
+            let Some(Record::Upsert(conn)) = records.next() else { panic!("not an upsert") };
+            assert_eq!((conn.flow(), conn.key()), (flow, flow.key));
+        }
+    }
+
+    #[test]
+    fn what_has_no_form_on_this_wire_is_not_written() {
+        let mut slot = [0; 1480];
+        let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert!(!writer.push_delete(&FlowKey { source: v6, destination: v6, ..KEY }));
+        assert!(!writer.push_upsert(&Flow::new(FlowKey { destination: v6, ..KEY })));
+        assert!(!writer.push_upsert(&Flow { reply_source: Some(Endpoint { address: v6, port: 1 }), ..Flow::new(KEY) }));
+        assert!(!writer.push_delete(&FlowKey { zone: Zone { id: 1, direction: 3 }, ..KEY }));
+        assert!(!writer.push_bucket_end(4096, 1));
+        assert!(writer.is_empty());
+        assert_eq!(writer.finish(), 40);
+    }
+
+    #[test]
+    fn a_frame_takes_255_records_and_not_one_more() {
+        let mut slot = [0; 8960];
+        let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+        for bucket in 0..255 {
+            assert!(writer.push_bucket_end(bucket, 1));
+        }
+        assert!(!writer.push_bucket_end(255, 1));
+        assert!(!writer.push_delete(&KEY));
+        assert_eq!(writer.count(), 255);
+        assert_eq!(writer.finish(), 40 + 255 * 16);
+        assert_eq!(slot[0], 255);
+        assert!(Frame::parse(&slot[..4120]).and_then(Frame::verify).is_ok());
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_leaves_the_frame_as_it_was() {
+        let mut slot = [0xaa; 40 + 24 + 19];
+        let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+        assert!(writer.push_upsert(&Flow::new(KEY)));
+        assert!(!writer.push_upsert(&Flow::new(KEY)));
+        assert!(!writer.push_delete(&KEY));
+        assert!(writer.push_bucket_end(1, 1));
+        assert_eq!(writer.count(), 2);
+        assert_eq!(writer.finish(), 80);
+        assert_eq!(slot[80..], [0xaa; 3]);
+        assert!(DataWriter::new(&mut [0; 39], HEADER).is_none());
+    }
+
+    /// [3.3] A 1480-byte frame (Ethernet less the IPv4 header) carries 60 plain connections.
+    #[test]
+    fn sixty_plain_connections_fit_an_ethernet_frame() {
+        let mut slot = [0; 1480];
+        let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+        while writer.push_upsert(&Flow::new(KEY)) {}
+        assert_eq!((writer.count(), writer.finish()), (60, 1480));
+        assert_eq!(Frame::parse(&slot[..1479]).err(), Some(FrameError::SizeMismatch));
+    }
+
+    #[test]
+    fn a_slot_longer_than_any_frame_is_used_up_to_the_longest_frame() {
+        let mut slot = vec![0; 20_000];
+        let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
+        while writer.push_upsert(&full()) {}
+        assert_eq!((writer.count(), writer.finish()), (171, 40 + 171 * 52));
+    }
+}
