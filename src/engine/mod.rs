@@ -38,7 +38,7 @@ use crate::table::{Refused, Table};
 use crate::time::Instant;
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use election::{Election, Input, State, master_down};
-use inbox::{Inbox, Stream};
+use inbox::Inbox;
 use outbox::Outbox;
 use peers::Peers;
 use repair::Repair;

@@ -209,7 +209,7 @@ impl Engine {
         for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
             let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
             let frontier = if follows { self.inbox.frontier() } else { 0 };
-            *report = PeerReport::new(peer.node, self.inbox.credit(), peer.incarnation, peer.heard(), frontier);
+            *report = PeerReport::new(peer.node, peer.incarnation, self.inbox.credit(), peer.heard(), frontier);
             count += 1;
         }
         count

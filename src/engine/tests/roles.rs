@@ -1,0 +1,331 @@
+//! Establishment, election, takeover, return.
+
+use super::*;
+use crate::wire::{Frame, Kind};
+
+/// [3.5.2] [5.0.1] Two nodes find each other; the higher priority becomes master after its own master-down time:
+/// 3 × 100 ms + 106/256 × 100 ms = 341.4 ms.
+#[test]
+fn the_higher_priority_becomes_master_after_its_master_down_time() {
+    let mut world = World::pair();
+    world.run(Duration::from_micros(341_000));
+    assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Backup));
+    assert!(world.engine(0).status().peers[0].established);
+    world.run(Duration::from_micros(1000));
+    assert_eq!((world.role(0), world.role(1)), (Role::Master, Role::Backup));
+    assert_eq!(world.engine(1).status().master, Some(NodeId(1)));
+    assert_eq!((world.engine(0).status().term, world.engine(1).status().term), (1, 1));
+}
+
+/// [3.5.2] Establishment takes one round of ADVERTs, not one interval: 4 frames of 50 µs.
+#[test]
+fn two_nodes_are_established_within_a_few_round_trips() {
+    let mut world = World::pair();
+    let established = |world: &World, at: usize| world.engine(at).status().peers.iter().any(|peer| peer.established);
+    world.run_until("established", |world| established(world, 0) && established(world, 1));
+    // Answers are spaced by a quarter of an interval at the most.
+    assert!(world.now.since(Instant::from_nanos(1_000_000_000)) <= Duration::from_millis(76));
+}
+
+/// [3.5.3] A recording of a whole earlier life proves nothing: no peer, no master, no term.
+#[test]
+fn a_recording_is_never_established() {
+    let mut recorded = World::elected_pair();
+    recorded.run(Duration::from_secs(1));
+    let frames: Vec<Vec<u8>> = recorded.sent.iter().filter(|(_, from, _)| *from == 0).map(|(_, _, b)| b.clone()).collect();
+    assert!(frames.len() > 10);
+
+    let mut world = World::new(vec![Config { incarnation: 7777, ..config(2) }]);
+    for mut frame in frames {
+        world.hand_in(0, &mut frame);
+        world.run(Duration::from_millis(1));
+    }
+    let status = world.engine(0).status();
+    assert_eq!((status.term, status.master), (0, None));
+    assert!(status.peers.iter().all(|peer| !peer.established));
+    assert_eq!(world.events(0, "PeerUp"), 0);
+}
+
+/// [5.2.1] [5.2.2] The master dies: the backup writes its table first, then takes the role under a new term; flows stay.
+#[test]
+fn a_backup_takes_over_in_two_phases_and_keeps_every_flow() {
+    let mut world = World::elected_pair();
+    for number in 0..1000 {
+        world.upsert(0, number);
+    }
+    world.run(Duration::from_millis(250));
+    let table = world.table(0);
+    world.kill(0);
+    world.node(1).commits = false;
+    let took = world.run_until("promoting", |world| world.role(1) == Role::Promoting);
+    // 3 × 100 ms + 156/256 × 100 ms = 360.9 ms after the last sign of life, which is up to 100 ms old.
+    assert!((Duration::from_millis(260)..=Duration::from_millis(362)).contains(&took), "took {took:?}");
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.role(1), Role::Promoting);
+    world.node(1).commits = true;
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.role(1), Role::Master);
+    assert_eq!(world.engine(1).status().term, 2);
+    assert_eq!(world.table(1), table);
+    assert_eq!(world.events(1, "MasterLost"), 1);
+    assert_eq!(world.events(1, "CommitDeadlinePassed"), 0);
+}
+
+/// [5.2.2] A sink that does not answer delays the takeover by `commit_deadline` (1 s) and no longer.
+#[test]
+fn availability_wins_when_the_sink_does_not_answer() {
+    let mut world = World::elected_pair();
+    world.node(1).commits = false;
+    world.kill(0);
+    world.run_until("promoting", |world| world.role(1) == Role::Promoting);
+    let took = world.run_until("master", |world| world.role(1) == Role::Master);
+    assert!((Duration::from_millis(998)..=Duration::from_millis(1001)).contains(&took), "took {took:?}");
+    assert_eq!(world.events(1, "CommitDeadlinePassed"), 1);
+}
+
+/// [4.6.3] At a takeover every flow whose clock has run out is given to the sink again: its kernel may have dropped it.
+#[test]
+fn flows_whose_clock_ran_out_are_committed_again_at_takeover() {
+    let mut world = World::elected_pair();
+    world.update(0, Change::Upsert(Flow { timeout: 2, ..flow(1) }));
+    world.upsert(0, 2);
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.table(1).len(), 2, "a backup keeps an expired entry until told");
+    world.node(1).sink.clear();
+    world.kill(0);
+    world.run_until("master", |world| world.role(1) == Role::Master);
+    assert_eq!(world.node(1).sink.keys().collect::<Vec<_>>(), [&key(1)]);
+}
+
+/// [5.0.3] A master that leaves politely flushes, says priority 0, and is replaced after the skew: 156/256 × 100 ms.
+#[test]
+fn a_polite_goodbye_is_answered_within_the_skew() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.run(Duration::from_micros(200));
+    world.upsert(0, 2);
+    let now = world.now;
+    world.node(0).engine.leave(now);
+    let took = world.run_until("master", |world| world.role(1) == Role::Master);
+    assert!((Duration::from_millis(60)..=Duration::from_millis(63)).contains(&took), "took {took:?}");
+    assert_eq!(world.role(0), Role::None);
+    assert_eq!(world.table(1).len(), 2);
+    assert_eq!(world.events(1, "PeerLeft"), 1);
+    let frames = world.sent.iter().filter(|(at, from, _)| *from == 0 && *at > now + Duration::from_millis(1)).count();
+    assert_eq!(frames, 0, "who has left is silent");
+}
+
+/// [5.1.2] A master that comes back before anybody noticed its death has an empty table: its new incarnation ends the old
+/// mastership, and it becomes a backup of the one that held the flows.
+#[test]
+fn a_restarted_master_does_not_empty_its_backup() {
+    let mut world = World::elected_pair();
+    for number in 0..1000 {
+        world.upsert(0, number);
+    }
+    world.run(Duration::from_millis(250));
+    let table = world.table(0);
+    world.kill(0);
+    world.run(Duration::from_millis(20));
+    world.start(0, Config { priority: 150, incarnation: 5555, preempt: false, ..config(1) });
+    let took = world.run_until("master", |world| world.role(1) == Role::Master);
+    assert!(took < Duration::from_millis(200), "took {took:?}");
+    world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
+    assert_eq!(world.role(0), Role::Backup);
+    assert_eq!(world.table(0), table);
+    assert_eq!(world.table(1), table);
+}
+
+/// [5.3.1] A node of higher priority returns: it takes the role only when it is proven equal, and nothing is lost.
+#[test]
+fn a_returning_node_preempts_only_when_proven() {
+    let mut world = World::elected_pair();
+    for number in 0..5000 {
+        world.upsert(0, number);
+    }
+    world.run(Duration::from_millis(250));
+    let table = world.table(0);
+    world.kill(0);
+    world.run_until("master", |world| world.role(1) == Role::Master);
+    world.run(Duration::from_secs(1));
+    // Everything but DATA passes: it can hear, but never be equal.
+    world.passes = Box::new(|_, _, bytes| Frame::parse(bytes).unwrap().header().kind != Kind::DATA);
+    world.start(0, Config { priority: 150, incarnation: 5555, ..config(1) });
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Master));
+    world.passes = Box::new(|_, _, _| true);
+    world.run_until("the return", |world| world.role(0) == Role::Master);
+    assert_eq!(world.table(0), table);
+    world.run_until("the other follows", |world| world.role(1) == Role::Backup);
+    assert_eq!(world.engine(0).status().term, 3);
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    world.assert_equal(0, 1);
+}
+
+/// [5.3.1] With `preempt = false` it stays backup.
+#[test]
+fn without_preempt_a_returning_node_stays_backup() {
+    let mut world = World::elected_pair();
+    world.kill(0);
+    world.run_until("master", |world| world.role(1) == Role::Master);
+    world.dump_done(1);
+    world.start(0, Config { priority: 150, incarnation: 5555, preempt: false, ..config(1) });
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.role(0), world.sync(0)), (Role::Backup, SyncState::InSync));
+}
+
+/// [5.4.1] The link was cut, both are master: the higher term wins over the higher priority, and the loser takes its table.
+#[test]
+fn of_two_masters_the_higher_term_wins() {
+    let mut world = World::elected_pair();
+    for number in 0..100 {
+        world.upsert(0, number);
+    }
+    world.run(Duration::from_millis(250));
+    world.passes = Box::new(|_, _, _| false);
+    world.run(Duration::from_secs(2));
+    assert_eq!((world.role(0), world.role(1)), (Role::Master, Role::Master));
+    assert_eq!((world.engine(0).status().term, world.engine(1).status().term), (1, 2));
+    world.upsert(1, 500);
+    world.dump_done(1); // node 1's source has nothing of the old flows
+    world.upsert(1, 501);
+    world.passes = Box::new(|_, _, _| true);
+    world.run_until("one master", |world| world.role(0) == Role::Backup);
+    assert_eq!(world.role(1), Role::Master);
+    assert_eq!(world.events(0, "DuplicateMaster"), 1);
+    world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
+    world.assert_equal(0, 1);
+    assert_eq!(world.table(0).keys().collect::<Vec<_>>(), [&key(501)]);
+}
+
+/// [5.6.1] A master that did not run for longer than its master-down steps down before it sends anything, as somebody new.
+#[test]
+fn a_master_that_stalled_steps_down_before_it_speaks() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.run(Duration::from_millis(250));
+    let mut stalled = world.nodes[0].take().unwrap();
+    world.run_until("a new master", |world| world.role(1) == Role::Master);
+    world.run(Duration::from_secs(60));
+    let now = world.now;
+    stalled.engine.handle_timeout(now);
+    assert_eq!(stalled.engine.role(), Role::Backup);
+    world.nodes[0] = Some(stalled);
+    let from = world.sent.len();
+    world.run(Duration::from_secs(2));
+    for (_, _, bytes) in world.sent[from..].iter().filter(|(_, node, _)| *node == 0) {
+        let header = Frame::parse(bytes).unwrap().header();
+        assert_ne!(header.incarnation, 1001);
+        assert_ne!(header.kind, Kind::DATA);
+    }
+    assert_eq!(world.events(0, "StallDetected"), 1);
+    assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Master));
+    world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
+}
+
+/// [3.5.5] A master is heard that does not hear us: it delays our takeover by `one_way_hold` (10 s), and that is said.
+#[test]
+fn a_one_way_master_delays_the_takeover_and_is_reported() {
+    let mut world = World::new(vec![Config { priority: 150, ..config(1) }]);
+    world.nodes.push(None);
+    world.run(Duration::from_secs(1));
+    world.passes = Box::new(|from, _, _| from == 0);
+    world.start(1, config(2));
+    world.run(Duration::from_millis(9_900));
+    assert_eq!(world.role(1), Role::Backup);
+    assert_eq!(world.events(1, "PeerOneWay"), 1);
+    world.run(Duration::from_millis(600));
+    assert_eq!(world.role(1), Role::Master);
+}
+
+/// [5.1.1] While a cold node hears a warmer backup it gives that one a master-down more.
+#[test]
+fn a_cold_node_lets_the_warmer_one_go_first() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.run(Duration::from_millis(250));
+    assert_eq!(world.sync(1), SyncState::InSync);
+    world.passes = Box::new(|_, _, bytes| Frame::parse(bytes).unwrap().header().kind != Kind::DATA);
+    world.upsert(0, 2); // from now on nobody can be proven
+    world.nodes.push(None);
+    world.start(2, Config { priority: 254, ..config(3) });
+    world.run(Duration::from_secs(1));
+    assert!(world.engine(2).status().cold);
+    world.kill(0);
+    world.run_until("a master", |world| world.role(1) == Role::Master || world.role(2) == Role::Master);
+    assert_eq!(world.role(1), Role::Master, "priority 254 is nothing worth while the table is empty");
+}
+
+/// [5.2.3] A peer still hears the living master: our link is at fault, and we do not take over.
+#[test]
+fn nobody_takes_over_while_a_peer_follows_a_living_master() {
+    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, config(2), config(3)]);
+    world.run(Duration::from_secs(1));
+    world.dump_done(0);
+    world.run(Duration::from_secs(1));
+    world.passes = Box::new(|from, to, _| (from, to) != (0, 1));
+    world.run(Duration::from_secs(3));
+    assert_eq!((world.role(0), world.role(1), world.role(2)), (Role::Master, Role::Backup, Role::Backup));
+    assert!(world.events(1, "PeerOneWay") >= 1);
+    world.kill(0);
+    world.run(Duration::from_secs(1));
+    assert!(world.role(1) == Role::Master || world.role(2) == Role::Master);
+}
+
+/// [5.0.4] In mode `manual` roles are what the owner says; the term tells the old master who is the new one.
+#[test]
+fn manual_roles_follow_the_owner() {
+    let manual = |node| Config { role: RoleMode::Manual, ..config(node) };
+    let mut world = World::new(vec![manual(1), manual(2)]);
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Backup));
+    let now = world.now;
+    world.node(0).engine.set_role(now, RoleRequest::Master);
+    world.run(Duration::from_millis(100));
+    world.dump_done(0);
+    world.upsert(0, 1);
+    world.run(Duration::from_millis(500));
+    assert_eq!((world.role(0), world.sync(1)), (Role::Master, SyncState::InSync));
+    let now = world.now;
+    world.node(1).engine.set_role(now, RoleRequest::Master);
+    world.run(Duration::from_millis(500));
+    assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Master));
+    world.assert_equal(0, 1);
+    let now = world.now;
+    world.node(1).engine.set_role(now, RoleRequest::None);
+    world.run(Duration::from_secs(1));
+    assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::None));
+}
+
+/// [5.0.5] Without a link a node is in Fault, and comes back as a backup.
+#[test]
+fn a_node_without_a_link_is_in_fault() {
+    let mut world = World::elected_pair();
+    let now = world.now;
+    world.node(0).engine.handle_link(now, false);
+    assert_eq!(world.role(0), Role::Fault);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.role(1), Role::Master);
+    let now = world.now;
+    world.node(0).engine.handle_link(now, true);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.role(0), Role::Backup);
+    assert_eq!((world.events(0, "LinkDown"), world.events(0, "LinkUp")), (1, 2));
+}
+
+/// A configuration that cannot work is refused with the setting's name [8.0.1].
+#[test]
+fn an_engine_refuses_a_configuration_that_cannot_work() {
+    let now = Instant::ZERO;
+    let refused = |config: Config| Engine::new(config, now).map(|_| ()).unwrap_err().key;
+    assert_eq!(refused(Config { node: NodeId(0), ..config(1) }), "id");
+    assert_eq!(refused(Config { frame_len: 1207, ..config(1) }), "frame_len");
+    assert_eq!(refused(Config { frame_len: 8961, ..config(1) }), "frame_len");
+    assert_eq!(refused(Config { priority: 0, ..config(1) }), "priority");
+    assert_eq!(refused(Config { advert_interval: Duration::from_millis(4), ..config(1) }), "advert_interval");
+    assert_eq!(refused(Config { advert_interval: Duration::from_millis(40_001), ..config(1) }), "advert_interval");
+    assert_eq!(refused(Config { capacity: 0, ..config(1) }), "capacity");
+    assert_eq!(refused(Config { incarnation: 0, ..config(1) }), "incarnation");
+    let nonsense = Config { node: NodeId(0), priority: 0, capacity: 0, ..config(1) };
+    assert_eq!(nonsense.problems().len(), 3, "every problem at once");
+}

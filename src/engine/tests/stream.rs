@@ -1,0 +1,229 @@
+//! The stream: sent at once or gathered, applied in any order, repaired when frames are lost.
+
+use super::*;
+use crate::wire::{Frame, Kind, Payload};
+
+fn data_frames(world: &World, since: Instant) -> Vec<(Instant, usize)> {
+    let of_data = |(at, _, bytes): &(Instant, usize, Vec<u8>)| {
+        let frame = Frame::parse(bytes).unwrap();
+        let Payload::Data(records) = frame.verify().unwrap().payload() else { return None };
+        (*at >= since).then(|| (*at, records.len()))
+    };
+    world.sent.iter().filter_map(of_data).collect()
+}
+
+/// [3.3.7] An idle line sends at once; what comes within `batch_delay` afterwards leaves together.
+#[test]
+fn the_first_change_leaves_at_once_and_the_next_are_gathered() {
+    let mut world = World::elected_pair();
+    world.run(Duration::from_millis(50));
+    let start = world.now;
+    world.upsert(0, 1);
+    world.run(Duration::from_micros(100));
+    for number in 2..=6 {
+        world.upsert(0, number);
+        world.run(Duration::from_micros(100));
+    }
+    world.run(Duration::from_millis(5));
+    let frames = data_frames(&world, start);
+    assert_eq!(frames.iter().map(|(at, records)| (at.since(start), *records)).collect::<Vec<_>>(), vec![
+        (Duration::ZERO, 1),
+        (Duration::from_millis(1), 5),
+    ]);
+}
+
+/// [3.3.7] Frames that are full do not wait for anything.
+#[test]
+fn full_frames_leave_at_once() {
+    let mut world = World::elected_pair();
+    let start = world.now;
+    for number in 0..500 {
+        let plain = Flow { reply_source: None, tcp: None, ..flow(number) };
+        world.update(0, Change::Upsert(plain));
+    }
+    world.run(Duration::from_micros(10));
+    // (1480 − 40) / 24 = 60 plain records a frame: eight full ones, and 20 records that wait for company.
+    assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [60; 8]);
+    world.run(Duration::from_millis(2));
+    assert_eq!(data_frames(&world, start).len(), 9);
+}
+
+/// Fifty changes to one flow between two turns cost one record; an insert and its delete cost nothing [4.2.5].
+#[test]
+fn changes_to_one_flow_are_coalesced() {
+    let mut world = World::elected_pair();
+    let start = world.now;
+    for state in 0..50 {
+        world.update(0, Change::Upsert(Flow { state, ..flow(1) }));
+    }
+    world.upsert(0, 2);
+    world.update(0, Change::Delete(key(2)));
+    world.run(Duration::from_millis(5));
+    assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [1]);
+    assert_eq!(world.table(1)[&key(1)].state, 49);
+}
+
+/// [4.1.1] [4.2.1] Everything that the master's source says is on the backup, and in its sink.
+#[test]
+fn a_backup_holds_what_the_master_holds() {
+    let mut world = World::elected_pair();
+    for number in 0..1000 {
+        world.upsert(0, number);
+    }
+    world.run(Duration::from_millis(20));
+    for number in 0..300 {
+        world.update(0, Change::Delete(key(number)));
+    }
+    world.run(Duration::from_millis(500));
+    world.assert_equal(0, 1);
+    assert_eq!(world.engine(1).status().entries, 700);
+    assert_eq!(world.node(1).sink.len(), 700);
+    assert_eq!(world.node(1).sink[&key(999)].reply_source, flow(999).reply_source);
+    assert_eq!(world.sync(1), SyncState::InSync);
+}
+
+/// [3.6.2] [3.6.4] One frame in five is lost in both directions: everything arrives all the same, live, and in order of
+/// nothing.
+#[test]
+fn lost_frames_are_asked_for_and_sent_again() {
+    let mut world = World::elected_pair();
+    let mut roll = dice(5);
+    world.passes = Box::new(move |_, _, _| roll(5) != 0);
+    let mut choose = dice(9);
+    for _ in 0..400 {
+        for _ in 0..20 {
+            let number = choose(2000) as u32;
+            let change = if choose(3) == 0 { Change::Delete(key(number)) } else { Change::Upsert(flow(number)) };
+            world.update(0, change);
+        }
+        world.run(Duration::from_millis(2));
+    }
+    world.passes = Box::new(|_, _, _| true);
+    let took = world.run_until("equal tables", |world| world.table(0) == world.table(1));
+    assert!(took < Duration::from_millis(500), "took {took:?}");
+    world.run(Duration::from_millis(300));
+    world.assert_equal(0, 1);
+    assert_eq!(world.sync(1), SyncState::InSync);
+    assert!(world.counter(0, "data_resent") > 10);
+    let (sink, table) = (world.node(1).sink.len(), world.table(1).len());
+    assert_eq!(sink, table);
+}
+
+/// [3.5.7] The last frame of a burst is lost, and nothing follows it: the next ADVERT tells.
+#[test]
+fn a_lost_tail_is_found_by_the_next_advert() {
+    let mut world = World::elected_pair();
+    world.passes = Box::new(|_, _, bytes| Frame::parse(bytes).unwrap().header().kind != Kind::DATA);
+    world.upsert(0, 1);
+    world.run(Duration::from_millis(1));
+    world.passes = Box::new(|_, _, _| true);
+    assert!(world.table(1).is_empty());
+    world.run(Duration::from_millis(110));
+    world.assert_equal(0, 1);
+    assert_eq!(world.counter(0, "data_resent"), 1);
+}
+
+/// [4.1.4] A frame that comes twice is applied once.
+#[test]
+fn duplicates_are_counted_and_change_nothing() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.run(Duration::from_millis(2));
+    let last_data = world.sent.iter().rfind(|(_, _, bytes)| Frame::parse(bytes).unwrap().header().kind == Kind::DATA);
+    let mut bytes = last_data.unwrap().2.clone();
+    world.update(0, Change::Delete(key(1)));
+    world.run(Duration::from_millis(2));
+    world.hand_in(1, &mut bytes);
+    assert!(world.table(1).is_empty());
+    assert_eq!(world.counter(1, "data_duplicate"), 1);
+}
+
+/// [3.5.3] DATA is taken from the followed stream only: not from a stranger, whatever it writes into the header.
+#[test]
+fn data_of_a_stranger_or_of_another_stream_is_not_applied() {
+    use crate::wire::{DataWriter, FrameFlags, Header};
+    let mut world = World::elected_pair();
+    let header = Header {
+        sync_id: 51,
+        kind: Kind::DATA,
+        flags: FrameFlags(0),
+        node: NodeId(9),
+        incarnation: 9,
+        seq: 1,
+        term: 1,
+    };
+    let forged = |header| {
+        let mut slot = [0; 1480];
+        let mut writer = DataWriter::new(&mut slot, header).unwrap();
+        assert!(writer.push_upsert(&flow(1)));
+        let length = writer.finish();
+        slot[..length].to_vec()
+    };
+    world.hand_in(1, &mut forged(header));
+    assert_eq!(world.counter(1, "drop_unestablished"), 1);
+    // The right node and incarnation, the wrong term.
+    world.hand_in(1, &mut forged(Header { node: NodeId(1), incarnation: 1001, term: 2, seq: 50, ..header }));
+    assert_eq!(world.counter(1, "data_not_followed"), 1);
+    // Another group, and our own id.
+    world.hand_in(1, &mut forged(Header { sync_id: 52, ..header }));
+    assert_eq!(world.counter(1, "drop_wrong_group"), 1);
+    world.hand_in(1, &mut forged(Header { node: NodeId(2), ..header }));
+    assert_eq!(world.counter(1, "drop_own_node"), 1);
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.events(1, "DuplicateNode"), 1);
+    assert!(world.table(1).is_empty());
+}
+
+/// [8.0.2] A full table refuses new keys, says so, and is not proven.
+#[test]
+fn a_full_table_is_said_and_not_called_in_sync() {
+    let small = Config { capacity: 10, ..config(2) };
+    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, small]);
+    world.run(Duration::from_secs(1));
+    world.dump_done(0);
+    world.run(Duration::from_millis(300));
+    assert_eq!(world.sync(1), SyncState::InSync);
+    for number in 0..40 {
+        world.upsert(0, number);
+    }
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.events(1, "TableFull"), 1);
+    assert!(world.counter(1, "table_full") >= 30);
+    assert_ne!(world.sync(1), SyncState::InSync);
+    for number in 5..40 {
+        world.update(0, Change::Delete(key(number)));
+    }
+    world.run_until("in sync again", |world| world.sync(1) == SyncState::InSync);
+    world.assert_equal(0, 1);
+}
+
+/// What is broken is refused under its name, and changes nothing [3.2.4].
+#[test]
+fn a_broken_frame_is_counted_under_its_reason() {
+    let mut world = World::elected_pair();
+    let mut frame = world.sent.last().unwrap().2.clone();
+    let before = world.engine(1).status();
+    frame[40] ^= 1;
+    world.hand_in(1, &mut frame);
+    assert_eq!(world.counter(1, "drop_checksum"), 1);
+    let mut short = frame[..20].to_vec();
+    world.hand_in(1, &mut short);
+    assert_eq!(world.counter(1, "drop_truncated"), 1);
+    frame[4] = 9;
+    world.hand_in(1, &mut frame);
+    world.hand_in(1, &mut frame);
+    world.run(Duration::from_micros(1));
+    assert_eq!(world.counter(1, "drop_unknown_version"), 2);
+    assert_eq!(world.events(1, "VersionMismatch"), 1);
+    assert_eq!(world.engine(1).status().digest, before.digest);
+}
+
+/// A source that is not the master's is not listened to.
+#[test]
+fn a_backup_takes_no_changes_from_its_own_source() {
+    let mut world = World::elected_pair();
+    let now = world.now;
+    let refused = world.node(1).engine.update(now, &Change::Upsert(flow(1)));
+    assert_eq!(refused, Err(UpdateError::NotMaster));
+    assert!(world.table(1).is_empty());
+}
