@@ -1,1 +1,394 @@
-//! (Room under construction.)
+//! The connection table: every flow that is replicated, in one allocation of fixed size.
+//!
+//! A master fills it from its source and empties its wire list into frames; a backup fills it from frames and empties
+//! its sink list into the kernel. A slot is on at most one list, whatever happens to it: fifty changes of a flow
+//! between two frames cost one record, and a slow link means longer lists, never more memory.
+//!
+//! ```text
+//!            master                                        backup
+//! source ── put, take ──→ ┌──────────┐           ┌──────────┐ ←── apply_upsert, apply_delete ── frames
+//!                         │  table   │           │  table   │
+//! frames ←─ peek, sent ── │ (wire)   │           │   (sink) │ ──── pop_applied ──→ sink
+//!                         └──────────┘           └──────────┘
+//!                    digest, per bucket  ══ equal? ══  digest, per bucket
+//! ```
+//!
+//! What happens to a slot:
+//!
+//! ```text
+//!            put                      sent
+//!   empty ─────────→ live on wire ─────────────→ live ── take ──→ dead on wire ── sent ──→ empty
+//!     ↑ └─ apply_upsert → live on sink ── pop ──↗  └─ apply_delete → dead on sink ── pop ──→ empty, or buried
+//!     └──────────────────────── passed (the frontier) ──────────────────────────────────── buried ←─┘
+//! ```
+//!
+//! Rules: docs/protocol.md 4.1 (streams and versions), 4.2 (order-free apply), 4.4 (digest), 4.5 (repair),
+//! 4.6 (time-outs). No I/O, no clock: `now` comes in. After [`Table::new`] nothing is allocated.
+
+#![forbid(unsafe_code)]
+
+mod backup;
+mod digest;
+mod entry;
+mod graves;
+mod lists;
+mod master;
+mod record;
+mod slots;
+
+use crate::flow::{Flow, FlowKey};
+use crate::time::Instant;
+use core::fmt;
+pub use digest::BUCKETS;
+use digest::{Digest, bucket_of_key, hash_key};
+use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
+use record::{Record, key_bytes};
+use slots::Slots;
+
+/// Why a flow was not taken. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Refused {
+    /// Every slot is taken, by flows or by deletes that somebody has yet to hear of.
+    #[error("the table is full")]
+    TableFull,
+    /// Too many deletes have come before what they delete; the frame counts as not received [4.2].
+    #[error("too many tombstones")]
+    TombstonesFull,
+    /// Not IPv4: this version of the table does not replicate it.
+    #[error("this kind of flow is not replicated")]
+    Unsupported,
+}
+
+/// What became of a record of the followed stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Applied {
+    /// The table is another now, and the sink will hear of it.
+    Changed,
+    /// The value was the same (or the key was not held), and now has this version. The sink hears of it only if the
+    /// time-out had to be refreshed.
+    Unchanged,
+    /// Something newer is known of this key [4.2]; nothing changed.
+    Older,
+}
+
+/// A record that must be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pending {
+    /// The flow is this; its time-out is what is left of it now.
+    Upsert(Flow),
+    /// The flow is gone.
+    Delete(FlowKey),
+}
+
+/// The connection table of one group. See the module's figure.
+pub struct Table {
+    slots: Slots,
+    digest: Digest,
+    capacity: u32,
+    tombstone_limit: u32,
+    live: u32,
+    tombstones: u32,
+    /// Entries on the wire list that go on to the sink list.
+    owed: u32,
+    /// Counts the streams; see [`Version`].
+    ordinal: u16,
+    /// Counts the dumps, so that an entry can say which one named it last.
+    dump: u8,
+    dumping: bool,
+}
+
+impl Table {
+    /// The most that `capacity` can be.
+    pub const MAX_CAPACITY: u32 = 1 << 31;
+
+    /// An empty table for `capacity` flows, of which at most `tombstones` slots may hold deletes that came early. The
+    /// only place that allocates: 86 bytes per flow and 100 kB.
+    ///
+    /// # Panics
+    /// If `capacity` is above [`Table::MAX_CAPACITY`].
+    pub fn new(capacity: u32, tombstones: u32, seed: u64) -> Table {
+        assert!(capacity <= Self::MAX_CAPACITY, "slot numbers have 32 bits");
+        Table {
+            slots: Slots::new(capacity, seed),
+            digest: Digest::new(seed),
+            capacity,
+            tombstone_limit: tombstones,
+            live: 0,
+            tombstones: 0,
+            owed: 0,
+            ordinal: 0,
+            dump: 0,
+            dumping: false,
+        }
+    }
+
+    /// Flows held.
+    pub fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether no flow is held.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Slots that may be taken, by flows and by deletes that somebody has yet to hear of.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the
+    /// sink counts until the sink has taken it, even if the frontier passes it before.
+    pub fn tombstones(&self) -> u32 {
+        self.tombstones
+    }
+
+    /// Bytes that the table takes, full or empty.
+    pub fn bytes(&self) -> usize {
+        size_of::<Table>() + self.slots.count() as usize * size_of::<Entry>() + self.digest.bytes()
+    }
+
+    /// The seed of digest and places.
+    pub fn seed(&self) -> u64 {
+        self.digest.seed()
+    }
+
+    /// Digest of the whole table: the wrapping sum over the buckets [4.4].
+    pub fn digest(&self) -> u64 {
+        self.digest.total()
+    }
+
+    /// Digest of one bucket; 0 for a bucket that does not exist.
+    pub fn bucket_digest(&self, bucket: u16) -> u64 {
+        self.digest.bucket(bucket).sum
+    }
+
+    /// The highest number of the present stream that touched the bucket [4.4]; 0 for none.
+    pub fn touched(&self, bucket: u16) -> u64 {
+        self.digest.bucket(bucket).touched
+    }
+
+    /// Records of the bucket that wait to be sent: with none, its digest is what the stream has said [4.4].
+    pub fn bucket_pending(&self, bucket: u16) -> u32 {
+        self.digest.bucket(bucket).pending
+    }
+
+    /// The bucket of a key, below [`BUCKETS`].
+    pub fn bucket_of(&self, key: &FlowKey) -> u16 {
+        bucket_of_key(self.seed(), key)
+    }
+
+    /// The flow of this key, with the time that it has left; `None` if it is not held.
+    pub fn get(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
+        let (at, _) = self.find_live(key)?;
+        let entry = self.slots.get(at);
+        Some(entry.record.flow(entry.remaining(now)))
+    }
+
+    /// Every flow held, with the time that it has left, in no order that means anything.
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = Flow> + '_ {
+        let live = self.slots.iter().filter(|entry| entry.kind == Kind::Live);
+        live.map(move |entry| entry.record.flow(entry.remaining(now)))
+    }
+
+    /// Another seed: every entry gets a new place and every digest is computed anew, in O(n) and in place. Lists keep
+    /// their members, not their order. Every bucket counts as touched by the highest number that touched any.
+    pub fn reseed(&mut self, seed: u64) {
+        if seed == self.seed() {
+            return;
+        }
+        self.slots.reseed(seed);
+        self.digest.restart(seed);
+        for at in 0..self.slots.count() {
+            let Entry { kind, place, record, .. } = *self.slots.get(at);
+            let hash = hash_key(seed, record.key_bytes());
+            if kind == Kind::Live {
+                self.digest.add(hash, &record);
+            }
+            if place == Place::Wire {
+                self.digest.bucket_mut(hash).pending += 1;
+            }
+        }
+    }
+
+    /// A stream begins that is followed, or an own mastership: everything held is older than all of it [4.1].
+    ///
+    /// Tombstones vanish, and with them every delete that has not been sent; deletes that wait for the sink stay.
+    /// Nothing waits for the wire any more. No bucket has been touched, the frontier is 0, and a running dump is
+    /// given up: it may not delete what another stream said.
+    pub fn begin_stream(&mut self) {
+        while let Some(at) = self.slots.wire.first() {
+            let hash = self.slots.hash_at(at);
+            let Entry { kind, .. } = *self.slots.get(at);
+            match kind {
+                Kind::Live if self.slots.get(at).is(OWED) => self.place(at, hash, Place::Sink),
+                Kind::Live => self.place(at, hash, Place::Nowhere),
+                _ => self.free(at, hash),
+            }
+        }
+        while let Some(at) = self.slots.graves.any() {
+            self.free(at, self.slots.hash_at(at));
+        }
+        self.slots.graves.reset();
+        let mut next = self.slots.sink.first();
+        while let Some(at) = next {
+            self.clear_tombstone(at);
+            next = self.slots.following(at);
+        }
+        self.digest.untouch();
+        self.dumping = false;
+        self.ordinal = match self.ordinal.checked_add(1) {
+            Some(ordinal) => ordinal,
+            None => {
+                self.slots.iter_mut().for_each(|entry| entry.version = Version::default());
+                1
+            }
+        };
+    }
+
+    /// Asserts all that must be true between two calls; O(n), for tests.
+    #[doc(hidden)]
+    pub fn assert_consistent(&self) {
+        self.slots.assert_consistent();
+        let count = |what: &dyn Fn(&Entry) -> bool| self.slots.iter().filter(|entry| what(entry)).count() as u32;
+        assert_eq!(self.live, count(&|entry| entry.kind == Kind::Live), "live entries");
+        assert_eq!(self.tombstones, count(&|entry| entry.is(TOMBSTONE)), "tombstones");
+        assert_eq!(self.owed, count(&|entry| entry.is(OWED)), "owed to the sink");
+        assert!(self.slots.used() <= self.capacity && self.tombstones <= self.tombstone_limit, "limits");
+        let mut digest = Digest::new(self.seed());
+        for entry in self.slots.iter().filter(|entry| entry.kind != Kind::Empty) {
+            let hash = hash_key(self.seed(), entry.record.key_bytes());
+            let on_wire = entry.place == Place::Wire;
+            assert!(on_wire || !entry.is(UNSENT | OWED), "a flag of the wire list off it");
+            assert!(entry.version < Version::new(self.ordinal, u64::MAX), "a version of the future");
+            match entry.kind {
+                Kind::Live => {
+                    assert!(!entry.is(TOMBSTONE) && entry.place != Place::Buried, "a living tombstone");
+                    digest.add(hash, &entry.record);
+                }
+                _ => {
+                    assert_ne!(entry.place, Place::Nowhere, "a dead entry that nobody waits for");
+                    assert!(!entry.is(UNSENT | OWED), "a dead entry with a flag of the living");
+                    assert!(entry.place != Place::Buried || entry.is(TOMBSTONE), "buried, and no tombstone");
+                }
+            }
+            digest.bucket_mut(hash).pending += u32::from(on_wire);
+        }
+        assert_eq!(digest.total(), self.digest.total(), "total digest");
+        for bucket in 0..BUCKETS as u16 {
+            let (is, should) = (self.digest.bucket(bucket), digest.bucket(bucket));
+            assert_eq!((is.sum, is.pending), (should.sum, should.pending), "bucket {bucket}");
+        }
+    }
+
+    /// The slot of a live entry, and the hash of its key.
+    fn find_live(&self, key: &FlowKey) -> Option<(u32, u64)> {
+        let key = key_bytes(key)?;
+        let hash = hash_key(self.seed(), &key);
+        let at = self.slots.find(hash, &key).ok()?;
+        (self.slots.get(at).kind == Kind::Live).then_some((at, hash))
+    }
+
+    /// Fills an empty slot. The caller then gives it a place.
+    fn create(&mut self, at: u32, hash: u64, record: Record, kind: Kind, deadline: u32) -> Result<(), Refused> {
+        if self.slots.used() == self.capacity {
+            return Err(Refused::TableFull);
+        }
+        let version = Version::new(self.ordinal, 0);
+        self.slots.occupy(at, Entry { record, kind, deadline, version, dump: self.dump, ..Entry::default() });
+        if kind == Kind::Live {
+            self.live += 1;
+            self.digest.add(hash, &record);
+        }
+        Ok(())
+    }
+
+    /// Gives a held entry, live or dead, this value, and puts it on the list of `listener` if that one must hear of
+    /// it: if the value is another, if the clock that it was told must be refreshed [4.6], or if it was about to
+    /// hear anyway. Otherwise the clock stays as it was told. Whether the value is another, and whether it must hear.
+    fn assign(&mut self, at: u32, hash: u64, said: (&Record, u32), now: Instant, listener: Place) -> (bool, bool) {
+        let (record, timeout) = said;
+        let old = *self.slots.get(at);
+        let changed = old.kind == Kind::Dead || old.record != *record;
+        let due = changed || old.place == listener || old.needs_refresh(timeout, now);
+        if changed {
+            match old.kind {
+                Kind::Live => self.digest.remove(hash, &old.record),
+                _ => self.live += 1,
+            }
+            self.digest.add(hash, record);
+            self.clear_tombstone(at);
+        }
+        if due {
+            // Off its old list first: the list of a buried entry follows from what it is.
+            self.place(at, hash, listener);
+            let entry = self.slots.get_mut(at);
+            entry.kind = Kind::Live;
+            entry.record = *record;
+            entry.deadline = deadline(timeout, now);
+        }
+        (changed, due)
+    }
+
+    /// A live entry dies; the caller then gives it a place.
+    fn kill(&mut self, at: u32, hash: u64) {
+        let record = self.slots.get(at).record;
+        self.digest.remove(hash, &record);
+        self.live -= 1;
+        self.forgive(at);
+        let entry = self.slots.get_mut(at);
+        entry.kind = Kind::Dead;
+        entry.clear(UNSENT);
+    }
+
+    /// Empties a dead entry's slot. Entries behind it may move up.
+    fn free(&mut self, at: u32, hash: u64) {
+        self.clear_tombstone(at);
+        self.place(at, hash, Place::Nowhere);
+        self.slots.vacate(at);
+    }
+
+    /// Puts an entry on a list, off the one that it is on; where it is already, it keeps its turn.
+    fn place(&mut self, at: u32, hash: u64, place: Place) {
+        let from = self.slots.get(at).place;
+        if from == place {
+            return;
+        }
+        if from == Place::Wire {
+            self.digest.bucket_mut(hash).pending -= 1;
+            self.forgive(at);
+            self.slots.get_mut(at).clear(UNSENT);
+        }
+        self.slots.delist(at);
+        if place == Place::Wire {
+            self.digest.bucket_mut(hash).pending += 1;
+        }
+        self.slots.enlist(at, place);
+    }
+
+    /// The sink need not hear of it after the wire has.
+    fn forgive(&mut self, at: u32) {
+        let entry = self.slots.get_mut(at);
+        self.owed -= u32::from(entry.is(OWED));
+        entry.clear(OWED);
+    }
+
+    fn clear_tombstone(&mut self, at: u32) {
+        let entry = self.slots.get_mut(at);
+        self.tombstones -= u32::from(entry.is(TOMBSTONE));
+        entry.clear(TOMBSTONE);
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("len", &self.live)
+            .field("capacity", &self.capacity)
+            .field("tombstones", &self.tombstones)
+            .field("pending", &self.pending())
+            .field("unapplied", &self.unapplied())
+            .field("digest", &format_args!("{:016x}", self.digest()))
+            .finish_non_exhaustive()
+    }
+}

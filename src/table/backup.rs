@@ -1,0 +1,186 @@
+//! The backup's side: what the followed stream says goes in, what the sink must hear comes out.
+
+use super::entry::{Entry, Kind, OWED, Place, TOMBSTONE, Version};
+use super::record::{Record, key_bytes};
+use super::{Applied, Refused, Table, deadline, hash_key};
+use crate::flow::{Change, Flow, FlowKey};
+use crate::time::Instant;
+
+impl Table {
+    /// Frame `number` of the followed stream says that the flow is this. It applies if the key is unknown or its
+    /// version is older [4.2]. The sink hears of it if the value is another, or if the time-out must be refreshed.
+    ///
+    /// # Errors
+    /// [`Refused::TableFull`] for a new key, [`Refused::Unsupported`] if it is not IPv4.
+    pub fn apply_upsert(&mut self, flow: &Flow, number: u64, now: Instant) -> Result<Applied, Refused> {
+        let record = Record::pack(flow).ok_or(Refused::Unsupported)?;
+        let hash = hash_key(self.seed(), record.key_bytes());
+        let version = Version::new(self.ordinal, number);
+        let (at, changed) = match self.slots.find(hash, record.key_bytes()) {
+            Ok(at) if self.slots.get(at).version >= version => return Ok(Applied::Older),
+            Ok(at) => {
+                let (changed, _) = self.assign(at, hash, (&record, flow.timeout), now, Place::Sink);
+                (at, changed)
+            }
+            Err(at) => {
+                self.create(at, hash, record, Kind::Live, deadline(flow.timeout, now))?;
+                self.place(at, hash, Place::Sink);
+                (at, true)
+            }
+        };
+        self.slots.get_mut(at).version = version;
+        self.digest.touch(hash, number);
+        Ok(if changed { Applied::Changed } else { Applied::Unchanged })
+    }
+
+    /// Frame `number` of the followed stream says that the flow is gone, while the frontier stands at `frontier`. It
+    /// applies if the key is unknown or its version is older. Above `frontier + 1` it leaves a tombstone, also for an
+    /// unknown key, so that a late upsert with a lower number cannot bring the flow back [4.2].
+    ///
+    /// # Errors
+    /// [`Refused::TombstonesFull`] if it must leave one and there are too many, [`Refused::TableFull`] if that has no
+    /// slot, [`Refused::Unsupported`] if it is not IPv4.
+    pub fn apply_delete(&mut self, key: &FlowKey, number: u64, frontier: u64) -> Result<Applied, Refused> {
+        self.passed(frontier);
+        let key = key_bytes(key).ok_or(Refused::Unsupported)?;
+        let hash = hash_key(self.seed(), &key);
+        let version = Version::new(self.ordinal, number);
+        let early = version.number() > self.slots.graves.frontier() + 1;
+        let held = self.slots.find(hash, &key);
+        let old = held.map_or_else(|_| Entry::default(), |at| *self.slots.get(at));
+        if held.is_ok() && old.version >= version {
+            return Ok(Applied::Older);
+        }
+        if early && !old.is(TOMBSTONE) && self.tombstones >= self.tombstone_limit {
+            return Err(Refused::TombstonesFull);
+        }
+        match held {
+            Ok(at) => {
+                // Off its list before its version changes: that of a buried entry follows from its number.
+                self.clear_tombstone(at);
+                if old.kind == Kind::Live {
+                    self.kill(at, hash);
+                    self.place(at, hash, Place::Sink);
+                } else if old.place == Place::Buried {
+                    self.place(at, hash, Place::Nowhere);
+                }
+                self.slots.get_mut(at).version = version;
+                self.mourn(at, hash, early);
+            }
+            Err(at) if early => {
+                self.create(at, hash, Record::of_key(&key), Kind::Dead, 0)?;
+                self.slots.get_mut(at).version = version;
+                self.mourn(at, hash, early);
+            }
+            Err(_) => {}
+        }
+        self.digest.touch(hash, number);
+        Ok(if old.kind == Kind::Live { Applied::Changed } else { Applied::Unchanged })
+    }
+
+    /// Keeps a dead entry that came early as a tombstone; one that nobody waits for is freed.
+    fn mourn(&mut self, at: u32, hash: u64, early: bool) {
+        let entry = self.slots.get_mut(at);
+        if early {
+            entry.set(TOMBSTONE);
+            self.tombstones += 1;
+        }
+        match (entry.place, early) {
+            (Place::Nowhere, true) => self.place(at, hash, Place::Buried),
+            (Place::Nowhere, false) => self.free(at, hash),
+            _ => {}
+        }
+    }
+
+    /// The frontier stands at `frontier` now: nothing up to it can still arrive, and tombstones up to it are freed.
+    /// Amortised O(1) per tombstone; a frontier that does not move forward changes nothing.
+    pub fn passed(&mut self, frontier: u64) {
+        let Some(turn) = self.slots.graves.turn(frontier) else { return };
+        for index in 0..=turn {
+            // Whoever stays goes round to the end: every member is looked at once.
+            for _ in 0..self.slots.graves.list(index).len {
+                let Some(at) = self.slots.graves.list(index).first() else { break };
+                self.slots.delist(at);
+                if self.slots.get(at).version.number() <= frontier {
+                    self.free(at, self.slots.hash_at(at));
+                } else {
+                    self.slots.enlist(at, Place::Buried);
+                }
+            }
+        }
+        self.slots.step(frontier, turn);
+    }
+
+    /// The walk of a bucket has ended, and `since` is the stream number before its first [4.5]: flows of the bucket
+    /// whose version is of a former stream, or not above `since`, were not named by it. They die, and the sink hears
+    /// of it. How many.
+    pub fn remove_older(&mut self, bucket: u16, since: u64) -> u32 {
+        let named = Version::new(self.ordinal, since);
+        let mut walk = self.slots.walk(bucket);
+        let mut removed = 0;
+        while let Some(at) = self.slots.next_of(&mut walk) {
+            let Entry { kind, version, .. } = *self.slots.get(at);
+            if kind == Kind::Live && version <= named {
+                let hash = self.slots.hash_at(at);
+                self.kill(at, hash);
+                self.place(at, hash, Place::Sink);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// Records that wait for the sink, those included that go to the wire first (a bucket is walked by a master whose
+    /// sink has not yet taken all).
+    pub fn unapplied(&self) -> u32 {
+        self.slots.sink.len + self.owed
+    }
+
+    /// Takes out the change that waits longest for the sink; a flow comes with the time that it has left.
+    pub fn pop_applied(&mut self, now: Instant) -> Option<Change> {
+        let at = self.slots.sink.first()?;
+        let hash = self.slots.hash_at(at);
+        let entry = *self.slots.get(at);
+        if entry.kind == Kind::Live {
+            self.place(at, hash, Place::Nowhere);
+            return Some(Change::Upsert(entry.record.flow(entry.remaining(now))));
+        }
+        if entry.is(TOMBSTONE) && entry.version.number() > self.slots.graves.frontier() {
+            self.place(at, hash, Place::Buried);
+        } else {
+            self.free(at, hash);
+        }
+        Some(Change::Delete(entry.record.key()))
+    }
+
+    /// Takeover: the sink's kernel may have dropped flows whose time is over, while a backup keeps them [4.6]. They go
+    /// to the sink again. How many; O(n).
+    pub fn queue_expired(&mut self, now: Instant) -> u32 {
+        self.queue_to_sink(|entry| entry.expired(now))
+    }
+
+    /// Every flow goes to the sink again. How many; O(n).
+    pub fn queue_all_to_sink(&mut self) -> u32 {
+        self.queue_to_sink(|_| true)
+    }
+
+    /// What waits for the wire keeps its turn there, and goes to the sink afterwards.
+    fn queue_to_sink(&mut self, wanted: impl Fn(&Entry) -> bool) -> u32 {
+        let before = self.unapplied();
+        for at in 0..self.slots.count() {
+            let entry = self.slots.get_mut(at);
+            if entry.kind != Kind::Live || !wanted(entry) {
+                continue;
+            }
+            match entry.place {
+                Place::Wire if !entry.is(OWED) => {
+                    entry.set(OWED);
+                    self.owed += 1;
+                }
+                Place::Nowhere => self.place(at, self.slots.hash_at(at), Place::Sink),
+                _ => {}
+            }
+        }
+        self.unapplied() - before
+    }
+}

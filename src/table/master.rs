@@ -1,0 +1,158 @@
+//! The master's side: what the source says goes in, what must be sent comes out.
+
+use super::entry::{Entry, Kind, OWED, Place, UNSENT, Version, deadline};
+use super::record::Record;
+use super::{Pending, Refused, Table, hash_key};
+use crate::flow::{Flow, FlowKey};
+use crate::time::Instant;
+
+impl Table {
+    /// The source says that the flow is this. Whether it now waits for the wire: because it is new, because its value
+    /// is another, because its time-out is more than twice what is left of the one that the peers were told [4.6], or
+    /// because it waited already. The source is newer than what waits for the sink: that is struck.
+    ///
+    /// # Errors
+    /// [`Refused::TableFull`] for a new key, [`Refused::Unsupported`] if it is not IPv4.
+    pub fn put(&mut self, flow: &Flow, now: Instant) -> Result<bool, Refused> {
+        let record = Record::pack(flow).ok_or(Refused::Unsupported)?;
+        let hash = hash_key(self.seed(), record.key_bytes());
+        let at = match self.slots.find(hash, record.key_bytes()) {
+            Ok(at) => at,
+            Err(at) => {
+                self.create(at, hash, record, Kind::Live, deadline(flow.timeout, now))?;
+                self.place(at, hash, Place::Wire);
+                self.slots.get_mut(at).set(UNSENT);
+                return Ok(true);
+            }
+        };
+        let (_, due) = self.assign(at, hash, (&record, flow.timeout), now, Place::Wire);
+        if !due {
+            self.place(at, hash, Place::Nowhere);
+        }
+        self.forgive(at);
+        self.slots.get_mut(at).dump = self.dump;
+        Ok(due)
+    }
+
+    /// The source says that the flow is gone: a delete waits for the wire, in the turn of the upsert that waited. An
+    /// insert that was never sent is cancelled instead, and costs nothing [4.2]. Whether the flow was held.
+    pub fn take(&mut self, key: &FlowKey) -> bool {
+        let Some((at, hash)) = self.find_live(key) else { return false };
+        self.take_at(at, hash);
+        true
+    }
+
+    /// Whether the slot was freed, and another entry may have moved into it.
+    fn take_at(&mut self, at: u32, hash: u64) -> bool {
+        let unsent = self.slots.get(at).is(UNSENT);
+        self.kill(at, hash);
+        if unsent {
+            self.free(at, hash);
+        } else {
+            self.place(at, hash, Place::Wire);
+        }
+        unsent
+    }
+
+    /// A dump of the source begins; one that runs begins anew.
+    pub fn begin_dump(&mut self) {
+        self.dumping = true;
+        self.dump = match self.dump.checked_add(1) {
+            Some(dump) => dump,
+            None => {
+                self.slots.iter_mut().for_each(|entry| entry.dump = 0);
+                1
+            }
+        };
+    }
+
+    /// Whether a dump runs. It ends with [`Table::end_dump`], or is given up when a stream begins.
+    pub fn dumping(&self) -> bool {
+        self.dumping
+    }
+
+    /// The dump is complete: flows that no [`Table::put`] named since it began have died unseen, and are taken. How
+    /// many; none if no dump runs. O(n).
+    pub fn end_dump(&mut self) -> u32 {
+        if !core::mem::take(&mut self.dumping) {
+            return 0;
+        }
+        // No run of entries crosses an empty slot: starting behind it, what moves up moves into what is still to come.
+        let end = self.slots.some_empty();
+        let mut at = self.slots.after(end);
+        let mut taken = 0;
+        while at != end {
+            let Entry { kind, dump, .. } = *self.slots.get(at);
+            let unnamed = kind == Kind::Live && dump != self.dump;
+            taken += u32::from(unnamed);
+            if !(unnamed && self.take_at(at, self.slots.hash_at(at))) {
+                at = self.slots.after(at);
+            }
+        }
+        taken
+    }
+
+    /// Records that wait to be sent.
+    pub fn pending(&self) -> u32 {
+        self.slots.wire.len
+    }
+
+    /// The record that waits longest; a flow comes with the time that it has left.
+    pub fn peek_pending(&self, now: Instant) -> Option<Pending> {
+        let entry = self.slots.get(self.slots.wire.first()?);
+        Some(match entry.kind {
+            Kind::Live => Pending::Upsert(entry.record.flow(entry.remaining(now))),
+            _ => Pending::Delete(entry.record.key()),
+        })
+    }
+
+    /// The record that [`Table::peek_pending`] showed went out in frame `number` of the own stream.
+    pub fn sent(&mut self, number: u64) {
+        let Some(at) = self.slots.wire.first() else { return };
+        let hash = self.slots.hash_at(at);
+        self.digest.touch(hash, number);
+        let entry = self.slots.get_mut(at);
+        entry.version = Version::new(self.ordinal, number);
+        match entry.kind {
+            Kind::Live if entry.is(OWED) => self.place(at, hash, Place::Sink),
+            Kind::Live => self.place(at, hash, Place::Nowhere),
+            _ => self.free(at, hash),
+        }
+    }
+
+    /// Puts every flow of a bucket on the wire list, for a walk [4.5]; those that are there keep their turn, those that
+    /// wait for the sink go to it afterwards. How many it adds.
+    pub fn queue_bucket(&mut self, bucket: u16) -> u32 {
+        let mut walk = self.slots.walk(bucket);
+        let mut added = 0;
+        while let Some(at) = self.slots.next_of(&mut walk) {
+            let Entry { kind, place, .. } = *self.slots.get(at);
+            if kind == Kind::Live && place != Place::Wire {
+                self.place(at, self.slots.hash_at(at), Place::Wire);
+                added += 1;
+                if place == Place::Sink {
+                    self.slots.get_mut(at).set(OWED);
+                    self.owed += 1;
+                }
+            }
+        }
+        added
+    }
+
+    /// Takes flows whose time is over, for a source that does not report deaths itself [4.6]: looks at `slots` slots
+    /// from `hand` on, and leaves the hand where it stopped. How many were taken.
+    pub fn expire(&mut self, now: Instant, hand: &mut u32, slots: u32) -> u32 {
+        let mut at = if *hand < self.slots.count() { *hand } else { 0 };
+        let mut taken = 0;
+        for _ in 0..slots.min(self.slots.count()) {
+            let entry = self.slots.get(at);
+            let over = entry.kind == Kind::Live && entry.expired(now);
+            taken += u32::from(over);
+            if !(over && self.take_at(at, self.slots.hash_at(at))) {
+                at = self.slots.after(at);
+            }
+        }
+        *hand = at;
+        taken
+    }
+}
