@@ -218,7 +218,7 @@ pub(super) fn complete(frame: &mut [u8], header: &Header, count: u8) -> Option<u
 
 /// CRC-32 of the frame with the checksum's own field taken as zero. The frame is lent and may not be changed, so its
 /// first 16 bytes are summed from a copy.
-fn checksum(frame: &[u8]) -> u32 {
+pub(super) fn checksum(frame: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     match frame.split_first_chunk::<16>() {
         Some((start, rest)) => {
