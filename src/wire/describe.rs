@@ -396,3 +396,72 @@ fn bits(value: u64, names: &[(u64, &str)]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines that end a description, from the one that begins with `from` on.
+    fn tail<'a>(text: &'a str, from: &str) -> Vec<&'a str> {
+        text.lines().skip_while(|line| !line.trim_start().starts_with(from)).collect()
+    }
+
+    #[test]
+    fn nothing_is_described_as_nothing() {
+        assert_eq!(
+            describe(&[]),
+            "offset  bytes                     field                   value\n\
+             refused: truncated: the frame is shorter than its header\n"
+        );
+    }
+
+    #[test]
+    fn a_field_that_is_cut_off_is_shown_as_far_as_it_goes() {
+        let text = describe(&[1, 81, 0]);
+        assert_eq!(
+            tail(&text, "1 "),
+            [
+                "     1  51                        sync_id                 81",
+                "     2  00                        cut off",
+                "refused: truncated: the frame is shorter than its header",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_sealed_frame_too_short_for_its_tag_is_all_tag() {
+        let mut frame = [0; 44];
+        (frame[3], frame[4], frame[5], frame[7]) = (44, 1, 2, 1);
+        let text = describe(&frame);
+        assert_eq!(tail(&text, "40 ")[0], "    40  00 00 00 00               tag");
+        assert!(text.contains("refused: checksum: "));
+    }
+
+    #[test]
+    fn bits_without_a_name_are_told_all_the_same() {
+        assert_eq!(bits(0, &PRESENT), "0x0");
+        assert_eq!(bits(0x29, &PRESENT), "0x29 reply_source mark unnamed_20");
+    }
+
+    #[test]
+    fn records_are_told_one_by_one_and_attributes_as_they_are() {
+        let mut frame = [0; 40].to_vec();
+        (frame[0], frame[4], frame[5]) = (3, 1, 2);
+        frame.extend_from_slice(&[1, 1, 0x80, 7, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 17, 0, 0, 8, 0, 0, 0, 30]);
+        frame.extend_from_slice(&[9, 1, 7, 0]);
+        frame.extend_from_slice(&[1, 2, 0, 5, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 17, 0, 0, 0]);
+        frame.extend_from_slice(&[77, 1, 0, 2, 1, 2, 3, 4, 1, 2]);
+        let text = describe(&frame);
+        let has = |line: &str| assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");
+        has("                                  --                      record 1: upsert udp 10.0.0.1:1 -> 10.0.0.2:2");
+        has("    60  00 00 00 1e               timeout                 30 s");
+        has("    64  09 01 07 00               attributes");
+        has("                                  --                      record 2: delete udp 10.0.0.1:1 -> 10.0.0.2:2");
+        has("    86  00 00                     status                  0x0");
+        has("                                  --                      record 3: type 77, stepped over");
+        has("    92  01 02 03 04               unknown");
+        has("    96  01 02                     surplus");
+        let timeouts = text.lines().filter(|line| line.contains("timeout")).count();
+        assert_eq!(timeouts, 1, "a delete has none");
+    }
+}

@@ -273,12 +273,19 @@ mod tests {
         assert_eq!(Frame::claim(&classic), Some(Claim { version: 0, sync_id: 81, node: NodeId(0) }));
         assert_eq!(Frame::claim(&EMPTY), Some(Claim { version: 1, sync_id: 81, node: NodeId(7) }));
         assert_eq!(Frame::claim(&EMPTY[..7]), None);
+        let mut newer = EMPTY;
+        newer[4] = 2;
+        assert_eq!(Frame::claim(&newer), Some(Claim { version: 2, sync_id: 81, node: NodeId(0) }));
+        assert_eq!(Frame::claim(&EMPTY[..15]), Some(Claim { version: 1, sync_id: 81, node: NodeId(0) }));
     }
 
     #[test]
     fn a_frame_longer_than_the_size_field_can_say_is_not_written() {
         assert_eq!(complete(&mut [0; 8961], &Header::default(), 0), None);
         assert_eq!(complete(&mut [0; 39], &Header::default(), 0), None);
-        assert_eq!(complete(&mut [0; 8960], &Header::default(), 0), Some(8960));
+        let mut longest = [0; 8960];
+        let header = Header { kind: Kind::DATA, node: NodeId(1), incarnation: 1, seq: 1, ..Header::default() };
+        assert_eq!(complete(&mut longest, &header, 0), Some(8960));
+        assert!(Frame::parse(&longest).is_ok());
     }
 }

@@ -515,6 +515,11 @@ mod tests {
         assert_eq!(decode(&[1, 1, 0x80, 1]), Err(FrameError::RecordLength));
         assert_eq!(decode(&[1, 2, 0, 1]), Err(FrameError::RecordLength));
         assert_eq!(decode(&[0, 3, 0, 1]), Err(FrameError::RecordLength));
+        let mut delete = PLAIN;
+        delete[1] = 2;
+        assert_eq!(decode(&delete), Err(FrameError::RecordLength), "four bytes too many");
+        let bucket_end = [0, 3, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        assert_eq!(decode(&bucket_end), Err(FrameError::RecordLength), "four bytes too many");
     }
 
     #[test]
