@@ -311,6 +311,14 @@ mod tests {
         assert_eq!(bytes, [0, 3, 0, 4, 0x0f, 0xff, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
+    /// A window scale has four bits; a fifth must not spill into its neighbour.
+    #[test]
+    fn a_window_scale_that_is_too_large_spills_nowhere() {
+        let tcp = Some(TcpInfo { window_scale_original: 0x17, window_scale_reply: 0x29, ..TcpInfo::default() });
+        let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { tcp, ..Flow::new(KEY) })));
+        assert_eq!(bytes[24..], [0x79, 0, 0, 0]);
+    }
+
     #[test]
     fn every_optional_field_comes_back_without_the_others() {
         let full = full();
@@ -375,6 +383,7 @@ mod tests {
         assert_eq!(writer.finish(), 80);
         assert_eq!(slot[80..], [0xaa; 3]);
         assert!(DataWriter::new(&mut [0; 39], HEADER).is_none());
+        assert!(DataWriter::new(&mut [0; 40], HEADER).is_some());
     }
 
     /// [3.3] A 1480-byte frame (Ethernet less the IPv4 header) carries 60 plain connections.

@@ -218,7 +218,7 @@ pub(super) fn complete(frame: &mut [u8], header: &Header, count: u8) -> Option<u
 
 /// CRC-32 of the frame with the checksum's own field taken as zero. The frame is lent and may not be changed, so its
 /// first 16 bytes are summed from a copy.
-fn checksum(frame: &[u8]) -> u32 {
+pub(super) fn checksum(frame: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     match frame.split_first_chunk::<16>() {
         Some((start, rest)) => {
@@ -273,12 +273,19 @@ mod tests {
         assert_eq!(Frame::claim(&classic), Some(Claim { version: 0, sync_id: 81, node: NodeId(0) }));
         assert_eq!(Frame::claim(&EMPTY), Some(Claim { version: 1, sync_id: 81, node: NodeId(7) }));
         assert_eq!(Frame::claim(&EMPTY[..7]), None);
+        let mut newer = EMPTY;
+        newer[4] = 2;
+        assert_eq!(Frame::claim(&newer), Some(Claim { version: 2, sync_id: 81, node: NodeId(0) }));
+        assert_eq!(Frame::claim(&EMPTY[..15]), Some(Claim { version: 1, sync_id: 81, node: NodeId(0) }));
     }
 
     #[test]
     fn a_frame_longer_than_the_size_field_can_say_is_not_written() {
         assert_eq!(complete(&mut [0; 8961], &Header::default(), 0), None);
         assert_eq!(complete(&mut [0; 39], &Header::default(), 0), None);
-        assert_eq!(complete(&mut [0; 8960], &Header::default(), 0), Some(8960));
+        let mut longest = [0; 8960];
+        let header = Header { kind: Kind::DATA, node: NodeId(1), incarnation: 1, seq: 1, ..Header::default() };
+        assert_eq!(complete(&mut longest, &header, 0), Some(8960));
+        assert!(Frame::parse(&longest).is_ok());
     }
 }

@@ -53,24 +53,27 @@
 
 #![forbid(unsafe_code)]
 
+mod advert;
 mod control;
 mod data;
 mod describe;
 mod error;
 mod frame;
+mod pull;
 mod record;
 mod sequence;
+mod status;
 
-pub use control::{
-    Advert, AdvertFlags, BucketRange, Follows, MissingRange, PeerReport, Pull, Status, SyncCode, Target, WireRole,
-    encode_advert, encode_pull, encode_status,
-};
+pub use advert::{Advert, AdvertFlags, Follows, PeerReport, WireRole, encode_advert};
+pub use control::Target;
 pub use data::DataWriter;
 pub use describe::describe;
 pub use error::{DropCounters, FrameError};
 pub use frame::{Claim, Frame, Payload, Verified};
+pub use pull::{BucketRange, Pull, encode_pull};
 pub use record::{Conn4, Record, Records};
 pub use sequence::ReplayWindow;
+pub use status::{MissingRange, Status, SyncCode, encode_status};
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};

@@ -319,7 +319,7 @@ pub(super) const fn optional_len(present: u8) -> usize {
 }
 
 /// Cuts the first record off. Its length is at least its own header's, so that every step leads on.
-fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
+pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
     let &[_, _, _, words, ..] = bytes else { return Err(FrameError::RecordTruncated) };
     if words == 0 {
         return Err(FrameError::RecordLength);
@@ -328,7 +328,7 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
 }
 
 /// Checks one whole record.
-fn check(record: &[u8]) -> Result<(), FrameError> {
+pub(super) fn check(record: &[u8]) -> Result<(), FrameError> {
     let (header, _) = RecordHeader::ref_from_prefix(record).map_err(|_| FrameError::RecordTruncated)?;
     match (header.kind, header.operation) {
         (kind::CONN4, operation::UPSERT) => check_upsert(header.present, record),
@@ -409,7 +409,7 @@ fn check_bucket_end(present: u8, record: &[u8]) -> Result<(), FrameError> {
 }
 
 /// Looks at one record. Total: what is too short for what it says it is reads as unknown, and a check has refused it.
-fn view(record: &[u8]) -> Record<'_> {
+pub(super) fn view(record: &[u8]) -> Record<'_> {
     let unknown = Record::Unknown { kind: record.first().copied().unwrap_or_default() };
     let Ok((header, _)) = RecordHeader::ref_from_prefix(record) else { return unknown };
     match (header.kind, header.operation) {
@@ -515,6 +515,11 @@ mod tests {
         assert_eq!(decode(&[1, 1, 0x80, 1]), Err(FrameError::RecordLength));
         assert_eq!(decode(&[1, 2, 0, 1]), Err(FrameError::RecordLength));
         assert_eq!(decode(&[0, 3, 0, 1]), Err(FrameError::RecordLength));
+        let mut delete = PLAIN;
+        delete[1] = 2;
+        assert_eq!(decode(&delete), Err(FrameError::RecordLength), "four bytes too many");
+        let bucket_end = [0, 3, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        assert_eq!(decode(&bucket_end), Err(FrameError::RecordLength), "four bytes too many");
     }
 
     #[test]
