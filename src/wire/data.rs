@@ -314,7 +314,7 @@ mod tests {
     /// A window scale has four bits; a fifth must not spill into its neighbour.
     #[test]
     fn a_window_scale_that_is_too_large_spills_nowhere() {
-        let tcp = Some(TcpInfo { window_scale_original: 0x17, window_scale_reply: 0x29, ..TcpInfo::default() });
+        let tcp = Some(TcpInfo { window_scale_original: 0x17, window_scale_reply: 0x89, ..TcpInfo::default() });
         let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { tcp, ..Flow::new(KEY) })));
         assert_eq!(bytes[24..], [0x79, 0, 0, 0]);
     }
