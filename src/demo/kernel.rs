@@ -373,3 +373,174 @@ fn be16(value: &[u8]) -> Option<u16> {
 fn invalid(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A datagram of a real dump (Linux 6.18): a connection to 127.0.0.1:443 that is redirected to port 80, in zone 5 and with mark 7, and
+    /// a ping.
+    const DATAGRAM: &str = "dc00000000012200000000004d7a0000020000003400018014000180080001007f000001080002007f0000011c00028005000100\
+        0600000006000200b36a00000600030001bb00003400028014000180080001007f000001080002007f0000011c00028005000100\
+        06000000060002000050000006000300b36a0000060012000005000008000300000001ae080008000000000708000c0050a66406\
+        08000b00000000010800070000069780300004802c0001800500010003000000050002000a000000050003000a00000006000400\
+        230000000600050023000000b400000000012200000000004d7a0000020000003c00018014000180080001007f00000108000200\
+        7f0000012400028005000100010000000600040012340000050005000800000005000600000000003c0002801400018008000100\
+        7f000001080002007f00000124000280050001000100000006000400123400000500050000000000050006000000000008000300\
+        0000018a080008000000000708000c0069fc56c608000b0000000001080007000000001e";
+    const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+
+    fn bytes(hexadecimal: &str) -> Vec<u8> {
+        let digits = hexadecimal.as_bytes().chunks(2);
+        digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    fn tcp(source_port: u16, destination_port: u16, zone: u16) -> Tuple {
+        Tuple { source: HOST, destination: HOST, protocol: 6, source_port, destination_port, zone }
+    }
+
+    fn connection(port: u16) -> Entry {
+        Entry { original: tcp(port, 80, 0), reply: tcp(80, port, 0), state: Some(3), status: 0x0e, mark: 0 }
+    }
+
+    #[test]
+    fn a_real_dump_is_read() {
+        let mut entries = Vec::new();
+        let progress = parse(&bytes(DATAGRAM), &mut entries).unwrap();
+        assert_eq!(progress, Progress { done: false, interrupted: false });
+        let redirected =
+            Entry { original: tcp(45930, 443, 5), reply: tcp(80, 45930, 5), state: Some(3), status: 0x1ae, mark: 7 };
+        let ping = Tuple {
+            source: HOST,
+            destination: HOST,
+            protocol: 1,
+            source_port: 0x1234,
+            destination_port: 0x0800,
+            zone: 0,
+        };
+        let pong = Tuple { destination_port: 0, ..ping };
+        assert_eq!(entries, [redirected, Entry { original: ping, reply: pong, state: None, status: 0x18a, mark: 7 }]);
+    }
+
+    #[test]
+    fn a_zone_of_one_direction_is_that_of_its_tuple() {
+        let tuple_in_zone_9 = bytes(
+            "14000180080001000a000001080002000a000002\
+             0c0002800500010011000000\
+             0600030000090000",
+        );
+        assert_eq!(
+            tuple(&tuple_in_zone_9),
+            Some(Tuple {
+                source: Ipv4Addr::new(10, 0, 0, 1),
+                destination: Ipv4Addr::new(10, 0, 0, 2),
+                protocol: 17,
+                source_port: 0,
+                destination_port: 0,
+                zone: 9
+            })
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_dump_is_found_and_an_error_in_its_place_is_returned() {
+        let end = bytes("1400000003000200000000004d7a000000000000");
+        assert_eq!(parse(&end, &mut Vec::new()).unwrap(), Progress { done: true, interrupted: false });
+        let resized = bytes("1400000003001200000000004d7a000000000000");
+        assert_eq!(parse(&resized, &mut Vec::new()).unwrap(), Progress { done: true, interrupted: true });
+        // -EPERM, as the kernel says it to who lacks CAP_NET_ADMIN.
+        let refused = bytes("1400000002000000000000004d7a0000ffffffff");
+        assert_eq!(parse(&refused, &mut Vec::new()).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let lost = bytes("1400000004000000000000004d7a000000000000");
+        assert!(parse(&lost, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn no_cut_of_a_real_dump_is_taken_for_a_whole_one() {
+        let whole = bytes(DATAGRAM);
+        for length in 1..whole.len() {
+            let result = parse(&whole[..length], &mut Vec::new());
+            // The first message alone is one.
+            assert_eq!(result.is_ok(), length == 220, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_request_is_a_dump_of_ipv4() {
+        assert_eq!(request(), [20, 0, 0, 0, 1, 1, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_one_has_and_the_other_has_not_is_missing_or_extra() {
+        let difference = compare(&[connection(1), connection(2)], &[connection(2), connection(3), connection(4)]);
+        assert_eq!((difference.missing, difference.extra, difference.stale), (1, 2, 0));
+        assert_eq!(
+            difference.examples,
+            [
+                "missing: [proto 6 127.0.0.1:1 > 127.0.0.1:80 zone 0 | proto 6 127.0.0.1:80 > 127.0.0.1:1 zone 0 | \
+                 state 3 status 0xe mark 0x0]",
+                "extra: [proto 6 127.0.0.1:3 > 127.0.0.1:80 zone 0 | proto 6 127.0.0.1:80 > 127.0.0.1:3 zone 0 | \
+                 state 3 status 0xe mark 0x0]",
+                "extra: [proto 6 127.0.0.1:4 > 127.0.0.1:80 zone 0 | proto 6 127.0.0.1:80 > 127.0.0.1:4 zone 0 | \
+                 state 3 status 0xe mark 0x0]",
+            ]
+        );
+    }
+
+    #[test]
+    fn another_value_of_the_same_entry_is_stale() {
+        let entry = connection(1);
+        for stale in [
+            Entry { state: Some(7), ..entry },
+            Entry { state: None, ..entry },
+            Entry { status: 0x0c, ..entry },
+            Entry { status: 0x0a, ..entry },
+            Entry { status: 0x1e, ..entry },
+            Entry { status: 0x2e, ..entry },
+            Entry { mark: 1, ..entry },
+            Entry { reply: tcp(8080, 1, 0), ..entry },
+            Entry { reply: tcp(80, 1, 5), ..entry },
+        ] {
+            let difference = compare(&[entry], &[stale]);
+            assert_eq!((difference.missing, difference.extra, difference.stale), (0, 0, 1), "{stale:?}");
+            assert!(difference.examples[0].starts_with("stale: "), "{difference:?}");
+        }
+        // The NAT engine's own progress, and helpers, are no part of the comparison.
+        assert_eq!(compare(&[entry], &[Entry { status: 0x218e, ..entry }]), Difference::default());
+    }
+
+    #[test]
+    fn the_same_tuple_in_another_zone_is_another_entry() {
+        let entry = connection(1);
+        let zoned = Entry { original: tcp(1, 80, 5), ..entry };
+        let difference = compare(&[entry], &[zoned]);
+        assert_eq!((difference.missing, difference.extra, difference.stale), (1, 1, 0));
+    }
+
+    #[test]
+    fn five_examples_are_enough() {
+        let many: Vec<Entry> = (1..=100).map(connection).collect();
+        let difference = compare(&many, &[]);
+        assert_eq!((difference.missing, difference.examples.len()), (100, 5));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = parse(&bytes, &mut Vec::new());
+            let _ = entry(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_dump_never_panics(damage in proptest::collection::vec((0..400_usize, any::<u8>()), 1..8)) {
+            let mut datagram = bytes(DATAGRAM);
+            for (position, value) in damage {
+                datagram[position] = value;
+            }
+            let mut entries = Vec::new();
+            let _ = parse(&datagram, &mut entries);
+            prop_assert!(entries.len() <= 20);
+        }
+    }
+}

@@ -150,7 +150,7 @@ impl Part {
     fn answer(&mut self, until: Instant) -> io::Result<Answer> {
         loop {
             if let Some(line) = self.answers.next().map_err(|error| self.ended(error))? {
-                return match serde_json::from_str(&line)? {
+                return match from_json(&line)? {
                     Answer::Failed(reason) => Err(io::Error::other(format!("the {}: {reason}", self.name))),
                     answer => Ok(answer),
                 };
@@ -190,6 +190,11 @@ impl Drop for Part {
 pub(super) struct Parent(Lines<File>);
 
 impl Parent {
+    fn open() -> io::Result<Parent> {
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        Ok(Parent(Lines::new(File::from(input))?))
+    }
+
     /// Tells the parent something.
     ///
     /// # Errors
@@ -207,7 +212,7 @@ impl Parent {
     /// # Errors
     /// `UnexpectedEof` when the parent is gone; `InvalidData` for what is no order.
     pub(super) fn order(&mut self) -> io::Result<Option<Order>> {
-        Ok(self.0.next()?.map(|line| serde_json::from_str(&line)).transpose()?)
+        self.0.next()?.map(|line| from_json(&line)).transpose()
     }
 }
 
@@ -218,27 +223,18 @@ impl AsFd for Parent {
 }
 
 /// The life of a part's process: `work` gets the plan and the parent, says [`Answer::Ready`], and goes on until it fails or the
-/// parent is gone.
+/// parent is gone. Why it failed is said to the parent.
 pub(super) fn play<P: DeserializeOwned>(
     instructions: &str,
     work: impl FnOnce(P, &mut Parent) -> io::Result<()>,
 ) -> ExitCode {
-    let result = (|| {
-        let plan = serde_json::from_str(instructions)?;
-        let input = io::stdin().as_fd().try_clone_to_owned()?;
-        let mut parent = Parent(Lines::new(File::from(input))?);
-        work(plan, &mut parent).inspect_err(|error| {
-            // Where this fails too, the parent is gone and nobody wants to know.
-            let _ = parent.answer(&Answer::Failed(error.to_string()));
+    let result = Parent::open().and_then(|mut parent| {
+        from_json(instructions).and_then(|plan| work(plan, &mut parent)).or_else(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Ok(()),
+            _ => parent.answer(&Answer::Failed(error.to_string())).and(Err(error)),
         })
-    })();
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-            eprintln!("ssyncp demo-part: {error}");
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    });
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Raises the limit of open descriptors as far as the system lets us, and returns it.
@@ -252,6 +248,11 @@ pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
     }
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(hard)
+}
+
+/// Reads one JSON value. A cut one is `InvalidData` as well: `UnexpectedEof` is said of pipes only.
+fn from_json<T: DeserializeOwned>(text: &str) -> io::Result<T> {
+    serde_json::from_str(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Lines from a pipe, without waiting.
@@ -343,6 +344,11 @@ mod tests {
     fn orders_look_the_same_for_ever() {
         let text = serde_json::to_string(&Order::Verdict { within_ms: 10_000 }).unwrap();
         assert_eq!(text, r#"{"verdict":{"within_ms":10000}}"#);
-        assert_eq!(serde_json::from_str::<Order>(r#""mark_death""#).unwrap(), Order::MarkDeath);
+        assert_eq!(from_json::<Order>(r#""mark_death""#).unwrap(), Order::MarkDeath);
+    }
+
+    #[test]
+    fn a_cut_order_is_no_end_of_input() {
+        assert_eq!(from_json::<Order>(r#"{"verdict":"#).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -1,8 +1,9 @@
 //! The probe: a process that sends a small datagram per flow and millisecond through the pair and notes when none comes back.
 //!
 //! A *hole* is the longest time without an arrival, from the window's start or the arrival before to the next arrival or the
-//! window's end. Arrivals are stamped by the kernel, so that the probe's own scheduling does not count on that side; how late
-//! it was with sending is reported beside, as that much of a hole may be its own making.
+//! window's end. Arrivals are stamped by the kernel, and where the probe itself was late with the first datagram after an arrival,
+//! that time is taken off, so that a busy machine does not look like a broken network. A datagram that is late at the *end* of
+//! a hole still makes it longer; how late the probe was at worst is reported beside.
 //!
 //! ```text
 //!   sent      | | | | | | | | | | | | | | | | |
@@ -52,7 +53,7 @@ pub struct ProbeVerdict {
     pub flows: u32,
     /// Datagrams sent in the window, those that the kernel refused among them.
     pub sent: u64,
-    /// Echoes that arrived in the window and were newer than all before them in their flow.
+    /// Echoes of these that arrived in the window and were newer than all before them in their flow.
     pub answered: u64,
     /// Longest hole of each flow.
     pub gaps_ms: Vec<f64>,
@@ -129,40 +130,58 @@ struct Beat {
 
 struct Flow {
     socket: UdpSocket,
-    next_sequence: u64,
     holes: Holes,
 }
 
 /// What one flow has heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Holes {
+    /// Sequence number of the first datagram of the window.
+    first: u64,
+    /// Sequence number of the next datagram.
+    next: u64,
     /// Sequence number after the newest echo.
     expected: u64,
     answered: u64,
-    last_arrival: Duration,
+    /// The silence at present is counted from here.
+    since: Duration,
     longest: Duration,
 }
 
 impl Holes {
     /// Begins a window at `now`.
     fn start(&mut self, now: Duration) {
-        *self = Holes { expected: self.expected, last_arrival: now, ..Holes::default() };
+        *self = Holes { first: self.next, next: self.next, expected: self.expected, since: now, ..Holes::default() };
     }
 
-    /// Notes an echo. One that is older than the newest, or stamped before the window, closes no hole.
+    /// Notes a datagram that leaves, and returns its sequence number. If all before it are answered it was overdue for as long as
+    /// `interval` is over, and that silence was not the network's.
+    fn sent(&mut self, at: Duration, interval: Duration) -> u64 {
+        if self.all_answered() {
+            self.since = self.since.max(at.saturating_sub(interval));
+        }
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Notes an echo. One that is older than the newest, was never sent, or came before the window, closes no hole.
     fn arrived(&mut self, sequence: u64, at: Duration) {
-        if sequence < self.expected || at < self.last_arrival {
+        if sequence < self.expected || sequence >= self.next || at < self.since {
             return;
         }
         self.expected = sequence + 1;
-        self.answered += 1;
-        self.longest = self.longest.max(at - self.last_arrival);
-        self.last_arrival = at;
+        self.answered += u64::from(sequence >= self.first);
+        self.longest = self.longest.max(at - self.since);
+        self.since = at;
     }
 
     /// The longest hole if the window ends at `now`.
     fn longest_until(&self, now: Duration) -> Duration {
-        self.longest.max(now.saturating_sub(self.last_arrival))
+        if self.all_answered() { self.longest } else { self.longest.max(now.saturating_sub(self.since)) }
+    }
+
+    fn all_answered(&self) -> bool {
+        self.expected == self.next
     }
 }
 
@@ -180,7 +199,7 @@ impl Beat {
             socket.set_nonblocking(true)?;
             setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
             epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, number.into()))?;
-            flows.push(Flow { socket, next_sequence: 0, holes: Holes::default() });
+            flows.push(Flow { socket, holes: Holes::default() });
         }
         let interval = Duration::from_millis(plan.interval_ms);
         Ok(Beat { epoll, flows, interval, next: clock::now(), late: Duration::ZERO, sent: 0, window: None })
@@ -210,13 +229,14 @@ impl Beat {
         if self.next < now {
             self.next = now + self.interval;
         }
+        let at = wall_clock();
         for (number, flow) in (0_u64..).zip(&mut self.flows) {
+            let sequence = flow.holes.sent(at, self.interval);
             let mut probe = [0; PROBE_LENGTH];
             probe[..8].copy_from_slice(&number.to_be_bytes());
-            probe[8..].copy_from_slice(&flow.next_sequence.to_be_bytes());
+            probe[8..].copy_from_slice(&sequence.to_be_bytes());
             // Whatever the kernel says, the datagram was due, and will be missing.
             let _ = flow.socket.send(&probe);
-            flow.next_sequence += 1;
             self.sent += 1;
         }
     }
@@ -230,9 +250,7 @@ impl Beat {
                 let mut echo = [0; PROBE_LENGTH + 1];
                 // An ICMP error is taken off the socket by being returned; what it is about will be missing.
                 let Ok(Some(stamped)) = receive_stamped::<()>(&flow.socket, &mut echo) else { break };
-                if let Some(sequence) = sequence_of(&echo[..stamped.length], number)
-                    && sequence < flow.next_sequence
-                {
+                if let Some(sequence) = sequence_of(&echo[..stamped.length], number) {
                     flow.holes.arrived(sequence, stamped.at);
                 }
             }
@@ -282,10 +300,19 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    #[test]
-    fn the_longest_hole_is_found_wherever_it_is() {
+    /// A window that starts at 1000 ms, in which a datagram leaves each millisecond from then on until `until_ms`.
+    fn sending(until_ms: u64) -> Holes {
         let mut holes = Holes::default();
         holes.start(ms(1000));
+        for at in 1000..until_ms {
+            assert_eq!(holes.sent(ms(at), ms(1)), at - 1000);
+        }
+        holes
+    }
+
+    #[test]
+    fn the_longest_hole_is_found_wherever_it_is() {
+        let mut holes = sending(1032);
         holes.arrived(0, ms(1003));
         holes.arrived(1, ms(1004));
         holes.arrived(9, ms(1012));
@@ -296,33 +323,46 @@ mod tests {
 
     #[test]
     fn a_flow_that_hears_nothing_has_a_hole_as_long_as_the_window() {
-        let mut holes = Holes::default();
-        holes.start(ms(1000));
-        assert_eq!(holes.longest_until(ms(1300)), ms(300));
+        assert_eq!(sending(1300).longest_until(ms(1300)), ms(300));
     }
 
     #[test]
-    fn an_old_or_repeated_echo_closes_no_hole() {
-        let mut holes = Holes::default();
-        holes.start(ms(1000));
+    fn an_old_or_repeated_or_invented_echo_closes_no_hole() {
+        let mut holes = sending(1010);
         holes.arrived(5, ms(1001));
         holes.arrived(5, ms(1050));
         holes.arrived(4, ms(1060));
+        holes.arrived(10, ms(1070));
         assert_eq!((holes.answered, holes.longest_until(ms(1100))), (1, ms(99)));
     }
 
     #[test]
+    fn the_silence_of_a_probe_that_sends_nothing_is_no_hole() {
+        let mut holes = sending(1001);
+        holes.arrived(0, ms(1001));
+        assert_eq!(holes.longest_until(ms(1050)), ms(1));
+        // It was due at 1001 and left at 1050; 49 ms are the probe's own.
+        holes.sent(ms(1050), ms(1));
+        assert_eq!(holes.longest_until(ms(1053)), ms(4));
+        // With one unanswered, lateness makes no difference any more.
+        holes.sent(ms(1080), ms(1));
+        holes.arrived(2, ms(1081));
+        assert_eq!(holes.longest_until(ms(1081)), ms(32));
+    }
+
+    #[test]
     fn a_new_window_forgets_the_holes_and_the_echoes_before_it() {
-        let mut holes = Holes::default();
-        holes.start(ms(1000));
+        let mut holes = sending(1005);
         holes.arrived(3, ms(1500));
         holes.start(ms(2000));
+        holes.sent(ms(2000), ms(1));
         holes.arrived(4, ms(1999));
         assert_eq!((holes.answered, holes.longest_until(ms(2000))), (0, ms(0)));
-        holes.arrived(3, ms(2001));
-        assert_eq!(holes.answered, 0);
-        holes.arrived(5, ms(2001));
-        assert_eq!((holes.answered, holes.longest_until(ms(2001))), (1, ms(1)));
+        // Sent before the window, it shows that the path is open and is not counted.
+        holes.arrived(4, ms(2001));
+        assert_eq!((holes.answered, holes.longest_until(ms(2003))), (0, ms(2)));
+        holes.arrived(5, ms(2002));
+        assert_eq!((holes.answered, holes.longest_until(ms(2003))), (1, ms(1)));
     }
 
     #[test]
