@@ -1,4 +1,5 @@
-//! The demo's traffic in two namespaces joined by a veth pair, without any balancer: what lives, what breaks, and what is seen.
+//! The demo's traffic in two namespaces joined by a veth pair, without any balancer: what lives, what breaks, and what
+//! is seen.
 
 use nix::time::{ClockId, clock_gettime};
 use ssyncp::demo::client::{Client, ClientPlan};
@@ -7,9 +8,12 @@ use ssyncp::demo::probe::{Probe, ProbePlan};
 use ssyncp::demo::server::{Server, ServerPlan};
 use ssyncp::demo::watch::Watcher;
 use ssyncp::sys::namespace::Namespace;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -162,6 +166,50 @@ fn a_connection_that_is_rejected_afterwards_has_been_reset() {
 }
 
 #[test]
+fn a_wrong_byte_is_found_and_is_no_survival() {
+    let Some(room) = Room::open() else { return };
+    let listener = room.far.run(|| TcpListener::bind(HTTP)).unwrap();
+    let falsify = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let falsify = &falsify;
+        scope.spawn(move || {
+            for stream in listener.incoming().take(3) {
+                scope.spawn(move || echo_or_falsify(stream.unwrap(), falsify));
+            }
+        });
+        let plan = ClientPlan {
+            targets: vec![HTTP],
+            sources: vec![],
+            connections: 3,
+            fast: 1,
+            fast_interval_ms: 10,
+            slow_interval_ms: 1000,
+            seed: 1,
+        };
+        let mut client = Client::spawn_from(executable(), &room.near, &plan).unwrap();
+        assert_eq!(client.wait_connected(PATIENCE).unwrap(), 3);
+        client.mark_death().unwrap();
+        let verdict = client.verdict(Duration::from_secs(10)).unwrap();
+        assert_eq!((verdict.survived, verdict.mismatches), (3, 0));
+        falsify.store(true, Ordering::Relaxed);
+        client.mark_death().unwrap();
+        let verdict = client.verdict(Duration::from_secs(10)).unwrap();
+        assert_eq!((verdict.survived, verdict.reset, verdict.mismatches), (0, 3, 3));
+    });
+}
+
+/// Echoes until the other side ends it; with one bit wrong in each last byte once `falsify` is set.
+fn echo_or_falsify(mut stream: TcpStream, falsify: &AtomicBool) {
+    let mut buffer = [0; 1024];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        buffer[length - 1] ^= u8::from(falsify.load(Ordering::Relaxed));
+        if stream.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
 fn a_plan_that_cannot_be_carried_out_is_refused_in_words() {
     let Some(room) = Room::open() else { return };
     let plan = ServerPlan { listen: vec![SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), 80)], udp: vec![] };
@@ -187,6 +235,46 @@ fn a_plan_that_cannot_be_carried_out_is_refused_in_words() {
     // Nobody listens, and there is no death to judge.
     assert_eq!(client.wait_connected(Duration::ZERO).unwrap(), 0);
     assert!(client.verdict(Duration::from_secs(1)).unwrap_err().to_string().contains("without a death"));
+}
+
+#[test]
+fn the_retransmission_time_out_in_use_is_told() {
+    let Some(room) = Room::open() else { return };
+    let _server = room.server();
+    let mut verdicts = Vec::new();
+    for route in ["", "ip route replace 198.51.100.0/24 dev near rto_min 20ms"] {
+        room.near(route);
+        let mut client = room.client(10, 10);
+        client.mark_death().unwrap();
+        verdicts.push(client.verdict(Duration::from_secs(10)).unwrap().rto_min_ms);
+    }
+    assert!(verdicts[0] >= 200 && (20..200).contains(&verdicts[1]), "{verdicts:?}");
+}
+
+#[test]
+fn a_part_ends_when_its_parent_is_gone_and_says_what_it_does_not_understand() {
+    let start = |part: &str, instructions: &str| {
+        let mut command = Command::new(executable());
+        command.args(["demo-part", part, instructions]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let listening = r#"{"listen":["127.0.0.1:0"],"udp":["127.0.0.1:0"]}"#;
+    // What the standard library waits for with its output is what it has closed the input of.
+    let output = start("server", listening).wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"\"ready\"\n"[..]));
+
+    for (part, instructions) in
+        [("server", "{"), ("client", listening), ("probe", r#"{"targets":[],"flows":1,"interval_ms":1}"#)]
+    {
+        let output = start(part, instructions).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{part}");
+        assert!(output.stdout.starts_with(br#"{"failed":""#), "{part}");
+    }
+    assert_eq!(start("juggler", "{}").wait().unwrap().code(), Some(2));
+
+    let mut server = start("server", listening);
+    server.stdin.take().unwrap().write_all(b"\"dance\"\n").unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(1));
 }
 
 #[test]

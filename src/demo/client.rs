@@ -1,9 +1,9 @@
-//! The clients of the demo: a process with up to tens of thousands of live TCP connections, each of which echoes random bytes
-//! that are checked, and which says after a death what became of each.
+//! The clients of the demo: a process with up to tens of thousands of live TCP connections, each of which echoes random
+//! bytes that are checked, and which says after a death what became of each.
 //!
-//! One thread, one epoll, one tick of a millisecond. Fast connections ask every few milliseconds whether or not the last question
-//! is answered (as a game or a call would); slow ones take evenly spread turns. After a death, and again when the verdict is asked
-//! for, a *sweep* makes every connection ask once more at once:
+//! One thread, one epoll, one tick of a millisecond. Fast connections ask every few milliseconds whether or not the
+//! last question is answered (as a game or a call would); slow ones take evenly spread turns. After a death, and again
+//! when the verdict is asked for, a *sweep* makes every connection ask once more at once:
 //!
 //! ```text
 //!           death                     verdict asked                 verdict given
@@ -81,13 +81,14 @@ pub struct ClientVerdict {
     pub reset: u32,
     /// No echo in time, or given up by the kernel; also those that could never be opened.
     pub stalled: u32,
-    /// Median over the fast connections (over all if none is fast) of the longest time without an answer around the death. A
-    /// connection that never answered again counts with the time until the verdict, which is a lower bound.
+    /// Median over the fast connections (over all if none is fast) of the longest time without an answer around the
+    /// death. A connection that never answered again counts with the time until the verdict, which is a lower bound.
     pub tcp_gap_ms_p50: f64,
     /// The longest of these.
     pub tcp_gap_ms_max: f64,
-    /// The smallest retransmission time-out (`tcpi_rto`) among the connections at the death: the RTO minimum in use (200 ms unless
-    /// sysctl or route say otherwise) plus the round trip, rounded up to a tick. 200 if no connection was left to ask.
+    /// The smallest retransmission time-out (`tcpi_rto`) among the connections at the death: the RTO minimum in use
+    /// (200 ms unless sysctl or route say otherwise) plus the round trip, rounded up to a tick. 200 if no connection
+    /// was left to ask.
     pub rto_min_ms: u32,
     /// Bytes of echo found right since the client's start.
     pub bytes_checked: u64,
@@ -116,8 +117,8 @@ impl Client {
         Ok(Client(Part::start(executable, namespace, "client", plan)?))
     }
 
-    /// Waits until every connection is established and has had a checked echo; returns how many are when that is so or the time is
-    /// up. Those that fail are tried again all the while.
+    /// Waits until every connection is established and has had a checked echo; returns how many are when that is so or
+    /// the time is up. Those that fail are tried again all the while.
     ///
     /// # Errors
     /// The operating system's error, or that of the child.
@@ -141,8 +142,8 @@ impl Client {
         self.0.tell(&Order::MarkDeath)
     }
 
-    /// What became of the connections: as soon as that is known of all, at the latest `within` after [`Client::mark_death`] (or two
-    /// seconds after this call, if that is later).
+    /// What became of the connections: as soon as that is known of all, at the latest `within` after
+    /// [`Client::mark_death`] (or two seconds after this call, if that is later).
     ///
     /// # Errors
     /// The operating system's error, or that of the child (no death was marked).

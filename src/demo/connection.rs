@@ -1,8 +1,8 @@
 //! One live connection of the client: what it has asked, what has come back, and what became of it.
 //!
-//! All that is known of it are a few offsets in its stream of random bytes (figure in `traffic`): messages are asked, their bytes
-//! are written as far as the kernel takes them, and what comes back is compared with what the stream has at that offset. A message
-//! is *answered* when its last byte is back and every byte so far was right.
+//! All that is known of it are a few offsets in its stream of random bytes (figure in `traffic`): messages are asked,
+//! their bytes are written as far as the kernel takes them, and what comes back is compared with what the stream has at
+//! that offset. A message is *answered* when its last byte is back and every byte so far was right.
 //!
 //! ```text
 //!              messages asked before the death │ after it
@@ -18,8 +18,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Most bytes that are asked and not yet answered before the regular questions pause (about a second of the fast ones); the
-/// questions that decide what became of a connection are asked all the same.
+/// Most bytes that are asked and not yet answered before the regular questions pause (about a second of the fast ones);
+/// the questions that decide what became of a connection are asked all the same.
 const IN_FLIGHT_MAX: u64 = 32 << 10;
 
 /// What the connection is at present.
@@ -113,7 +113,8 @@ impl Connection {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source {
-            // The port is chosen at connect, per target: else the number of ports would bound the connections of a source.
+            // The port is chosen at connect, per target: else the number of ports would bound the connections of a
+            // source.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddrV4::new(source, 0).into())?;
         }
@@ -230,8 +231,8 @@ impl Connection {
         self.last_question = self.asked;
     }
 
-    /// What became of it: *survived* needs an answer by `first_by` to a question asked after the death, and one by `last_by`
-    /// to a question asked after [`Connection::mark_question`].
+    /// What became of it: *survived* needs an answer by `first_by` to a question asked after the death, and one by
+    /// `last_by` to a question asked after [`Connection::mark_question`].
     pub(super) fn fate(&self, now: Instant, first_by: Instant, last_by: Instant) -> Fate {
         match (self.state, self.fresh_answered) {
             (State::Broken(Fault::Reset | Fault::WrongByte), _) => Fate::Reset,
@@ -244,7 +245,8 @@ impl Connection {
         }
     }
 
-    /// The longest time without an answer since the last one before the death; one that has not answered since counts on.
+    /// The longest time without an answer since the last one before the death; one that has not answered since counts
+    /// on.
     pub(super) fn gap(&self, now: Instant) -> Duration {
         if self.state == State::Open && self.fresh_answered.is_some() {
             self.longest_gap

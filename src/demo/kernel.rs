@@ -1,11 +1,13 @@
 //! What the kernels of the pair really hold: raw ctnetlink dumps, and how two of them differ.
 //!
-//! This is the judge of the demo, and a judge must not share the defendant's glasses: nothing here comes from the rooms that replicate
-//! the table, neither their parser nor their idea of a flow. It asks for all IPv4 entries (`IPCTNL_MSG_CT_GET` with `NLM_F_DUMP`,
-//! linux/netfilter/nfnetlink_conntrack.h) and walks the attributes itself:
+//! This is the judge of the demo, and a judge must not share the defendant's glasses: nothing here comes from the rooms
+//! that replicate the table, neither their parser nor their idea of a flow. It asks for all IPv4 entries
+//! (`IPCTNL_MSG_CT_GET` with `NLM_F_DUMP`, linux/netfilter/nfnetlink_conntrack.h) and walks the attributes itself:
 //!
 //! ```text
-//!   nlmsghdr 16 │ nfgenmsg 4 │ attributes, each: length 2 │ type 2 │ value, padded to 4        (host order; values big-endian)
+//!   nlmsghdr 16 │ nfgenmsg 4 │ attributes, each: length 2 │ type 2 │ value, padded to 4
+//!   headers in host order, values big-endian
+//!
 //!   1 TUPLE_ORIG ┬ 1 IP ─────── 1 source, 2 destination                     3 STATUS   8 MARK   18 ZONE
 //!   2 TUPLE_REPLY├ 2 PROTO ──── 1 number, 2 and 3 ports, 4..6 ICMP id, type, code
 //!                └ 3 ZONE       4 PROTOINFO ─ 1 TCP ─ 1 state
@@ -43,7 +45,8 @@ pub mod status {
     pub const SRC_NAT: u32 = 1 << 4;
     /// The destination is translated.
     pub const DST_NAT: u32 = 1 << 5;
-    /// All of these: what [`compare`](super::compare) looks at. The bits of the NAT engine's own progress are not among them.
+    /// All of these: what [`compare`](super::compare) looks at. The bits of the NAT engine's own progress are not among
+    /// them.
     pub const COMPARED: u32 = SEEN_REPLY | ASSURED | SRC_NAT | DST_NAT;
 }
 
@@ -95,8 +98,8 @@ pub struct Difference {
 /// All IPv4 entries of the namespace's kernel table, in the kernel's order.
 ///
 /// # Errors
-/// The operating system's error (no CAP_NET_ADMIN in the namespace, no ctnetlink in the kernel); `InvalidData` for an answer that makes
-/// no sense; `Other` if the table was resized again and again.
+/// The operating system's error (no CAP_NET_ADMIN in the namespace, no ctnetlink in the kernel); `InvalidData` for an
+/// answer that makes no sense; `Other` if the table was resized again and again.
 pub fn dump(namespace: &Namespace) -> io::Result<Vec<Entry>> {
     namespace.run(|| {
         for _ in 0..ATTEMPTS_MAX {
@@ -108,8 +111,8 @@ pub fn dump(namespace: &Namespace) -> io::Result<Vec<Entry>> {
     })
 }
 
-/// How many entries the kernel counts in the namespace (`nf_conntrack_count`), those of IPv6 and those not yet confirmed or already dying
-/// included.
+/// How many entries the kernel counts in the namespace (`nf_conntrack_count`), those of IPv6 and those not yet
+/// confirmed or already dying included.
 ///
 /// # Errors
 /// The operating system's error (connection tracking is not in the kernel); `InvalidData`.
@@ -322,8 +325,8 @@ fn tuple(value: &[u8]) -> Option<Tuple> {
     Some(Tuple { source: source?, destination: destination?, protocol: protocol?, source_port, destination_port, zone })
 }
 
-/// Reads `CTA_PROTOINFO`: one nest per protocol (1 TCP, 2 DCCP, 3 SCTP), in which attribute 1 is the state of each. The outer option is
-/// for bytes that make no sense, the inner one for a protocol that is not known.
+/// Reads `CTA_PROTOINFO`: one nest per protocol (1 TCP, 2 DCCP, 3 SCTP), in which attribute 1 is the state of each. The
+/// outer option is for bytes that make no sense, the inner one for a protocol that is not known.
 #[expect(clippy::option_option, reason = "two different absences")]
 fn protocol_state(value: &[u8]) -> Option<Option<u8>> {
     let mut state = None;
@@ -379,16 +382,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A datagram of a real dump (Linux 6.18): a connection to 127.0.0.1:443 that is redirected to port 80, in zone 5 and with mark 7, and
-    /// a ping.
-    const DATAGRAM: &str = "dc00000000012200000000004d7a0000020000003400018014000180080001007f000001080002007f0000011c00028005000100\
-        0600000006000200b36a00000600030001bb00003400028014000180080001007f000001080002007f0000011c00028005000100\
-        06000000060002000050000006000300b36a0000060012000005000008000300000001ae080008000000000708000c0050a66406\
-        08000b00000000010800070000069780300004802c0001800500010003000000050002000a000000050003000a00000006000400\
-        230000000600050023000000b400000000012200000000004d7a0000020000003c00018014000180080001007f00000108000200\
-        7f0000012400028005000100010000000600040012340000050005000800000005000600000000003c0002801400018008000100\
-        7f000001080002007f00000124000280050001000100000006000400123400000500050000000000050006000000000008000300\
-        0000018a080008000000000708000c0069fc56c608000b0000000001080007000000001e";
+    /// A datagram of a real dump (Linux 6.18): a connection to 127.0.0.1:443 that is redirected to port 80, in zone 5
+    /// and with mark 7, and a ping.
+    const DATAGRAM: &str = "\
+        dc00000000012200000000004d7a0000020000003400018014000180080001007f000001080002007f0000011c0002800500\
+        01000600000006000200b36a00000600030001bb00003400028014000180080001007f000001080002007f0000011c000280\
+        0500010006000000060002000050000006000300b36a0000060012000005000008000300000001ae08000800000000070800\
+        0c0050a6640608000b00000000010800070000069780300004802c0001800500010003000000050002000a00000005000300\
+        0a00000006000400230000000600050023000000b400000000012200000000004d7a0000020000003c000180140001800800\
+        01007f000001080002007f000001240002800500010001000000060004001234000005000500080000000500060000000000\
+        3c00028014000180080001007f000001080002007f0000012400028005000100010000000600040012340000050005000000\
+        00000500060000000000080003000000018a080008000000000708000c0069fc56c608000b0000000001080007000000001e";
     const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 
     fn bytes(hexadecimal: &str) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! One part of the demo is one process: how it is started, how it is talked to, and how it ends.
 //!
-//! A part is this very binary (`ssyncp demo-part NAME INSTRUCTIONS`) inside a namespace. Parent and part talk in lines of JSON:
-//! one [`Order`] down its standard input, one [`Answer`] up its standard output. The part speaks first, when it is ready.
+//! A part is this very binary (`ssyncp demo-part NAME INSTRUCTIONS`) inside a namespace. Parent and part talk in lines
+//! of JSON: one [`Order`] down its standard input, one [`Answer`] up its standard output. The part speaks first, when
+//! it is ready.
 //!
 //! ```text
 //!   parent                              part
@@ -92,8 +93,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Starts `executable demo-part NAME PLAN` inside `namespace` and waits until it says that it is ready. To be called from
-    /// a thread that lasts as long as the part (see [`Namespace::command`]).
+    /// Starts `executable demo-part NAME PLAN` inside `namespace` and waits until it says that it is ready. To be
+    /// called from a thread that lasts as long as the part (see [`Namespace::command`]).
     ///
     /// # Errors
     /// The operating system's error; `Other` with the part's own words if it fails; `TimedOut`.
@@ -222,8 +223,8 @@ impl AsFd for Parent {
     }
 }
 
-/// The life of a part's process: `work` gets the plan and the parent, says [`Answer::Ready`], and goes on until it fails or the
-/// parent is gone. Why it failed is said to the parent.
+/// The life of a part's process: `work` gets the plan and the parent, says [`Answer::Ready`], and goes on until it
+/// fails or the parent is gone. Why it failed is said to the parent.
 pub(super) fn play<P: DeserializeOwned>(
     instructions: &str,
     work: impl FnOnce(P, &mut Parent) -> io::Result<()>,

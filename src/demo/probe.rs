@@ -1,9 +1,10 @@
-//! The probe: a process that sends a small datagram per flow and millisecond through the pair and notes when none comes back.
+//! The probe: a process that sends a small datagram per flow and millisecond through the pair and notes when none comes
+//! back.
 //!
-//! A *hole* is the longest time without an arrival, from the window's start or the arrival before to the next arrival or the
-//! window's end. Arrivals are stamped by the kernel, and where the probe itself was late with the first datagram after an arrival,
-//! that time is taken off, so that a busy machine does not look like a broken network. A datagram that is late at the *end* of
-//! a hole still makes it longer; how late the probe was at worst is reported beside.
+//! A *hole* is the longest time without an arrival, from the window's start or the arrival before to the next arrival
+//! or the window's end. Arrivals are stamped by the kernel, and where the probe itself was late with the first datagram
+//! after an arrival, that time is taken off, so that a busy machine does not look like a broken network. A datagram
+//! that is late at the *end* of a hole still makes it longer; how late the probe was at worst is reported beside.
 //!
 //! ```text
 //!   sent      | | | | | | | | | | | | | | | | |
@@ -154,8 +155,8 @@ impl Holes {
         *self = Holes { first: self.next, next: self.next, expected: self.expected, since: now, ..Holes::default() };
     }
 
-    /// Notes a datagram that leaves, and returns its sequence number. If all before it are answered it was overdue for as long as
-    /// `interval` is over, and that silence was not the network's.
+    /// Notes a datagram that leaves, and returns its sequence number. If all before it are answered it was overdue for
+    /// as long as `interval` is over, and that silence was not the network's.
     fn sent(&mut self, at: Duration, interval: Duration) -> u64 {
         if self.all_answered() {
             self.since = self.since.max(at.saturating_sub(interval));
@@ -219,7 +220,8 @@ impl Beat {
         }
     }
 
-    /// Sends one datagram per flow, if it is time. A beat that was missed altogether is left out: two at once say no more than one.
+    /// Sends one datagram per flow, if it is time. A beat that was missed altogether is left out: two at once say no
+    /// more than one.
     fn send(&mut self, now: Instant) {
         if now < self.next {
             return;

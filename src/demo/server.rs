@@ -1,7 +1,7 @@
 //! The servers behind the pair: a process that sends back what it gets, over TCP and over UDP.
 //!
-//! One thread, one epoll, level-triggered. A connection whose client does not read is not read either, so that at most one
-//! buffer of unsent echo is kept for each. Descriptors are the bound on connections; without a free one the process
+//! One thread, one epoll, level-triggered. A connection whose client does not read is not read either, so that at most
+//! one buffer of unsent echo is kept for each. Descriptors are the bound on connections; without a free one the process
 //! says so and ends, because an echo that is silently missing would be blamed on the pair.
 
 use super::part::{Answer, Parent, Part, play, raise_descriptor_limit};
@@ -39,7 +39,8 @@ pub struct ServerPlan {
 pub struct Server(#[allow(dead_code, reason = "held for its Drop")] Part);
 
 impl Server {
-    /// Starts one inside `namespace` and waits until it listens. Call it from a thread that lasts as long as the server.
+    /// Starts one inside `namespace` and waits until it listens. Call it from a thread that lasts as long as the
+    /// server.
     ///
     /// # Errors
     /// The operating system's error, also that of the child (an address that is not there or in use).

@@ -1,9 +1,9 @@
-//! What the demo's traffic is made of: bytes that look random and can be checked without being kept, turns that spread work
-//! evenly over time, and the arrival time of a packet by the kernel's own stamp.
+//! What the demo's traffic is made of: bytes that look random and can be checked without being kept, turns that spread
+//! work evenly over time, and the arrival time of a packet by the kernel's own stamp.
 //!
-//! Each connection sends one endless stream, cut into messages of 32 to 512 bytes. Byte `n` of the stream follows from the
-//! connection's seed and `n` alone, so that whoever checks the echo recomputes what must come back from the offset it
-//! has reached, and ten thousand connections with data in flight keep no copy of it:
+//! Each connection sends one endless stream, cut into messages of 32 to 512 bytes. Byte `n` of the stream follows from
+//! the connection's seed and `n` alone, so that whoever checks the echo recomputes what must come back from the offset
+//! it has reached, and ten thousand connections with data in flight keep no copy of it:
 //!
 //! ```text
 //!   offset  0        l0            l0+l1              l0+l1+l2
@@ -73,8 +73,8 @@ impl Rotation {
         Rotation { start, period: period.max(Duration::from_millis(1)), count: count as u64, done: 0 }
     }
 
-    /// The turns that are due, as numbers that count on over all rounds: the item is the number modulo the count. Who comes
-    /// late by more than a round gets one round: what was missed is not made up for in a burst.
+    /// The turns that are due, as numbers that count on over all rounds: the item is the number modulo the count. Who
+    /// comes late by more than a round gets one round: what was missed is not made up for in a burst.
     pub(super) fn due(&mut self, now: Instant) -> Range<u64> {
         if self.count == 0 || now < self.start {
             return 0..0;

@@ -1,7 +1,8 @@
-//! The watcher: sees on the wire when somebody announces an address, which is when a takeover becomes true for the neighbours.
+//! The watcher: sees on the wire when somebody announces an address, which is when a takeover becomes true for the
+//! neighbours.
 //!
-//! It listens to ARP on one interface and notes each gratuitous one (RFC 5227 section 2.3: sender and target protocol address are
-//! the same) for the addresses it is told, with the kernel's time of arrival.
+//! It listens to ARP on one interface and notes each gratuitous one (RFC 5227 section 2.3: sender and target protocol
+//! address are the same) for the addresses it is told, with the kernel's time of arrival.
 //!
 //! ```text
 //!   bytes  0           6           12    14                20    22        28       32        38       42
@@ -78,8 +79,9 @@ impl Watcher {
         Ok(Watcher { seen, stop, thread: Some(thread) })
     }
 
-    /// When the first announcement after `at` arrived; both by CLOCK_REALTIME since the epoch. Waits for it up to `timeout`.
-    /// Announcements of the past count, as far as they are remembered (4096 of them). `None` also if watching has failed.
+    /// When the first announcement after `at` arrived; both by CLOCK_REALTIME since the epoch. Waits for it up to
+    /// `timeout`. Announcements of the past count, as far as they are remembered (4096 of them). `None` also if
+    /// watching has failed.
     pub fn first_announcement_after(&self, at: Duration, timeout: Duration) -> Option<Duration> {
         let until = now() + timeout;
         let mut log = self.seen.lock();
@@ -138,7 +140,8 @@ fn watch(socket: &Socket, index: usize, addresses: &[Ipv4Addr], seen: &Seen, sto
     Ok(())
 }
 
-/// The address that an Ethernet frame announces, if it is a gratuitous ARP request or reply for IPv4 (RFC 826, RFC 5227).
+/// The address that an Ethernet frame announces, if it is a gratuitous ARP request or reply for IPv4 (RFC 826, RFC
+/// 5227).
 fn announced(frame: &[u8]) -> Option<Ipv4Addr> {
     let arp = frame.get(12..FRAME_LENGTH)?;
     let [0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1 | 2, ..] = arp else { return None };
@@ -169,7 +172,8 @@ mod tests {
 
     #[test]
     fn nothing_else_announces() {
-        // An ordinary question, a reverse ARP request, another hardware, another protocol, another length, another ethertype.
+        // An ordinary question, a reverse ARP request, another hardware, another protocol, another length, another
+        // ethertype.
         for (position, value) in [(41, 11), (21, 3), (15, 6), (16, 0x86), (19, 16), (13, 0)] {
             let mut frame = REQUEST;
             frame[position] = value;

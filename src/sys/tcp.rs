@@ -4,8 +4,9 @@ use crate::time::Duration;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// The connection's retransmission time-out at this moment (`tcpi_rto`): smoothed round trip + the larger of four deviations and the
-/// RTO minimum (200 ms, sysctl `tcp_rto_min_us`, route option `rto_min`), rounded up to a tick; doubled after each expiry.
+/// The connection's retransmission time-out at this moment (`tcpi_rto`): smoothed round trip + the larger of four
+/// deviations and the RTO minimum (200 ms, sysctl `tcp_rto_min_us`, route option `rto_min`), rounded up to a tick;
+/// doubled after each expiry.
 ///
 /// # Errors
 /// The operating system's error (not a TCP socket).
