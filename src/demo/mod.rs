@@ -1,5 +1,14 @@
 //! A whole pair on this machine: namespaces, real traffic, real failover, a verdict. (Room under construction.)
 
+pub mod client;
+mod connection;
+pub mod kernel;
+mod part;
+pub mod probe;
+pub mod server;
+mod traffic;
+pub mod watch;
+
 use std::process::ExitCode;
 
 /// What `ssyncp demo` can be asked.
@@ -36,6 +45,13 @@ pub fn run(options: &Options) -> ExitCode {
 
 /// Plays one part in a process of its own.
 pub fn run_part(options: &PartOptions) -> ExitCode {
-    let _ = options;
-    ExitCode::FAILURE
+    match options.part.as_str() {
+        "client" => client::run(&options.instructions),
+        "server" => server::run(&options.instructions),
+        "probe" => probe::run(&options.instructions),
+        other => {
+            eprintln!("ssyncp demo-part: no part is called {other:?}; there are client, server and probe");
+            ExitCode::from(2)
+        }
+    }
 }

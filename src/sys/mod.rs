@@ -8,3 +8,4 @@ pub mod namespace;
 pub mod netlink;
 pub mod poll;
 pub mod socket;
+pub mod tcp;
