@@ -149,18 +149,24 @@ impl Flow {
         self.reply_destination.unwrap_or(Endpoint { address: key.source, port: key.source_port })
     }
 
-    /// The one form of this value: a reply side that is the plain mirror, and TCP information that says nothing, are
-    /// left out. Wire, table and digest know canonical flows only.
+    /// The one form of this value: a reply side that is the plain mirror, TCP information that says nothing or belongs to
+    /// another protocol, and the type in an ICMP answer (the kernel derives it) are left out. Wire, table and digest know
+    /// canonical flows only.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         let key = self.key;
+        if key.protocol == protocol::ICMP
+            && let Some(source) = &mut self.reply_source
+        {
+            source.port = key.destination_port;
+        }
         if self.reply_source == Some(Endpoint { address: key.destination, port: key.destination_port }) {
             self.reply_source = None;
         }
         if self.reply_destination == Some(Endpoint { address: key.source, port: key.source_port }) {
             self.reply_destination = None;
         }
-        if self.tcp == Some(TcpInfo::default()) {
+        if self.tcp == Some(TcpInfo::default()) || key.protocol != protocol::TCP {
             self.tcp = None;
         }
         self
@@ -241,6 +247,20 @@ mod tests {
         assert_eq!(natted.canonical(), flow());
         natted.reply_source = Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), port: 8080 });
         assert_eq!(natted.canonical().reply_source.map(|to| to.port), Some(8080));
+    }
+
+    #[test]
+    fn what_a_protocol_does_not_have_is_left_out() {
+        let mut ping = flow();
+        ping.key.protocol = protocol::ICMP;
+        ping.key.destination_port = 0x0800;
+        let plain = ping;
+        ping.tcp = Some(TcpInfo { flags_original: 1, ..TcpInfo::default() });
+        ping.reply_source = Some(Endpoint { address: ping.key.destination, port: 0 });
+        assert_eq!(ping.canonical(), plain);
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9));
+        ping.reply_source = Some(Endpoint { address: elsewhere, port: 0 });
+        assert_eq!(ping.canonical().reply_source, Some(Endpoint { address: elsewhere, port: 0x0800 }));
     }
 
     #[test]

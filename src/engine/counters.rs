@@ -20,6 +20,8 @@ macro_rules! counters {
 counters! {
     /// Frames handed in, good or bad.
     frames_received,
+    /// Frames that came while this node takes part in nothing.
+    ignored_by_role,
     /// Frames of every kind handed out, retransmissions included.
     frames_sent,
     /// DATA frames applied.

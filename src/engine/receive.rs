@@ -17,7 +17,8 @@ use crate::wire::{
 
 impl Engine {
     pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<(), FrameError> {
-        if matches!(self.role(), Role::None) {
+        if matches!(self.role(), Role::Init | Role::Fault | Role::None) {
+            self.counters.ignored_by_role += 1;
             return Ok(());
         }
         let frame = Frame::parse(bytes).inspect_err(|error| self.report_version(*error, bytes))?;
@@ -339,9 +340,8 @@ impl Engine {
     }
 
     fn report_version(&mut self, error: FrameError, bytes: &[u8]) {
-        let (FrameError::UnknownVersion, [_, _, _, _, version, _, ..]) = (error, bytes) else { return };
-        let node = bytes.get(12..16).map_or(0, |node| u32::from_be_bytes([node[0], node[1], node[2], node[3]]));
-        let seen = (NodeId(node), *version);
+        let Some(claim) = Frame::claim(bytes).filter(|_| error == FrameError::UnknownVersion) else { return };
+        let seen = (claim.node, claim.version);
         if self.versions_reported.len() < VERSIONS_MAX && !self.versions_reported.contains(&seen) {
             self.versions_reported.push(seen);
             self.event(Event::VersionMismatch { node: seen.0, version: seen.1 });

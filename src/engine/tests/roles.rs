@@ -177,7 +177,7 @@ fn without_preempt_a_returning_node_stays_backup() {
 /// [5.4.1] The link was cut, both are master: the higher term wins over the higher priority, and the loser takes its table.
 #[test]
 fn of_two_masters_the_higher_term_wins() {
-    let mut world = World::elected_pair();
+    let mut world = World::elected_pair_without_preempt();
     for number in 0..100 {
         world.upsert(0, number);
     }
@@ -201,7 +201,7 @@ fn of_two_masters_the_higher_term_wins() {
 /// [5.6.1] A master that did not run for longer than its master-down steps down before it sends anything, as somebody new.
 #[test]
 fn a_master_that_stalled_steps_down_before_it_speaks() {
-    let mut world = World::elected_pair();
+    let mut world = World::elected_pair_without_preempt();
     world.upsert(0, 1);
     world.run(Duration::from_millis(250));
     let mut stalled = world.nodes[0].take().unwrap();

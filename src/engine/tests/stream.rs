@@ -206,8 +206,9 @@ fn a_broken_frame_is_counted_under_its_reason() {
     frame[40] ^= 1;
     world.hand_in(1, &mut frame);
     assert_eq!(world.counter(1, "drop_checksum"), 1);
-    let mut short = frame[..20].to_vec();
-    world.hand_in(1, &mut short);
+    world.hand_in(1, &mut frame[..20].to_vec());
+    assert_eq!(world.counter(1, "drop_size_mismatch"), 1);
+    world.hand_in(1, &mut frame[..7].to_vec());
     assert_eq!(world.counter(1, "drop_truncated"), 1);
     frame[4] = 9;
     world.hand_in(1, &mut frame);
