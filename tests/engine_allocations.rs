@@ -58,10 +58,8 @@ impl Pair {
     fn turn(&mut self) {
         self.now += Duration::from_millis(1);
         for _ in 0..2 {
-            for (from, to) in [(&mut self.master, &mut self.backup)] {
-                exchange(self.now, from, to, &mut self.slot);
-                exchange(self.now, to, from, &mut self.slot);
-            }
+            exchange(self.now, &mut self.master, &mut self.backup, &mut self.slot);
+            exchange(self.now, &mut self.backup, &mut self.master, &mut self.slot);
         }
         self.batch.clear();
         self.backup.poll_applied(self.now, &mut self.batch, 4096);
