@@ -64,15 +64,29 @@ pub(crate) fn sources(folders: &[&str]) -> Vec<Source> {
     let wanted = |path: &str| path.ends_with(".rs") && folders.iter().any(|folder| path.starts_with(folder));
     let mut sources: Vec<Source> =
         texts().iter().filter(|file| wanted(&file.path)).map(|file| Source::new(&file.path, &file.text)).collect();
-    let test_files: Vec<String> = sources
-        .iter()
-        .flat_map(|source| {
-            let of_tests = source.declared_modules().into_iter().filter(|(_, is_test)| *is_test);
-            of_tests.flat_map(|(name, _)| module_files(&source.path, name)).collect::<Vec<_>>()
-        })
-        .collect();
-    sources.iter_mut().filter(|source| test_files.contains(&source.path)).for_each(Source::mark_as_test);
+    mark_test_files(&mut sources);
     sources
+}
+
+/// Marks every file that a `#[cfg(test)] mod it;` stands for, and every file below it.
+fn mark_test_files(sources: &mut [Source]) {
+    loop {
+        let of_tests: Vec<String> = sources.iter().flat_map(files_of_test_modules).collect();
+        let is_news = |source: &&mut Source| of_tests.contains(&source.path) && !source.is_test(1);
+        let mut news = false;
+        for source in sources.iter_mut().filter(is_news) {
+            source.mark_as_test();
+            news = true;
+        }
+        if !news {
+            return;
+        }
+    }
+}
+
+fn files_of_test_modules(source: &Source) -> Vec<String> {
+    let declared = source.declared_modules();
+    declared.iter().filter(|(_, is_test)| *is_test).flat_map(|(name, _)| module_files(&source.path, name)).collect()
 }
 
 /// The two places where `mod name;` of the file `path` may have its text.
@@ -113,6 +127,19 @@ mod tests {
     #[should_panic(expected = "src/a.rs:7: wrong")]
     fn a_finding_fails_the_test() {
         assert_clean(&[Finding::new("src/a.rs", 7, "wrong")]);
+    }
+
+    #[test]
+    fn files_below_a_test_module_are_tests() {
+        let mut sources = [
+            Source::new("src/engine/mod.rs", "mod peers;\n#[cfg(test)]\nmod tests;\n"),
+            Source::new("src/engine/peers.rs", "fn a() {}\n"),
+            Source::new("src/engine/tests/mod.rs", "mod roles;\n"),
+            Source::new("src/engine/tests/roles.rs", "fn a() {}\n"),
+        ];
+        mark_test_files(&mut sources);
+        let tests: Vec<bool> = sources.iter().map(|source| source.is_test(1)).collect();
+        assert_eq!(tests, [false, false, true, true]);
     }
 
     #[test]
