@@ -6,6 +6,8 @@
 //!
 //! Every value has exactly one form (see [`Flow::canonical`]), because digests are computed over it.
 
+#![forbid(unsafe_code)]
+
 use core::fmt;
 use core::net::IpAddr;
 

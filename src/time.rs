@@ -3,6 +3,8 @@
 //! Nothing here reads a clock. The daemon passes CLOCK_BOOTTIME (it goes on while a machine is suspended, so that a
 //! node that slept knows that it slept), the simulator passes its own, and a test passes literals.
 
+#![forbid(unsafe_code)]
+
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 pub use core::time::Duration;
