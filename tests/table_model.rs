@@ -608,7 +608,7 @@ fn run(capacity: u32, limit: u32, keys: &[FlowKey], ops: &[Op]) -> TestCaseResul
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 384, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_roomy_table_is_its_model(ops in ops()) {

@@ -62,15 +62,15 @@ impl Table {
                     self.kill(at, hash);
                     self.place(at, hash, Place::Sink);
                 } else if old.place == Place::Buried {
-                    self.place(at, hash, Place::Nowhere);
+                    self.slots.delist(at);
                 }
                 self.slots.get_mut(at).version = version;
-                self.mourn(at, hash, early);
+                self.mourn(at, early);
             }
             Err(at) if early => {
                 self.create(at, hash, Record::of_key(&key), Kind::Dead, 0)?;
                 self.slots.get_mut(at).version = version;
-                self.mourn(at, hash, early);
+                self.mourn(at, early);
             }
             Err(_) => {}
         }
@@ -79,15 +79,15 @@ impl Table {
     }
 
     /// Keeps a dead entry that came early as a tombstone; one that nobody waits for is freed.
-    fn mourn(&mut self, at: u32, hash: u64, early: bool) {
+    fn mourn(&mut self, at: u32, early: bool) {
         let entry = self.slots.get_mut(at);
         if early {
             entry.set(TOMBSTONE);
             self.tombstones += 1;
         }
         match (entry.place, early) {
-            (Place::Nowhere, true) => self.place(at, hash, Place::Buried),
-            (Place::Nowhere, false) => self.free(at, hash),
+            (Place::Nowhere, true) => self.slots.enlist(at, Place::Buried),
+            (Place::Nowhere, false) => self.free(at),
             _ => {}
         }
     }
@@ -102,7 +102,7 @@ impl Table {
                 let Some(at) = self.slots.graves.list(index).first() else { break };
                 self.slots.delist(at);
                 if self.slots.get(at).version.number() <= frontier {
-                    self.free(at, self.slots.hash_at(at));
+                    self.free(at);
                 } else {
                     self.slots.enlist(at, Place::Buried);
                 }
@@ -139,16 +139,15 @@ impl Table {
     /// Takes out the change that waits longest for the sink; a flow comes with the time that it has left.
     pub fn pop_applied(&mut self, now: Instant) -> Option<Change> {
         let at = self.slots.sink.first()?;
-        let hash = self.slots.hash_at(at);
         let entry = *self.slots.get(at);
+        self.slots.delist(at);
         if entry.kind == Kind::Live {
-            self.place(at, hash, Place::Nowhere);
             return Some(Change::Upsert(entry.record.flow(entry.remaining(now))));
         }
         if entry.is(TOMBSTONE) && entry.version.number() > self.slots.graves.frontier() {
-            self.place(at, hash, Place::Buried);
+            self.slots.enlist(at, Place::Buried);
         } else {
-            self.free(at, hash);
+            self.free(at);
         }
         Some(Change::Delete(entry.record.key()))
     }

@@ -46,10 +46,9 @@ impl Table {
     fn take_at(&mut self, at: u32, hash: u64) -> bool {
         let unsent = self.slots.get(at).is(UNSENT);
         self.kill(at, hash);
+        self.place(at, hash, if unsent { Place::Nowhere } else { Place::Wire });
         if unsent {
-            self.free(at, hash);
-        } else {
-            self.place(at, hash, Place::Wire);
+            self.free(at);
         }
         unsent
     }
@@ -113,10 +112,10 @@ impl Table {
         self.digest.touch(hash, number);
         let entry = self.slots.get_mut(at);
         entry.version = Version::new(self.ordinal, number);
-        match entry.kind {
-            Kind::Live if entry.is(OWED) => self.place(at, hash, Place::Sink),
-            Kind::Live => self.place(at, hash, Place::Nowhere),
-            _ => self.free(at, hash),
+        let (kind, owed) = (entry.kind, entry.is(OWED));
+        self.place(at, hash, if owed { Place::Sink } else { Place::Nowhere });
+        if kind == Kind::Dead {
+            self.free(at);
         }
     }
 

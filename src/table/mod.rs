@@ -219,15 +219,15 @@ impl Table {
     pub fn begin_stream(&mut self) {
         while let Some(at) = self.slots.wire.first() {
             let hash = self.slots.hash_at(at);
-            let Entry { kind, .. } = *self.slots.get(at);
-            match kind {
-                Kind::Live if self.slots.get(at).is(OWED) => self.place(at, hash, Place::Sink),
-                Kind::Live => self.place(at, hash, Place::Nowhere),
-                _ => self.free(at, hash),
+            let entry = *self.slots.get(at);
+            self.place(at, hash, if entry.is(OWED) { Place::Sink } else { Place::Nowhere });
+            if entry.kind == Kind::Dead {
+                self.free(at);
             }
         }
         while let Some(at) = self.slots.graves.any() {
-            self.free(at, self.slots.hash_at(at));
+            self.slots.delist(at);
+            self.free(at);
         }
         self.slots.graves.reset();
         let mut next = self.slots.sink.first();
@@ -341,10 +341,9 @@ impl Table {
         entry.clear(UNSENT);
     }
 
-    /// Empties a dead entry's slot. Entries behind it may move up.
-    fn free(&mut self, at: u32, hash: u64) {
+    /// Empties the slot of a dead entry that is on no list. Entries behind it may move up.
+    fn free(&mut self, at: u32) {
         self.clear_tombstone(at);
-        self.place(at, hash, Place::Nowhere);
         self.slots.vacate(at);
     }
 
