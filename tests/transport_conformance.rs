@@ -1,0 +1,583 @@
+//! What every transport must do, asked of each of them; and what the socket transports must do on a real wire.
+//!
+//! [`conformance!`] asks the first of memory, raw sockets and the reference; [`on_the_wire!`] the second of both socket transports. A claim
+//! that nothing arrives is proven with a fence: a good frame sent afterwards, which order makes arrive last.
+
+mod transport_support;
+
+use ssyncp::sys::socket;
+use ssyncp::transport::memory::MemoryOptions;
+use ssyncp::transport::{MemoryHub, NixTransport, RawOptions, RawTransport, Transport, TransportError};
+use std::io;
+use std::os::fd::AsFd;
+use transport_support::{Crafted, Lan, hear, ip, is_root, send, until, until_counted};
+
+/// Frames of one call, small so that tests pass it.
+const BATCH: usize = 8;
+/// Largest frame.
+const FRAME_LEN: usize = 1208;
+const BUFFER: usize = 4 << 20;
+
+fn options() -> RawOptions {
+    RawOptions {
+        frame_len: Some(FRAME_LEN),
+        batch: BATCH,
+        receive_buffer: BUFFER,
+        send_buffer: BUFFER,
+        ..RawOptions::new(["sync0"])
+    }
+}
+
+/// Transports on one medium, and whatever keeps the medium alive.
+struct World {
+    ports: Vec<Box<dyn Transport>>,
+    _medium: Option<Lan>,
+}
+
+fn memory(ports: usize) -> Option<World> {
+    let hub = MemoryHub::with_options(MemoryOptions { frame_len: FRAME_LEN, batch: BATCH, queue: 1024 });
+    let port = |_| -> Box<dyn Transport> { Box::new(hub.port()) };
+    Some(World { ports: (0..ports).map(port).collect(), _medium: None })
+}
+
+fn raw(ports: usize) -> Option<World> {
+    sockets::<RawTransport>(ports)
+}
+
+fn reference(ports: usize) -> Option<World> {
+    sockets::<NixTransport>(ports)
+}
+
+fn sockets<T: SocketTransport>(ports: usize) -> Option<World> {
+    if !is_root() {
+        return None;
+    }
+    let lan = Lan::new(ports, 1);
+    let port = |node| -> Box<dyn Transport> { Box::new(open::<T>(&lan, node, &options())) };
+    Some(World { ports: (0..ports).map(port).collect(), _medium: Some(lan) })
+}
+
+/// What both socket transports have beside [`Transport`].
+trait SocketTransport: Transport + Send + Sized + 'static {
+    fn open(options: &RawOptions) -> Result<Self, TransportError>;
+    fn link_is_up(&self) -> bool;
+    fn reopen(&mut self) -> Result<(), TransportError>;
+}
+
+impl SocketTransport for RawTransport {
+    fn open(options: &RawOptions) -> Result<Self, TransportError> {
+        RawTransport::open(options)
+    }
+    fn link_is_up(&self) -> bool {
+        RawTransport::link_is_up(self)
+    }
+    fn reopen(&mut self) -> Result<(), TransportError> {
+        RawTransport::reopen(self)
+    }
+}
+
+impl SocketTransport for NixTransport {
+    fn open(options: &RawOptions) -> Result<Self, TransportError> {
+        NixTransport::open(options)
+    }
+    fn link_is_up(&self) -> bool {
+        NixTransport::link_is_up(self)
+    }
+    fn reopen(&mut self) -> Result<(), TransportError> {
+        NixTransport::reopen(self)
+    }
+}
+
+fn open<T: SocketTransport>(lan: &Lan, node: usize, options: &RawOptions) -> T {
+    lan.nodes[node].run(|| T::open(options).map_err(io::Error::other)).unwrap()
+}
+
+/// Frames that differ, of different lengths.
+fn numbered(count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|n| [&(n as u32).to_be_bytes()[..], &vec![n as u8; n % 7]].concat()).collect()
+}
+
+macro_rules! conformance {
+    ($($transport:ident)*) => {$(
+        mod $transport {
+            conformance!(@ $transport
+                a_frame_arrives_whole_and_once_everywhere_but_at_its_sender
+                order_is_kept
+                the_largest_frame_passes_and_a_longer_one_is_refused
+                an_empty_frame_is_refused
+                nothing_to_receive_is_none_and_does_not_block
+                nothing_to_send_is_none
+                a_call_asks_for_no_more_than_a_batch
+                a_burst_arrives_whole_in_calls_of_a_batch
+                what_was_moved_is_counted
+                the_sender_may_speak_again_after_it_has_listened
+            );
+        }
+    )*};
+    (@ $transport:ident $($claim:ident)*) => {$(
+        #[test]
+        fn $claim() {
+            if let Some(world) = super::$transport(3) {
+                super::$claim(world);
+            }
+        }
+    )*};
+}
+
+conformance!(memory raw reference);
+
+fn a_frame_arrives_whole_and_once_everywhere_but_at_its_sender(mut world: World) {
+    send(&mut *world.ports[0], &[b"from the first"]);
+    assert_eq!(hear(&mut *world.ports[1], 1), [b"from the first"]);
+    send(&mut *world.ports[1], &[b"from the second"]);
+    // Each hears the fence next: nothing came twice, and nothing came back.
+    assert_eq!(hear(&mut *world.ports[0], 1), [b"from the second"]);
+    assert_eq!(hear(&mut *world.ports[2], 2), [b"from the first".as_slice(), b"from the second"]);
+    send(&mut *world.ports[2], &[b"fence"]);
+    assert_eq!(hear(&mut *world.ports[0], 1), [b"fence"]);
+    assert_eq!(hear(&mut *world.ports[1], 1), [b"fence"]);
+}
+
+fn order_is_kept(mut world: World) {
+    let frames = numbered(200);
+    send(&mut *world.ports[0], &frames);
+    assert_eq!(hear(&mut *world.ports[1], 200), frames);
+}
+
+fn the_largest_frame_passes_and_a_longer_one_is_refused(mut world: World) {
+    let [sender, receiver, ..] = &mut world.ports[..] else { unreachable!() };
+    assert_eq!(sender.limits().frame_len, 1208);
+    let mut slots = Vec::new();
+    let mut lengths = [1208, 1209, 1].into_iter();
+    let fill = &mut |slot: &mut [u8]| {
+        let length = lengths.next()?;
+        slots.push(slot.len());
+        slot.fill(0xa5);
+        Some(length)
+    };
+    assert_eq!(sender.transmit(fill).unwrap(), 2);
+    assert_eq!(slots, [1208, 1208, 1208]);
+    assert_eq!(hear(&mut **receiver, 2), [vec![0xa5; 1208], vec![0xa5; 1]]);
+    assert_eq!((sender.counters().send_errors, sender.counters().frames_sent), (1, 2));
+}
+
+fn an_empty_frame_is_refused(mut world: World) {
+    let mut lengths = [0, 5].into_iter();
+    assert_eq!(world.ports[0].transmit(&mut |_| lengths.next()).unwrap(), 1);
+    assert_eq!(hear(&mut *world.ports[1], 1).len(), 1);
+    assert_eq!(world.ports[0].counters().send_errors, 1);
+    // A caller that goes mad cannot hold the thread.
+    assert_eq!(world.ports[0].transmit(&mut |_| Some(0)).unwrap(), 0);
+    assert_eq!(world.ports[0].counters().send_errors, 1 + 8);
+}
+
+fn nothing_to_receive_is_none_and_does_not_block(mut world: World) {
+    assert_eq!(world.ports[0].receive(&mut |_, _| panic!("nothing was sent")).unwrap(), 0);
+    assert!(world.ports[0].readiness().is_some());
+}
+
+fn nothing_to_send_is_none(mut world: World) {
+    assert_eq!(world.ports[0].transmit(&mut |_| None).unwrap(), 0);
+    assert_eq!(world.ports[0].pending(), 0);
+}
+
+fn a_call_asks_for_no_more_than_a_batch(mut world: World) {
+    let mut asked = 0;
+    let fill = &mut |slot: &mut [u8]| {
+        asked += 1;
+        slot[0] = asked;
+        Some(1)
+    };
+    assert_eq!(world.ports[0].limits().batch, 8);
+    assert_eq!(world.ports[0].transmit(fill).unwrap(), 8);
+    assert_eq!(asked, 8);
+    assert_eq!(hear(&mut *world.ports[1], 8), [[1], [2], [3], [4], [5], [6], [7], [8]]);
+}
+
+fn a_burst_arrives_whole_in_calls_of_a_batch(mut world: World) {
+    let frames = numbered(100);
+    send(&mut *world.ports[0], &frames);
+    let mut heard = Vec::new();
+    let mut longest = 0;
+    until(|| {
+        let before = heard.len();
+        let count = world.ports[1].receive(&mut |_, frame| heard.push(frame.to_vec())).unwrap();
+        assert_eq!(count, heard.len() - before);
+        longest = longest.max(count);
+        heard.len() == 100
+    });
+    assert_eq!(heard, frames);
+    assert_eq!(longest, 8);
+}
+
+fn what_was_moved_is_counted(mut world: World) {
+    send(&mut *world.ports[0], &[&b"four"[..], b"seven.."]);
+    hear(&mut *world.ports[1], 2);
+    let (sent, received) = (world.ports[0].counters(), world.ports[1].counters());
+    assert_eq!((sent.frames_sent, sent.bytes_sent), (2, 11));
+    assert_eq!((received.frames_received, received.bytes_received), (2, 11));
+    assert_eq!((sent.frames_received, received.frames_sent), (0, 0));
+    for counters in [sent, received] {
+        let refused = [counters.ttl_refused, counters.malformed, counters.oversized, counters.dropped_by_kernel];
+        assert_eq!((refused, counters.send_errors), ([0; 4], 0));
+    }
+}
+
+fn the_sender_may_speak_again_after_it_has_listened(mut world: World) {
+    for round in 0..50u8 {
+        let (speaker, listener) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
+        send(&mut *world.ports[speaker], &[[round]]);
+        assert_eq!(hear(&mut *world.ports[listener], 1), [[round]]);
+    }
+}
+
+macro_rules! on_the_wire {
+    ($($claim:ident)*) => {
+        mod raw_on_the_wire {
+            $(#[test] fn $claim() { if super::is_root() { super::$claim::<super::RawTransport>(); } })*
+        }
+        mod reference_on_the_wire {
+            $(#[test] fn $claim() { if super::is_root() { super::$claim::<super::NixTransport>(); } })*
+        }
+    };
+}
+
+on_the_wire! {
+    a_datagram_that_has_crossed_a_router_is_refused
+    ip_options_are_skipped
+    a_datagram_without_a_frame_is_malformed
+    a_frame_longer_than_ours_is_counted_and_the_next_one_passes
+    drops_by_the_kernel_are_counted_to_the_last
+    a_group_that_was_not_joined_is_unheard
+    the_kernels_own_ipvs_frames_are_ignored
+    a_frame_never_leaves_in_fragments
+    frames_that_the_wire_does_not_take_wait_and_leave_in_order
+    frames_that_the_socket_does_not_take_wait_and_leave_in_order
+    a_link_that_goes_down_says_so_and_works_again_when_it_is_up
+    a_link_that_loses_its_carrier_is_not_up
+    an_interface_that_was_replaced_is_opened_again
+    a_link_without_an_address_will_do
+    frames_go_out_on_all_links_and_tell_which_one_they_came_by
+    one_link_of_two_may_fail
+    a_sender_hears_nothing
+    the_largest_frame_follows_the_smallest_mtu
+    an_interface_that_is_missing_has_its_own_error
+}
+
+/// Section 3: a receiver drops TTL ≠ 255.
+fn a_datagram_that_has_crossed_a_router_is_refused<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut port: T = open(&lan, 1, &options());
+    let wire = lan.packet_socket(0, 0);
+    wire.send(&Crafted { ttl: 254, ..Crafted::new(b"far away") }.bytes()).unwrap();
+    wire.send(&Crafted { ttl: 1, ..Crafted::new(b"far away") }.bytes()).unwrap();
+    wire.send(&Crafted::new(b"near").bytes()).unwrap();
+    assert_eq!(hear(&mut port, 1), [b"near"]);
+    assert_eq!((port.counters().ttl_refused, port.counters().frames_received), (2, 1));
+}
+
+fn ip_options_are_skipped<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut port: T = open(&lan, 1, &options());
+    let wire = lan.packet_socket(0, 0);
+    wire.send(&Crafted { options: 10, ..Crafted::new(&[7; 1208]) }.bytes()).unwrap();
+    assert_eq!(hear(&mut port, 1), [[7; 1208]]);
+}
+
+fn a_datagram_without_a_frame_is_malformed<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut port: T = open(&lan, 1, &options());
+    let wire = lan.packet_socket(0, 0);
+    wire.send(&Crafted::new(b"").bytes()).unwrap();
+    wire.send(&Crafted::new(b"fence").bytes()).unwrap();
+    assert_eq!(hear(&mut port, 1), [b"fence"]);
+    assert_eq!(port.counters().malformed, 1);
+}
+
+fn a_frame_longer_than_ours_is_counted_and_the_next_one_passes<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut generous: T = open(&lan, 0, &RawOptions { frame_len: None, ..options() });
+    let mut port: T = open(&lan, 1, &options());
+    send(&mut generous, &[vec![1; 1208], vec![2; 1209], vec![3; 1480], vec![4; 1]]);
+    assert_eq!(hear(&mut port, 2), [vec![1; 1208], vec![4; 1]]);
+    assert_eq!((port.counters().oversized, port.counters().malformed), (2, 0));
+}
+
+fn drops_by_the_kernel_are_counted_to_the_last<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut sender: T = open(&lan, 0, &options());
+    let mut port: T = open(&lan, 1, &RawOptions { receive_buffer: 8192, ..options() });
+    assert_eq!(port.counters().receive_buffer, 8192);
+    for round in 1..=2 {
+        send(&mut sender, &[[5; 1208]; 150]);
+        let counters = until_counted(&mut port, |c| c.frames_received + c.dropped_by_kernel == 150 * round);
+        assert!(counters.frames_received > 0 && counters.dropped_by_kernel > 0, "{counters:?}");
+    }
+    // Drops that a later frame has told of are not counted again.
+    send(&mut sender, &[b"calm"]);
+    hear(&mut port, 1);
+    let counters = port.counters();
+    assert_eq!(counters.frames_received + counters.dropped_by_kernel, 301);
+}
+
+fn a_group_that_was_not_joined_is_unheard<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut port: T = open(&lan, 1, &options());
+    let other = "224.0.0.82".parse().unwrap();
+    // Another socket of the host has joined it, which is enough for a socket that leaves IP_MULTICAST_ALL on.
+    let mut neighbour: T = open(&lan, 1, &RawOptions { group: other, ..options() });
+    let wire = lan.packet_socket(0, 0);
+    wire.send(&Crafted { group: other, ..Crafted::new(b"not for us") }.bytes()).unwrap();
+    wire.send(&Crafted::new(b"fence").bytes()).unwrap();
+    assert_eq!(hear(&mut port, 1), [b"fence"]);
+    assert_eq!(hear(&mut neighbour, 1), [b"not for us"]);
+}
+
+/// Section 3: the kernel's IPVS daemon uses the same group with UDP port 8848; ignored, and not malformed.
+fn the_kernels_own_ipvs_frames_are_ignored<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut port: T = open(&lan, 1, &options());
+    let wire = lan.packet_socket(0, 0);
+    let udp = [0x22, 0x90, 0x22, 0x90, 0, 12, 0, 0, 1, 2, 3, 4];
+    wire.send(&Crafted { protocol: 17, ..Crafted::new(&udp) }.bytes()).unwrap();
+    wire.send(&Crafted::new(b"fence").bytes()).unwrap();
+    assert_eq!(hear(&mut port, 1), [b"fence"]);
+    let counters = port.counters();
+    assert_eq!((counters.frames_received, counters.malformed, counters.ttl_refused), (1, 0, 0));
+}
+
+/// Section 3: don't-fragment, TTL 255, protocol 114, to 224.0.0.81; one frame is one datagram.
+fn a_frame_never_leaves_in_fragments<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut sender: T = open(&lan, 0, &RawOptions { frame_len: Some(1480), ..options() });
+    let mut wire = lan.packet_socket(1, 0x0800);
+    lan.ip(0, "link set sync0 mtu 1300");
+    let mut lengths = [1281, 1280].into_iter();
+    let fill = &mut |slot: &mut [u8]| {
+        slot.fill(9);
+        lengths.next()
+    };
+    assert_eq!(sender.transmit(fill).unwrap(), 1, "one byte more than the link carries does not leave");
+    assert_eq!((sender.counters().send_errors, sender.pending()), (1, 0));
+    let mut buffer = [0; 2000];
+    let mut seen = None;
+    until(|| {
+        seen = wire.receive(&mut buffer).unwrap();
+        seen.is_some()
+    });
+    let (length, at) = seen.unwrap();
+    assert_eq!(length, 14 + 20 + 1280, "the first thing on the wire is the frame that fits");
+    assert_eq!(buffer[..6], transport_support::GROUP_MAC);
+    assert_eq!(buffer[20..22], [0x40, 0], "don't-fragment, and no fragment");
+    assert_eq!(buffer[22..24], [255, 114]);
+    assert_eq!(buffer[30..34], [224, 0, 0, 81]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(now.abs_diff(at).as_secs() < 60, "the kernel's time stamp is the time of day: {at:?}");
+}
+
+fn frames_that_the_wire_does_not_take_wait_and_leave_in_order<T: SocketTransport>() {
+    // The socket has room for everything; the queueing discipline below it, for two or three frames.
+    leave_in_order::<T>("rate 20mbit burst 3000 limit 4000", BUFFER);
+}
+
+fn frames_that_the_socket_does_not_take_wait_and_leave_in_order<T: SocketTransport>() {
+    leave_in_order::<T>("rate 20mbit burst 3000 limit 4000000", 4096);
+}
+
+fn leave_in_order<T: SocketTransport>(queue: &str, send_buffer: usize) {
+    let lan = Lan::new(2, 1);
+    lan.tc(0, &format!("qdisc add dev sync0 root tbf {queue}"));
+    let mut sender: T = open(&lan, 0, &RawOptions { send_buffer, ..options() });
+    let mut port: T = open(&lan, 1, &options());
+    let frames: Vec<Vec<u8>> = (0..150u8).map(|n| vec![n; 1208]).collect();
+    let mut next = frames.iter();
+    let fill = &mut |slot: &mut [u8]| {
+        slot.copy_from_slice(next.next()?);
+        Some(1208)
+    };
+    let (mut left, mut waited, mut heard) = (0, false, Vec::new());
+    until(|| {
+        left += sender.transmit(fill).unwrap();
+        waited |= sender.pending() > 0;
+        port.receive(&mut |_, frame| heard.push(frame.to_vec())).unwrap();
+        heard.len() >= 150
+    });
+    assert!(waited, "the queue was never full, so this shows nothing");
+    assert_eq!(heard, frames);
+    assert_eq!((left, sender.counters().frames_sent, sender.counters().send_errors), (150, 150, 0));
+}
+
+fn a_link_that_goes_down_says_so_and_works_again_when_it_is_up<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let (mut a, mut b): (T, T) = (open(&lan, 0, &options()), open(&lan, 1, &options()));
+    assert!(a.link_is_up() && b.link_is_up());
+    lan.ip(0, "link set sync0 down");
+    assert!(!a.link_is_up());
+    let mut frames = 3;
+    let error = a.transmit(&mut |_| (frames > 0).then(|| frames -= 1).map(|()| 10)).unwrap_err();
+    assert!(matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown), "{error}");
+    assert_eq!((a.counters().send_errors, a.pending()), (3, 0));
+    assert_eq!(a.receive(&mut |_, _| {}).unwrap_or(0), 0);
+    lan.ip(0, "link set sync0 up");
+    until(|| a.link_is_up());
+    a.reopen_in(&lan, 0);
+    send(&mut a, &[b"back"]);
+    assert_eq!(hear(&mut b, 1), [b"back"]);
+    send(&mut b, &[b"welcome"]);
+    assert_eq!(hear(&mut a, 1), [b"welcome"]);
+}
+
+fn a_link_that_loses_its_carrier_is_not_up<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let port: T = open(&lan, 0, &options());
+    ip(&lan.switch, "link set p0-0 down");
+    until(|| !port.link_is_up());
+    ip(&lan.switch, "link set p0-0 up");
+    until(|| port.link_is_up());
+}
+
+fn an_interface_that_was_replaced_is_opened_again<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let (mut a, mut b): (T, T) = (open(&lan, 0, &options()), open(&lan, 1, &options()));
+    send(&mut b, &[b"before"]);
+    assert_eq!(hear(&mut a, 1), [b"before"]);
+    lan.ip(0, "link del sync0");
+    assert!(!a.link_is_up());
+    let error = lan.nodes[0].run(|| Ok(a.reopen())).unwrap().unwrap_err();
+    assert!(matches!(error, TransportError::NoInterface { ref name } if name == "sync0"), "{error}");
+    lan.plug(0, 0);
+    lan.await_carrier(0, 0);
+    assert!(!a.link_is_up(), "an interface of the same name is not yet ours");
+    let mut frames = 1;
+    assert!(a.transmit(&mut |_| (frames > 0).then(|| frames -= 1).map(|()| 10)).is_err());
+    a.reopen_in(&lan, 0);
+    assert!(a.link_is_up());
+    send(&mut a, &[b"back"]);
+    assert_eq!(hear(&mut b, 1), [b"back"]);
+    send(&mut b, &[b"welcome"]);
+    assert_eq!(hear(&mut a, 1), [b"welcome"]);
+    assert_eq!(a.counters().frames_received, 2, "counters go on");
+}
+
+fn a_link_without_an_address_will_do<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    lan.ip(0, "addr flush dev sync0");
+    lan.ip(1, "addr flush dev sync0");
+    let (mut a, mut b): (T, T) = (open(&lan, 0, &options()), open(&lan, 1, &options()));
+    send(&mut a, &[b"unnumbered"]);
+    let mut source = None;
+    until(|| b.receive(&mut |meta, _| source = Some(meta.source.to_string())).unwrap() == 1);
+    assert_eq!(source.as_deref(), Some("0.0.0.0"));
+}
+
+fn frames_go_out_on_all_links_and_tell_which_one_they_came_by<T: SocketTransport>() {
+    let lan = Lan::new(2, 2);
+    let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], ..options() };
+    let (mut a, mut b): (T, T) = (open(&lan, 0, &two), open(&lan, 1, &two));
+    send(&mut a, &[[1], [2]]);
+    assert_eq!((a.counters().frames_sent, a.counters().bytes_sent), (2, 2), "a frame counts once, not once a link");
+    let mut heard = Vec::new();
+    until(|| {
+        let readiness = b.readiness().unwrap();
+        ssyncp::sys::poll::wait(&[readiness], Some(transport_support::DEADLINE)).unwrap();
+        b.receive(&mut |meta, frame| heard.push((meta.link, meta.source.to_string(), frame[0]))).unwrap();
+        heard.len() == 4
+    });
+    heard.sort();
+    let heard: Vec<(u8, &str, u8)> = heard.iter().map(|(link, from, frame)| (*link, from.as_str(), *frame)).collect();
+    assert_eq!(heard, [(0, "10.114.0.1", 1), (0, "10.114.0.1", 2), (1, "10.114.1.1", 1), (1, "10.114.1.1", 2)]);
+}
+
+fn one_link_of_two_may_fail<T: SocketTransport>() {
+    let lan = Lan::new(2, 2);
+    let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], ..options() };
+    let (mut a, mut b): (T, T) = (open(&lan, 0, &two), open(&lan, 1, &two));
+    lan.ip(0, "link set sync0 down");
+    assert!(a.link_is_up());
+    send(&mut a, &[[1], [2], [3]]);
+    assert_eq!(hear(&mut b, 3), [[1], [2], [3]]);
+    assert_eq!((a.counters().frames_sent, a.counters().send_errors), (3, 3));
+    lan.ip(0, "link set sync1 down");
+    assert!(!a.link_is_up());
+}
+
+/// The send socket is a raw socket of the same protocol: it must not gather frames that nobody reads.
+fn a_sender_hears_nothing<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    let mut port: T = open(&lan, 1, &options());
+    let wire = lan.packet_socket(0, 0);
+    for _ in 0..100 {
+        wire.send(&Crafted::new(&[1; 100]).bytes()).unwrap();
+    }
+    assert_eq!(hear(&mut port, 100).len(), 100);
+    let sockets = lan.nodes[1].run(|| std::fs::read_to_string("/proc/thread-self/net/raw")).unwrap();
+    // Columns: local address, remote address, state, tx_queue:rx_queue … drops. 510000E0 is the receiver's 224.0.0.81.
+    let sender = sockets.lines().find(|line| line.contains(" 00000000:0072 ")).expect("the send socket");
+    let columns: Vec<&str> = sender.split_whitespace().collect();
+    assert_eq!(columns[4], "00000000:00000000", "{sender}");
+    assert_eq!(columns.last(), Some(&"0"), "{sender}");
+}
+
+fn the_largest_frame_follows_the_smallest_mtu<T: SocketTransport>() {
+    let lan = Lan::new(1, 2);
+    let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], frame_len: None, ..options() };
+    assert_eq!(open::<T>(&lan, 0, &two).limits().frame_len, 1480);
+    lan.ip(0, "link set sync1 mtu 1400");
+    assert_eq!(open::<T>(&lan, 0, &two).limits().frame_len, 1380);
+    lan.ip(0, "link set sync0 mtu 9000\nlink set sync1 mtu 9000");
+    assert_eq!(open::<T>(&lan, 0, &two).limits().frame_len, 8960);
+    lan.ip(0, "link set sync1 mtu 1227");
+    let error = lan.nodes[0].run(|| Ok(T::open(&two))).unwrap().err().unwrap();
+    assert_eq!(error.to_string(), "interface \"sync1\" has an MTU of 1227 bytes; frames need at least 1228");
+}
+
+fn an_interface_that_is_missing_has_its_own_error<T: SocketTransport>() {
+    let lan = Lan::new(1, 1);
+    let error = lan.nodes[0].run(|| Ok(T::open(&RawOptions::new(["sync0", "sync7"])))).unwrap().err().unwrap();
+    assert!(matches!(error, TransportError::NoInterface { ref name } if name == "sync7"), "{error}");
+    assert_eq!(error.to_string(), "there is no interface \"sync7\" in this network namespace");
+}
+
+trait ReopenIn {
+    fn reopen_in(&mut self, lan: &Lan, node: usize);
+}
+
+impl<T: SocketTransport> ReopenIn for T {
+    fn reopen_in(&mut self, lan: &Lan, node: usize) {
+        lan.nodes[node].run(|| self.reopen().map_err(io::Error::other)).unwrap();
+    }
+}
+
+/// A link that is stuck holds up a batch for a while, and then no longer the healthy one.
+#[test]
+fn a_stuck_link_is_left_behind_and_the_other_goes_on() {
+    if !is_root() {
+        return;
+    }
+    let lan = Lan::new(2, 2);
+    // 8 bits a second after the first 2000 bytes: one frame passes, the second never will.
+    lan.tc(0, "qdisc add dev sync1 root tbf rate 8bit burst 2000 limit 2000");
+    let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], ..options() };
+    let (mut a, mut b): (RawTransport, RawTransport) = (open(&lan, 0, &two), open(&lan, 1, &options()));
+    let frames: Vec<Vec<u8>> = (0..100u8).map(|n| vec![n; 1208]).collect();
+    send(&mut a, &frames);
+    assert_eq!(hear(&mut b, 100), frames);
+    let counters = a.counters();
+    assert_eq!(counters.frames_sent, 100);
+    assert!((97..=99).contains(&counters.send_errors), "{counters:?}");
+}
+
+#[test]
+fn the_interface_table_tells_what_ip_has_set() {
+    if !is_root() {
+        return;
+    }
+    let lan = Lan::new(1, 1);
+    lan.ip(0, "link set sync0 address 02:11:22:33:44:55 mtu 1400\naddr add 192.0.2.7/24 dev sync0");
+    let interface = lan.nodes[0].run(|| socket::interface("sync0")).unwrap();
+    assert_eq!(interface.mac, [0x02, 0x11, 0x22, 0x33, 0x44, 0x55]);
+    assert_eq!((interface.mtu, interface.up, interface.running), (1400, true, true));
+    let addresses: Vec<String> = interface.ipv4.iter().map(|address| address.to_string()).collect();
+    assert_eq!(addresses, ["10.114.0.1", "192.0.2.7"]);
+    assert!(lan.nodes[0].as_fd().try_clone_to_owned().is_ok());
+}
