@@ -351,6 +351,8 @@ fn a_frame_never_leaves_in_fragments<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut sender: T = open(&lan, 0, &RawOptions { frame_len: Some(1480), ..options() });
     let mut wire = lan.packet_socket(1, 0x0800);
+    send(&mut sender, &[[8; 1480]]);
+    until(|| next_of_ours(&mut wire, &mut [0; 2000]) == Some(14 + 20 + 1480));
     lan.ip(0, "link set sync0 mtu 1300");
     let mut lengths = [1281, 1280].into_iter();
     let fill = &mut |slot: &mut [u8]| {
@@ -360,19 +362,25 @@ fn a_frame_never_leaves_in_fragments<T: SocketTransport>() {
     assert_eq!(sender.transmit(fill).unwrap(), 1, "one byte more than the link carries does not leave");
     assert_eq!((sender.counters().send_errors, sender.pending()), (1, 0));
     let mut buffer = [0; 2000];
-    let mut seen = None;
+    let mut length = None;
     until(|| {
-        seen = wire.receive(&mut buffer).unwrap();
-        seen.is_some()
+        length = next_of_ours(&mut wire, &mut buffer);
+        length.is_some()
     });
-    let (length, at) = seen.unwrap();
-    assert_eq!(length, 14 + 20 + 1280, "the first thing on the wire is the frame that fits");
+    assert_eq!(length, Some(14 + 20 + 1280), "the first thing on the wire is the frame that fits");
     assert_eq!(buffer[..6], transport_support::GROUP_MAC);
     assert_eq!(buffer[20..22], [0x40, 0], "don't-fragment, and no fragment");
     assert_eq!(buffer[22..24], [255, 114]);
     assert_eq!(buffer[30..34], [224, 0, 0, 81]);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    assert!(now.abs_diff(at).as_secs() < 60, "the kernel's time stamp is the time of day: {at:?}");
+}
+
+/// Length of the next Ethernet frame that holds protocol 114. (Hosts send IGMP reports, too.)
+fn next_of_ours(wire: &mut socket::PacketSocket, buffer: &mut [u8]) -> Option<usize> {
+    let mut found = None;
+    while let (None, Some((length, _))) = (found, wire.receive(buffer).unwrap()) {
+        found = (buffer[23] == 114).then_some(length);
+    }
+    found
 }
 
 fn frames_that_the_wire_does_not_take_wait_and_leave_in_order<T: SocketTransport>() {
@@ -397,7 +405,9 @@ fn leave_in_order<T: SocketTransport>(queue: &str, send_buffer: usize) {
     };
     let (mut left, mut waited, mut heard) = (0, false, Vec::new());
     until(|| {
-        left += sender.transmit(fill).unwrap();
+        let leave = sender.transmit(fill).unwrap();
+        assert!(leave <= BATCH, "{leave} frames left in one call");
+        left += leave;
         waited |= sender.pending() > 0;
         port.receive(&mut |_, frame| heard.push(frame.to_vec())).unwrap();
         heard.len() >= 150
@@ -438,9 +448,11 @@ fn a_link_that_loses_its_carrier_is_not_up<T: SocketTransport>() {
 
 fn an_interface_that_was_replaced_is_opened_again<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
-    let (mut a, mut b): (T, T) = (open(&lan, 0, &options()), open(&lan, 1, &options()));
-    send(&mut b, &[b"before"]);
-    assert_eq!(hear(&mut a, 1), [b"before"]);
+    let mut a: T = open(&lan, 0, &RawOptions { receive_buffer: 8192, ..options() });
+    let mut b: T = open(&lan, 1, &options());
+    send(&mut b, &[[6; 1208]; 100]);
+    let before = until_counted(&mut a, |c| c.frames_received + c.dropped_by_kernel == 100);
+    assert!(before.dropped_by_kernel > 0);
     lan.ip(0, "link del sync0");
     assert!(!a.link_is_up());
     let error = lan.nodes[0].run(|| Ok(a.reopen())).unwrap().unwrap_err();
@@ -456,7 +468,9 @@ fn an_interface_that_was_replaced_is_opened_again<T: SocketTransport>() {
     assert_eq!(hear(&mut b, 1), [b"back"]);
     send(&mut b, &[b"welcome"]);
     assert_eq!(hear(&mut a, 1), [b"welcome"]);
-    assert_eq!(a.counters().frames_received, 2, "counters go on");
+    let after = a.counters();
+    assert_eq!(after.frames_received, before.frames_received + 1);
+    assert_eq!(after.dropped_by_kernel, before.dropped_by_kernel);
 }
 
 fn a_link_without_an_address_will_do<T: SocketTransport>() {
@@ -482,6 +496,14 @@ fn frames_go_out_on_all_links_and_tell_which_one_they_came_by<T: SocketTransport
         ssyncp::sys::poll::wait(&[readiness], Some(transport_support::DEADLINE)).unwrap();
         b.receive(&mut |meta, frame| heard.push((meta.link, meta.source.to_string(), frame[0]))).unwrap();
         heard.len() == 4
+    });
+    send(&mut a, &[[3]; 10]);
+    let mut total = 0;
+    until(|| {
+        let count = b.receive(&mut |_, _| {}).unwrap();
+        assert!(count <= BATCH, "{count} frames in one call: a batch is a batch, however many links there are");
+        total += count;
+        total == 20
     });
     heard.sort();
     let heard: Vec<(u8, &str, u8)> = heard.iter().map(|(link, from, frame)| (*link, from.as_str(), *frame)).collect();
@@ -580,4 +602,75 @@ fn the_interface_table_tells_what_ip_has_set() {
     let addresses: Vec<String> = interface.ipv4.iter().map(|address| address.to_string()).collect();
     assert_eq!(addresses, ["10.114.0.1", "192.0.2.7"]);
     assert!(lan.nodes[0].as_fd().try_clone_to_owned().is_ok());
+}
+
+/// The kernel reports an ICMP error with whichever frame is sent next, and anybody can forge one; nor may it shrink our frames.
+#[test]
+fn a_forged_icmp_error_costs_no_frame() {
+    if !is_root() {
+        return;
+    }
+    let lan = Lan::new(2, 1);
+    let (mut a, mut b): (RawTransport, RawTransport) = (open(&lan, 0, &options()), open(&lan, 1, &options()));
+    let target = lan.nodes[0].run(|| socket::interface("sync0")).unwrap();
+    let wire = lan.packet_socket(1, 0);
+    // Host unreachable; fragmentation needed, with a next hop of 600 bytes (RFC 1191 section 4).
+    for (code, next_hop) in [(1, 0), (4, 600)] {
+        wire.send(&transport_support::icmp_unreachable(target.mac, code, next_hop)).unwrap();
+        until(|| lan.snmp(0, "Icmp:", "InDestUnreachs") == if code == 1 { 1 } else { 2 });
+        send(&mut a, &[[code; 1208], [code; 1208]]);
+        assert_eq!(hear(&mut b, 2), [[code; 1208], [code; 1208]]);
+    }
+    assert_eq!(a.counters().send_errors, 0);
+}
+
+/// What [`without_a_capability`] runs in a process of its own; alone it does nothing.
+#[test]
+fn probe() {
+    match std::env::var("SSYNCP_TRANSPORT_PROBE").as_deref() {
+        Ok("open") => match RawTransport::open(&RawOptions { batch: 1, ..RawOptions::new(["lo"]) }) {
+            Ok(port) => println!("probe: {}", port.counters().receive_buffer),
+            Err(error) => println!("probe: {error}"),
+        },
+        _ => {}
+    }
+}
+
+/// Runs [`probe`] as a root that lacks one capability.
+fn without_a_capability(name: &str) -> String {
+    let output = std::process::Command::new("setpriv")
+        .args(["--bounding-set", &format!("-{name}"), "--inh-caps", &format!("-{name}")])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "probe", "--nocapture"])
+        .env("SSYNCP_TRANSPORT_PROBE", "open")
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let line = output.lines().find_map(|line| line.split_once("probe: ")).unwrap_or_else(|| panic!("{output}"));
+    line.1.to_owned()
+}
+
+#[test]
+fn a_missing_right_to_raw_sockets_is_named_with_its_cure() {
+    if !is_root() {
+        return;
+    }
+    assert_eq!(
+        without_a_capability("net_raw"),
+        "raw sockets need the capability CAP_NET_RAW: run as root, set AmbientCapabilities=CAP_NET_RAW in the systemd unit, \
+         or run `setcap cap_net_raw+ep` on the program"
+    );
+}
+
+/// Only CAP_NET_ADMIN may go past the host's limit; without it the limit is granted, and said.
+#[test]
+fn a_receive_buffer_is_as_large_as_the_host_allows_and_its_size_is_told() {
+    if !is_root() {
+        return;
+    }
+    let limit: u64 = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
+    let asked = 16 << 20;
+    assert_eq!(without_a_capability("net_admin"), limit.min(asked).to_string());
+    let port = RawTransport::open(&RawOptions::new(["lo"])).unwrap();
+    assert_eq!(port.counters().receive_buffer, 16_777_216);
 }

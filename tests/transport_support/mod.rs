@@ -95,6 +95,14 @@ impl Lan {
         ip(&self.nodes[node], lines);
     }
 
+    /// A counter of a node's `/proc/net/snmp`.
+    pub fn snmp(&self, node: usize, group: &str, name: &str) -> u64 {
+        let table = self.nodes[node].run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).unwrap();
+        let mut rows = table.lines().filter(|line| line.starts_with(group)).map(str::split_whitespace);
+        let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+        names.zip(values).find(|(column, _)| *column == name).unwrap().1.parse().unwrap()
+    }
+
     /// Runs `tc` in a node's namespace.
     pub fn tc(&self, node: usize, arguments: &str) {
         let mut command = self.nodes[node].command("tc").unwrap();
@@ -195,4 +203,21 @@ impl Crafted {
         frame.extend(datagram);
         frame
     }
+}
+
+/// An ICMP "destination unreachable" from node 1 to node 0, about a frame that node 0 has sent to the group.
+pub fn icmp_unreachable(to: [u8; 6], code: u8, next_hop_mtu: u16) -> Vec<u8> {
+    let about = Crafted::new(&[0; 8]).bytes();
+    let mut message = vec![3, code, 0, 0, 0, 0];
+    message.extend(next_hop_mtu.to_be_bytes());
+    message.extend(&about[14..]);
+    let sum = pnet::packet::util::checksum(&message, 1);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = Crafted { protocol: 1, ..Crafted::new(&message) }.bytes();
+    frame[..6].copy_from_slice(&to);
+    let header = &mut MutableIpv4Packet::new(&mut frame[14..]).unwrap();
+    header.set_source(Ipv4Addr::new(10, 114, 0, 2));
+    header.set_destination(Ipv4Addr::new(10, 114, 0, 1));
+    header.set_checksum(checksum(&header.to_immutable()));
+    frame
 }
