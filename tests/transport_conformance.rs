@@ -5,7 +5,7 @@
 
 mod transport_support;
 
-use ssyncp::sys::socket;
+use ssyncp::sys::{poll, socket};
 use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::{MemoryHub, NixTransport, RawOptions, RawTransport, Transport, TransportError};
 use std::io;
@@ -253,6 +253,7 @@ on_the_wire! {
     a_frame_never_leaves_in_fragments
     frames_that_the_wire_does_not_take_wait_and_leave_in_order
     frames_that_the_socket_does_not_take_wait_and_leave_in_order
+    a_call_that_begins_with_what_was_left_moves_no_more_than_a_batch
     a_link_that_goes_down_says_so_and_works_again_when_it_is_up
     a_link_that_loses_its_carrier_is_not_up
     an_interface_that_was_replaced_is_opened_again
@@ -388,6 +389,26 @@ fn frames_that_the_wire_does_not_take_wait_and_leave_in_order<T: SocketTransport
     leave_in_order::<T>("rate 20mbit burst 3000 limit 4000", BUFFER);
 }
 
+fn a_call_that_begins_with_what_was_left_moves_no_more_than_a_batch<T: SocketTransport>() {
+    let lan = Lan::new(2, 1);
+    // 8 bits a second after the first 2000 bytes: one frame passes, one waits below the socket, the rest waits in the transport.
+    lan.tc(0, "qdisc add dev sync0 root tbf rate 8bit burst 2000 limit 2000");
+    let mut sender: T = open(&lan, 0, &options());
+    let mut frames = 4;
+    let four = &mut |_: &mut [u8]| (frames > 0).then(|| frames -= 1).map(|()| 1208);
+    assert_eq!(sender.transmit(four).unwrap(), 2);
+    let asked_in_vain = &mut |_: &mut [u8]| panic!("a full queue wants no more frames");
+    assert_eq!((sender.transmit(asked_in_vain).unwrap(), sender.pending()), (0, 2));
+    lan.tc(0, "qdisc del dev sync0 root");
+    let mut asked = 0;
+    let fill = &mut |_: &mut [u8]| {
+        asked += 1;
+        Some(1208)
+    };
+    assert_eq!(sender.transmit(fill).unwrap(), 8);
+    assert_eq!((asked, sender.pending()), (6, 0));
+}
+
 fn frames_that_the_socket_does_not_take_wait_and_leave_in_order<T: SocketTransport>() {
     leave_in_order::<T>("rate 20mbit burst 3000 limit 4000000", 4096);
 }
@@ -430,10 +451,12 @@ fn a_link_that_goes_down_says_so_and_works_again_when_it_is_up<T: SocketTranspor
     assert_eq!(a.receive(&mut |_, _| {}).unwrap_or(0), 0);
     lan.ip(0, "link set sync0 up");
     until(|| a.link_is_up());
-    a.reopen_in(&lan, 0);
     send(&mut a, &[b"back"]);
     assert_eq!(hear(&mut b, 1), [b"back"]);
     send(&mut b, &[b"welcome"]);
+    // To open again what is as it was must cost nothing that waits.
+    poll::wait(&[a.readiness().unwrap()], Some(transport_support::DEADLINE)).unwrap();
+    a.reopen_in(&lan, 0);
     assert_eq!(hear(&mut a, 1), [b"welcome"]);
 }
 
@@ -493,7 +516,7 @@ fn frames_go_out_on_all_links_and_tell_which_one_they_came_by<T: SocketTransport
     let mut heard = Vec::new();
     until(|| {
         let readiness = b.readiness().unwrap();
-        ssyncp::sys::poll::wait(&[readiness], Some(transport_support::DEADLINE)).unwrap();
+        poll::wait(&[readiness], Some(transport_support::DEADLINE)).unwrap();
         b.receive(&mut |meta, frame| heard.push((meta.link, meta.source.to_string(), frame[0]))).unwrap();
         heard.len() == 4
     });
@@ -604,7 +627,7 @@ fn the_interface_table_tells_what_ip_has_set() {
     assert!(lan.nodes[0].as_fd().try_clone_to_owned().is_ok());
 }
 
-/// The kernel reports an ICMP error with whichever frame is sent next, and anybody can forge one; nor may it shrink our frames.
+/// Anybody can forge an ICMP error about our frames. It must neither fail the next one nor shrink what may leave.
 #[test]
 fn a_forged_icmp_error_costs_no_frame() {
     if !is_root() {
@@ -627,12 +650,12 @@ fn a_forged_icmp_error_costs_no_frame() {
 /// What [`without_a_capability`] runs in a process of its own; alone it does nothing.
 #[test]
 fn probe() {
-    match std::env::var("SSYNCP_TRANSPORT_PROBE").as_deref() {
-        Ok("open") => match RawTransport::open(&RawOptions { batch: 1, ..RawOptions::new(["lo"]) }) {
-            Ok(port) => println!("probe: {}", port.counters().receive_buffer),
-            Err(error) => println!("probe: {error}"),
-        },
-        _ => {}
+    if std::env::var_os("SSYNCP_TRANSPORT_PROBE").is_none() {
+        return;
+    }
+    match RawTransport::open(&RawOptions { batch: 1, ..RawOptions::new(["lo"]) }) {
+        Ok(port) => println!("probe: {}", port.counters().receive_buffer),
+        Err(error) => println!("probe: {error}"),
     }
 }
 
@@ -642,7 +665,7 @@ fn without_a_capability(name: &str) -> String {
         .args(["--bounding-set", &format!("-{name}"), "--inh-caps", &format!("-{name}")])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "probe", "--nocapture"])
-        .env("SSYNCP_TRANSPORT_PROBE", "open")
+        .env("SSYNCP_TRANSPORT_PROBE", "1")
         .output()
         .unwrap();
     let output = String::from_utf8(output.stdout).unwrap();

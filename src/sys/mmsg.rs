@@ -112,6 +112,7 @@ impl ReceiveBatch {
 }
 
 /// The number that an SO_RXQ_OVFL control message holds. It is the only kind that is switched on, so it is the first or there is none.
+#[allow(clippy::unnecessary_cast)] // These lengths are u32 with musl.
 fn dropped(header: &libc::msghdr, control: &Control) -> Option<u32> {
     const WHOLE: usize = size_of::<libc::cmsghdr>() + size_of::<u32>();
     if (header.msg_controllen as usize) < WHOLE {

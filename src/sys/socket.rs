@@ -172,10 +172,9 @@ pub fn multicast_sender(protocol: u8, interface: &Interface, buffer: usize) -> R
     set_option(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, leave_by).map_err(at("IP_MULTICAST_IF"))?;
     socket.set_multicast_loop_v4(false).map_err(at("IP_MULTICAST_LOOP"))?;
     socket.set_multicast_ttl_v4(255).map_err(at("IP_MULTICAST_TTL"))?;
-    // PROBE sets don't-fragment and refuses what is longer than the interface's MTU, as DO does; but it does not believe
-    // ICMP messages about the path, which anybody can forge and which mean nothing on one link.
-    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
         .map_err(at("IP_MTU_DISCOVER"))?;
+    // Without this the kernel says yes to a datagram that the queueing discipline then drops.
     nix::sys::socket::setsockopt(&socket, sockopt::Ipv4RecvErr, &true).map_err(at("IP_RECVERR"))?;
     Ok(socket)
 }

@@ -21,10 +21,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Calls in which a link with a full queue may hold up a batch that another link has already taken.
 pub const STALLED_CALLS_MAX: u32 = 32;
-/// Times that one frame is offered to a link that refuses it. More than once, because the kernel reports errors that belong to no frame
-/// (an ICMP message that came in between, true or forged) with whichever is sent next.
-const OFFERS_MAX: u32 = 3;
-
 /// A transport over raw IPv4 sockets.
 pub struct RawTransport {
     links: Links,
@@ -141,10 +137,7 @@ impl RawTransport {
         deliver: &mut dyn FnMut(FrameMeta, &mut [u8]),
     ) -> io::Result<(usize, usize)> {
         let link = self.links.get_mut(number);
-        let arrived = match self.incoming.receive(link.receiver.as_fd(), room) {
-            Err(error) if !link::is_link_failure(&error) => self.incoming.receive(link.receiver.as_fd(), room)?,
-            result => result?,
-        };
+        let arrived = self.incoming.receive(link.receiver.as_fd(), room)?;
         let mut frames = 0;
         for index in 0..arrived {
             let datagram = self.incoming.datagram(index);
@@ -178,6 +171,21 @@ struct Outgoing {
 struct Cursor {
     next: usize,
     stalled_calls: u32,
+}
+
+impl Cursor {
+    /// Notes a call that began at `before`, with `filled` frames in the batch.
+    fn note_progress(&mut self, before: usize, filled: usize) {
+        if self.next > before {
+            self.stalled_calls = 0;
+        } else if self.next < filled {
+            self.stalled_calls = self.stalled_calls.saturating_add(1);
+        }
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.stalled_calls >= STALLED_CALLS_MAX
+    }
 }
 
 impl Outgoing {
@@ -227,11 +235,7 @@ impl Outgoing {
                 failures += 1;
                 failure = Some(error);
             }
-            if cursor.next > before {
-                cursor.stalled_calls = 0;
-            } else if cursor.next < self.batch.len() {
-                cursor.stalled_calls = cursor.stalled_calls.saturating_add(1);
-            }
+            cursor.note_progress(before, self.batch.len());
         }
         self.leave_stalled_links_behind(counters);
         let left = self.settle(counters);
@@ -248,7 +252,7 @@ impl Outgoing {
             return;
         }
         for cursor in &mut self.cursors {
-            if cursor.stalled_calls >= STALLED_CALLS_MAX {
+            if cursor.is_stuck() {
                 counters.send_errors += (filled - cursor.next) as u64;
                 cursor.next = filled;
             }
@@ -284,30 +288,46 @@ fn push(
     taken: &mut [bool],
     counters: &mut TransportCounters,
 ) -> io::Result<()> {
-    let mut offers = 0;
     while cursor.next < batch.len() {
         match batch.send(socket, cursor.next) {
             Ok(count) => {
                 taken[cursor.next..cursor.next + count].fill(true);
                 cursor.next += count;
-                offers = 0;
             }
             Err(error) if link::is_full(&error) => break,
-            Err(error) => {
-                offers += 1;
-                if offers < OFFERS_MAX {
-                    continue;
-                }
-                if link::is_link_failure(&error) {
-                    counters.send_errors += (batch.len() - cursor.next) as u64;
-                    cursor.next = batch.len();
-                    return Err(error);
-                }
+            Err(error) if link::is_link_failure(&error) => {
+                counters.send_errors += (batch.len() - cursor.next) as u64;
+                cursor.next = batch.len();
+                return Err(error);
+            }
+            Err(_) => {
                 counters.send_errors += 1;
                 cursor.next += 1;
-                offers = 0;
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_stuck_after_thirty_two_calls_without_a_frame_and_until_it_takes_one() {
+        let mut cursor = Cursor { next: 3, stalled_calls: 0 };
+        for _ in 0..31 {
+            cursor.note_progress(3, 8);
+        }
+        assert!(!cursor.is_stuck());
+        cursor.note_progress(3, 8);
+        assert!(cursor.is_stuck());
+        // With nothing left to take it proves nothing.
+        cursor.next = 8;
+        cursor.note_progress(8, 8);
+        assert!(cursor.is_stuck());
+        cursor.next = 1;
+        cursor.note_progress(0, 8);
+        assert!(!cursor.is_stuck());
+    }
 }
