@@ -1,7 +1,8 @@
 //! What every transport must do, asked of each of them; and what the socket transports must do on a real wire.
 //!
-//! [`conformance!`] asks the first of memory, raw sockets and the reference; [`on_the_wire!`] the second of both socket transports. A claim
-//! that nothing arrives is proven with a fence: a good frame sent afterwards, which order makes arrive last.
+//! [`conformance!`] asks the first of memory, raw sockets and the reference; [`on_the_wire!`] the second of both socket
+//! transports. A claim that nothing arrives is proven with a fence: a good frame sent afterwards, which order makes
+//! arrive last.
 
 mod transport_support;
 
@@ -9,7 +10,6 @@ use ssyncp::sys::{poll, socket};
 use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::{MemoryHub, NixTransport, RawOptions, RawTransport, Transport, TransportError};
 use std::io;
-use std::os::fd::AsFd;
 use transport_support::{Crafted, Lan, hear, ip, is_root, send, until, until_counted};
 
 /// Frames of one call, small so that tests pass it.
@@ -265,7 +265,7 @@ on_the_wire! {
     an_interface_that_is_missing_has_its_own_error
 }
 
-/// Section 3: a receiver drops TTL ≠ 255.
+/// [3] a receiver drops TTL ≠ 255.
 fn a_datagram_that_has_crossed_a_router_is_refused<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut port: T = open(&lan, 1, &options());
@@ -334,7 +334,7 @@ fn a_group_that_was_not_joined_is_unheard<T: SocketTransport>() {
     assert_eq!(hear(&mut neighbour, 1), [b"not for us"]);
 }
 
-/// Section 3: the kernel's IPVS daemon uses the same group with UDP port 8848; ignored, and not malformed.
+/// [3] the kernel's IPVS daemon uses the same group with UDP port 8848; ignored, and not malformed.
 fn the_kernels_own_ipvs_frames_are_ignored<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut port: T = open(&lan, 1, &options());
@@ -347,7 +347,7 @@ fn the_kernels_own_ipvs_frames_are_ignored<T: SocketTransport>() {
     assert_eq!((counters.frames_received, counters.malformed, counters.ttl_refused), (1, 0, 0));
 }
 
-/// Section 3: don't-fragment, TTL 255, protocol 114, to 224.0.0.81; one frame is one datagram.
+/// [3] don't-fragment, TTL 255, protocol 114, to 224.0.0.81; one frame is one datagram.
 fn a_frame_never_leaves_in_fragments<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut sender: T = open(&lan, 0, &RawOptions { frame_len: Some(1480), ..options() });
@@ -391,7 +391,8 @@ fn frames_that_the_wire_does_not_take_wait_and_leave_in_order<T: SocketTransport
 
 fn a_call_that_begins_with_what_was_left_moves_no_more_than_a_batch<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
-    // 8 bits a second after the first 2000 bytes: one frame passes, one waits below the socket, the rest waits in the transport.
+    // 8 bits a second after the first 2000 bytes: one frame passes, one waits below the socket, the rest waits in the
+    // transport.
     lan.tc(0, "qdisc add dev sync0 root tbf rate 8bit burst 2000 limit 2000");
     let mut sender: T = open(&lan, 0, &options());
     let mut frames = 4;
@@ -624,7 +625,6 @@ fn the_interface_table_tells_what_ip_has_set() {
     assert_eq!((interface.mtu, interface.up, interface.running), (1400, true, true));
     let addresses: Vec<String> = interface.ipv4.iter().map(|address| address.to_string()).collect();
     assert_eq!(addresses, ["10.114.0.1", "192.0.2.7"]);
-    assert!(lan.nodes[0].as_fd().try_clone_to_owned().is_ok());
 }
 
 /// Anybody can forge an ICMP error about our frames. It must neither fail the next one nor shrink what may leave.
@@ -696,4 +696,32 @@ fn a_receive_buffer_is_as_large_as_the_host_allows_and_its_size_is_told() {
     assert_eq!(without_a_capability("net_admin"), limit.min(asked).to_string());
     let port = RawTransport::open(&RawOptions::new(["lo"])).unwrap();
     assert_eq!(port.counters().receive_buffer, 16_777_216);
+}
+
+#[test]
+fn a_packet_socket_sends_whole_frames_and_tells_when_they_came() {
+    if !is_root() {
+        return;
+    }
+    const ARP: u16 = 0x0806;
+    let lan = Lan::new(2, 1);
+    let (sender, mut listener, mut other) =
+        (lan.packet_socket(0, 0), lan.packet_socket(1, ARP), lan.packet_socket(1, 0x88b5));
+    let mut frame = vec![0xff; 6];
+    frame.extend([2, 0, 0, 0, 0, 1, 0x08, 0x06]);
+    frame.extend([0x5a; 46]);
+    sender.send(&frame).unwrap();
+    let mut buffer = [0; 2000];
+    let (mut ours, mut at) = (false, Default::default());
+    until(|| {
+        // The hosts may ask for each other's addresses, too.
+        let Some((length, time)) = listener.receive(&mut buffer).unwrap() else { return false };
+        (ours, at) = (buffer[..length] == frame, time);
+        ours
+    });
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(now.abs_diff(at).as_secs() < 60, "the kernel's time stamp is the time of day: {at:?}");
+    assert!(other.receive(&mut buffer).unwrap().is_none(), "another ethertype is not for this socket");
+    lan.ip(0, "link set sync0 down");
+    assert_eq!(sender.send(&frame).unwrap_err().kind(), io::ErrorKind::NetworkDown);
 }

@@ -9,8 +9,8 @@
 //! bytes      │ slot 0        │ slot 1        │ …
 //! ```
 //!
-//! `msg_controllen` goes in as room and comes out as use: one call that brings no control message leaves 0 there, and the slot would
-//! never again have room for one. [`ReceiveBatch::receive`] therefore restores it before *every* call.
+//! `msg_controllen` goes in as room and comes out as use: one call that brings no control message leaves 0 there, and
+//! the slot would never again have room for one. [`ReceiveBatch::receive`] therefore restores it before *every* call.
 
 use nix::errno::Errno;
 use std::io;
@@ -37,8 +37,8 @@ pub struct ReceiveBatch {
 pub struct Datagram<'a> {
     /// Its bytes, at most one slot; what did not fit is lost.
     pub bytes: &'a mut [u8],
-    /// Datagrams that the socket had dropped before it queued this one (SO_RXQ_OVFL: since it was opened, wraps at 2^32);
-    /// the kernel says it only where the number is not zero.
+    /// Datagrams that the socket had dropped before it queued this one (SO_RXQ_OVFL: since it was opened, wraps at
+    /// 2^32); the kernel says it only where the number is not zero.
     pub dropped: Option<u32>,
 }
 
@@ -66,8 +66,8 @@ impl ReceiveBatch {
         ReceiveBatch { headers, control, bytes, _vectors: vectors, slot_len, received: 0 }
     }
 
-    /// Takes what is waiting at `socket`, at most `most` datagrams and never more than there are slots, and says how many came. Never blocks;
-    /// what the last call brought is gone.
+    /// Takes what is waiting at `socket`, at most `most` datagrams and never more than there are slots, and says how
+    /// many came. Never blocks; what the last call brought is gone.
     ///
     /// # Errors
     /// The operating system's error; that nothing is waiting is none.
@@ -111,7 +111,8 @@ impl ReceiveBatch {
     }
 }
 
-/// The number that an SO_RXQ_OVFL control message holds. It is the only kind that is switched on, so it is the first or there is none.
+/// The number that an SO_RXQ_OVFL control message holds. It is the only kind that is switched on, so it is the first or
+/// there is none.
 #[allow(clippy::unnecessary_cast)] // These lengths are u32 with musl.
 fn dropped(header: &libc::msghdr, control: &Control) -> Option<u32> {
     const WHOLE: usize = size_of::<libc::cmsghdr>() + size_of::<u32>();
@@ -205,8 +206,8 @@ impl SendBatch {
         self.vectors.slice()[index].iov_len
     }
 
-    /// Hands the datagrams from number `first` on to `socket` and says how many of them it took (at least one). Never blocks. The
-    /// batch stays as it is, so that another socket can be given the same bytes.
+    /// Hands the datagrams from number `first` on to `socket` and says how many of them it took (at least one). Never
+    /// blocks. The batch stays as it is, so that another socket can be given the same bytes.
     ///
     /// # Errors
     /// The operating system's error for datagram `first`, of which nothing was sent; `WouldBlock` if the queue is full.

@@ -1,16 +1,17 @@
 //! Sockets for multicast over raw IPv4 and for Ethernet frames, and what the kernel knows of an interface.
 //!
-//! Everything here acts in the network namespace of the *calling thread*; a socket then stays in that namespace, whoever
-//! uses it later. The order of the options matters, and is the one that was found to work:
+//! Everything here acts in the network namespace of the *calling thread*; a socket then stays in that namespace,
+//! whoever uses it later. The order of the options matters, and is the one that was found to work:
 //!
 //! ```text
-//! receiver   socket(RAW) → SO_RCVBUF → SO_RXQ_OVFL → IP_MULTICAST_ALL=0 → SO_BINDTODEVICE → bind(group) → IP_ADD_MEMBERSHIP
-//! sender     socket(RAW) → SO_SNDBUF → IP_MULTICAST_ALL=0 → SO_BINDTODEVICE → IP_MULTICAST_IF → LOOP=0, TTL=255
-//!                        → don't-fragment → IP_RECVERR
+//! receiver   socket(RAW) → SO_RCVBUF → SO_RXQ_OVFL → IP_MULTICAST_ALL=0 → SO_BINDTODEVICE
+//!                        → bind(group) → IP_ADD_MEMBERSHIP
+//! sender     socket(RAW) → SO_SNDBUF → SO_RCVBUF=0 → IP_MULTICAST_ALL=0 → SO_BINDTODEVICE
+//!                        → IP_MULTICAST_IF → LOOP=0 → TTL=255 → don't-fragment → IP_RECVERR
 //! ```
 //!
-//! A raw socket of a protocol gets every datagram of it that reaches the host, so the sender is made deaf: no memberships, and
-//! no datagrams of other sockets' memberships (IP_MULTICAST_ALL=0, which is 1 by default).
+//! A raw socket of a protocol gets every datagram of it that reaches the host, so the sender is made deaf: no
+//! memberships, and no datagrams of other sockets' memberships (IP_MULTICAST_ALL=0, which is 1 by default).
 
 use crate::time::Duration;
 use nix::errno::Errno;
@@ -151,8 +152,9 @@ pub fn multicast_receiver(
     Ok(socket)
 }
 
-/// A non-blocking raw IPv4 socket whose multicast datagrams of `protocol` leave by `interface`, once, with TTL 255, unfragmented
-/// and unheard by this host. It receives nothing. See [`granted_send_buffer`] for what became of `buffer` (bytes).
+/// A non-blocking raw IPv4 socket whose multicast datagrams of `protocol` leave by `interface`, once, with TTL 255,
+/// unfragmented and unheard by this host. It receives nothing. See [`granted_send_buffer`] for what became of `buffer`
+/// (bytes).
 ///
 /// A full queue *below* the socket (a queueing discipline) is told as `ENOBUFS`, and not kept silent as by default.
 ///
@@ -186,8 +188,8 @@ fn raw_socket(protocol: u8) -> Result<Socket, SetupError> {
     Ok(socket)
 }
 
-/// Bytes of receive buffer that were granted, in the unit in which they are asked for. (The kernel doubles what it is told, for its own
-/// bookkeeping, and shows the double.)
+/// Bytes of receive buffer that were granted, in the unit in which they are asked for. (The kernel doubles what it is
+/// told, for its own bookkeeping, and shows the double.)
 ///
 /// # Errors
 /// The operating system's error.
@@ -203,8 +205,8 @@ pub fn granted_send_buffer(socket: &Socket) -> io::Result<usize> {
     Ok(socket.send_buffer_size()? / 2)
 }
 
-/// Datagrams that the kernel has dropped at this socket since it was opened, mostly because its buffer was full; wraps at 2^32.
-/// SO_RXQ_OVFL tells the same with the next datagram that arrives, which may be never.
+/// Datagrams that the kernel has dropped at this socket since it was opened, mostly because its buffer was full; wraps
+/// at 2^32. SO_RXQ_OVFL tells the same with the next datagram that arrives, which may be never.
 ///
 /// # Errors
 /// The operating system's error.
@@ -227,7 +229,8 @@ pub fn dropped(socket: &Socket) -> io::Result<u32> {
     Ok(words[WORDS - 1])
 }
 
-/// Sets an option that neither socket2 nor nix has. `value` must be of the type that ip(7) names for it; the kernel checks its size.
+/// Sets an option that neither socket2 nor nix has. `value` must be of the type that ip(7) names for it; the kernel
+/// checks its size.
 fn set_option<T: Copy>(socket: &Socket, level: i32, name: i32, value: T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel reads `length` bytes of `value`, which lives through the call.
@@ -236,7 +239,8 @@ fn set_option<T: Copy>(socket: &Socket, level: i32, name: i32, value: T) -> io::
     Ok(())
 }
 
-/// Whole Ethernet frames in and out of one interface (AF_PACKET, packet(7)): for gratuitous ARP, and for watching a wire.
+/// Whole Ethernet frames in and out of one interface (AF_PACKET, packet(7)): for gratuitous ARP, and for watching a
+/// wire.
 ///
 /// It sees what arrives; only with ethertype `ETH_P_ALL` (3) does it see what this host sends, too. It never blocks.
 #[derive(Debug)]
@@ -275,8 +279,8 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// Takes the next frame, if one is there: its length (at most that of `buffer`; the rest is cut off) and when the kernel got it, since
-    /// the epoch of CLOCK_REALTIME.
+    /// Takes the next frame, if one is there: its length (at most that of `buffer`; the rest is cut off) and when the
+    /// kernel got it, since the epoch of CLOCK_REALTIME.
     ///
     /// # Errors
     /// The operating system's error: `ENETDOWN` once after the interface went down.

@@ -15,7 +15,8 @@ use std::net::Ipv4Addr;
 pub(super) const HEADER_LEN: usize = 20;
 /// Bytes of the longest IPv4 header: what a receiver needs room for.
 pub(super) const HEADER_LEN_MAX: usize = 60;
-/// The time to live of a datagram that has crossed no router: protocol.md section 3, as VRRP does (RFC 9568 section 5.1.1.3).
+/// The time to live of a datagram that has crossed no router: protocol.md section 3, as VRRP does (RFC 9568 section
+/// 5.1.1.3).
 const LINK_LOCAL_TTL: u8 = 255;
 
 /// Why a datagram is no frame for us.
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(frame(&mut datagram, 4).unwrap().1, b"data");
     }
 
-    /// Section 3: a receiver drops TTL ≠ 255.
+    /// [3] a receiver drops TTL ≠ 255.
     #[test]
     fn what_has_crossed_a_router_is_refused() {
         assert_eq!(refusal(with(8, 254)), Refusal::Ttl);

@@ -1,7 +1,9 @@
-//! The sync links of the socket transports: one receive and one send socket per interface, opened, watched and opened again.
+//! The sync links of the socket transports: one receive and one send socket per interface, opened, watched and opened
+//! again.
 //!
-//! An interface may vanish and come back with another number (a VLAN made anew, a driver loaded again). Sockets stay bound to the old
-//! number and are silent for ever, without an error; [`Links::reopen`] finds such links by comparing the numbers.
+//! An interface may vanish and come back with another number (a VLAN made anew, a driver loaded again). Sockets stay
+//! bound to the old number and are silent for ever, without an error; [`Links::reopen`] finds such links by comparing
+//! the numbers.
 
 use super::{TransportError, ipv4};
 use crate::sys::socket::{self, Interface, SetupError};
@@ -31,7 +33,8 @@ pub struct RawOptions {
     pub interfaces: Vec<String>,
     /// The multicast group.
     pub group: Ipv4Addr,
-    /// Largest frame in bytes, [`FRAME_LEN_LEAST`] to [`FRAME_LEN_MOST`]; `None`: what the link with the smallest MTU carries.
+    /// Largest frame in bytes, [`FRAME_LEN_LEAST`] to [`FRAME_LEN_MOST`]; `None`: what the link with the smallest MTU
+    /// carries.
     pub frame_len: Option<usize>,
     /// Bytes of receive buffer to ask for, per link.
     pub receive_buffer: usize,
@@ -95,7 +98,7 @@ pub struct LinkStatus {
     pub name: String,
     /// Whether frames can pass: switched on, with a carrier, and our sockets are bound to it.
     pub up: bool,
-    /// Whether the interface was replaced by another of its name: only opening the transport again helps.
+    /// Whether the interface was replaced by another of its name: opening it again helps.
     pub replaced: bool,
 }
 
@@ -167,12 +170,11 @@ impl Link {
         socket::dropped(&self.receiver).map_or(self.drops.total, |now| self.drops.at(now))
     }
 
-    fn status(&self) -> LinkStatus {
-        let now = socket::link_state(self.sender.as_fd(), &self.name).ok();
-        LinkStatus {
-            name: self.name.clone(),
-            up: now.is_some_and(|now| now.up && now.index == self.index),
-            replaced: now.is_some_and(|now| now.index != self.index),
+    /// Whether frames can pass, and whether the interface was replaced by another of its name.
+    fn is_up_or_replaced(&self) -> (bool, bool) {
+        match socket::link_state(self.sender.as_fd(), &self.name) {
+            Ok(now) => (now.up && now.index == self.index, now.index != self.index),
+            Err(_) => (false, false),
         }
     }
 }
@@ -210,14 +212,15 @@ impl Links {
         let mut frame_len = FRAME_LEN_MOST;
         for name in &options.interfaces {
             let interface = interface(name)?;
-            frame_len = frame_len.min(frame_len_of(&interface)?);
+            frame_len = frame_len.min(frame_len_of(&interface, options.frame_len)?);
             links.push(Link::open(&interface, options)?);
         }
         let several = gather(&links).map_err(|source| system("epoll", &options.interfaces[0], source))?;
-        Ok((Links { links, several, options: options.clone() }, options.frame_len.unwrap_or(frame_len)))
+        Ok((Links { links, several, options: options.clone() }, frame_len))
     }
 
-    /// Opens anew each link whose interface has another number now. The others keep their sockets and what is queued in them.
+    /// Opens anew each link whose interface has another number now. The others keep their sockets and what is queued in
+    /// them.
     pub(super) fn reopen(&mut self) -> Result<(), TransportError> {
         let mut result = Ok(());
         for link in &mut self.links {
@@ -242,7 +245,15 @@ impl Links {
     }
 
     pub(super) fn status(&self) -> Vec<LinkStatus> {
-        self.links.iter().map(Link::status).collect()
+        let status = |link: &Link| {
+            let (up, replaced) = link.is_up_or_replaced();
+            LinkStatus { name: link.name.clone(), up, replaced }
+        };
+        self.links.iter().map(status).collect()
+    }
+
+    pub(super) fn any_is_up(&self) -> bool {
+        self.links.iter().any(|link| link.is_up_or_replaced().0)
     }
 
     pub(super) fn readiness(&self) -> BorrowedFd<'_> {
@@ -294,12 +305,22 @@ fn interface(name: &str) -> Result<Interface, TransportError> {
     })
 }
 
-fn frame_len_of(interface: &Interface) -> Result<usize, TransportError> {
-    let least = (FRAME_LEN_LEAST + ipv4::HEADER_LEN) as u32;
-    if interface.mtu < least {
-        return Err(TransportError::SmallMtu { name: interface.name.clone(), mtu: interface.mtu, least });
+/// Bytes of the largest frame on this interface: what was asked for, or what its MTU leaves.
+fn frame_len_of(interface: &Interface, asked: Option<usize>) -> Result<usize, TransportError> {
+    let Interface { name, mtu, .. } = interface;
+    let carried = (*mtu as usize).saturating_sub(ipv4::HEADER_LEN);
+    if carried < FRAME_LEN_LEAST {
+        let least = (FRAME_LEN_LEAST + ipv4::HEADER_LEN) as u32;
+        return Err(TransportError::SmallMtu { name: name.clone(), mtu: *mtu, least });
     }
-    Ok((interface.mtu as usize - ipv4::HEADER_LEN).min(FRAME_LEN_MOST))
+    match asked {
+        Some(frame_len) if frame_len > carried => Err(TransportError::Option {
+            option: "frame_len",
+            problem: format!("{frame_len} bytes; interface {name:?} with its MTU of {mtu} carries {carried}"),
+        }),
+        Some(frame_len) => Ok(frame_len),
+        None => Ok(carried.min(FRAME_LEN_MOST)),
+    }
 }
 
 /// One descriptor for the receivers of several links.
@@ -364,12 +385,17 @@ mod tests {
             running: true,
             ipv4: Vec::new(),
         };
-        assert_eq!(frame_len_of(&with(1500)).unwrap(), 1480);
-        assert_eq!(frame_len_of(&with(1228)).unwrap(), 1208);
-        assert_eq!(frame_len_of(&with(9000)).unwrap(), 8960);
+        assert_eq!(frame_len_of(&with(1500), None).unwrap(), 1480);
+        assert_eq!(frame_len_of(&with(1228), None).unwrap(), 1208);
+        assert_eq!(frame_len_of(&with(9000), None).unwrap(), 8960);
+        assert_eq!(frame_len_of(&with(1500), Some(1300)).unwrap(), 1300);
         assert_eq!(
-            frame_len_of(&with(1227)).unwrap_err().to_string(),
+            frame_len_of(&with(1227), None).unwrap_err().to_string(),
             "interface \"eth0\" has an MTU of 1227 bytes; frames need at least 1228"
+        );
+        assert_eq!(
+            frame_len_of(&with(1500), Some(1481)).unwrap_err().to_string(),
+            "frame_len: 1481 bytes; interface \"eth0\" with its MTU of 1500 carries 1480"
         );
     }
 

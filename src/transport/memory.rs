@@ -1,4 +1,5 @@
-//! Frames inside one process: a shared medium with any number of ports, for tests, the simulator's neighbours and the demo.
+//! Frames inside one process: a shared medium with any number of ports, for tests, the simulator's neighbours and the
+//! demo.
 //!
 //! ```text
 //!  port 0 ─ transmit ─┐         ┌→ queue of port 1 ─ receive ─ port 1
@@ -6,9 +7,9 @@
 //!                     └         └→ queue of port 2 ─ receive ─ port 2
 //! ```
 //!
-//! Every frame reaches every other port, in order. A queue that is full drops the newest frame and counts it, as a socket buffer
-//! does. A port's readiness is an eventfd that can be read while frames wait (until a call has found nothing), so a thread can
-//! sleep on it beside sockets. Nothing is allocated after [`MemoryHub::port`].
+//! Every frame reaches every other port, in order. A queue that is full drops the newest frame and counts it, as a
+//! socket buffer does. A port's readiness is an eventfd that can be read while frames wait (until a call has found
+//! nothing), so a thread can sleep on it beside sockets. Nothing is allocated after [`MemoryHub::port`].
 
 use super::{Limits, Transport, TransportCounters};
 use crate::sys::poll::Waker;
@@ -73,8 +74,8 @@ impl MemoryHub {
         MemoryHub { options, medium: Arc::new(Mutex::new(Medium { ports: Vec::new(), filter: None })) }
     }
 
-    /// A new port. Ports are numbered from 0 in the order in which they are made; it is gone when it is dropped. If the process has no
-    /// descriptor left for its readiness, there is nothing to wait on and it must be asked.
+    /// A new port. Ports are numbered from 0 in the order in which they are made; it is gone when it is dropped. If the
+    /// process has no descriptor left for its readiness, there is nothing to wait on and it must be asked.
     pub fn port(&self) -> MemoryTransport {
         let waker = Waker::new()
             .inspect_err(|error| tracing::warn!(%error, "no descriptor for a port's readiness: it must be polled"))
@@ -186,8 +187,8 @@ impl Transport for MemoryTransport {
 }
 
 impl MemoryTransport {
-    /// Takes all that waits in the medium, or forgets the wake-ups if nothing does. A frame that comes later wakes anew, because
-    /// both happen with the medium held.
+    /// Takes all that waits in the medium, or forgets the wake-ups if nothing does. A frame that comes later wakes
+    /// anew, because both happen with the medium held.
     fn fetch(&mut self) {
         let mut medium = lock(&self.medium);
         let Some(Some(port)) = medium.ports.get_mut(self.number) else { return };

@@ -5,14 +5,13 @@
 //! link that is slow means only that the engine is asked less often.
 
 mod ipv4;
-pub mod link;
+mod link;
 pub mod memory;
 pub mod raw;
 pub mod reference;
 
-pub use link::{LinkStatus, RawOptions};
 pub use memory::{Fate, MemoryHub, MemoryTransport};
-pub use raw::RawTransport;
+pub use raw::{LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
 
 use crate::wire::FrameMeta;
@@ -113,15 +112,15 @@ pub trait Transport {
     fn receive(&mut self, deliver: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize>;
 
     /// Calls `fill` with an empty slot for as long as it returns a length and the link takes more, at most one batch,
-    /// and says how many frames left. A frame that `fill` has produced is never lost to a full queue: what the link does
-    /// not take now leaves first in the next call. Never blocks.
+    /// and says how many frames left. A frame that `fill` has produced is never lost to a full queue: what the link
+    /// does not take now leaves first in the next call. Never blocks.
     ///
     /// # Errors
     /// As for [`Transport::receive`].
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize>;
 
-    /// Frames that `fill` has produced and that have not left yet. While it is not zero, call [`Transport::transmit`] again
-    /// soon, whether or not there is more to send: nothing signals that the queue has room again.
+    /// Frames that `fill` has produced and that have not left yet. While it is not zero, call [`Transport::transmit`]
+    /// again soon, whether or not there is more to send: nothing signals that the queue has room again.
     fn pending(&self) -> usize {
         0
     }

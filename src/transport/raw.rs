@@ -6,12 +6,14 @@
 //!                └ link 1: receive socket ─ recvmmsg ┘                        └ send socket ─ wire
 //! ```
 //!
-//! A frame is written once, into the slot that the kernel reads on every link. With several links each has its own place in the
-//! batch, and a frame has left when every link that moves has taken it. A link that fails, or that takes nothing in
-//! [`STALLED_CALLS_MAX`] calls while another has taken all, is not waited for: what it did not get is counted as send errors.
-//! Nothing is allocated after [`RawTransport::open`].
+//! A frame is written once, into the slot that the kernel reads on every link. With several links each has its own
+//! place in the batch, and a frame has left when every link that moves has taken it. A link that fails, or that takes
+//! nothing in [`STALLED_CALLS_MAX`] calls while another has taken all, is not waited for: what it did not get is
+//! counted as send errors. Receiving and transmitting allocate nothing.
 
-use super::link::{self, LinkStatus, Links, RawOptions};
+pub use super::link::{FRAME_LEN_LEAST, FRAME_LEN_MOST, LINKS_MAX, LinkStatus, RawOptions};
+
+use super::link::{self, Links};
 use super::{Limits, Transport, TransportCounters, TransportError, ipv4};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
 use crate::wire::FrameMeta;
@@ -21,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Calls in which a link with a full queue may hold up a batch that another link has already taken.
 pub const STALLED_CALLS_MAX: u32 = 32;
+
 /// A transport over raw IPv4 sockets.
 pub struct RawTransport {
     links: Links,
@@ -50,11 +53,11 @@ impl RawTransport {
         })
     }
 
-    /// Whether frames can pass on at least one link: its interface is switched on, has a carrier, and is the one that our sockets are bound
-    /// to. Ask this regularly: an interface that goes down makes sending fail, but one that only loses its carrier swallows frames, and
-    /// receiving is silent in both cases.
+    /// Whether frames can pass on at least one link: its interface is switched on, has a carrier, and is the one that
+    /// our sockets are bound to. Ask this regularly: an interface that goes down makes sending fail, but one that only
+    /// loses its carrier swallows frames, and receiving is silent in both cases.
     pub fn link_is_up(&self) -> bool {
-        self.links.status().iter().any(|link| link.up)
+        self.links.any_is_up()
     }
 
     /// How each link stands, in the order of the options.
@@ -62,11 +65,12 @@ impl RawTransport {
         self.links.status()
     }
 
-    /// Opens anew the sockets of each interface that was replaced by another of its name, in the calling thread's network namespace.
-    /// Links that are as they were keep their sockets; counters go on.
+    /// Opens anew the sockets of each interface that was replaced by another of its name, in the calling thread's
+    /// network namespace. Links that are as they were keep their sockets; counters go on.
     ///
     /// # Errors
-    /// As for [`RawTransport::open`]; a link that fails keeps its old sockets and does not keep the others from being opened.
+    /// As for [`RawTransport::open`]; a link that fails keeps its old sockets and does not keep the others from being
+    /// opened.
     pub fn reopen(&mut self) -> Result<(), TransportError> {
         self.links.reopen()
     }
@@ -221,8 +225,8 @@ impl Outgoing {
         }
     }
 
-    /// Gives every link what it has not had yet, and says how many frames have left with that. An error is that of the last link, when all
-    /// have failed; the frames are dropped then, as a dead wire would.
+    /// Gives every link what it has not had yet, and says how many frames have left with that. An error is that of the
+    /// last link, when all have failed; the frames are dropped then, as a dead wire would.
     fn flush(&mut self, links: &mut Links, counters: &mut TransportCounters) -> io::Result<usize> {
         if self.batch.is_empty() {
             return Ok(0);
@@ -279,8 +283,8 @@ impl Outgoing {
     }
 }
 
-/// Gives one link what it has not had yet, until its queue is full. A frame that it will not have is skipped and counted; when the link
-/// itself has failed, all that is left of the batch is.
+/// Gives one link what it has not had yet, until its queue is full. A frame that it will not have is skipped and
+/// counted; when the link itself has failed, all that is left of the batch is.
 fn push(
     batch: &mut SendBatch,
     socket: BorrowedFd<'_>,

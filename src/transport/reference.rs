@@ -1,9 +1,11 @@
-//! Frames over raw IPv4 sockets, one to a system call, on nix's safe wrappers alone: what [`super::RawTransport`] is held to.
+//! Frames over raw IPv4 sockets, one to a system call, on nix's safe wrappers alone: what [`super::RawTransport`] is
+//! held to.
 //!
-//! It is as plain as possible and makes no claim to speed: a queue of frames to send, a buffer to receive into, and the same sockets.
-//! The conformance tests run against both; where they differ, one of them is wrong.
+//! It is as plain as possible and makes no claim to speed: a queue of frames to send, a buffer to receive into, and the
+//! same sockets. The conformance tests run against both; where they differ, one of them is wrong.
 
-use super::link::{self, Links, RawOptions};
+use super::link::{self, Links};
+use super::raw::RawOptions;
 use super::{Limits, Transport, TransportCounters, TransportError, ipv4};
 use crate::wire::FrameMeta;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg};
@@ -51,7 +53,7 @@ impl NixTransport {
 
     /// As [`super::RawTransport::link_is_up`].
     pub fn link_is_up(&self) -> bool {
-        self.links.status().iter().any(|link| link.up)
+        self.links.any_is_up()
     }
 
     /// As [`super::RawTransport::reopen`].
@@ -62,8 +64,8 @@ impl NixTransport {
         self.links.reopen()
     }
 
-    /// Sends what is queued, in order, until a link's queue is full; says how many frames have left. A link that has failed loses what
-    /// is queued, which is counted.
+    /// Sends what is queued, in order, until a link's queue is full; says how many frames have left. A link that has
+    /// failed loses what is queued, which is counted.
     fn flush(&mut self) -> io::Result<usize> {
         let mut left = 0;
         while let Some(next) = self.outgoing.front_mut() {
