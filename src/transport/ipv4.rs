@@ -139,4 +139,19 @@ mod tests {
         datagram.push(b'!');
         assert_eq!(refusal(datagram), Refusal::Oversized);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_refusal_or_a_frame_within_bounds(
+            start in 0u8..=255, total_len: u16, mut rest in proptest::collection::vec(0u8.., 0..100),
+        ) {
+            rest.insert(0, start);
+            if let Some(length) = rest.get_mut(2..4) {
+                length.copy_from_slice(&total_len.to_be_bytes());
+            }
+            if let Ok((_, data)) = frame(&mut rest, 64) {
+                assert!((1..=64).contains(&data.len()));
+            }
+        }
+    }
 }

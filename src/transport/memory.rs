@@ -397,6 +397,22 @@ mod tests {
     }
 
     #[test]
+    fn no_frame_slips_past_a_receiver_that_goes_to_sleep() {
+        let hub = MemoryHub::with_options(MemoryOptions { frame_len: 8, batch: 1, queue: 8192 });
+        let (mut a, mut b) = (hub.port(), hub.port());
+        let speaker = std::thread::spawn(move || (0..8192u32).for_each(|n| send(&mut a, &[&n.to_be_bytes()])));
+        for n in 0..8192u32 {
+            let mut frames = Vec::new();
+            while b.receive(&mut |_, frame| frames.push(frame.to_vec())).unwrap() == 0 {
+                poll::wait(&[b.readiness().unwrap()], Some(Duration::from_secs(10))).unwrap();
+                assert!(readable(&b), "slept for ten seconds before frame {n}");
+            }
+            assert_eq!(frames, [n.to_be_bytes()]);
+        }
+        speaker.join().unwrap();
+    }
+
+    #[test]
     fn a_port_that_is_gone_gets_nothing_and_keeps_its_number() {
         let hub = MemoryHub::new();
         let (mut a, b) = (hub.port(), hub.port());

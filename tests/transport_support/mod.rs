@@ -11,8 +11,8 @@ use pnet::packet::ipv4::{MutableIpv4Packet, checksum};
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::poll;
 use ssyncp::sys::socket::{self, PacketSocket};
-use ssyncp::transport::{Transport, TransportCounters};
-use std::io::Write;
+use ssyncp::transport::{NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError};
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
@@ -24,6 +24,24 @@ pub const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
 pub const GROUP_MAC: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x00, 0x51];
 /// Longest time that a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Frames of one call, small so that tests pass it.
+pub const BATCH: usize = 8;
+/// Largest frame.
+pub const FRAME_LEN: usize = 1208;
+/// Bytes of socket buffer.
+pub const BUFFER: usize = 4 << 20;
+
+/// One link, small limits.
+pub fn options() -> RawOptions {
+    RawOptions {
+        frame_len: Some(FRAME_LEN),
+        batch: BATCH,
+        receive_buffer: BUFFER,
+        send_buffer: BUFFER,
+        ..RawOptions::new(["sync0"])
+    }
+}
 
 /// Whether this process may make namespaces; says so in one line if not.
 pub fn is_root() -> bool {
@@ -108,6 +126,47 @@ impl Lan {
         let mut command = self.nodes[node].command("tc").unwrap();
         assert!(command.args(arguments.split_whitespace()).status().unwrap().success(), "tc {arguments}");
     }
+}
+
+/// What both socket transports have beside [`Transport`].
+pub trait SocketTransport: Transport + Send + Sized + 'static {
+    fn open(options: &RawOptions) -> Result<Self, TransportError>;
+    fn link_is_up(&self) -> bool;
+    fn reopen(&mut self) -> Result<(), TransportError>;
+}
+
+impl SocketTransport for RawTransport {
+    fn open(options: &RawOptions) -> Result<Self, TransportError> {
+        RawTransport::open(options)
+    }
+    fn link_is_up(&self) -> bool {
+        RawTransport::link_is_up(self)
+    }
+    fn reopen(&mut self) -> Result<(), TransportError> {
+        RawTransport::reopen(self)
+    }
+}
+
+impl SocketTransport for NixTransport {
+    fn open(options: &RawOptions) -> Result<Self, TransportError> {
+        NixTransport::open(options)
+    }
+    fn link_is_up(&self) -> bool {
+        NixTransport::link_is_up(self)
+    }
+    fn reopen(&mut self) -> Result<(), TransportError> {
+        NixTransport::reopen(self)
+    }
+}
+
+/// Opens a transport in a node's namespace.
+pub fn open<T: SocketTransport>(lan: &Lan, node: usize, options: &RawOptions) -> T {
+    lan.nodes[node].run(|| T::open(options).map_err(io::Error::other)).unwrap()
+}
+
+/// Opens a transport again, in a node's namespace.
+pub fn reopen<T: SocketTransport>(lan: &Lan, node: usize, transport: &mut T) {
+    lan.nodes[node].run(|| transport.reopen().map_err(io::Error::other)).unwrap();
 }
 
 /// Runs lines of `ip` in a namespace.
