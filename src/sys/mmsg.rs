@@ -1,1 +1,387 @@
-//! (Under construction.)
+//! Many datagrams in one system call: `recvmmsg` and `sendmmsg` over memory that is set up once and used for ever.
+//!
+//! ```text
+//!            one allocation each, never moved
+//! headers    │ mmsghdr 0 │ mmsghdr 1 │ …        the kernel overwrites msg_len, msg_controllen and msg_flags here
+//!                │   │
+//! vectors    │ iovec 0 │ iovec 1 │ …            where a slot begins, and how long it is
+//!                │
+//! bytes      │ slot 0        │ slot 1        │ …
+//! ```
+//!
+//! `msg_controllen` goes in as room and comes out as use: one call that brings no control message leaves 0 there, and
+//! the slot would never again have room for one. [`ReceiveBatch::receive`] therefore restores it before *every* call.
+
+use nix::errno::Errno;
+use std::io;
+use std::mem::size_of;
+use std::net::SocketAddrV4;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+/// Most datagrams that one system call moves (UIO_MAXIOV).
+pub const BATCH_MAX: usize = 1024;
+
+/// Slots for incoming datagrams.
+pub struct ReceiveBatch {
+    headers: Block<libc::mmsghdr>,
+    control: Block<Control>,
+    bytes: Block<u8>,
+    _vectors: Block<libc::iovec>,
+    slot_len: usize,
+    received: usize,
+}
+
+/// One datagram, lent by [`ReceiveBatch::datagram`].
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Its bytes, at most one slot; what did not fit is lost.
+    pub bytes: &'a mut [u8],
+    /// Datagrams that the socket had dropped before it queued this one (SO_RXQ_OVFL: since it was opened, wraps at
+    /// 2^32); the kernel says it only where the number is not zero.
+    pub dropped: Option<u32>,
+}
+
+/// Room for one control message that holds a u32: CMSG_SPACE(4), with cmsghdr's alignment.
+type Control = [u64; 3];
+
+// SAFETY: the raw pointers inside lead to memory that this value alone owns, on whichever thread it is.
+unsafe impl Send for ReceiveBatch {}
+
+impl ReceiveBatch {
+    /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes.
+    pub fn new(count: usize, slot_len: usize) -> Self {
+        let count = count.clamp(1, BATCH_MAX);
+        let bytes = Block::new(0u8, count * slot_len);
+        let control = Block::new(Control::default(), count);
+        let vectors =
+            Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: slot_len });
+        let headers = Block::from_fn(count, |i| {
+            let mut header = empty_header();
+            header.msg_hdr.msg_iov = vectors.at(i);
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.at(i).cast();
+            header
+        });
+        ReceiveBatch { headers, control, bytes, _vectors: vectors, slot_len, received: 0 }
+    }
+
+    /// Takes what is waiting at `socket`, at most `most` datagrams and never more than there are slots, and says how
+    /// many came. Never blocks; what the last call brought is gone.
+    ///
+    /// # Errors
+    /// The operating system's error; that nothing is waiting is none.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        self.received = 0;
+        let headers = self.headers.slice_mut();
+        let count = most.min(headers.len());
+        for header in &mut headers[..count] {
+            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+        }
+        // SAFETY: the first `count` headers point to vectors, slots and control room that this value owns and that
+        // nobody else uses during the call; the lengths in them are those of the allocations.
+        let result = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        self.received = match Errno::result(result) {
+            Ok(received) => received as usize,
+            Err(Errno::EAGAIN) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(self.received)
+    }
+
+    /// Datagram `index` of the last [`ReceiveBatch::receive`].
+    ///
+    /// # Panics
+    /// If that call brought no such datagram.
+    pub fn datagram(&mut self, index: usize) -> Datagram<'_> {
+        assert!(index < self.received, "datagram {index} of {}", self.received);
+        let header = self.headers.slice_mut()[index];
+        let dropped = dropped(&header.msg_hdr, &self.control.slice_mut()[index]);
+        let start = index * self.slot_len;
+        let length = (header.msg_len as usize).min(self.slot_len);
+        Datagram { bytes: &mut self.bytes.slice_mut()[start..start + length], dropped }
+    }
+}
+
+/// The number that an SO_RXQ_OVFL control message holds. It is the only kind that is switched on, so it is the first or
+/// there is none.
+#[allow(clippy::unnecessary_cast)] // These lengths are u32 with musl.
+fn dropped(header: &libc::msghdr, control: &Control) -> Option<u32> {
+    const WHOLE: usize = size_of::<libc::cmsghdr>() + size_of::<u32>();
+    if (header.msg_controllen as usize) < WHOLE {
+        return None;
+    }
+    let start = ptr::from_ref(control);
+    // SAFETY: `Control` is as aligned as a cmsghdr and longer than WHOLE, and any bytes are a cmsghdr.
+    let item = unsafe { start.cast::<libc::cmsghdr>().read() };
+    if (item.cmsg_level, item.cmsg_type) != (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) || (item.cmsg_len as usize) < WHOLE {
+        return None;
+    }
+    // SAFETY: the u32 ends WHOLE bytes after the start, which is inside `Control`; it may lie unaligned.
+    Some(unsafe { start.byte_add(size_of::<libc::cmsghdr>()).cast::<u32>().read_unaligned() })
+}
+
+/// Slots for outgoing datagrams to one address. They are written in place, in order, and the kernel reads them there.
+pub struct SendBatch {
+    headers: Block<libc::mmsghdr>,
+    vectors: Block<libc::iovec>,
+    bytes: Block<u8>,
+    _address: Block<libc::sockaddr_in>,
+    slot_len: usize,
+    filled: usize,
+}
+
+// SAFETY: as for `ReceiveBatch`.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes for datagrams to `destination`.
+    pub fn new(count: usize, slot_len: usize, destination: SocketAddrV4) -> Self {
+        let count = count.clamp(1, BATCH_MAX);
+        let bytes = Block::new(0u8, count * slot_len);
+        let address = Block::new(
+            libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: destination.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*destination.ip()).to_be() },
+                sin_zero: [0; 8],
+            },
+            1,
+        );
+        let vectors = Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: 0 });
+        let headers = Block::from_fn(count, |i| {
+            let mut header = empty_header();
+            header.msg_hdr.msg_name = address.at(0).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = vectors.at(i);
+            header.msg_hdr.msg_iovlen = 1;
+            header
+        });
+        SendBatch { headers, vectors, bytes, _address: address, slot_len, filled: 0 }
+    }
+
+    /// The next free slot, whole; what it holds is old. `None` if all are filled.
+    pub fn slot(&mut self) -> Option<&mut [u8]> {
+        if self.filled == self.vectors.slice().len() {
+            return None;
+        }
+        let start = self.filled * self.slot_len;
+        Some(&mut self.bytes.slice_mut()[start..start + self.slot_len])
+    }
+
+    /// Makes the first `length` bytes of the free slot a datagram of the batch.
+    ///
+    /// # Panics
+    /// If all slots are filled, or a slot is shorter than `length`.
+    pub fn commit(&mut self, length: usize) {
+        assert!(length <= self.slot_len, "{length} bytes in a slot of {}", self.slot_len);
+        self.vectors.slice_mut()[self.filled].iov_len = length;
+        self.filled += 1;
+    }
+
+    /// Datagrams in the batch.
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether nothing is in the batch.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Length in bytes of datagram `index`.
+    ///
+    /// # Panics
+    /// If the batch has no such datagram.
+    pub fn datagram_len(&self, index: usize) -> usize {
+        assert!(index < self.filled, "datagram {index} of {}", self.filled);
+        self.vectors.slice()[index].iov_len
+    }
+
+    /// Hands the datagrams from number `first` on to `socket` and says how many of them it took (at least one). Never
+    /// blocks. The batch stays as it is, so that another socket can be given the same bytes.
+    ///
+    /// # Errors
+    /// The operating system's error for datagram `first`, of which nothing was sent; `WouldBlock` if the queue is full.
+    ///
+    /// # Panics
+    /// If the batch has no datagram `first`.
+    pub fn send(&mut self, socket: BorrowedFd<'_>, first: usize) -> io::Result<usize> {
+        assert!(first < self.filled, "datagram {first} of {}", self.filled);
+        let headers = &mut self.headers.slice_mut()[first..self.filled];
+        // SAFETY: these headers point to the address, to vectors and to slots that this value owns and that nobody
+        // else uses during the call; `commit` has set each length within its slot.
+        let result = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+            )
+        };
+        Ok(Errno::result(result)? as usize)
+    }
+
+    /// Empties the batch.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+}
+
+fn empty_header() -> libc::mmsghdr {
+    // SAFETY: mmsghdr is plain data, for which zero bytes are a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// An array on the heap at an address that the kernel may be told: it stays when its owner moves.
+struct Block<T>(NonNull<[T]>);
+
+impl<T: Copy> Block<T> {
+    fn new(item: T, count: usize) -> Self {
+        // `vec!` of zeroes comes zeroed from the system, untouched until it is used.
+        Block(NonNull::from(Box::leak(vec![item; count].into_boxed_slice())))
+    }
+
+    fn from_fn(count: usize, item: impl FnMut(usize) -> T) -> Self {
+        Block(NonNull::from(Box::leak((0..count).map(item).collect())))
+    }
+
+    /// The address of item `index`, for the kernel.
+    fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.0.len());
+        // SAFETY: the item is inside the allocation.
+        unsafe { self.0.cast::<T>().as_ptr().add(index) }
+    }
+
+    fn slice(&self) -> &[T] {
+        // SAFETY: the array is ours, and nobody writes to it while we are borrowed: the kernel does so only during
+        // calls that borrow the batch exclusively.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn slice_mut(&mut self) -> &mut [T] {
+        // SAFETY: as for `slice`, and we are borrowed exclusively.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T> Drop for Block<T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` and `from_fn` have taken the pointer from just such a box, and nothing else frees it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::sockopt;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    fn pair() -> (UdpSocket, UdpSocket, SocketAddrV4) {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let std::net::SocketAddr::V4(to) = receiver.local_addr().unwrap() else { panic!("bound to IPv4") };
+        (sender, receiver, to)
+    }
+
+    fn fill(batch: &mut SendBatch, texts: &[&[u8]]) {
+        for text in texts {
+            batch.slot().unwrap()[..text.len()].copy_from_slice(text);
+            batch.commit(text.len());
+        }
+    }
+
+    #[test]
+    fn datagrams_of_many_lengths_arrive_in_order_and_whole() {
+        let (sender, receiver, to) = pair();
+        let mut out = SendBatch::new(4, 8, to);
+        fill(&mut out, &[b"one", b"", b"eightlen"]);
+        assert_eq!((out.len(), out.datagram_len(2)), (3, 8));
+        assert_eq!(out.send(sender.as_fd(), 0).unwrap(), 3);
+        let mut incoming = ReceiveBatch::new(4, 8);
+        assert_eq!(incoming.receive(receiver.as_fd(), 4).unwrap(), 3);
+        assert_eq!(incoming.datagram(0).bytes, b"one");
+        assert_eq!(incoming.datagram(1).bytes, b"");
+        assert_eq!(incoming.datagram(2).bytes, b"eightlen");
+    }
+
+    #[test]
+    fn a_batch_is_sent_from_any_datagram_on_and_as_often_as_wanted() {
+        let (sender, receiver, to) = pair();
+        let mut out = SendBatch::new(3, 4, to);
+        fill(&mut out, &[b"a", b"b", b"c"]);
+        assert!(out.slot().is_none());
+        assert_eq!(out.send(sender.as_fd(), 1).unwrap(), 2);
+        assert_eq!(out.send(sender.as_fd(), 2).unwrap(), 1);
+        let mut incoming = ReceiveBatch::new(8, 4);
+        assert_eq!(incoming.receive(receiver.as_fd(), 8).unwrap(), 3);
+        let heard: Vec<Vec<u8>> = (0..3).map(|i| incoming.datagram(i).bytes.to_vec()).collect();
+        assert_eq!(heard, [b"b", b"c", b"c"]);
+        out.clear();
+        assert!(out.is_empty() && out.slot().is_some());
+    }
+
+    #[test]
+    fn an_empty_queue_is_none_and_no_error() {
+        let (_, receiver, _) = pair();
+        assert_eq!(ReceiveBatch::new(4, 8).receive(receiver.as_fd(), 4).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_call_brings_no_more_than_it_is_allowed_to() {
+        let (sender, receiver, to) = pair();
+        for _ in 0..5 {
+            sender.send_to(b"x", to).unwrap();
+        }
+        let mut incoming = ReceiveBatch::new(3, 8);
+        assert_eq!(incoming.receive(receiver.as_fd(), 1).unwrap(), 1);
+        assert_eq!(incoming.receive(receiver.as_fd(), 99).unwrap(), 3);
+        assert_eq!(incoming.receive(receiver.as_fd(), 3).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_datagram_longer_than_a_slot_is_cut_and_harms_no_neighbour() {
+        let (sender, receiver, to) = pair();
+        sender.send_to(b"0123456789", to).unwrap();
+        sender.send_to(b"next", to).unwrap();
+        let mut incoming = ReceiveBatch::new(2, 4);
+        assert_eq!(incoming.receive(receiver.as_fd(), 2).unwrap(), 2);
+        assert_eq!(incoming.datagram(0).bytes, b"0123");
+        assert_eq!(incoming.datagram(1).bytes, b"next");
+    }
+
+    /// The kernel leaves `msg_controllen` at 0 after a datagram without control messages; a slot must have room again.
+    #[test]
+    fn drops_are_told_even_in_slots_that_carried_no_control_message_before() {
+        let (sender, receiver, to) = pair();
+        nix::sys::socket::setsockopt(&receiver, sockopt::RxqOvfl, &1).unwrap();
+        nix::sys::socket::setsockopt(&receiver, sockopt::RcvBuf, &1).unwrap();
+        let mut incoming = ReceiveBatch::new(1, 2048);
+        sender.send_to(b"calm", to).unwrap();
+        assert_eq!(incoming.receive(receiver.as_fd(), 1).unwrap(), 1);
+        assert_eq!(incoming.datagram(0).dropped, None);
+        const SENT: u32 = 50;
+        for _ in 0..SENT {
+            sender.send_to(&[0; 1000], to).unwrap();
+        }
+        let mut queued = 0;
+        while incoming.receive(receiver.as_fd(), 1).unwrap() > 0 {
+            queued += 1;
+        }
+        assert!(queued < SENT, "the buffer held everything, so the test shows nothing");
+        sender.send_to(b"after", to).unwrap();
+        assert_eq!(incoming.receive(receiver.as_fd(), 1).unwrap(), 1);
+        assert_eq!(incoming.datagram(0).dropped, Some(SENT - queued));
+    }
+}

@@ -1,1 +1,336 @@
-//! (Under construction.)
+//! Sockets for multicast over raw IPv4 and for Ethernet frames, and what the kernel knows of an interface.
+//!
+//! Everything here acts in the network namespace of the *calling thread*; a socket then stays in that namespace,
+//! whoever uses it later. The order of the options matters, and is the one that was found to work:
+//!
+//! ```text
+//! receiver   socket(RAW) → SO_RCVBUF → SO_RXQ_OVFL → IP_MULTICAST_ALL=0 → SO_BINDTODEVICE
+//!                        → bind(group) → IP_ADD_MEMBERSHIP
+//! sender     socket(RAW) → SO_SNDBUF → SO_RCVBUF=0 → IP_MULTICAST_ALL=0 → SO_BINDTODEVICE
+//!                        → IP_MULTICAST_IF → LOOP=0 → TTL=255 → don't-fragment → IP_RECVERR
+//! ```
+//!
+//! A raw socket of a protocol gets every datagram of it that reaches the host, so the sender is made deaf: no
+//! memberships, and no datagrams of other sockets' memberships (IP_MULTICAST_ALL=0, which is 1 by default).
+
+use crate::time::Duration;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, sockopt};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use std::io::{self, IoSliceMut};
+use std::mem::{MaybeUninit, size_of, size_of_val};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What the kernel says of a network interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// Its number. An interface that vanishes and comes back has another.
+    pub index: u32,
+    /// Its hardware address; all zero where it has none.
+    pub mac: [u8; 6],
+    /// Largest IP datagram in bytes that it carries in one piece.
+    pub mtu: u32,
+    /// An operator has switched it on (IFF_UP).
+    pub up: bool,
+    /// It has a carrier (IFF_RUNNING).
+    pub running: bool,
+    /// Its IPv4 addresses.
+    pub ipv4: Vec<Ipv4Addr>,
+}
+
+/// The interface called `name`, in the calling thread's network namespace.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] if there is none; the operating system's error otherwise.
+pub fn interface(name: &str) -> io::Result<Interface> {
+    let found = pnet::datalink::interfaces().into_iter().find(|interface| interface.name == name);
+    let found = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let any = nix::sys::socket::socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    Ok(Interface {
+        name: name.to_owned(),
+        index: found.index,
+        mac: found.mac.map_or([0; 6], |mac| mac.octets()),
+        mtu: mtu(any.as_fd(), name)?,
+        up: found.is_up(),
+        running: found.is_running(),
+        ipv4: found
+            .ips
+            .iter()
+            .filter_map(|network| match network.ip() {
+                std::net::IpAddr::V4(address) => Some(address),
+                std::net::IpAddr::V6(_) => None,
+            })
+            .collect(),
+    })
+}
+
+/// Where an interface stands now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    /// The number that the name has now.
+    pub index: u32,
+    /// IFF_UP and IFF_RUNNING: switched on, with a carrier.
+    pub up: bool,
+}
+
+/// Where the interface called `name` stands, in the network namespace *of the socket* `any`, from whichever thread.
+///
+/// # Errors
+/// `ENODEV` if there is no such interface; the operating system's error otherwise.
+pub fn link_state(any: BorrowedFd<'_>, name: &str) -> io::Result<LinkState> {
+    let index = interface_request(any, name, libc::SIOCGIFINDEX)?;
+    let flags = interface_request(any, name, libc::SIOCGIFFLAGS)?;
+    // SAFETY: SIOCGIFINDEX and SIOCGIFFLAGS have filled just these members of the union (netdevice(7)).
+    let (index, flags) = unsafe { (index.ifr_ifru.ifru_ifindex, flags.ifr_ifru.ifru_flags) };
+    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
+    Ok(LinkState { index: index as u32, up: i32::from(flags) & wanted == wanted })
+}
+
+/// The MTU of the interface called `name`, in the network namespace of the socket `any`.
+fn mtu(any: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let answer = interface_request(any, name, libc::SIOCGIFMTU)?;
+    // SAFETY: SIOCGIFMTU has filled just this member of the union (netdevice(7)).
+    Ok(unsafe { answer.ifr_ifru.ifru_mtu } as u32)
+}
+
+/// One of the SIOCGIF… requests of netdevice(7): the kernel reads the name and fills the union.
+fn interface_request(any: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
+        return Err(Errno::ENODEV.into());
+    }
+    // SAFETY: ifreq is plain data, for which zero bytes are a value.
+    let mut question: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in question.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the descriptor is open, and these requests read and write one ifreq, which lives through the call.
+    Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), request, &raw mut question) })?;
+    Ok(question)
+}
+
+/// A step of setting up a socket that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {source}")]
+pub struct SetupError {
+    /// The system call or option.
+    pub step: &'static str,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// Names the step that an error comes from.
+fn at<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> SetupError {
+    move |source| SetupError { step, source: source.into() }
+}
+
+/// A non-blocking raw IPv4 socket that hears the datagrams of `protocol` to `group` that come in at `interface`, and no
+/// others. Each comes with its IP header. See [`granted_receive_buffer`] for what became of `buffer` (bytes).
+///
+/// # Errors
+/// The step and what the kernel said; `EPERM` at `socket` without CAP_NET_RAW.
+pub fn multicast_receiver(
+    protocol: u8,
+    group: Ipv4Addr,
+    interface: &Interface,
+    buffer: usize,
+) -> Result<Socket, SetupError> {
+    let socket = raw_socket(protocol)?;
+    // Only CAP_NET_ADMIN of the initial user namespace may go past net.core.rmem_max.
+    if nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &buffer).is_err() {
+        socket.set_recv_buffer_size(buffer).map_err(at("SO_RCVBUF"))?;
+    }
+    nix::sys::socket::setsockopt(&socket, sockopt::RxqOvfl, &1).map_err(at("SO_RXQ_OVFL"))?;
+    socket.set_multicast_all_v4(false).map_err(at("IP_MULTICAST_ALL"))?;
+    socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
+    socket.bind(&SocketAddrV4::new(group, 0).into()).map_err(at("bind"))?;
+    socket
+        .join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.index))
+        .map_err(at("IP_ADD_MEMBERSHIP"))?;
+    Ok(socket)
+}
+
+/// A non-blocking raw IPv4 socket whose multicast datagrams of `protocol` leave by `interface`, once, with TTL 255,
+/// unfragmented and unheard by this host. It receives nothing. See [`granted_send_buffer`] for what became of `buffer`
+/// (bytes).
+///
+/// A full queue *below* the socket (a queueing discipline) is told as `ENOBUFS`, and not kept silent as by default.
+///
+/// # Errors
+/// As for [`multicast_receiver`].
+pub fn multicast_sender(protocol: u8, interface: &Interface, buffer: usize) -> Result<Socket, SetupError> {
+    let socket = raw_socket(protocol)?;
+    if nix::sys::socket::setsockopt(&socket, sockopt::SndBufForce, &buffer).is_err() {
+        socket.set_send_buffer_size(buffer).map_err(at("SO_SNDBUF"))?;
+    }
+    socket.set_recv_buffer_size(0).map_err(at("SO_RCVBUF"))?;
+    socket.set_multicast_all_v4(false).map_err(at("IP_MULTICAST_ALL"))?;
+    socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
+    // By index, so that a link without an address will do.
+    let none = libc::in_addr { s_addr: 0 };
+    let leave_by = libc::ip_mreqn { imr_multiaddr: none, imr_address: none, imr_ifindex: interface.index as i32 };
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, leave_by).map_err(at("IP_MULTICAST_IF"))?;
+    socket.set_multicast_loop_v4(false).map_err(at("IP_MULTICAST_LOOP"))?;
+    socket.set_multicast_ttl_v4(255).map_err(at("IP_MULTICAST_TTL"))?;
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+        .map_err(at("IP_MTU_DISCOVER"))?;
+    // Without this the kernel says yes to a datagram that the queueing discipline then drops.
+    nix::sys::socket::setsockopt(&socket, sockopt::Ipv4RecvErr, &true).map_err(at("IP_RECVERR"))?;
+    Ok(socket)
+}
+
+fn raw_socket(protocol: u8) -> Result<Socket, SetupError> {
+    let socket =
+        Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(protocol)))).map_err(at("socket"))?;
+    socket.set_nonblocking(true).map_err(at("O_NONBLOCK"))?;
+    Ok(socket)
+}
+
+/// Bytes of receive buffer that were granted, in the unit in which they are asked for. (The kernel doubles what it is
+/// told, for its own bookkeeping, and shows the double.)
+///
+/// # Errors
+/// The operating system's error.
+pub fn granted_receive_buffer(socket: &Socket) -> io::Result<usize> {
+    Ok(socket.recv_buffer_size()? / 2)
+}
+
+/// Bytes of send buffer that were granted, in the unit in which they are asked for.
+///
+/// # Errors
+/// The operating system's error.
+pub fn granted_send_buffer(socket: &Socket) -> io::Result<usize> {
+    Ok(socket.send_buffer_size()? / 2)
+}
+
+/// Datagrams that the kernel has dropped at this socket since it was opened, mostly because its buffer was full; wraps
+/// at 2^32. SO_RXQ_OVFL tells the same with the next datagram that arrives, which may be never.
+///
+/// # Errors
+/// The operating system's error.
+pub fn dropped(socket: &Socket) -> io::Result<u32> {
+    // SK_MEMINFO_VARS of linux/sock_diag.h: nine words, the drops in the last.
+    const WORDS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
+    let mut words = [0u32; WORDS];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `words`, which is as long and lives through the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(words[WORDS - 1])
+}
+
+/// Sets an option that neither socket2 nor nix has. `value` must be of the type that ip(7) names for it; the kernel
+/// checks its size.
+fn set_option<T: Copy>(socket: &Socket, level: i32, name: i32, value: T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of `value`, which lives through the call.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Whole Ethernet frames in and out of one interface (AF_PACKET, packet(7)): for gratuitous ARP, and for watching a
+/// wire.
+///
+/// It sees what arrives; only with ethertype `ETH_P_ALL` (3) does it see what this host sends, too. It never blocks.
+#[derive(Debug)]
+pub struct PacketSocket {
+    descriptor: OwnedFd,
+    control: Vec<u8>,
+}
+
+impl PacketSocket {
+    /// Opens one on the interface with number `index` for frames of `ethertype` (0: sends only, receives nothing).
+    ///
+    /// # Errors
+    /// The operating system's error: `EPERM` without CAP_NET_RAW, `ENODEV` or `ENXIO` if there is no such interface.
+    pub fn open(index: u32, ethertype: u16) -> io::Result<Self> {
+        // Protocol 0: nothing is delivered before the socket is bound to its interface.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let descriptor = nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+        nix::sys::socket::setsockopt(&descriptor, sockopt::ReceiveTimestampns, &true)?;
+        // SAFETY: sockaddr_ll is plain data, for which zero bytes are a value.
+        let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = ethertype.to_be();
+        address.sll_ifindex = i32::try_from(index).map_err(|_| Errno::ENODEV)?;
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the kernel reads `length` bytes of `address`, which lives through the call.
+        Errno::result(unsafe { libc::bind(descriptor.as_raw_fd(), (&raw const address).cast(), length) })?;
+        Ok(PacketSocket { descriptor, control: nix::cmsg_space!(libc::timespec) })
+    }
+
+    /// Sends one frame, from the destination's hardware address to the end of the payload.
+    ///
+    /// # Errors
+    /// The operating system's error: `WouldBlock` if the queue is full, `ENETDOWN` if the interface is down.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        nix::sys::socket::send(self.descriptor.as_raw_fd(), frame, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    /// Takes the next frame, if one is there: its length (at most that of `buffer`; the rest is cut off) and when the
+    /// kernel got it, since the epoch of CLOCK_REALTIME.
+    ///
+    /// # Errors
+    /// The operating system's error: `ENETDOWN` once after the interface went down.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<(usize, Duration)>> {
+        let mut vectors = [IoSliceMut::new(buffer)];
+        let control = Some(self.control.as_mut_slice());
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let message = match nix::sys::socket::recvmsg::<()>(self.descriptor.as_raw_fd(), &mut vectors, control, flags) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let at = message.cmsgs()?.find_map(|item| match item {
+            ControlMessageOwned::ScmTimestampns(time) => {
+                Some(Duration::new(time.tv_sec() as u64, time.tv_nsec() as u32))
+            }
+            _ => None,
+        });
+        Ok(Some((message.bytes, at.unwrap_or_default())))
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_described_as_it_is() {
+        let loopback = interface("lo").unwrap();
+        assert_eq!((loopback.name.as_str(), loopback.index, loopback.mac), ("lo", 1, [0; 6]));
+        assert_eq!(loopback.mtu, 65536);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_not_found() {
+        assert_eq!(interface("no-such-link").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_name_that_no_interface_can_have_is_no_device() {
+        let any = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for name in ["", "sixteen-letters!", "a\0b", "no-such-link"] {
+            let error = link_state(any.as_fd(), name).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{name:?}");
+        }
+    }
+}

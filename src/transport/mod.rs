@@ -4,8 +4,15 @@
 //! has arrived, [`Transport::transmit`] lends an empty slot for each frame that can leave. Transmission is pulled: a
 //! link that is slow means only that the engine is asked less often.
 
+mod ipv4;
+mod link;
 pub mod memory;
 pub mod raw;
+pub mod reference;
+
+pub use memory::{Fate, MemoryHub, MemoryTransport};
+pub use raw::{LinkStatus, RawOptions, RawTransport};
+pub use reference::NixTransport;
 
 use crate::wire::FrameMeta;
 use std::io;
@@ -39,12 +46,57 @@ pub struct TransportCounters {
     pub oversized: u64,
     /// Frames that the kernel dropped before we read them (full socket buffer).
     pub dropped_by_kernel: u64,
-    /// Sends that failed for another reason than a full queue.
+    /// Sends that failed for another reason than a full queue: one for each frame and link that did not get it.
     pub send_errors: u64,
-    /// Bytes of receive buffer that the system really granted.
+    /// Bytes of receive buffer that the system really granted, by the link that got the least.
     pub receive_buffer: u64,
-    /// Bytes of send buffer that the system really granted.
+    /// Bytes of send buffer that the system really granted, by the link that got the least.
     pub send_buffer: u64,
+}
+
+/// Why a transport could not be opened, or opened again.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// There is no such interface: a wrong name, or one that is not there yet.
+    #[error("there is no interface {name:?} in this network namespace")]
+    NoInterface {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The process may not open raw sockets.
+    #[error(
+        "raw sockets need the capability CAP_NET_RAW: run as root, set AmbientCapabilities=CAP_NET_RAW in the systemd \
+         unit, or run `setcap cap_net_raw+ep` on the program"
+    )]
+    MissingCapability,
+    /// The interface cannot carry the smallest frame that every node must be able to send.
+    #[error("interface {name:?} has an MTU of {mtu} bytes; frames need at least {least}")]
+    SmallMtu {
+        /// The interface.
+        name: String,
+        /// Its MTU.
+        mtu: u32,
+        /// What it would have to be.
+        least: u32,
+    },
+    /// An option has a value that makes no sense.
+    #[error("{option}: {problem}")]
+    Option {
+        /// Its name in [`RawOptions`].
+        option: &'static str,
+        /// What is wrong, and what may stand there.
+        problem: String,
+    },
+    /// The operating system refused something else.
+    #[error("{op} on interface {interface:?}: {source}")]
+    System {
+        /// The system call or socket option.
+        op: &'static str,
+        /// The interface that it was for.
+        interface: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
 }
 
 /// A way for frames to travel: raw sockets, memory, and what else comes.
@@ -60,12 +112,19 @@ pub trait Transport {
     fn receive(&mut self, deliver: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize>;
 
     /// Calls `fill` with an empty slot for as long as it returns a length and the link takes more, at most one batch,
-    /// and says how many frames left. A frame that `fill` has produced is never lost to a full queue: what the link does
-    /// not take now leaves first in the next call. Never blocks.
+    /// and says how many frames left. A frame that `fill` has produced is never lost to a full queue: what the link
+    /// does not take now leaves first in the next call. Never blocks.
     ///
     /// # Errors
-    /// As for [`Transport::receive`].
+    /// As for [`Transport::receive`]. The frames that were on their way are dropped then, as a dead wire would, and each
+    /// is counted as a send error.
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize>;
+
+    /// Frames that `fill` has produced and that have not left yet. While it is not zero, call [`Transport::transmit`]
+    /// again soon, whether or not there is more to send: nothing signals that the queue has room again.
+    fn pending(&self) -> usize {
+        0
+    }
 
     /// What to wait on for the next frame; `None` if there is nothing to wait on.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
