@@ -15,7 +15,9 @@
 
 mod message;
 
-pub use message::{Attribute, Attributes, HEADER_SIZE, Malformed, Message, MessageWriter, Messages, NESTED, control, flags};
+pub use message::{
+    Attribute, Attributes, HEADER_SIZE, Malformed, Message, MessageWriter, Messages, NESTED, control, flags,
+};
 
 use nix::errno::Errno;
 use std::io;
