@@ -285,3 +285,64 @@ pub fn write_nat(writer: &mut MessageWriter, kind: u16, address: u32, port: u16)
 pub fn io_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
+
+/// One raw insert of the mixed table.
+pub fn insert(
+    raw: &mut Raw,
+    original: ((u32, u16), (u32, u16), u8),
+    zone: Zone,
+    fill: impl FnOnce(&mut MessageWriter),
+) {
+    let (from, to, protocol) = original;
+    let answer = if protocol == 1 { to.1 & 0xff } else { 0 };
+    let (reply_from, reply_to) =
+        if protocol == 1 { ((to.0, from.1), (from.0, answer)) } else { ((to.0, to.1), (from.0, from.1)) };
+    let zone_of = |direction| if zone.direction == direction { zone.id } else { 0 };
+    let errno = raw.request(CT_NEW, CREATE_EXCL, |writer| {
+        write_tuple(writer, 1, from, to, protocol, zone_of(Zone::ORIGINAL));
+        write_tuple(writer, 2, reply_from, reply_to, protocol, zone_of(Zone::REPLY));
+        if zone_of(Zone::BOTH) != 0 {
+            writer.attribute_u16_be(18, zone.id);
+        }
+        writer.attribute_u32_be(7, 600);
+        fill(writer);
+    });
+    assert_eq!(errno, 0, "{original:?} {zone:?}");
+}
+
+/// 10,000 entries: three protocols, TCP in nine states with and without scales, no NAT, identity NAT, DNAT, SNAT, both,
+/// zones of each direction, marks.
+pub fn fill_mixed(raw: &mut Raw) {
+    for i in 0..10_000u32 {
+        let (client, port) = (0x0a000000 + i, 1024 + i as u16);
+        let (protocol, to) = match i % 5 {
+            0 => (1, (0xc0000200 + i % 16, 0x0800)),
+            1 | 2 => (17, (0xc0000200 + i % 16, 53)),
+            _ => (6, (0xc0000200 + i % 16, 80)),
+        };
+        let direction = (i / 7 % 3) as u8;
+        let zone = if i % 7 == 0 { Zone { id: 1 + i as u16 % 9, direction } } else { Zone::DEFAULT };
+        insert(raw, ((client, port), to, protocol), zone, |writer| {
+            let bits = [0x8, 0xa, 0xe][i as usize % 3];
+            writer.attribute_u32_be(3, bits);
+            if i % 3 != 0 {
+                writer.attribute_u32_be(8, i);
+            }
+            if protocol == 6 {
+                write_tcp(writer, 1 + (i / 5 % 9) as u8, [0x03, 0x07, 0x02, 0x2b][i as usize / 5 % 4]);
+            }
+            let icmp = protocol == 1;
+            let (dnat, snat) = ((0xac100000 + i % 250, 8080), (0xcb007100 + i / 250, 20000 + i as u16));
+            match i / 5 % 5 {
+                0 => {}
+                1 => write_nat(writer, 6, client, port),
+                2 => write_nat(writer, 13, dnat.0, if icmp { port } else { dnat.1 }),
+                3 => write_nat(writer, 6, snat.0, snat.1),
+                _ => {
+                    write_nat(writer, 13, dnat.0, if icmp { port } else { dnat.1 });
+                    write_nat(writer, 6, snat.0, snat.1);
+                }
+            }
+        });
+    }
+}

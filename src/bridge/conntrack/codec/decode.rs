@@ -78,12 +78,14 @@ impl Parts {
             kernel::TIMEOUT => self.timeout = attribute.u32_be()?,
             kernel::MARK => self.mark = attribute.u32_be()?,
             kernel::PROTOINFO => self.protocol_info(attribute)?,
-            kernel::HELP
-            | kernel::TUPLE_MASTER
-            | kernel::SEQ_ADJ_ORIG
-            | kernel::SEQ_ADJ_REPLY
-            | kernel::LABELS
-            | kernel::SYNPROXY => self.has_extensions = true,
+            kernel::HELP | kernel::TUPLE_MASTER | kernel::SEQ_ADJ_ORIG | kernel::SEQ_ADJ_REPLY | kernel::LABELS => {
+                self.has_extensions = true
+            }
+            // A translated TCP entry has it in all cases, and full of zeros if no SYN proxy is at work.
+            kernel::SYNPROXY => {
+                let says = |part: Result<Attribute<'_>, _>| part.is_ok_and(|part| part.value.iter().any(|b| *b != 0));
+                self.has_extensions |= attribute.nested().any(says);
+            }
             _ => {}
         }
         Ok(())
