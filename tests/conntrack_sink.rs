@@ -7,6 +7,7 @@ use ssyncp::bridge::conntrack::{ConntrackSink, ConntrackSource, SinkOptions, Sou
 use ssyncp::bridge::{Sink, Source};
 use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone, protocol, status};
 use ssyncp::sys::namespace::Namespace;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -112,6 +113,43 @@ fn what_packets_made_is_equal_in_the_copy() {
     let (original, copy) = (Raw::open(&first).dump(), Raw::open(&second).dump());
     assert!(original.len() >= 4);
     assert_eq!(essences(&copy), essences(&original));
+}
+
+/// The table is lost and comes back as a copy, and connections go on: translated, in both directions, and past rules
+/// that drop what is invalid and what begins in the middle.
+#[test]
+fn a_copy_carries_the_packets_of_a_running_connection() {
+    let rules = "chain outgoing { type nat hook output priority -100; ip daddr 10.9.0.9 dnat to 10.9.0.2; }
+                 chain strict { type filter hook output priority 10; ct state invalid drop;
+                                tcp flags & (syn | ack) == ack ct state new drop; }";
+    let Some(namespace) = namespace_with_rules(rules) else { return };
+    shell(&namespace, "ip route add 10.9.0.9/32 dev lo");
+    let (mut client, mut server) = namespace
+        .run(|| {
+            let listener = TcpListener::bind("10.9.0.2:80")?;
+            let client = TcpStream::connect("10.9.0.9:80")?;
+            Ok((client, listener.accept()?.0))
+        })
+        .unwrap();
+    let patience = Some(Duration::from_secs(10));
+    client.set_read_timeout(patience).unwrap();
+    server.set_read_timeout(patience).unwrap();
+    let flows = dump(&namespace);
+    assert_eq!(flows.iter().map(|flow| flow.reply_source).collect::<Vec<_>>(), [endpoint("10.9.0.2", 80)]);
+    Raw::open(&namespace).flush();
+    write(&mut open(&namespace), &[Change::Upsert(flows[0])]);
+
+    for round in 0..3u8 {
+        let mut told = [0; 1000];
+        client.write_all(&[round; 1000]).unwrap();
+        server.read_exact(&mut told).unwrap();
+        assert_eq!(told, [round; 1000]);
+        server.write_all(&[round + 1; 1000]).unwrap();
+        client.read_exact(&mut told).unwrap();
+        assert_eq!(told, [round + 1; 1000]);
+    }
+    let flows = dump(&namespace);
+    assert_eq!((flows.len(), flows[0].reply_source, flows[0].state), (1, endpoint("10.9.0.2", 80), 3));
 }
 
 #[test]

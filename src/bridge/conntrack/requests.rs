@@ -19,8 +19,11 @@ use nix::errno::Errno;
 use std::io;
 use std::os::fd::AsFd;
 
-/// Receive buffer for the answers. Each takes about 1 KiB of it, and [`REQUESTS_MAX`] may come.
+/// Receive buffer for the answers.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// What an answer takes of the receive buffer at most, the kernel's own overhead included.
+const ANSWER_COST: usize = 1280;
 
 /// Send buffer: [`REQUESTS_MAX`] requests of at most 400 bytes.
 const SEND_BUFFER: usize = 2 << 20;
@@ -47,6 +50,7 @@ pub(super) struct Requests {
     writer: MessageWriter,
     first: u32,
     gathered: usize,
+    capacity: usize,
 }
 
 impl Requests {
@@ -55,7 +59,8 @@ impl Requests {
         let socket = NetlinkSocket::open(NETLINK_NETFILTER, RECEIVE_BUFFER).map_err(OpenError::from_io)?;
         socket.raise_send_buffer(SEND_BUFFER);
         socket.shorten_errors()?;
-        let mut requests = Requests { socket, writer: MessageWriter::new(), first: 1, gathered: 0 };
+        let capacity = (socket.receive_buffer()? / ANSWER_COST).clamp(1, REQUESTS_MAX);
+        let mut requests = Requests { socket, writer: MessageWriter::new(), first: 1, gathered: 0, capacity };
         requests.add(codec::write_probe);
         let mut refused = None;
         let exchanged = requests.exchange(|_, answer| {
@@ -72,6 +77,11 @@ impl Requests {
     /// The port id that the kernel writes into events that our requests cause.
     pub(super) fn port_id(&self) -> io::Result<u32> {
         self.socket.port_id()
+    }
+
+    /// Requests that may be sent together so that no answer is lost, whatever the answers are.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Gathers one more request; `write` gets its sequence number.
@@ -108,20 +118,18 @@ impl Requests {
             };
             for message in Messages::new(datagram) {
                 let message = message.map_err(io::Error::other)?;
-                // An answer to an earlier exchange, which was given up, is far outside of the range.
                 let number = message.sequence.wrapping_sub(first) as usize;
-                let code = message.error_code();
-                match code {
-                    // The kernel looks at nothing else of a datagram from somebody who may not send it.
-                    Some(libc::EPERM) if number == 0 => {
-                        answer(0, Answer::Failed(Errno::EPERM));
-                        return Err(io::Error::from(Errno::EPERM));
-                    }
+                match message.error_code() {
+                    // An answer to an earlier exchange that was given up.
+                    _ if number > end => {}
                     Some(_) if number == end => return Ok(()),
-                    Some(0) | None if number > end => {}
+                    // Of somebody who may not send it, the kernel looks at nothing but the first request.
+                    Some(libc::EPERM) if number == 0 => {
+                        answer(number, Answer::Failed(Errno::EPERM));
+                        return Err(Errno::EPERM.into());
+                    }
                     Some(0) => {}
-                    Some(code) if number < end => answer(number, Answer::Failed(Errno::from_raw(code))),
-                    Some(_) => {}
+                    Some(code) => answer(number, Answer::Failed(Errno::from_raw(code))),
                     None => answer(number, Answer::Entry(message)),
                 }
             }

@@ -14,7 +14,7 @@
 //! reply tuple; the newer truth wins.
 
 use super::codec::{self, Unwritable};
-use super::requests::{Answer, REQUESTS_MAX, Requests};
+use super::requests::{Answer, Requests};
 use super::{OpenError, Refusals};
 use crate::bridge::Sink;
 use crate::flow::{Change, Flow, FlowKey};
@@ -35,7 +35,8 @@ const AMENDS_MAX: usize = 2;
 pub struct SinkOptions {
     /// Least time-out that a copy gets, in whole seconds: it must outlive the pauses between refreshments.
     pub minimum_timeout: Duration,
-    /// Changes that are handed to the kernel together, 1 to 1024.
+    /// Changes that are handed to the kernel together, 1 to 1024; fewer where the kernel grants too small a buffer for
+    /// the answers.
     pub batch: usize,
 }
 
@@ -132,10 +133,11 @@ impl ConntrackSink {
     /// [`OpenError`] says what is missing and how to get it.
     pub fn open(options: &SinkOptions) -> Result<Self, OpenError> {
         let seconds = options.minimum_timeout.as_secs();
+        let requests = Requests::open()?;
         Ok(ConntrackSink {
-            requests: Requests::open()?,
             minimum_timeout: u32::try_from(seconds).unwrap_or(u32::MAX),
-            batch_max: options.batch.clamp(1, REQUESTS_MAX / MESSAGES_PER_CHANGE),
+            batch_max: options.batch.min(requests.capacity() / MESSAGES_PER_CHANGE).max(1),
+            requests,
             batch: Vec::new(),
             positions: HashMap::new(),
             taken: 0,

@@ -27,7 +27,7 @@ use super::{OpenError, Refusals};
 use crate::bridge::{ReadOutcome, Source, SourceError};
 use crate::flow::{Change, FlowKey};
 use crate::sys::netlink::{
-    Message, MessageWriter, Messages, NETLINK_NETFILTER, NetlinkSocket, ReceiveBatch, ReceiveError, control, flags,
+    Message, MessageWriter, Messages, NETLINK_NETFILTER, NetlinkSocket, ReceiveBatch, ReceiveError, flags,
 };
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -147,7 +147,7 @@ impl ConntrackSource {
         self.events.receive_buffer()
     }
 
-    /// Reads one batch of events; says how many changes came of it and whether there may be more.
+    /// Reads one batch of events; says whether there may be more.
     fn read_events(&mut self, emit: &mut dyn FnMut(Change)) -> Result<bool, SourceError> {
         let cut_before = self.batch.truncated();
         let filled = match self.events.receive_many(&mut self.batch) {
@@ -273,11 +273,11 @@ fn take_dump_datagram(
         if let Dump::Running { interrupted, .. } = dump {
             *interrupted |= message.flags & flags::DUMP_INTERRUPTED != 0;
         }
-        match (message.kind, message.error_code()) {
-            (control::DONE, _) => ended = Some(Ok(())),
-            (_, Some(code)) => ended = Some(Err(Errno::from_raw(code).into())),
-            _ if matches!(dump, Dump::Running { .. }) => translator.dump_entry(&message, emit),
-            _ => {}
+        match message.error_code() {
+            Some(0) => ended = Some(Ok(())),
+            Some(code) => ended = Some(Err(Errno::from_raw(code).into())),
+            None if matches!(dump, Dump::Running { .. }) => translator.dump_entry(&message, emit),
+            None => {}
         }
     }
     ended
@@ -363,21 +363,27 @@ impl Translator {
         self.unclear.sort_unstable();
         self.unclear.dedup();
         self.counters.questions += self.unclear.len() as u64;
-        for key in self.unclear.drain(..) {
-            questions.add(|writer, sequence| codec::write_get(writer, sequence, &key));
-        }
-        let mut unanswered = None;
-        questions.exchange(|_, answer| match answer {
-            Answer::Entry(message) => {
-                if let Some(decoded) = self.decode(&message) {
-                    emit(Change::Upsert(decoded.flow));
-                }
+        let unclear = std::mem::take(&mut self.unclear);
+        for keys in unclear.chunks(questions.capacity()) {
+            for key in keys {
+                questions.add(|writer, sequence| codec::write_get(writer, sequence, key));
             }
-            // It is gone; the event that says so is on its way.
-            Answer::Failed(Errno::ENOENT) => self.counters.questions_gone += 1,
-            Answer::Failed(errno) => unanswered = Some(errno),
-        })?;
-        unanswered.map_or(Ok(()), |errno| Err(errno.into()))
+            let mut unanswered = None;
+            questions.exchange(|_, answer| match answer {
+                Answer::Entry(message) => {
+                    if let Some(decoded) = self.decode(&message) {
+                        emit(Change::Upsert(decoded.flow));
+                    }
+                }
+                // It is gone; the event that says so is on its way.
+                Answer::Failed(Errno::ENOENT) => self.counters.questions_gone += 1,
+                Answer::Failed(errno) => unanswered = Some(errno),
+            })?;
+            if let Some(errno) = unanswered {
+                return Err(errno.into());
+            }
+        }
+        Ok(())
     }
 
     fn decode(&mut self, message: &Message<'_>) -> Option<Decoded> {
@@ -449,7 +455,7 @@ fn enable_events() {
     if let Err(error) = fs::write(EVENTS_SWITCH, "1") {
         warn!(
             %error, value = value.unwrap_or_default().trim(),
-            "cannot set {EVENTS_SWITCH} to 1: changes of connections may go unnoticed"
+            "cannot set {EVENTS_SWITCH} to 1: what happens to connections from before now may go unnoticed"
         );
     }
 }

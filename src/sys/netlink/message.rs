@@ -82,9 +82,9 @@ impl<'a> Message<'a> {
         Attributes::new(self.payload.get(4..).unwrap_or(&[]))
     }
 
-    /// The positive errno of an error message, 0 for an acknowledgement; `None` for other messages.
+    /// How a request or a dump ended: the positive errno, or 0 if it went well. `None` for other messages.
     pub fn error_code(&self) -> Option<i32> {
-        if self.kind != control::ERROR {
+        if self.kind != control::ERROR && self.kind != control::DONE {
             return None;
         }
         let code = self.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes))?;
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_yields_its_number_and_an_acknowledgement_zero() {
+    fn an_error_and_the_end_of_a_dump_yield_their_number_and_an_acknowledgement_zero() {
         let minus_enoent = (-2i32).to_ne_bytes();
         let mut message = Message { kind: control::ERROR, flags: 0, sequence: 0, port_id: 0, payload: &minus_enoent };
         assert_eq!(message.error_code(), Some(2));
@@ -391,6 +391,8 @@ mod tests {
         message.payload = &[0; 3];
         assert_eq!(message.error_code(), None);
         message = Message { kind: control::DONE, payload: &minus_enoent, ..message };
+        assert_eq!(message.error_code(), Some(2));
+        message = Message { kind: 0x0100, ..message };
         assert_eq!(message.error_code(), None);
     }
 
