@@ -1,1 +1,3 @@
-//! (Room under construction.)
+//! The one place where the protocol engine meets sockets, kernel and operator.
+
+pub mod settings;
