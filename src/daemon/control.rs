@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 /// Commands that may wait for one driver.
 pub const QUEUE_MAX: usize = 16;
 /// Entries of the table that one turn looks at for a listing.
-pub const PAGE: usize = 4096;
+pub const PAGE_ENTRIES: usize = 4096;
 /// Listings that one driver serves at the same time.
 pub const LISTINGS_MAX: usize = 4;
 
@@ -44,10 +44,19 @@ pub struct Listing {
     pub filter: FlowFilter,
     /// How many more are wanted.
     pub limit: usize,
-    /// Where the pages go; dropped at the end, or earlier by an asker who has heard enough.
-    pub pages: tokio::sync::mpsc::Sender<Vec<Flow>>,
+    /// Where the pages go; the asker closes it when it has heard enough.
+    pub pages: tokio::sync::mpsc::Sender<Page>,
     /// Entries of the table that have been looked at.
     pub offset: usize,
+}
+
+/// Some flows of a listing. A listing whose pages end without a last one was cut off.
+#[derive(Debug)]
+pub struct Page {
+    /// The flows; may be none.
+    pub flows: Vec<Flow>,
+    /// Nothing comes after these.
+    pub last: bool,
 }
 
 /// Why a driver did not take a command.

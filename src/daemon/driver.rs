@@ -15,7 +15,7 @@
 //! - [`Watch`]: when a link counts as down.
 
 use crate::bridge::{Sink, Source};
-use crate::daemon::control::{Command, GroupDesk, LISTINGS_MAX, Listing, PAGE};
+use crate::daemon::control::{Command, GroupDesk, LISTINGS_MAX, Listing, PAGE_ENTRIES, Page};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
@@ -374,19 +374,20 @@ fn serve(listing: &mut Listing, engine: &Engine, now: Instant) -> Served {
         Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
     };
     let mut seen = 0;
-    let mut page = Vec::new();
-    for flow in engine.flows(now).skip(listing.offset).take(PAGE) {
+    let mut flows = Vec::new();
+    for flow in engine.flows(now).skip(listing.offset).take(PAGE_ENTRIES) {
         seen += 1;
-        if listing.filter.matches(&flow.key) && page.len() < listing.limit {
-            page.push(flow);
+        if listing.filter.matches(&flow.key) && flows.len() < listing.limit {
+            flows.push(flow);
         }
     }
     listing.offset += seen;
-    listing.limit -= page.len();
-    if !page.is_empty() {
-        room.send(page);
+    listing.limit -= flows.len();
+    let last = seen < PAGE_ENTRIES || listing.limit == 0;
+    if last || !flows.is_empty() {
+        room.send(Page { flows, last });
     }
-    if seen < PAGE || listing.limit == 0 { Served::Done } else { Served::Page }
+    if last { Served::Done } else { Served::Page }
 }
 
 fn transport_counters(counters: TransportCounters) -> [(&'static str, u64); 11] {
