@@ -1,5 +1,5 @@
 //! The binary: it only opens the door to the library's command line.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    ssyncp::cli::main()
 }

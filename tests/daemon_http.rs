@@ -186,7 +186,10 @@ fn a_hundred_thousand_flows_are_answered_and_a_limit_says_that_it_cut() {
     let exactly = world.get("/v1/flows?limit=100000");
     assert_eq!((&exactly["count"], &exactly["complete"]), (&json!(100_000), &json!(true)));
     let first = world.get("/v1/flows");
-    assert_eq!((&first["schema"], &first["count"], &first["complete"]), (&json!("ssyncp.flows/1"), &json!(1000), &json!(false)));
+    assert_eq!(
+        (&first["schema"], &first["count"], &first["complete"]),
+        (&json!("ssyncp.flows/1"), &json!(1000), &json!(false))
+    );
     world.end();
 }
 

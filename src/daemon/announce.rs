@@ -28,10 +28,7 @@ pub trait Announce: Send {
 /// Both forms of the announcement of `address` at `mac`.
 pub fn announcements(mac: [u8; 6], address: Ipv4Addr) -> [[u8; ARP_FRAME_LEN]; 2] {
     let mac = MacAddr::from(mac);
-    [
-        frame(ArpOperations::Request, mac, MacAddr::zero(), address),
-        frame(ArpOperations::Reply, mac, mac, address),
-    ]
+    [frame(ArpOperations::Request, mac, MacAddr::zero(), address), frame(ArpOperations::Reply, mac, mac, address)]
 }
 
 fn frame(operation: ArpOperation, mac: MacAddr, target: MacAddr, address: Ipv4Addr) -> [u8; ARP_FRAME_LEN] {

@@ -63,13 +63,7 @@ impl Drain {
         Drain { sink, commit, batch, retry_at: None, trouble: None, written: 0, errors: 0 }
     }
 
-    pub(crate) fn turn(
-        &mut self,
-        now: Instant,
-        engine: &mut impl Applied,
-        journal: &mut Journal,
-        load: &mut Load,
-    ) {
+    pub(crate) fn turn(&mut self, now: Instant, engine: &mut impl Applied, journal: &mut Journal, load: &mut Load) {
         let role = engine.role();
         let wanted = self.commit == Commit::Continuous || matches!(role, Role::Promoting | Role::Master);
         if self.retry_at.is_some_and(|at| now < at) || !(wanted || !self.batch.is_empty()) {
@@ -97,7 +91,9 @@ impl Drain {
     fn write(&mut self, now: Instant, journal: &mut Journal) -> bool {
         let result = match &mut self.sink {
             None => Ok(()),
-            Some(sink) => self.batch.iter().try_for_each(|change| sink.apply(change)).and_then(|()| sink.flush().map(|_| ())),
+            Some(sink) => {
+                self.batch.iter().try_for_each(|change| sink.apply(change)).and_then(|()| sink.flush().map(|_| ()))
+            }
         };
         match result {
             Ok(()) => {

@@ -156,7 +156,9 @@ fn open_socket(path: &Path) -> Result<std::os::unix::net::UnixListener, ServerEr
     }
     match UnixStream::connect(path) {
         Ok(_) => return Err(ServerError::AnotherRuns(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(refused)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(refused)?
+        }
         // Nothing there; anything else shows when binding.
         Err(_) => {}
     }
@@ -261,7 +263,11 @@ impl Desk {
     }
 
     /// Sends a command and waits for its answer.
-    async fn ask<T>(&self, group: &GroupHandle, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+    async fn ask<T>(
+        &self,
+        group: &GroupHandle,
+        make: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Refusal> {
         let unanswered = |why| Refusal::unanswered(group.sync_id, why);
         let (sender, receiver) = oneshot::channel();
         group.send(make(sender)).map_err(unanswered)?;
@@ -311,7 +317,10 @@ struct RoleBody {
     role: String,
 }
 
-async fn set_role(State(desk): State<Arc<Desk>>, body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Response {
+async fn set_role(
+    State(desk): State<Arc<Desk>>,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
     let result = change_role(&desk, body).await;
     desk.finish(result)
 }
@@ -320,7 +329,8 @@ async fn change_role(
     desk: &Desk,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Value, Refusal> {
-    let too_large = |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {BODY_MAX} bytes"));
+    let too_large =
+        |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {BODY_MAX} bytes"));
     let body = body.map_err(too_large)?;
     let body: RoleBody = serde_json::from_slice(&body)
         .map_err(|error| Refusal::bad("bad_json", format!("{error}; send {{\"role\": \"master\"}}")))?;
@@ -386,7 +396,9 @@ fn flow_query(text: &str) -> Result<FlowQuery, Refusal> {
             "source" => query.filter.source = Some(value.parse().map_err(|_| bad("address"))?),
             "destination" => query.filter.destination = Some(value.parse().map_err(|_| bad("address"))?),
             "port" => query.filter.port = Some(value.parse().map_err(|_| bad("port"))?),
-            "limit" => query.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| bad("limit"))?,
+            "limit" => {
+                query.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| bad("limit"))?
+            }
             other => {
                 let sentence = format!("{other}: known are group, protocol, source, destination, port and limit");
                 return Err(Refusal::bad("unknown_filter", sentence));
@@ -552,7 +564,8 @@ mod tests {
 
     #[test]
     fn a_query_is_read_strictly() {
-        let query = flow_query("group=51&protocol=tcp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5").unwrap();
+        let query =
+            flow_query("group=51&protocol=tcp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5").unwrap();
         assert_eq!((query.group, query.limit), (Some(51), 5));
         assert_eq!(query.filter.protocol, Some(6));
         assert_eq!(query.filter.source, Some("10.0.0.1".parse().unwrap()));

@@ -208,7 +208,8 @@ mod tests {
     fn a_link_that_stays_down_is_opened_again_each_second_even_without_a_carrier() {
         let mut watch = watch();
         watch.look(at(0), false);
-        let tries: Vec<u64> = (1..=35).map(|tenth| tenth * 100).filter(|ms| watch.look(at(*ms), false) == Verdict::Reopen).collect();
+        let tries: Vec<u64> =
+            (1..=35).map(|tenth| tenth * 100).filter(|ms| watch.look(at(*ms), false) == Verdict::Reopen).collect();
         assert_eq!(tries, vec![1000, 2000, 3000]);
         assert_eq!(watch.look_at(), at(3600));
     }

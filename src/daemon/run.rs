@@ -80,7 +80,12 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     let mut groups = Groups::new(handles)?;
     let result = groups.start(&settings, desks).and_then(|()| {
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("{} groups run", settings.groups.len()))]);
-        tracing::info!(node = settings.node.id.0, name = settings.node.name, "ssyncp {} runs", env!("CARGO_PKG_VERSION"));
+        tracing::info!(
+            node = settings.node.id.0,
+            name = settings.node.name,
+            "ssyncp {} runs",
+            env!("CARGO_PKG_VERSION")
+        );
         groups.watch(&signals)
     });
     notify(&[NotifyState::Stopping, NotifyState::Status("leaving")]);
@@ -103,7 +108,9 @@ impl Signals {
     fn ending(&self) -> io::Result<Option<Signal>> {
         while let Some(info) = self.0.read_signal()? {
             match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGHUP) => tracing::warn!("SIGHUP: reloading is not in this version; restart to change settings"),
+                Ok(Signal::SIGHUP) => {
+                    tracing::warn!("SIGHUP: reloading is not in this version; restart to change settings")
+                }
                 Ok(signal) => return Ok(Some(signal)),
                 Err(_) => {}
             }

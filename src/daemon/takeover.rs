@@ -267,8 +267,10 @@ impl Mover {
         let done = if hold {
             self.kernel.address().add(index, IpAddr::V4(wanted.address), wanted.prefix_len).execute().await
         } else {
-            let message =
-                AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(wanted.address, wanted.prefix_len).build();
+            let message = AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(index)
+                .address(wanted.address, wanted.prefix_len)
+                .build();
             debug_assert_eq!(message.header.family, AddressFamily::Inet);
             self.kernel.address().del(message).execute().await
         };

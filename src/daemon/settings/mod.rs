@@ -191,8 +191,10 @@ impl Settings {
     /// # Errors
     /// Every problem that it has, by line; a file that cannot be read is one problem of its own.
     pub fn load(file: &Path) -> Result<Self, Problems> {
-        let unreadable =
-            |reason: String| Problems { file: file.to_owned(), problems: vec![Problem { line: None, message: reason }] };
+        let unreadable = |reason: String| Problems {
+            file: file.to_owned(),
+            problems: vec![Problem { line: None, message: reason }],
+        };
         match std::fs::metadata(file) {
             Ok(metadata) if metadata.len() > FILE_MAX => {
                 Err(unreadable(format!("{} bytes; a configuration has at most {FILE_MAX}", metadata.len())))
@@ -548,10 +550,7 @@ addresses = ["192.0.2.10/24 dev eth0"]
     #[test]
     fn a_missing_file_is_one_plain_line() {
         let error = Settings::load(Path::new("/nonexistent/ssyncp.toml")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/nonexistent/ssyncp.toml: there is no such file; name another with -c FILE"
-        );
+        assert_eq!(error.to_string(), "/nonexistent/ssyncp.toml: there is no such file; name another with -c FILE");
     }
 
     #[test]

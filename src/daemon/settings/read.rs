@@ -20,9 +20,28 @@ const ROOT_KEYS: &[&str] = &["node", "group", "control"];
 const NODE_KEYS: &[&str] = &["id", "name", "secret_file"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
 const GROUP_KEYS: &[&str] = &[
-    "sync_id", "interfaces", "transport", "group", "frame_len", "profile", "source", "commit", "role", "priority",
-    "advert_interval", "preempt", "addresses", "capacity", "history", "batch_delay", "ack", "ack_every", "ack_delay",
-    "reorder_delay", "commit_deadline", "filter",
+    "sync_id",
+    "interfaces",
+    "transport",
+    "group",
+    "frame_len",
+    "profile",
+    "source",
+    "commit",
+    "role",
+    "priority",
+    "advert_interval",
+    "preempt",
+    "addresses",
+    "capacity",
+    "history",
+    "batch_delay",
+    "ack",
+    "ack_every",
+    "ack_delay",
+    "reorder_delay",
+    "commit_deadline",
+    "filter",
 ];
 /// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
 const KEYS_NOT_YET: &[(&str, &str)] = &[
@@ -317,7 +336,8 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
             section.wrong("interfaces", "is missing; write interfaces = [\"eth1\"] (the sync links)");
         }
         TransportKind::Raw
-            if group.interfaces.is_empty() && section.get("interfaces").is_some_and(|found| is_empty(found.get_ref())) =>
+            if group.interfaces.is_empty()
+                && section.get("interfaces").is_some_and(|found| is_empty(found.get_ref())) =>
         {
             section.wrong("interfaces", "names none; transport \"raw\" needs at least one, as [\"eth1\"]");
         }
@@ -332,7 +352,10 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
         }
     }
     if group.priority == 255 && given("preempt") && !group.preempt {
-        section.wrong("preempt", "the owner of the addresses (priority 255) always preempts; remove it, or write priority = 254");
+        section.wrong(
+            "preempt",
+            "the owner of the addresses (priority 255) always preempts; remove it, or write priority = 254",
+        );
     }
     if group.role == RoleMode::Manual && given("preempt") && group.preempt {
         section.wrong("preempt", "with role \"manual\" nobody preempts; remove it, or write role = \"vrrp\"");
@@ -342,7 +365,8 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
     {
         if delay >= group.advert_interval && given(key) {
             let (delay, interval) = (value::duration_words(delay), value::duration_words(group.advert_interval));
-            section.wrong(key, format!("{delay} is not shorter than advert_interval ({interval}); write a shorter one"));
+            section
+                .wrong(key, format!("{delay} is not shorter than advert_interval ({interval}); write a shorter one"));
         }
     }
     for (number, address) in group.addresses.iter().enumerate() {
@@ -362,7 +386,8 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
 }
 
 fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Iterator<Item = &'g Group>) {
-    let held_by = |other: &Group, address: &VirtualAddress| other.addresses.iter().any(|held| held.address == address.address);
+    let held_by =
+        |other: &Group, address: &VirtualAddress| other.addresses.iter().any(|held| held.address == address.address);
     for other in before {
         if other.sync_id == group.sync_id && section.get("sync_id").is_some() {
             section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
@@ -376,7 +401,12 @@ fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Ite
 
 fn number<T: TryFrom<i128>>(found: &DeValue<'_>, range: RangeInclusive<i128>) -> Result<T, String> {
     let DeValue::Integer(digits) = found else {
-        return Err(format!("{} is no whole number; write one from {} to {}", shown(found), range.start(), range.end()));
+        return Err(format!(
+            "{} is no whole number; write one from {} to {}",
+            shown(found),
+            range.start(),
+            range.end()
+        ));
     };
     let number = i128::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| range.contains(number));
     let out_of_range = || format!("{digits} is not from {} to {}", range.start(), range.end());

@@ -8,12 +8,19 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(super) const INTERFACE_NAME_MAX: usize = 15;
 
 /// Units, largest first, in nanoseconds.
-const UNITS: [(&str, u64); 6] =
-    [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+const UNITS: [(&str, u64); 6] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
 
 /// Reads `"100ms"`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is no duration; write a whole number with a unit, as \"100ms\", \"1s\" or \"5m\"");
+    let wrong =
+        || format!("\"{text}\" is no duration; write a whole number with a unit, as \"100ms\", \"1s\" or \"5m\"");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -48,14 +55,19 @@ pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
     };
     let address: Ipv4Addr = match address.parse() {
         Ok(IpAddr::V4(address)) => address,
-        Ok(IpAddr::V6(_)) => return Err(format!("\"{text}\": IPv6 addresses are not in this version; use an IPv4 one")),
+        Ok(IpAddr::V6(_)) => {
+            return Err(format!("\"{text}\": IPv6 addresses are not in this version; use an IPv4 one"));
+        }
         Err(_) => return Err(wrong("has no valid IPv4 address")),
     };
     if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
         return Err(wrong("is not the address of a host"));
     }
-    let prefix_len: u8 =
-        prefix.parse().ok().filter(|length| *length <= 32).ok_or_else(|| wrong("has a prefix length that is not 0 to 32"))?;
+    let prefix_len: u8 = prefix
+        .parse()
+        .ok()
+        .filter(|length| *length <= 32)
+        .ok_or_else(|| wrong("has a prefix length that is not 0 to 32"))?;
     interface(device)?;
     Ok(VirtualAddress { address, prefix_len, device: device.to_owned() })
 }
@@ -65,7 +77,10 @@ pub(super) fn interface(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > INTERFACE_NAME_MAX {
         return Err(format!("\"{name}\" is no interface; a name has 1 to {INTERFACE_NAME_MAX} bytes"));
     }
-    if name == "." || name == ".." || name.bytes().any(|byte| byte == b'/' || byte == b':' || byte.is_ascii_whitespace()) {
+    if name == "."
+        || name == ".."
+        || name.bytes().any(|byte| byte == b'/' || byte == b':' || byte.is_ascii_whitespace())
+    {
         return Err(format!("\"{name}\" is no interface; a name has no '/', no ':' and no blank"));
     }
     Ok(())
