@@ -63,10 +63,18 @@ impl Drain {
         Drain { sink, commit, batch, retry_at: None, trouble: None, written: 0, errors: 0 }
     }
 
-    pub(crate) fn turn(&mut self, now: Instant, engine: &mut impl Applied, journal: &mut Journal, load: &mut Load) {
-        let role = engine.role();
+    /// Writes what may be written in one turn. Writing takes time that the engine must know of, or it would call it a stall:
+    /// so this asks the clock itself.
+    pub(crate) fn turn(
+        &mut self,
+        clock: &dyn Fn() -> Instant,
+        engine: &mut impl Applied,
+        journal: &mut Journal,
+        load: &mut Load,
+    ) {
+        let (role, now) = (engine.role(), clock());
         let wanted = self.commit == Commit::Continuous || matches!(role, Role::Promoting | Role::Master);
-        if self.retry_at.is_some_and(|at| now < at) || !(wanted || !self.batch.is_empty()) {
+        if self.retry_at.is_some_and(|at| now < at) || (!wanted && self.batch.is_empty()) {
             return;
         }
         let batches = if role == Role::Promoting { BATCHES_PER_TURN_PROMOTING } else { BATCHES_PER_TURN };
@@ -82,7 +90,7 @@ impl Drain {
             if !self.write(now, journal) {
                 return;
             }
-            engine.handle_committed(now);
+            engine.handle_committed(clock());
         }
         load.more = true;
     }
@@ -219,7 +227,7 @@ mod tests {
     fn a_continuous_backup_writes_and_says_so() {
         let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
         let mut table = table(Role::Backup, 10);
-        drain.turn(at(0), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!((*kernel.taken.borrow(), table.committed, table.waiting), (10, 1, 0));
         assert_eq!(drain.counters(), vec![("own", 1), ("changes_written", 10), ("write_errors", 0)]);
     }
@@ -228,10 +236,10 @@ mod tests {
     fn on_takeover_leaves_a_backups_kernel_alone_until_it_promotes() {
         let (mut drain, kernel, mut journal) = drain(Commit::OnTakeover);
         let mut table = table(Role::Backup, 10);
-        drain.turn(at(0), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!((*kernel.taken.borrow(), table.waiting), (0, 10));
         table.role = Some(Role::Promoting);
-        drain.turn(at(1), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(1), &mut table, &mut journal, &mut Load::default());
         assert_eq!((*kernel.taken.borrow(), table.waiting), (10, 0));
         assert_eq!(table.committed, 2);
     }
@@ -240,7 +248,7 @@ mod tests {
     fn a_promoting_node_with_nothing_to_write_is_told_that_all_is_written() {
         let (mut drain, _, mut journal) = drain(Commit::OnTakeover);
         let mut table = table(Role::Promoting, 0);
-        drain.turn(at(0), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!(table.committed, 1);
     }
 
@@ -248,7 +256,7 @@ mod tests {
     fn what_the_deadline_left_over_is_written_as_master() {
         let (mut drain, kernel, mut journal) = drain(Commit::OnTakeover);
         let mut table = table(Role::Master, 7);
-        drain.turn(at(0), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!(*kernel.taken.borrow(), 7);
     }
 
@@ -257,14 +265,14 @@ mod tests {
         let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
         let mut table = table(Role::Promoting, 5);
         *kernel.refusals.borrow_mut() = 2;
-        drain.turn(at(0), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!((drain.in_hand(), table.committed), (5, 0));
         assert_eq!(drain.wake_at(), Some(at(100)));
         assert!(drain.trouble().unwrap().starts_with("the sink refused 5 changes"));
-        drain.turn(at(99), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(99), &mut table, &mut journal, &mut Load::default());
         assert_eq!(*kernel.taken.borrow(), 5);
-        drain.turn(at(100), &mut table, &mut journal, &mut Load::default());
-        drain.turn(at(200), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(100), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(200), &mut table, &mut journal, &mut Load::default());
         assert_eq!((*kernel.taken.borrow(), drain.in_hand(), drain.wake_at()), (15, 0, None));
         assert_eq!(table.committed, 2);
         let events: Vec<&str> = journal.entries().map(|entry| entry.name).collect();
@@ -276,11 +284,11 @@ mod tests {
     fn one_turn_writes_a_bounded_number_of_batches() {
         let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
         let mut load = Load::default();
-        drain.turn(at(0), &mut table(Role::Backup, 100_000), &mut journal, &mut load);
+        drain.turn(&|| at(0), &mut table(Role::Backup, 100_000), &mut journal, &mut load);
         assert_eq!(*kernel.taken.borrow(), 2048);
         assert!(load.more);
         let (mut drain, kernel, mut journal) = self::drain(Commit::Continuous);
-        drain.turn(at(0), &mut table(Role::Promoting, 100_000), &mut journal, &mut load);
+        drain.turn(&|| at(0), &mut table(Role::Promoting, 100_000), &mut journal, &mut load);
         assert_eq!(*kernel.taken.borrow(), 8192);
     }
 
@@ -288,7 +296,7 @@ mod tests {
     fn without_a_sink_changes_are_taken_as_written() {
         let mut drain = Drain::new(None, Commit::Continuous);
         let mut table = table(Role::Promoting, 3);
-        drain.turn(at(0), &mut table, &mut Journal::new(51), &mut Load::default());
+        drain.turn(&|| at(0), &mut table, &mut Journal::new(51), &mut Load::default());
         assert_eq!((table.waiting, table.committed), (0, 2));
     }
 }

@@ -25,7 +25,7 @@ use crate::daemon::settings::Commit;
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Engine, Role};
-use crate::sys::{clock, poll};
+use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
 use std::os::fd::AsFd;
@@ -66,6 +66,8 @@ pub struct Parts {
     pub batch_delay: Duration,
     /// Largest frame that the engine makes.
     pub frame_len: usize,
+    /// What tells the time; the system's clock, in life.
+    pub clock: Box<dyn Fn() -> Instant>,
 }
 
 /// The loop of one group.
@@ -84,6 +86,7 @@ pub struct Driver {
     frame_len: usize,
     listings: Vec<Listing>,
     turns: u64,
+    clock: Box<dyn Fn() -> Instant>,
 }
 
 /// What one turn has found so far.
@@ -96,7 +99,8 @@ pub(crate) struct Load {
 
 impl Driver {
     /// A driver that has not turned yet.
-    pub fn new(parts: Parts, now: Instant) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let now = (parts.clock)();
         let role = parts.engine.role();
         Driver {
             engine: parts.engine,
@@ -113,28 +117,42 @@ impl Driver {
             frame_len: parts.frame_len,
             listings: Vec::with_capacity(LISTINGS_MAX),
             turns: 0,
+            clock: parts.clock,
         }
     }
 
     /// Turns until the desk says stop, then says goodbye.
     pub fn run(mut self) {
-        self.feed.start(clock::now(), &mut self.journal);
+        self.start();
         while !self.desk.stopped() {
-            let found = self.turn(clock::now());
+            let found = self.turn();
             self.rest(found);
         }
         self.leave();
     }
 
+    /// Tells the engine how its link stands; to be called once, before the first turn.
+    pub fn start(&mut self) {
+        let now = (self.clock)();
+        self.feed.start(now, &mut self.journal);
+        if self.line.is_up() {
+            self.engine.handle_link(now, true);
+        } else {
+            self.journal.note(now, Weight::Warning, "LinkDown", "no sync link is up yet".into());
+            self.watch.look(now, false);
+        }
+    }
+
     /// One turn.
-    pub fn turn(&mut self, now: Instant) -> Found {
+    pub fn turn(&mut self) -> Found {
+        let now = (self.clock)();
         let mut load = Load::default();
         self.turns += 1;
         self.desk.turned(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.role, &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
-        self.drain.turn(now, &mut self.engine, &mut self.journal, &mut load);
+        self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
         self.follow_role(now);
         self.note_events(now);
         self.transmit(now, &mut load);
@@ -305,7 +323,7 @@ impl Driver {
     }
 
     fn rest(&mut self, found: Found) {
-        let now = clock::now();
+        let now = (self.clock)();
         let mut deadline = self.watch.look_at();
         let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.role), self.drain.wake_at()];
         for at in wakes.into_iter().flatten() {
@@ -339,17 +357,19 @@ impl Driver {
 
     /// Withdraws the addresses, says goodbye and sends what is left.
     fn leave(&mut self) {
-        let start = clock::now();
+        let start = (self.clock)();
         if let Some(takeover) = &self.takeover {
             takeover.hold(false);
         }
         self.engine.leave(start);
         loop {
-            let now = clock::now();
+            let now = (self.clock)();
             let mut load = Load::default();
             self.transmit(now, &mut load);
             self.note_events(now);
-            if !(load.more || load.queue_full) || now.since(start) >= FAREWELL {
+            // The engine has said all when it takes part in nothing; the transport, when nothing is stuck in it.
+            let all_said = self.engine.role() == Role::None && !load.queue_full;
+            if all_said || !self.watch.usable() || now.since(start) >= FAREWELL {
                 break;
             }
             std::thread::sleep(Duration::from_micros(100));

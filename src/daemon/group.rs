@@ -160,9 +160,8 @@ impl Waiting<'_> {
         let bridge = build::bridge(group)?;
         let frame_len = group.frame_len.unwrap_or(usize::MAX).min(line.limits().frame_len);
         let config = group.engine_config(node, frame_len, clock::random_u64(), clock::random_u64());
-        let now = clock::now();
         let parts = Parts {
-            engine: Engine::new(config, now)?,
+            engine: Engine::new(config, clock::now())?,
             line,
             source: bridge.source,
             sink: bridge.sink,
@@ -173,8 +172,9 @@ impl Waiting<'_> {
             advert_interval: group.advert_interval,
             batch_delay: group.batch_delay,
             frame_len,
+            clock: Box::new(clock::now),
         };
-        Ok(Driver::new(parts, now))
+        Ok(Driver::new(parts))
     }
 
     fn end(self) {

@@ -174,8 +174,9 @@ impl GroupStatus {
     }
 
     /// Adds counters under a prefix.
-    pub fn count(&mut self, prefix: &str, counters: impl IntoIterator<Item = (&'static str, u64)>) {
-        self.counters.extend(counters.into_iter().map(|(name, count)| (format!("{prefix}_{name}"), count)));
+    pub fn count<N: AsRef<str>>(&mut self, prefix: &str, counters: impl IntoIterator<Item = (N, u64)>) {
+        let prefixed = |(name, count): (N, u64)| (format!("{prefix}_{}", name.as_ref()), count);
+        self.counters.extend(counters.into_iter().map(prefixed));
     }
 
     /// Why this node could not take over now (as backup) or does not serve (as master); `None` if all is well.
