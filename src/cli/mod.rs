@@ -1,1 +1,100 @@
-//! (Room under construction.)
+//! The command line: one file a subcommand, and the exit status that they share.
+//!
+//! ```text
+//!   0 done    1 the answer is no    2 usage or configuration    3 not reachable    4 refused
+//! ```
+
+mod check;
+mod output;
+mod role;
+mod run;
+mod status;
+mod table;
+
+use crate::daemon::settings::DEFAULT_SOCKET;
+use crate::demo;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The answer is no: not in sync, verification failed.
+pub const EXIT_NO: u8 = 1;
+/// Usage or configuration.
+pub const EXIT_USAGE: u8 = 2;
+/// The daemon, or what it needs, cannot be reached.
+pub const EXIT_UNREACHABLE: u8 = 3;
+/// Refused: a role, a key, a state, a privilege.
+pub const EXIT_REFUSED: u8 = 4;
+
+/// Keeps the connection tables of a pair of load balancers, NAT gateways or firewalls equal.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done, 1 the answer is no, 2 usage or configuration, 3 not reachable, 4 refused."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground (systemd: Type=notify).
+    Run(run::Options),
+    /// Validate a configuration: every problem at once.
+    Check(check::Options),
+    /// Show role, peers and how far in sync this node is; exit status 1 if a group is not ready.
+    Status(status::Options),
+    /// Show the flow table, as `conntrack -L` does.
+    Table(table::Options),
+    /// Tell the node its role.
+    Role(role::Options),
+    /// Show a whole pair on this machine: real traffic, real failover, a verdict.
+    #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
+    Demo(demo::Options),
+    #[command(hide = true)]
+    DemoPart(demo::PartOptions),
+}
+
+/// How the daemon is reached; shared by the commands that talk to it.
+#[derive(Debug, clap::Args)]
+struct Reach {
+    /// The daemon's control socket.
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        // Before any thread is started, so that it can make a user namespace.
+        Command::Demo(options) => demo::run(&options),
+        Command::DemoPart(options) => demo::run_part(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Status(options) => status::run(&options),
+        Command::Table(options) => table::run(&options),
+        Command::Role(options) => role::run(&options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let command = Arguments::command();
+        for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+            let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("Example:\n  ssyncp {}", subcommand.get_name());
+            assert!(help.contains(&example), "{}: {help}", subcommand.get_name());
+        }
+    }
+}

@@ -1,1 +1,33 @@
-//! (Room under construction.)
+//! The one place where the protocol engine meets sockets, kernel and operator.
+//!
+//! ```text
+//!   settings ─▶ run ─┬─▶ group ─▶ driver ◀─▶ engine          one thread a group
+//!                    │              │ ├─ feed ◀── source      kernel → engine
+//!                    │              │ ├─ drain ──▶ sink       engine → kernel
+//!                    │              │ └─ link ◀─▶ transport   frames
+//!                    │              └─ takeover               one thread a group with addresses
+//!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
+//!                    └── signals, systemd
+//! ```
+//!
+//! Threads talk by channel and waker; none of them waits for another while it holds something. `build` is the only file
+//! that names concrete transports, sources and sinks.
+
+pub mod announce;
+pub mod build;
+pub mod client;
+pub mod control;
+mod drain;
+pub mod driver;
+mod feed;
+pub mod flows;
+pub mod group;
+pub mod http;
+pub mod journal;
+pub mod link;
+pub mod pace;
+pub mod privilege;
+pub mod run;
+pub mod settings;
+pub mod status;
+pub mod takeover;

@@ -1,0 +1,56 @@
+//! What all commands say in the same way: text to a pipe that may close, and why the daemon did not answer.
+
+use super::{EXIT_REFUSED, EXIT_UNREACHABLE};
+use crate::daemon::client::ClientError;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Writes to standard output. A reader that has gone (`ssyncp table | head`) is no error.
+pub(super) fn print(text: &str) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line to standard error.
+pub(super) fn complain(text: &str) {
+    // With standard error gone there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "ssyncp: {text}");
+}
+
+/// Says why there is no answer; the exit status for it.
+pub(super) fn unanswered(error: &ClientError) -> ExitCode {
+    match error {
+        ClientError::Unreachable { error: cause, .. } => {
+            let cure = match cause.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    "; is ssyncp running? name another socket with --socket"
+                }
+                io::ErrorKind::PermissionDenied => "; run as root or as a member of the socket's group",
+                _ => "",
+            };
+            complain(&format!("{error}{cure}"));
+            ExitCode::from(EXIT_UNREACHABLE)
+        }
+        // The daemon is there and the group is not.
+        ClientError::Refused { status: 500.., .. } => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_UNREACHABLE)
+        }
+        ClientError::Refused { .. } => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_REFUSED)
+        }
+    }
+}
+
+/// Whether colour may be used: only on a terminal, and never with NO_COLOR (no-color.org).
+pub(super) fn colour(terminal: &impl IsTerminal) -> bool {
+    terminal.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,207 @@
+//! `ssyncp status`: the state of this node for a person, or for a program.
+
+use super::output::{colour, complain, print, unanswered};
+use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
+use crate::daemon::client;
+use crate::daemon::status::{GroupStatus, NodeStatus};
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Time between two pictures of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Events that are shown for a person; `--json` has all.
+const EVENTS_SHOWN: usize = 5;
+
+/// What `ssyncp status` can be asked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  ssyncp status\n  ssyncp status --json | jq '.groups[0].sync'\n\n\
+    Exit status: 0 if every group is master or in sync, 1 if not, 3 if the daemon does not answer.")]
+pub(super) struct Options {
+    /// Print the answer as JSON.
+    #[arg(long, conflicts_with = "watch")]
+    json: bool,
+    /// Show it anew each second until interrupted.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn run(options: &Options) -> ExitCode {
+    loop {
+        let bytes = match client::fetch(&options.reach.socket, "/v1/status") {
+            Ok(bytes) => bytes,
+            Err(error) => return unanswered(&error),
+        };
+        let status: NodeStatus = match serde_json::from_slice(&bytes) {
+            Ok(status) => status,
+            Err(error) => {
+                complain(&format!("the answer cannot be read: {error}"));
+                return ExitCode::from(EXIT_UNREACHABLE);
+            }
+        };
+        let mut text = String::new();
+        if options.json {
+            text += &String::from_utf8_lossy(&bytes);
+        } else {
+            if options.watch && std::io::stdout().is_terminal() {
+                // Home, and clear to the end of the screen.
+                text += "\x1b[H\x1b[2J";
+            }
+            text += &words(&status, colour(&std::io::stdout()));
+        }
+        let printed = print(&text);
+        if !options.watch || printed != ExitCode::SUCCESS {
+            let ready = status.groups.iter().all(|group| group.not_ready().is_none());
+            return if ready { printed } else { ExitCode::from(EXIT_NO) };
+        }
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+/// The picture for a person.
+fn words(status: &NodeStatus, colour: bool) -> String {
+    let mut text = String::new();
+    let node = &status.node;
+    // Writing into a string cannot fail, here and below.
+    let _ = writeln!(text, "node {} ({}), ssyncp {}", node.id, node.name, node.version);
+    for group in &status.groups {
+        let _ = write_group(&mut text, group, colour);
+    }
+    text
+}
+
+fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt::Result {
+    let paint = |ready: bool, word: &str| match (colour, ready) {
+        (true, true) => format!("\x1b[32m{word}\x1b[0m"),
+        (true, false) => format!("\x1b[31m{word}\x1b[0m"),
+        (false, _) => word.to_owned(),
+    };
+    let not_ready = group.not_ready();
+    let verdict = match &not_ready {
+        None => paint(true, "ready"),
+        Some(reason) => paint(false, &format!("not ready: {reason}")),
+    };
+    writeln!(text, "\ngroup {}: {}, {}", group.sync_id, group.role, verdict)?;
+    let master = group.master.map_or("none known".to_owned(), |node| format!("node {node}"));
+    writeln!(text, "  master      {master}, term {}, own priority {}", group.term, group.priority)?;
+    let digest = group.digest.as_deref().unwrap_or("none yet");
+    let age = group.digest_age_s.map_or(String::new(), |age| format!(", proven {age:.1} s ago"));
+    writeln!(text, "  sync        {}, digest {digest}{age}", group.sync)?;
+    if group.buckets_unproven > 0 {
+        writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
+    }
+    writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
+    writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
+    writeln!(text, "  link        {}", if group.link_up { "up" } else { "down" })?;
+    for address in &group.addresses {
+        let held = match address.held {
+            None => "unknown",
+            Some(true) => "held",
+            Some(false) => "not held",
+        };
+        writeln!(text, "  address     {}: {held}", address.address)?;
+    }
+    for peer in &group.peers {
+        let state = match (peer.established, peer.cold) {
+            (false, _) => "not proven in both directions",
+            (true, true) => "cold",
+            (true, false) => "warm",
+        };
+        writeln!(
+            text,
+            "  peer        node {} ({}): {}, priority {}, {state}, heard {} ms ago",
+            peer.node, peer.name, peer.role, peer.priority, peer.heard_ms
+        )?;
+    }
+    let skipped = group.last_events.len().saturating_sub(EVENTS_SHOWN);
+    for event in group.last_events.iter().skip(skipped) {
+        writeln!(text, "  event       {:.1} s ago: {}: {}", event.age_s, event.event, event.text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, STATUS_SCHEMA};
+    use std::collections::BTreeMap;
+
+    fn status() -> NodeStatus {
+        let group = GroupStatus {
+            sync_id: 51,
+            role: "backup".into(),
+            term: 7,
+            priority: 100,
+            master: Some(2),
+            sync: "in_sync".into(),
+            entries: 3,
+            capacity: 10,
+            digest: Some("0000000000000abc".into()),
+            digest_age_s: Some(0.25),
+            link_up: true,
+            addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
+            peers: vec![PeerRow {
+                node: 2,
+                name: "lb-b".into(),
+                role: "master".into(),
+                priority: 150,
+                established: true,
+                cold: false,
+                frontier: 0,
+                heard_ms: 12,
+            }],
+            last_events: (0..7)
+                .map(|number| EventRow {
+                    age_s: 9.0 - f64::from(number),
+                    event: "LinkUp".into(),
+                    text: format!("{number}"),
+                })
+                .collect(),
+            ..GroupStatus::default()
+        };
+        NodeStatus {
+            schema: STATUS_SCHEMA.into(),
+            node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
+            refused_requests: BTreeMap::new(),
+            groups: vec![group, GroupStatus::waiting(52, 100, "there is no interface eth9".into())],
+        }
+    }
+
+    #[test]
+    fn the_picture_for_a_person() {
+        insta::assert_snapshot!(words(&status(), false), @r#"
+        node 1 (lb-a), ssyncp 0.1.0
+
+        group 51: backup, ready
+          master      node 2, term 7, own priority 100
+          sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
+          table       3 of 10 flows
+          waiting     0 to be sent, 0 to be written
+          link        up
+          address     192.0.2.10/24 dev eth0: not held
+          peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
+          event       7.0 s ago: LinkUp: 2
+          event       6.0 s ago: LinkUp: 3
+          event       5.0 s ago: LinkUp: 4
+          event       4.0 s ago: LinkUp: 5
+          event       3.0 s ago: LinkUp: 6
+
+        group 52: init, not ready: there is no interface eth9
+          master      none known, term 0, own priority 100
+          sync        cold, digest none yet
+          table       0 of 0 flows
+          waiting     0 to be sent, 0 to be written
+          link        down
+        "#);
+    }
+
+    #[test]
+    fn colour_marks_the_verdict_only() {
+        let text = words(&status(), true);
+        assert!(text.contains("\x1b[32mready\x1b[0m") && text.contains("\x1b[31mnot ready: there is no"));
+        assert_eq!(text.matches('\x1b').count(), 4);
+    }
+}

@@ -1,0 +1,116 @@
+//! A client of the control interface that blocks: one request, one connection, one deadline.
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// Longest time for a whole request and its answer.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// Longest time until the daemon has taken the connection.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Largest answer in bytes: a table of some three million flows.
+pub const ANSWER_MAX: usize = 1 << 30;
+
+/// Why there is no answer to use.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers on the socket.
+    #[error("{socket}: {error}")]
+    Unreachable {
+        /// The socket.
+        socket: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The daemon said no.
+    #[error("{sentence}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The daemon's sentence.
+        sentence: String,
+    },
+}
+
+impl From<ClientError> for io::Error {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unreachable { error, .. } => error,
+            refused @ ClientError::Refused { .. } => io::Error::other(refused.to_string()),
+        }
+    }
+}
+
+/// `GET path`; the answer's JSON.
+///
+/// # Errors
+/// The operating system's error, or one of kind `Other` with the daemon's sentence.
+pub fn get(socket: &Path, path: &str) -> io::Result<Value> {
+    let bytes = fetch(socket, path)?;
+    serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// `POST path` with a JSON body; the answer's JSON.
+///
+/// # Errors
+/// As for [`get`].
+pub fn post(socket: &Path, path: &str, body: &Value) -> io::Result<Value> {
+    let bytes = send(socket, Method::POST, path, body.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// `GET path`; the answer as it came.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn fetch(socket: &Path, path: &str) -> Result<Bytes, ClientError> {
+    send(socket, Method::GET, path, String::new())
+}
+
+/// Any request; the answer as it came.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn send(socket: &Path, method: Method, path: &str, body: String) -> Result<Bytes, ClientError> {
+    let unreachable = |error| ClientError::Unreachable { socket: socket.display().to_string(), error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+    let exchanged = runtime.block_on(async {
+        let late = |what| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
+        let connecting = tokio::time::timeout(CONNECT_DEADLINE, UnixStream::connect(socket));
+        let stream = connecting.await.map_err(late("nobody takes the connection"))??;
+        let exchange = tokio::time::timeout(DEADLINE, exchange(stream, method, path, body));
+        exchange.await.map_err(late("no answer"))?
+    });
+    let (status, bytes) = exchanged.map_err(unreachable)?;
+    if status.is_success() {
+        return Ok(bytes);
+    }
+    let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let sentence = body["error"].as_str().map_or_else(|| format!("the daemon answered {status}"), str::to_owned);
+    Err(ClientError::Refused { status: status.as_u16(), sentence })
+}
+
+async fn exchange(stream: UnixStream, method: Method, path: &str, body: String) -> io::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(io::Error::other)?;
+    connection.abort();
+    Ok((status, body.to_bytes()))
+}

@@ -1,0 +1,192 @@
+//! How others talk to the thread that drives a group: a bounded queue of commands, a waker, and an answer channel in
+//! each command. The loop answers between two turns and never waits for who asked.
+//!
+//! ```text
+//!   http ──try_send──▶ [ at most 16 commands ] ──▶ driver
+//!        ◀──────────── oneshot, or pages of flows ──┘
+//! ```
+
+use crate::daemon::flows::FlowFilter;
+use crate::daemon::status::GroupStatus;
+use crate::engine::{Role, RoleRequest};
+use crate::flow::Flow;
+use crate::sys::clock;
+use crate::sys::poll::Waker;
+use crate::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// Commands that may wait for one driver.
+pub const QUEUE_MAX: usize = 16;
+/// Entries of the table that one turn looks at for a listing.
+pub const PAGE_ENTRIES: usize = 4096;
+/// Listings that one driver serves at the same time.
+pub const LISTINGS_MAX: usize = 4;
+
+/// What a driver can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// The state in one picture.
+    Status(oneshot::Sender<GroupStatus>),
+    /// The flows of the table.
+    Flows(Listing),
+    /// The owner's wish for the role; the answer is the role right after it was told.
+    Role(RoleRequest, oneshot::Sender<Result<Role, String>>),
+}
+
+/// A listing of flows that is being served, one page a turn. It is no snapshot: what changes meanwhile may be missed or
+/// be seen twice, as in `conntrack -L`.
+#[derive(Debug)]
+pub struct Listing {
+    /// Which flows.
+    pub filter: FlowFilter,
+    /// How many more are wanted.
+    pub limit: usize,
+    /// Where the pages go; the asker closes it when it has heard enough.
+    pub pages: tokio::sync::mpsc::Sender<Page>,
+    /// Entries of the table that have been looked at.
+    pub offset: usize,
+}
+
+/// Some flows of a listing. A listing whose pages end without a last one was cut off.
+#[derive(Debug)]
+pub struct Page {
+    /// The flows; may be none.
+    pub flows: Vec<Flow>,
+    /// Nothing comes after these.
+    pub last: bool,
+}
+
+/// Why a driver did not take a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Its queue is full.
+    #[error("the group is busy")]
+    Busy,
+    /// Its thread has ended.
+    #[error("the group has stopped")]
+    Stopped,
+    /// It did not answer in time.
+    #[error("the group does not answer")]
+    Silent,
+}
+
+/// The asking side; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct GroupHandle {
+    /// Which group.
+    pub sync_id: u8,
+    commands: mpsc::SyncSender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// The driver's side.
+#[derive(Debug)]
+pub struct GroupDesk {
+    /// Which group.
+    pub sync_id: u8,
+    commands: mpsc::Receiver<Command>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    waker: Waker,
+    stop: AtomicBool,
+    turned_at: AtomicU64,
+}
+
+/// A new pair of handle and desk.
+///
+/// # Errors
+/// The operating system's error (no descriptors left).
+pub fn desk(sync_id: u8) -> std::io::Result<(GroupHandle, GroupDesk)> {
+    let (sender, receiver) = mpsc::sync_channel(QUEUE_MAX);
+    let turned_at = AtomicU64::new(clock::now().as_nanos());
+    let shared = Arc::new(Shared { waker: Waker::new()?, stop: AtomicBool::new(false), turned_at });
+    let handle = GroupHandle { sync_id, commands: sender, shared: Arc::clone(&shared) };
+    Ok((handle, GroupDesk { sync_id, commands: receiver, shared }))
+}
+
+impl GroupHandle {
+    /// Puts a command into the queue and wakes the driver.
+    ///
+    /// # Errors
+    /// [`Unanswered::Busy`] or [`Unanswered::Stopped`].
+    pub fn send(&self, command: Command) -> Result<(), Unanswered> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => Unanswered::Busy,
+            mpsc::TrySendError::Disconnected(_) => Unanswered::Stopped,
+        })?;
+        self.shared.waker.wake();
+        Ok(())
+    }
+
+    /// Wakes the driver: there is room for another page.
+    pub fn wake(&self) {
+        self.shared.waker.wake();
+    }
+
+    /// Asks the driver to say goodbye and end.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.waker.wake();
+    }
+
+    /// Time since the loop last turned.
+    pub fn idle_for(&self, now: Instant) -> Duration {
+        now.since(Instant::from_nanos(self.shared.turned_at.load(Ordering::Relaxed)))
+    }
+}
+
+impl GroupDesk {
+    /// The next command, if one waits.
+    pub fn next(&self) -> Option<Command> {
+        self.commands.try_recv().ok()
+    }
+
+    /// What wakes the driver.
+    pub fn waker(&self) -> &Waker {
+        &self.shared.waker
+    }
+
+    /// Whether the driver shall end.
+    pub fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// The loop has turned.
+    pub fn turned(&self, now: Instant) {
+        self.shared.turned_at.store(now.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_reads_refuses_instead_of_growing() {
+        let (handle, desk) = desk(51).unwrap();
+        for _ in 0..16 {
+            handle.send(Command::Status(oneshot::channel().0)).unwrap();
+        }
+        assert_eq!(handle.send(Command::Status(oneshot::channel().0)), Err(Unanswered::Busy));
+        assert!(desk.next().is_some());
+        handle.send(Command::Status(oneshot::channel().0)).unwrap();
+        drop(desk);
+        assert_eq!(handle.send(Command::Status(oneshot::channel().0)), Err(Unanswered::Stopped));
+    }
+
+    #[test]
+    fn a_loop_that_stopped_turning_is_seen() {
+        let (handle, desk) = desk(51).unwrap();
+        desk.turned(Instant::from_nanos(5_000_000_000));
+        assert_eq!(handle.idle_for(Instant::from_nanos(8_000_000_000)), Duration::from_secs(3));
+        assert!(!desk.stopped());
+        handle.stop();
+        assert!(desk.stopped());
+    }
+}

@@ -1,0 +1,427 @@
+//! The loop of one group: one thread, one turn after the other, bounded work in each.
+//!
+//! ```text
+//!   ┌▶ receive ▶ source ▶ time-outs ▶ sink ▶ role ▶ events ▶ transmit ▶ commands ▶ link ▶ rest ┐
+//!   └──────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Receiving comes before time-outs, so that a full socket buffer never looks like a dead peer. ADVERTs leave from the thread
+//! that does the work: a heartbeat of its own would keep a dead engine's address alive. Whatever blocks (addresses, HTTP)
+//! runs elsewhere and talks to the loop by channel.
+//!
+//! What the loop decides itself, and where to look at 3 a.m.:
+//! - [`Feed`]: when the source is listened to, and when a dump of it is asked for;
+//! - [`Drain`]: when the engine's changes go to the sink, and what happens when the sink refuses;
+//! - [`Watch`]: when a link counts as down.
+
+use crate::bridge::{Sink, Source};
+use crate::daemon::control::{Command, GroupDesk, LISTINGS_MAX, Listing, PAGE_ENTRIES, Page};
+use crate::daemon::drain::Drain;
+use crate::daemon::feed::Feed;
+use crate::daemon::journal::{Journal, Weight};
+use crate::daemon::link::{Line, Verdict, Watch};
+use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::settings::Commit;
+use crate::daemon::status::{EventRow, GroupStatus};
+use crate::daemon::takeover::Takeover;
+use crate::engine::{Engine, Role};
+use crate::sys::poll;
+use crate::time::{Duration, Instant};
+use crate::transport::TransportCounters;
+use std::os::fd::AsFd;
+
+/// Calls of the transport, in each direction, that one turn makes.
+pub const BATCHES_PER_TURN: usize = 8;
+/// Events that one turn takes from the engine.
+pub const EVENTS_PER_TURN: usize = 256;
+/// Commands that one turn answers.
+pub const COMMANDS_PER_TURN: usize = 4;
+/// Longest time that the last frames of a leaving node may take.
+pub const FAREWELL: Duration = Duration::from_millis(100);
+/// Time between two looks at a source that has nothing to wait on.
+pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What a driver is made of.
+#[allow(missing_debug_implementations, reason = "transports, sources and sinks need not be printable")]
+pub struct Parts {
+    /// The protocol.
+    pub engine: Engine,
+    /// Frames in and out.
+    pub line: Box<dyn Line>,
+    /// Where flows come from.
+    pub source: Option<Box<dyn Source>>,
+    /// Where flows go to.
+    pub sink: Option<Box<dyn Sink>>,
+    /// When a backup writes into the sink.
+    pub commit: Commit,
+    /// Who adds and removes the addresses; none if the group has none.
+    pub takeover: Option<Takeover>,
+    /// Where commands come from.
+    pub desk: GroupDesk,
+    /// What happened before the driver was made.
+    pub journal: Journal,
+    /// Time between two ADVERTs.
+    pub advert_interval: Duration,
+    /// Longest time that a record waits for company.
+    pub batch_delay: Duration,
+    /// Largest frame that the engine makes.
+    pub frame_len: usize,
+    /// What tells the time; the system's clock, in life.
+    pub clock: Box<dyn Fn() -> Instant>,
+}
+
+/// The loop of one group.
+#[allow(missing_debug_implementations, reason = "transports, sources and sinks need not be printable")]
+pub struct Driver {
+    engine: Engine,
+    line: Box<dyn Line>,
+    feed: Feed,
+    drain: Drain,
+    takeover: Option<Takeover>,
+    desk: GroupDesk,
+    journal: Journal,
+    watch: Watch,
+    pace: Pace,
+    role: Role,
+    frame_len: usize,
+    listings: Vec<Listing>,
+    turns: u64,
+    clock: Box<dyn Fn() -> Instant>,
+}
+
+/// What one turn has found so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Load {
+    pub(crate) worked: bool,
+    pub(crate) more: bool,
+    pub(crate) queue_full: bool,
+}
+
+impl Driver {
+    /// A driver that has not turned yet.
+    pub fn new(parts: Parts) -> Self {
+        let now = (parts.clock)();
+        let role = parts.engine.role();
+        Driver {
+            engine: parts.engine,
+            line: parts.line,
+            feed: Feed::new(parts.source),
+            drain: Drain::new(parts.sink, parts.commit),
+            takeover: parts.takeover,
+            desk: parts.desk,
+            journal: parts.journal,
+            // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
+            watch: Watch::new(now, parts.advert_interval * 3),
+            pace: Pace::new(parts.batch_delay),
+            role,
+            frame_len: parts.frame_len,
+            listings: Vec::with_capacity(LISTINGS_MAX),
+            turns: 0,
+            clock: parts.clock,
+        }
+    }
+
+    /// Turns until the desk says stop, then says goodbye.
+    pub fn run(mut self) {
+        self.start();
+        while !self.desk.stopped() {
+            let found = self.turn();
+            self.rest(found);
+        }
+        self.leave();
+    }
+
+    /// Tells the engine how its link stands; to be called once, before the first turn.
+    pub fn start(&mut self) {
+        let now = (self.clock)();
+        self.feed.start(now, &mut self.journal);
+        if self.line.is_up() {
+            self.engine.handle_link(now, true);
+        } else {
+            self.journal.note(now, Weight::Warning, "LinkDown", "no sync link is up yet".into());
+            self.watch.look(now, false);
+        }
+    }
+
+    /// One turn.
+    pub fn turn(&mut self) -> Found {
+        let now = (self.clock)();
+        let mut load = Load::default();
+        self.turns += 1;
+        self.desk.turned(now);
+        self.receive(now, &mut load);
+        self.feed.turn(now, &mut self.engine, self.role, &mut self.journal, &mut load);
+        self.engine.handle_timeout(now);
+        self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
+        self.follow_role(now);
+        self.note_events(now);
+        self.transmit(now, &mut load);
+        self.answer(now, &mut load);
+        self.look_at_link(now);
+        match load {
+            Load { more: true, .. } => Found::MoreThanOneTurn,
+            Load { queue_full: true, .. } => Found::FullQueue,
+            Load { worked: true, .. } => Found::Work,
+            Load { .. } => Found::Nothing,
+        }
+    }
+
+    fn receive(&mut self, now: Instant, load: &mut Load) {
+        if !self.watch.usable() {
+            return;
+        }
+        let engine = &mut self.engine;
+        for _ in 0..BATCHES_PER_TURN {
+            match self.line.receive(&mut |meta, frame| engine.handle_frame(now, meta, frame)) {
+                Ok(0) => return,
+                Ok(_) => {
+                    load.worked = true;
+                    self.watch.moved();
+                }
+                Err(error) => return self.link_failed(now, "receiving", &error),
+            }
+        }
+        load.more = true;
+    }
+
+    fn transmit(&mut self, now: Instant, load: &mut Load) {
+        if !self.watch.usable() {
+            return;
+        }
+        for _ in 0..BATCHES_PER_TURN {
+            let engine = &mut self.engine;
+            let (mut asked, mut filled) = (false, 0);
+            let sent = self.line.transmit(&mut |slot| {
+                asked = true;
+                let length = engine.poll_transmit(now, slot);
+                filled += usize::from(length.is_some());
+                length
+            });
+            match sent {
+                Ok(sent) => {
+                    load.worked |= sent > 0;
+                    if sent > 0 {
+                        self.watch.moved();
+                    }
+                    // Not asked for a frame, or not rid of those that it got: a queue below us is full, and nothing will
+                    // call when it has drained.
+                    if !asked || filled > sent {
+                        load.queue_full = true;
+                        return;
+                    }
+                    if filled == 0 {
+                        return;
+                    }
+                }
+                Err(error) => return self.link_failed(now, "sending", &error),
+            }
+        }
+        load.more = true;
+    }
+
+    fn link_failed(&mut self, now: Instant, doing: &str, error: &std::io::Error) {
+        if !self.watch.failing() {
+            self.journal.note(now, Weight::Warning, "TransportFailed", format!("{doing} failed: {error}"));
+        }
+        if self.watch.failed(now) == Verdict::WentDown {
+            self.journal.note(now, Weight::Failure, "TransportFailed", format!("{doing} still fails: {error}"));
+            self.engine.handle_link(now, false);
+        }
+    }
+
+    fn look_at_link(&mut self, now: Instant) {
+        if now < self.watch.look_at() {
+            return;
+        }
+        match self.watch.look(now, self.line.is_up()) {
+            Verdict::Steady => {}
+            Verdict::WentDown => self.engine.handle_link(now, false),
+            Verdict::Reopen => self.reopen(now),
+        }
+    }
+
+    fn reopen(&mut self, now: Instant) {
+        let carries = match self.line.reopen() {
+            Ok(()) => self.line.limits().frame_len,
+            Err(error) => return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}"),
+        };
+        if carries < self.frame_len {
+            let text = format!("the link now carries frames of {carries} bytes and {} are needed", self.frame_len);
+            return self.journal.note(now, Weight::Failure, "TransportFailed", text);
+        }
+        let up = self.line.is_up();
+        self.watch.reopened(up);
+        if up {
+            self.engine.handle_link(now, true);
+        }
+    }
+
+    /// Carries out what another role means outside the engine.
+    fn follow_role(&mut self, now: Instant) {
+        let role = self.engine.role();
+        let before = std::mem::replace(&mut self.role, role);
+        if (before == Role::Master) == (role == Role::Master) {
+            return;
+        }
+        if let Some(takeover) = &self.takeover {
+            takeover.hold(role == Role::Master);
+        }
+        self.feed.master(now, role == Role::Master);
+    }
+
+    fn note_events(&mut self, now: Instant) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = self.engine.poll_event() else { return };
+            self.journal.event(now, &event);
+        }
+    }
+
+    fn answer(&mut self, now: Instant, load: &mut Load) {
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.desk.next() else { break };
+            load.worked = true;
+            match command {
+                // Whoever asked may have gone meanwhile; that is nobody's error.
+                Command::Status(answer) => drop(answer.send(self.status(now))),
+                Command::Role(request, answer) => {
+                    self.engine.set_role(now, request);
+                    drop(answer.send(Ok(self.engine.role())));
+                }
+                // A listing too many is dropped, which its asker sees as an answer that ends early.
+                Command::Flows(listing) if self.listings.len() < LISTINGS_MAX => self.listings.push(listing),
+                Command::Flows(_) => tracing::warn!(group = self.desk.sync_id, "too many listings at the same time"),
+            }
+        }
+        if !self.listings.is_empty() {
+            let engine = &self.engine;
+            self.listings.retain_mut(|listing| match serve(listing, engine, now) {
+                Served::Page => {
+                    load.more = true;
+                    true
+                }
+                Served::NoRoom => true,
+                Served::Done => false,
+            });
+        }
+    }
+
+    /// Everything that is known of this group; allocates.
+    pub fn status(&self, now: Instant) -> GroupStatus {
+        let engine = self.engine.status();
+        let mut status = GroupStatus::of_engine(&engine, now);
+        status.unapplied += self.drain.in_hand();
+        status.link_up &= self.watch.usable();
+        status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
+        status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
+        status.count("engine", engine.counters);
+        status.count("transport", transport_counters(self.line.counters()));
+        status.count("source", self.feed.counters());
+        status.count("sink", self.drain.counters());
+        status.count("driver", [("turns", self.turns)]);
+        status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
+        status
+    }
+
+    fn rest(&mut self, found: Found) {
+        let now = (self.clock)();
+        let mut deadline = self.watch.look_at();
+        let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.role), self.drain.wake_at()];
+        for at in wakes.into_iter().flatten() {
+            deadline = deadline.min(at);
+        }
+        let left = deadline.since(now);
+        match self.pace.after(found, left.is_zero()) {
+            Rest::None => {}
+            Rest::Nap(nap) => std::thread::sleep(nap.min(left.max(Duration::from_micros(1)))),
+            Rest::Block => self.block(left),
+        }
+    }
+
+    fn block(&self, most: Duration) {
+        let waker = self.desk.waker();
+        let mut descriptors = [waker.as_fd(); 3];
+        let mut count = 1;
+        let line = if self.watch.failing() { None } else { self.line.readiness() };
+        for descriptor in [line, self.feed.readiness()].into_iter().flatten() {
+            descriptors[count] = descriptor;
+            count += 1;
+        }
+        // A link that fails is not waited on, because its error could be ready for ever; a nap keeps the loop from spinning.
+        let most = if self.watch.failing() && self.watch.usable() { most.min(Duration::from_millis(1)) } else { most };
+        if let Err(error) = poll::wait(&descriptors[..count], Some(most)) {
+            tracing::error!(group = self.desk.sync_id, "waiting failed: {error}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        waker.drain();
+    }
+
+    /// Withdraws the addresses, says goodbye and sends what is left.
+    fn leave(&mut self) {
+        let start = (self.clock)();
+        if let Some(takeover) = &self.takeover {
+            takeover.hold(false);
+        }
+        self.engine.leave(start);
+        loop {
+            let now = (self.clock)();
+            let mut load = Load::default();
+            self.transmit(now, &mut load);
+            self.note_events(now);
+            // The engine has said all when it takes part in nothing; the transport, when nothing is stuck in it.
+            let all_said = self.engine.role() == Role::None && !load.queue_full;
+            if all_said || !self.watch.usable() || now.since(start) >= FAREWELL {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        if let Some(takeover) = self.takeover.take() {
+            takeover.finish();
+        }
+    }
+}
+
+enum Served {
+    Page,
+    NoRoom,
+    Done,
+}
+
+/// Serves one page of a listing, if its asker has room for it.
+fn serve(listing: &mut Listing, engine: &Engine, now: Instant) -> Served {
+    let room = match listing.pages.try_reserve() {
+        Ok(room) => room,
+        Err(tokio::sync::mpsc::error::TrySendError::Full(())) => return Served::NoRoom,
+        Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
+    };
+    let mut seen = 0;
+    let mut flows = Vec::new();
+    for flow in engine.flows(now).skip(listing.offset).take(PAGE_ENTRIES) {
+        seen += 1;
+        if listing.filter.matches(&flow.key) && flows.len() < listing.limit {
+            flows.push(flow);
+        }
+    }
+    listing.offset += seen;
+    listing.limit -= flows.len();
+    let last = seen < PAGE_ENTRIES || listing.limit == 0;
+    if last || !flows.is_empty() {
+        room.send(Page { flows, last });
+    }
+    if last { Served::Done } else { Served::Page }
+}
+
+fn transport_counters(counters: TransportCounters) -> [(&'static str, u64); 11] {
+    [
+        ("frames_received", counters.frames_received),
+        ("bytes_received", counters.bytes_received),
+        ("frames_sent", counters.frames_sent),
+        ("bytes_sent", counters.bytes_sent),
+        ("ttl_refused", counters.ttl_refused),
+        ("malformed", counters.malformed),
+        ("oversized", counters.oversized),
+        ("dropped_by_kernel", counters.dropped_by_kernel),
+        ("send_errors", counters.send_errors),
+        ("receive_buffer_bytes", counters.receive_buffer),
+        ("send_buffer_bytes", counters.send_buffer),
+    ]
+}

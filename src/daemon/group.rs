@@ -1,0 +1,185 @@
+//! The thread of one group, from its first breath: addresses left behind are removed, the sync link is waited for, then
+//! the driver runs.
+//!
+//! ```text
+//!   takeover ─▶ line ──is there──▶ source, sink ─▶ engine ─▶ driver … until told to stop
+//!                ▲  │ no such interface
+//!                └──┘ each second, answering "not ready" meanwhile
+//! ```
+//!
+//! Everything is opened on the thread that uses it: transports and sources need not be able to move between threads.
+
+use crate::daemon::build::{self, OpenError};
+use crate::daemon::control::{Command, GroupDesk, Page};
+use crate::daemon::driver::{Driver, Parts};
+use crate::daemon::journal::{Journal, Weight};
+use crate::daemon::link::{Line, REOPEN_INTERVAL};
+use crate::daemon::settings::{Group, Node};
+use crate::daemon::status::{AddressStatus, EventRow, GroupStatus};
+use crate::daemon::takeover::Takeover;
+use crate::engine::{ConfigError, Engine};
+use crate::sys::{clock, poll};
+use crate::time::Duration;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::Sender;
+
+/// Why a group could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A transport, source or sink could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The takeover thread could not be started.
+    #[error("addresses: {0}")]
+    Takeover(#[source] io::Error),
+    /// The engine refused its configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// What a group's thread reports to who started it.
+#[derive(Debug)]
+pub enum News {
+    /// It runs, or waits for its link.
+    Started,
+    /// It cannot run.
+    Failed(StartError),
+    /// Its thread has ended, for whatever reason.
+    Ended,
+}
+
+/// Runs a group until its desk says stop. The body of its thread.
+pub fn run(node: &Node, group: &Group, desk: GroupDesk, report: &Sender<(u8, News)>) {
+    // If who started this has ended, the stop is on its way too.
+    let tell = |news| drop(report.send((group.sync_id, news)));
+    // Naps are 200 µs; the default slack of 50 µs would blur them. A kernel that refuses only makes naps longer.
+    let _ = nix::sys::prctl::set_timerslack(1000);
+    let takeover = match start_takeover(group) {
+        Ok(takeover) => takeover,
+        Err(error) => return tell(News::Failed(error)),
+    };
+    let mut waiting = Waiting { group, desk, journal: Journal::new(group.sync_id), takeover };
+    let mut told = false;
+    let line = loop {
+        match build::line(group) {
+            Ok(line) => break line,
+            Err(OpenError::NoInterface { name }) => {
+                if !told {
+                    waiting.say_that_it_waits(&name);
+                    tell(News::Started);
+                    told = true;
+                }
+                if !waiting.rest(&name) {
+                    return waiting.end();
+                }
+            }
+            Err(error) => return tell(News::Failed(error.into())),
+        }
+    };
+    match waiting.driver(node, line) {
+        Ok(driver) => {
+            if !told {
+                tell(News::Started);
+            }
+            driver.run();
+        }
+        Err(error) => {
+            tell(News::Failed(error));
+        }
+    }
+}
+
+fn start_takeover(group: &Group) -> Result<Option<Takeover>, StartError> {
+    if group.addresses.is_empty() {
+        return Ok(None);
+    }
+    let takeover = Takeover::start(group.sync_id, group.addresses.clone(), build::announcer);
+    takeover.map(Some).map_err(StartError::Takeover)
+}
+
+/// A group whose sync link is not there yet.
+struct Waiting<'a> {
+    group: &'a Group,
+    desk: GroupDesk,
+    journal: Journal,
+    takeover: Option<Takeover>,
+}
+
+impl Waiting<'_> {
+    fn say_that_it_waits(&mut self, name: &str) {
+        let text = format!("there is no interface {name}; waiting for it");
+        self.journal.note(clock::now(), Weight::Warning, "LinkDown", text);
+    }
+
+    /// Answers commands for one second; false if the group shall end.
+    fn rest(&self, missing: &str) -> bool {
+        let until = clock::now() + REOPEN_INTERVAL;
+        loop {
+            let now = clock::now();
+            self.desk.turned(now);
+            while let Some(command) = self.desk.next() {
+                self.answer(command, missing);
+            }
+            if self.desk.stopped() {
+                return false;
+            }
+            let left = until.since(now);
+            if left.is_zero() {
+                return true;
+            }
+            if let Err(error) = poll::wait(&[self.desk.waker().as_fd()], Some(left)) {
+                tracing::error!(group = self.group.sync_id, "waiting failed: {error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            self.desk.waker().drain();
+        }
+    }
+
+    fn answer(&self, command: Command, missing: &str) {
+        let trouble = format!("there is no interface {missing}");
+        match command {
+            Command::Status(answer) => {
+                let now = clock::now();
+                let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
+                status.addresses = self.addresses();
+                status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
+                drop(answer.send(status));
+            }
+            Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
+            Command::Role(_, answer) => drop(answer.send(Err(trouble))),
+        }
+    }
+
+    fn addresses(&self) -> Vec<AddressStatus> {
+        self.takeover.as_ref().map(Takeover::status).unwrap_or_default()
+    }
+
+    fn driver(self, node: &Node, line: Box<dyn Line>) -> Result<Driver, StartError> {
+        let group = self.group;
+        let bridge = build::bridge(group)?;
+        let frame_len = group.frame_len.unwrap_or(usize::MAX).min(line.limits().frame_len);
+        let config = group.engine_config(node, frame_len, clock::random_u64(), clock::random_u64());
+        let parts = Parts {
+            engine: Engine::new(config, clock::now())?,
+            line,
+            source: bridge.source,
+            sink: bridge.sink,
+            commit: group.commit,
+            takeover: self.takeover,
+            desk: self.desk,
+            journal: self.journal,
+            advert_interval: group.advert_interval,
+            batch_delay: group.batch_delay,
+            frame_len,
+            clock: Box::new(clock::now),
+        };
+        Ok(Driver::new(parts))
+    }
+
+    fn end(self) {
+        if let Some(takeover) = self.takeover {
+            takeover.finish();
+        }
+    }
+}

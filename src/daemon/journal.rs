@@ -1,0 +1,145 @@
+//! The last things that happened in a group, for `status`: what the engine tells and what the driver itself sees. Each
+//! goes to the log as well, in the same words.
+
+use crate::engine::{Event, Role};
+use crate::time::Instant;
+use std::collections::VecDeque;
+
+/// Most events that are kept.
+pub const JOURNAL_MAX: usize = 32;
+
+/// One event as it is shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// When.
+    pub at: Instant,
+    /// The event's name as docs/protocol.md lists it, or one of the driver's own.
+    pub name: &'static str,
+    /// What happened, in a sentence.
+    pub text: String,
+}
+
+/// How loudly the log says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Weight {
+    /// The course of things.
+    Notice,
+    /// An operator should look.
+    Warning,
+    /// Something does not work.
+    Failure,
+}
+
+/// The last [`JOURNAL_MAX`] events of one group.
+#[derive(Debug)]
+pub struct Journal {
+    sync_id: u8,
+    entries: VecDeque<Entry>,
+}
+
+impl Journal {
+    /// An empty one.
+    pub fn new(sync_id: u8) -> Self {
+        Journal { sync_id, entries: VecDeque::with_capacity(JOURNAL_MAX) }
+    }
+
+    /// The oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// Notes and logs an event of the engine.
+    pub fn event(&mut self, now: Instant, event: &Event) {
+        self.note(now, weight(event), event.name(), describe(event));
+    }
+
+    /// Notes and logs something that the driver saw.
+    pub fn note(&mut self, at: Instant, weight: Weight, name: &'static str, text: String) {
+        let group = self.sync_id;
+        match weight {
+            Weight::Notice => tracing::info!(group, event = name, "{text}"),
+            Weight::Warning => tracing::warn!(group, event = name, "{text}"),
+            Weight::Failure => tracing::error!(group, event = name, "{text}"),
+        }
+        if self.entries.len() == JOURNAL_MAX {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(Entry { at, name, text });
+    }
+}
+
+fn weight(event: &Event) -> Weight {
+    match event {
+        Event::RoleChanged { to: Role::Fault, .. } | Event::LinkDown | Event::TableFull { .. } => Weight::Failure,
+        Event::DuplicateMaster { .. }
+        | Event::DuplicateNode { .. }
+        | Event::PeerOneWay { .. }
+        | Event::PeerDown { .. }
+        | Event::MasterLost { .. }
+        | Event::Diverged { .. }
+        | Event::CommitDeadlinePassed
+        | Event::SourceOverrun
+        | Event::StallDetected { .. }
+        | Event::VersionMismatch { .. } => Weight::Warning,
+        Event::RoleChanged { .. }
+        | Event::NewMaster { .. }
+        | Event::ElectionStarted
+        | Event::PeerUp { .. }
+        | Event::PeerLeft { .. }
+        | Event::LinkUp
+        | Event::SyncStarted { .. }
+        | Event::InSync { .. } => Weight::Notice,
+    }
+}
+
+/// An event in a sentence, with the words of product and protocol.
+pub fn describe(event: &Event) -> String {
+    match event {
+        Event::RoleChanged { from, to, term } => format!("role: {} to {}, term {term}", from.name(), to.name()),
+        Event::NewMaster { node, term } => format!("node {} is master, term {term}", node.0),
+        Event::MasterLost { node } => format!("master {} is silent or has left", node.0),
+        Event::ElectionStarted => "no master is heard; the election runs".into(),
+        Event::DuplicateMaster { node, term } => format!("node {} is master too, term {term}", node.0),
+        Event::DuplicateNode { incarnation } => {
+            format!("another node uses this node's id (incarnation {incarnation:016x}); give one of them another")
+        }
+        Event::PeerUp { node, name, .. } => format!("peer {} ({name}) is up, both directions proven", node.0),
+        Event::PeerOneWay { node } => format!("node {} is heard but does not hear us", node.0),
+        Event::PeerDown { node } => format!("peer {} is silent", node.0),
+        Event::PeerLeft { node } => format!("peer {} has left", node.0),
+        Event::LinkDown => "all sync links are down".into(),
+        Event::LinkUp => "a sync link is up".into(),
+        Event::SyncStarted { from, buckets } => format!("filling {buckets} of 4096 buckets from node {}", from.0),
+        Event::InSync { digest, entries, took } => {
+            format!("in sync: {entries} flows, digest {digest:016x}, after {} ms", took.as_millis())
+        }
+        Event::Diverged { buckets } => format!("{buckets} of 4096 buckets are no longer proven equal"),
+        Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
+        Event::TableFull { capacity } => format!("the table is full at {capacity} flows; new ones are refused"),
+        Event::SourceOverrun => "the kernel dropped changes; a dump is compared with the table".into(),
+        Event::StallDetected { stalled } => {
+            format!("this process did not run for {} ms; it starts anew as backup", stalled.as_millis())
+        }
+        Event::VersionMismatch { node, version } => {
+            format!("node {} speaks version {version} of the protocol, this node version 1", node.0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::NodeId;
+
+    #[test]
+    fn the_journal_keeps_the_last_32() {
+        let mut journal = Journal::new(51);
+        for number in 0..40 {
+            journal.event(Instant::from_nanos(number), &Event::NewMaster { node: NodeId(2), term: number });
+        }
+        let texts: Vec<&str> = journal.entries().map(|entry| entry.text.as_str()).collect();
+        assert_eq!(texts.len(), 32);
+        assert_eq!(texts[0], "node 2 is master, term 8");
+        assert_eq!(texts[31], "node 2 is master, term 39");
+    }
+}

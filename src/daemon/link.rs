@@ -1,0 +1,216 @@
+//! Whether the sync link works: what the driver believes between the first error and the recovery.
+//!
+//! ```text
+//!              an error                 it lasts, or carrier lost
+//!      ┌─ Up ──────────▶ Failing ───────────────▶ Down ─┐
+//!      │   ▲  frames move   │                      ▲    │ each second, and when the carrier is back:
+//!      │   └────────────────┘                      └────┤ open it again
+//!      └────────────────── carrier lost ───────────▶    └──▶ Up
+//! ```
+//!
+//! One error is an accident; errors that last longer than the peers would wait for us are a link that is down.
+
+use crate::time::{Duration, Instant};
+use crate::transport::Transport;
+use std::io;
+
+/// Time between two attempts to open a link that is down.
+pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks at the carrier.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A transport whose link can be looked at and opened again.
+pub trait Line: Transport {
+    /// Whether at least one of its links is up.
+    fn is_up(&self) -> bool;
+
+    /// Opens it anew; its counters go on.
+    ///
+    /// # Errors
+    /// The operating system's error; the line stays as it was.
+    fn reopen(&mut self) -> io::Result<()>;
+}
+
+/// A transport without a link that could fail.
+#[derive(Debug)]
+pub struct AlwaysUp<T>(pub T);
+
+impl<T: Transport> Transport for AlwaysUp<T> {
+    fn limits(&self) -> crate::transport::Limits {
+        self.0.limits()
+    }
+
+    fn receive(&mut self, deliver: &mut dyn FnMut(crate::wire::FrameMeta, &mut [u8])) -> io::Result<usize> {
+        self.0.receive(deliver)
+    }
+
+    fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize> {
+        self.0.transmit(fill)
+    }
+
+    fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.0.readiness()
+    }
+
+    fn counters(&self) -> crate::transport::TransportCounters {
+        self.0.counters()
+    }
+}
+
+impl<T: Transport> Line for AlwaysUp<T> {
+    fn is_up(&self) -> bool {
+        true
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the driver must do about the link now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nothing.
+    Steady,
+    /// It has gone down: tell the engine.
+    WentDown,
+    /// Try to open it again, then say [`Watch::reopened`].
+    Reopen,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Up,
+    Failing { since: Instant },
+    Down { retry_at: Instant, carrier: bool },
+}
+
+/// The watch over one line.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    state: State,
+    patience: Duration,
+    look_at: Instant,
+}
+
+impl Watch {
+    /// A link that works; errors may last for `patience` before it is called down.
+    pub fn new(now: Instant, patience: Duration) -> Self {
+        Watch { state: State::Up, patience, look_at: now }
+    }
+
+    /// Whether frames may be moved.
+    pub fn usable(&self) -> bool {
+        !matches!(self.state, State::Down { .. })
+    }
+
+    /// Whether the last thing heard of it was an error.
+    pub fn failing(&self) -> bool {
+        !matches!(self.state, State::Up)
+    }
+
+    /// When [`Watch::look`] is due.
+    pub fn look_at(&self) -> Instant {
+        self.look_at
+    }
+
+    /// Frames have moved.
+    pub fn moved(&mut self) {
+        if let State::Failing { .. } = self.state {
+            self.state = State::Up;
+        }
+    }
+
+    /// Moving frames has failed.
+    pub fn failed(&mut self, now: Instant) -> Verdict {
+        match self.state {
+            State::Up => self.state = State::Failing { since: now },
+            State::Failing { since } if now.since(since) >= self.patience => return self.go_down(now, true),
+            State::Failing { .. } | State::Down { .. } => {}
+        }
+        Verdict::Steady
+    }
+
+    /// A look at the carrier, due at [`Watch::look_at`].
+    pub fn look(&mut self, now: Instant, carrier: bool) -> Verdict {
+        self.look_at = now + LOOK_INTERVAL;
+        match self.state {
+            State::Up | State::Failing { .. } if !carrier => self.go_down(now, false),
+            State::Up | State::Failing { .. } => Verdict::Steady,
+            State::Down { retry_at, carrier: before } if now >= retry_at || (carrier && !before) => {
+                self.state = State::Down { retry_at: now + REOPEN_INTERVAL, carrier };
+                Verdict::Reopen
+            }
+            State::Down { retry_at, .. } => {
+                self.state = State::Down { retry_at, carrier };
+                Verdict::Steady
+            }
+        }
+    }
+
+    /// The attempt that [`Verdict::Reopen`] asked for has been made; `works` if it succeeded and the carrier is there.
+    pub fn reopened(&mut self, works: bool) {
+        if works {
+            self.state = State::Up;
+        }
+    }
+
+    fn go_down(&mut self, now: Instant, carrier: bool) -> Verdict {
+        self.state = State::Down { retry_at: now + REOPEN_INTERVAL, carrier };
+        Verdict::WentDown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant::from_nanos(milliseconds * 1_000_000)
+    }
+
+    fn watch() -> Watch {
+        Watch::new(at(0), Duration::from_millis(300))
+    }
+
+    #[test]
+    fn one_error_is_an_accident_and_forgotten_when_frames_move() {
+        let mut watch = watch();
+        assert_eq!(watch.failed(at(0)), Verdict::Steady);
+        assert!(watch.failing() && watch.usable());
+        watch.moved();
+        assert_eq!(watch.failed(at(400)), Verdict::Steady);
+        assert_eq!(watch.failed(at(699)), Verdict::Steady);
+        assert!(watch.usable());
+    }
+
+    #[test]
+    fn errors_that_last_longer_than_our_own_detection_time_are_a_link_that_is_down() {
+        let mut watch = watch();
+        watch.failed(at(0));
+        assert_eq!(watch.failed(at(300)), Verdict::WentDown);
+        assert!(!watch.usable());
+        assert_eq!(watch.failed(at(301)), Verdict::Steady);
+    }
+
+    #[test]
+    fn a_lost_carrier_is_down_at_once_and_its_return_is_tried_at_once() {
+        let mut watch = watch();
+        assert_eq!(watch.look(at(100), true), Verdict::Steady);
+        assert_eq!(watch.look(at(200), false), Verdict::WentDown);
+        assert_eq!(watch.look(at(300), false), Verdict::Steady);
+        assert_eq!(watch.look(at(400), true), Verdict::Reopen);
+        watch.reopened(true);
+        assert!(watch.usable() && !watch.failing());
+    }
+
+    #[test]
+    fn a_link_that_stays_down_is_opened_again_each_second_even_without_a_carrier() {
+        let mut watch = watch();
+        watch.look(at(0), false);
+        let tries: Vec<u64> =
+            (1..=35).map(|tenth| tenth * 100).filter(|ms| watch.look(at(*ms), false) == Verdict::Reopen).collect();
+        assert_eq!(tries, vec![1000, 2000, 3000]);
+        assert_eq!(watch.look_at(), at(3600));
+    }
+}

@@ -1,0 +1,444 @@
+//! From the spans of a TOML document to [`Settings`], collecting every problem on the way.
+//!
+//! Each getter of [`Section`] answers the value, or the default after it has noted what is wrong, so that one mistake
+//! never hides the next.
+
+use super::{
+    ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, GROUPS_MAX, Group, Node, Problem, Profile, Settings, SourceKind,
+    TransportKind, VirtualAddress, value,
+};
+use crate::engine::{Config, RoleMode};
+use crate::time::Duration;
+use crate::wire::NodeId;
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::ops::{Range, RangeInclusive};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+const ROOT_KEYS: &[&str] = &["node", "group", "control"];
+const NODE_KEYS: &[&str] = &["id", "name", "secret_file"];
+const CONTROL_KEYS: &[&str] = &["socket", "listen"];
+const GROUP_KEYS: &[&str] = &[
+    "sync_id",
+    "interfaces",
+    "transport",
+    "group",
+    "frame_len",
+    "profile",
+    "source",
+    "commit",
+    "role",
+    "priority",
+    "advert_interval",
+    "preempt",
+    "addresses",
+    "capacity",
+    "history",
+    "batch_delay",
+    "ack",
+    "ack_every",
+    "ack_delay",
+    "reorder_delay",
+    "commit_deadline",
+    "filter",
+];
+/// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
+const KEYS_NOT_YET: &[(&str, &str)] = &[
+    ("secret_file", "not in this version: frames cannot be sealed yet; remove it"),
+    ("filter", "not in this version: every flow of the source is replicated; remove it"),
+];
+/// Two words this far apart are no longer a typing mistake.
+const TYPING_MISTAKE: f64 = 0.75;
+
+/// Reads a whole document.
+pub(super) fn settings(text: &str) -> Result<Settings, Vec<Problem>> {
+    let report = Report { text, problems: RefCell::default() };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        for error in &errors {
+            report.note(error.span().unwrap_or(0..0), format!("not TOML: {}", error.message().replace('\n', "; ")));
+        }
+        return Err(report.into_problems());
+    }
+    let root = Section::open(&report, "the file", document.get_ref(), 0..0, ROOT_KEYS);
+    let node = node(&root);
+    let control = control(&root);
+    let groups = groups(&root, &node);
+    let problems = report.into_problems();
+    if problems.is_empty() { Ok(Settings { node, control, groups }) } else { Err(problems) }
+}
+
+/// Where problems are collected.
+struct Report<'t> {
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Report<'_> {
+    fn note(&self, span: Range<usize>, message: String) {
+        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        self.problems.borrow_mut().push(Problem { line: Some(line), message });
+    }
+
+    /// By line; within a line in the order in which they were found.
+    fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| problem.line);
+        problems
+    }
+}
+
+/// One table of the document, with the keys that it may have.
+struct Section<'a, 't> {
+    report: &'a Report<'t>,
+    table: &'a DeTable<'t>,
+    span: Range<usize>,
+}
+
+impl<'a, 't> Section<'a, 't> {
+    /// Looks at a table and notes every key that it must not have.
+    fn open(
+        report: &'a Report<'t>,
+        name: &str,
+        table: &'a DeTable<'t>,
+        span: Range<usize>,
+        known: &'static [&'static str],
+    ) -> Self {
+        for key in table.keys() {
+            let word = key.get_ref().as_ref();
+            if let Some((_, why)) = KEYS_NOT_YET.iter().find(|(not_yet, _)| *not_yet == word && known.contains(&word)) {
+                report.note(key.span(), format!("{word}: {why}"));
+            } else if !known.contains(&word) {
+                report.note(key.span(), format!("unknown key \"{word}\" in {name}; {}", advice(word, known)));
+            }
+        }
+        Section { report, table, span }
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
+        self.table.get(key)
+    }
+
+    /// Notes a problem at the key's value, or at the section if the key is not there.
+    fn wrong(&self, key: &str, problem: impl std::fmt::Display) {
+        let span = self.get(key).map_or_else(|| self.span.clone(), Spanned::span);
+        self.report.note(span, format!("{key}: {problem}"));
+    }
+
+    /// Applies `read` to the key's value; the default if it is not there, or after a problem was noted.
+    fn read<T>(&self, key: &str, default: T, read: impl FnOnce(&DeValue<'t>) -> Result<T, String>) -> T {
+        let Some(found) = self.get(key) else { return default };
+        match read(found.get_ref()) {
+            Ok(value) => value,
+            Err(problem) => {
+                self.wrong(key, problem);
+                default
+            }
+        }
+    }
+
+    fn number<T: TryFrom<i128>>(&self, key: &str, default: T, range: RangeInclusive<i128>) -> T {
+        self.read(key, default, |found| number(found, range))
+    }
+
+    fn truth(&self, key: &str, default: bool) -> bool {
+        self.read(key, default, |found| {
+            found.as_bool().ok_or_else(|| format!("{} is no truth value; write true or false", shown(found)))
+        })
+    }
+
+    fn duration(&self, key: &str, default: Duration) -> Duration {
+        self.read(key, default, |found| match found {
+            DeValue::String(text) => value::duration(text),
+            DeValue::Integer(number) => Err(format!("{number} has no unit; write \"{number}ms\" or \"{number}s\"")),
+            other => Err(format!("{} is no duration; write \"100ms\", \"1s\" or \"5m\"", shown(other))),
+        })
+    }
+
+    /// One word of `words`; those of `not_yet` are refused as such.
+    fn word<T: Copy>(&self, key: &str, default: T, words: &[(&str, T)], not_yet: &[&str]) -> T {
+        self.read(key, default, |found| {
+            let named = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+            let text = found.as_str().ok_or_else(|| format!("{} is no word; write {named}", shown(found)))?;
+            match words.iter().find(|(word, _)| *word == text) {
+                Some((_, value)) => Ok(*value),
+                None if not_yet.contains(&text) => Err(format!("\"{text}\" is not in this version; write {named}")),
+                None => Err(format!("\"{text}\" is unknown; write {named}")),
+            }
+        })
+    }
+
+    /// A list of strings, each read by `read`; those that cannot be read are noted and left out.
+    fn list<T>(&self, key: &str, most: usize, example: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let Some(found) = self.get(key) else { return Vec::new() };
+        let Some(array) = found.get_ref().as_array() else {
+            self.wrong(key, format!("{} is no list; write [{example}]", shown(found.get_ref())));
+            return Vec::new();
+        };
+        if array.len() > most {
+            self.wrong(key, format!("{} entries; at most {most}", array.len()));
+        }
+        let mut values = Vec::new();
+        for item in array.iter().take(most) {
+            let read = match item.get_ref().as_str() {
+                Some(text) => read(text),
+                None => Err(format!("{} is no text; write [{example}]", shown(item.get_ref()))),
+            };
+            match read {
+                Ok(value) => values.push(value),
+                Err(problem) => self.report.note(item.span(), format!("{key}: {problem}")),
+            }
+        }
+        values
+    }
+}
+
+fn node(root: &Section<'_, '_>) -> Node {
+    let fallback = Node { id: NodeId(0), name: String::new() };
+    let Some(found) = root.get("node") else {
+        root.report.note(0..0, "[node] is missing; write [node] with id = 1 (another number on each node)".into());
+        return fallback;
+    };
+    let Some(table) = found.get_ref().as_table() else {
+        root.wrong("node", "is no section; write [node] on a line of its own");
+        return fallback;
+    };
+    let section = Section::open(root.report, "[node]", table, found.span(), NODE_KEYS);
+    if section.get("id").is_none() {
+        section.wrong("id", "is missing; write id = 1 (another number on each node)");
+    }
+    let id = section.number("id", 0_u32, 1..=i128::from(u32::MAX));
+    let name = section.read("name", format!("node-{id}"), |found| match found.as_str() {
+        None => Err(format!("{} is no text; write \"lb-a\"", shown(found))),
+        Some(name) if name.is_empty() || name.len() > 32 => Err("a name has 1 to 32 bytes".into()),
+        Some(name) if name.chars().any(char::is_control) => Err("a name has no control characters".into()),
+        Some(name) => Ok(name.to_owned()),
+    });
+    Node { id: NodeId(id), name }
+}
+
+fn control(root: &Section<'_, '_>) -> Control {
+    let fallback = Control { socket: DEFAULT_SOCKET.into(), listen: None };
+    let Some(found) = root.get("control") else { return fallback };
+    let Some(table) = found.get_ref().as_table() else {
+        root.wrong("control", "is no section; write [control] on a line of its own");
+        return fallback;
+    };
+    let section = Section::open(root.report, "[control]", table, found.span(), CONTROL_KEYS);
+    let socket = section.read("socket", fallback.socket, |found| match found.as_str() {
+        Some(path) if path.starts_with('/') && path.len() <= SOCKET_PATH_MAX => Ok(path.into()),
+        Some(path) if path.len() > SOCKET_PATH_MAX => {
+            Err(format!("{} bytes; the path of a socket has at most {SOCKET_PATH_MAX}", path.len()))
+        }
+        _ => Err(format!("{} is no absolute path; write \"{DEFAULT_SOCKET}\"", shown(found))),
+    });
+    let listen = section.read("listen", None, |found| {
+        let wrong = || format!("{} is no address with a port; write \"127.0.0.1:9114\"", shown(found));
+        found.as_str().and_then(|text| text.parse().ok()).map(Some).ok_or_else(wrong)
+    });
+    Control { socket, listen }
+}
+
+/// `sun_path` of linux/un.h holds 108 bytes with its terminating zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
+    let Some(found) = root.get("group") else {
+        root.report.note(0..0, "no [[group]]; write one with sync_id = 51 and interfaces = [\"eth1\"]".into());
+        return Vec::new();
+    };
+    let Some(array) = found.get_ref().as_array() else {
+        root.wrong("group", "there can be several; write [[group]] with two brackets");
+        return Vec::new();
+    };
+    if array.len() > GROUPS_MAX {
+        root.wrong("group", format!("{} groups; at most {GROUPS_MAX}", array.len()));
+    }
+    let mut groups: Vec<(Group, Range<usize>)> = Vec::new();
+    for item in array.iter().take(GROUPS_MAX) {
+        let Some(table) = item.get_ref().as_table() else {
+            root.report.note(item.span(), "group: is no section; write [[group]] on a line of its own".into());
+            continue;
+        };
+        let section = Section::open(root.report, "[[group]]", table, item.span(), GROUP_KEYS);
+        let group = group(&section);
+        contradictions(&section, &group);
+        ranges(&section, &group, node);
+        between_groups(&section, &group, groups.iter().map(|(group, _)| group));
+        groups.push((group, item.span()));
+    }
+    groups.into_iter().map(|(group, _)| group).collect()
+}
+
+fn group(section: &Section<'_, '_>) -> Group {
+    let default = Config::new(NodeId(1), 0);
+    if section.get("sync_id").is_none() {
+        section.wrong("sync_id", "is missing; write sync_id = 51 (the same number on all nodes)");
+    }
+    section.word("ack", (), &[("none", ())], &["one", "quorum", "all"]);
+    Group {
+        sync_id: section.number("sync_id", 0, 0..=255),
+        transport: section.word(
+            "transport",
+            TransportKind::Raw,
+            &[("raw", TransportKind::Raw), ("memory", TransportKind::Memory)],
+            &["packet", "xdp", "udp"],
+        ),
+        interfaces: section.list("interfaces", usize::from(u8::MAX), "\"eth1\"", |name| {
+            value::interface(name).map(|()| name.to_owned())
+        }),
+        group: section.read("group", Ipv4Addr::new(224, 0, 0, 81), |found| {
+            let wrong = || format!("{} is no IPv4 multicast address; write \"224.0.0.81\"", shown(found));
+            let address = found.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
+            address.filter(Ipv4Addr::is_multicast).ok_or_else(wrong)
+        }),
+        frame_len: section.read("frame_len", None, |found| number(found, 0..=i128::from(u16::MAX)).map(Some)),
+        profile: section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1)], &["classic"]),
+        source: section.word(
+            "source",
+            SourceKind::Conntrack,
+            &[("conntrack", SourceKind::Conntrack), ("synthetic", SourceKind::Synthetic)],
+            &["ipvs", "api"],
+        ),
+        commit: section.word(
+            "commit",
+            Commit::Continuous,
+            &[("continuous", Commit::Continuous), ("on-takeover", Commit::OnTakeover)],
+            &[],
+        ),
+        role: section.word(
+            "role",
+            RoleMode::Vrrp,
+            &[("vrrp", RoleMode::Vrrp), ("manual", RoleMode::Manual)],
+            &["keepalived", "etcd"],
+        ),
+        priority: section.number("priority", default.priority, 1..=255),
+        advert_interval: section.duration("advert_interval", default.advert_interval),
+        preempt: section.truth("preempt", default.preempt),
+        addresses: section.list("addresses", ADDRESSES_MAX, "\"192.0.2.10/24 dev eth0\"", value::address),
+        capacity: section.number("capacity", default.capacity, 0..=i128::from(u32::MAX)),
+        history: section.number("history", default.history, 0..=1 << 20),
+        batch_delay: section.duration("batch_delay", default.batch_delay),
+        ack_every: section.number("ack_every", default.ack_every, 0..=i128::from(u32::MAX)),
+        ack_delay: section.duration("ack_delay", default.ack_delay),
+        reorder_delay: section.duration("reorder_delay", default.reorder_delay),
+        commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+    }
+}
+
+/// Settings that are fine alone and not together.
+fn contradictions(section: &Section<'_, '_>, group: &Group) {
+    let given = |key| section.get(key).is_some();
+    match group.transport {
+        TransportKind::Raw if !given("interfaces") => {
+            section.wrong("interfaces", "is missing; write interfaces = [\"eth1\"] (the sync links)");
+        }
+        TransportKind::Raw
+            if group.interfaces.is_empty()
+                && section.get("interfaces").is_some_and(|found| is_empty(found.get_ref())) =>
+        {
+            section.wrong("interfaces", "names none; transport \"raw\" needs at least one, as [\"eth1\"]");
+        }
+        TransportKind::Memory if !group.interfaces.is_empty() => {
+            section.wrong("interfaces", "transport \"memory\" has none; remove them, or write transport = \"raw\"");
+        }
+        _ => {}
+    }
+    for (number, name) in group.interfaces.iter().enumerate() {
+        if group.interfaces[..number].contains(name) {
+            section.wrong("interfaces", format!("\"{name}\" stands there twice; name each sync link once"));
+        }
+    }
+    if group.priority == 255 && given("preempt") && !group.preempt {
+        section.wrong(
+            "preempt",
+            "the owner of the addresses (priority 255) always preempts; remove it, or write priority = 254",
+        );
+    }
+    if group.role == RoleMode::Manual && given("preempt") && group.preempt {
+        section.wrong("preempt", "with role \"manual\" nobody preempts; remove it, or write role = \"vrrp\"");
+    }
+    for (key, delay) in
+        [("batch_delay", group.batch_delay), ("ack_delay", group.ack_delay), ("reorder_delay", group.reorder_delay)]
+    {
+        if delay >= group.advert_interval && given(key) {
+            let (delay, interval) = (value::duration_words(delay), value::duration_words(group.advert_interval));
+            section
+                .wrong(key, format!("{delay} is not shorter than advert_interval ({interval}); write a shorter one"));
+        }
+    }
+    for (number, address) in group.addresses.iter().enumerate() {
+        if group.addresses[..number].iter().any(|other| other.address == address.address) {
+            section.wrong("addresses", format!("{} stands there twice; name each address once", address.address));
+        }
+    }
+}
+
+/// Ranges are the engine's to know: what it would refuse at the start is a problem of the file.
+fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
+    let frame_len = group.frame_len.unwrap_or(1480);
+    let node = Node { id: NodeId(node.id.0.max(1)), name: node.name.clone() };
+    for error in group.engine_config(&node, frame_len, 1, 1).problems() {
+        section.wrong(error.key, error.problem);
+    }
+}
+
+fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Iterator<Item = &'g Group>) {
+    let held_by =
+        |other: &Group, address: &VirtualAddress| other.addresses.iter().any(|held| held.address == address.address);
+    for other in before {
+        if other.sync_id == group.sync_id && section.get("sync_id").is_some() {
+            section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
+        }
+        for address in group.addresses.iter().filter(|address| held_by(other, address)) {
+            let problem = format!("{} is held by group {}; one group holds an address", address.address, other.sync_id);
+            section.wrong("addresses", problem);
+        }
+    }
+}
+
+fn number<T: TryFrom<i128>>(found: &DeValue<'_>, range: RangeInclusive<i128>) -> Result<T, String> {
+    let DeValue::Integer(digits) = found else {
+        return Err(format!(
+            "{} is no whole number; write one from {} to {}",
+            shown(found),
+            range.start(),
+            range.end()
+        ));
+    };
+    let number = i128::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| range.contains(number));
+    let out_of_range = || format!("{digits} is not from {} to {}", range.start(), range.end());
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(out_of_range)
+}
+
+fn is_empty(found: &DeValue<'_>) -> bool {
+    found.as_array().is_some_and(|array| array.is_empty())
+}
+
+/// A value as the operator wrote it, or its type if it is a long one.
+fn shown(found: &DeValue<'_>) -> String {
+    match found {
+        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a section".to_owned(),
+    }
+}
+
+/// What an unknown key may have been meant to be.
+fn advice(word: &str, known: &[&str]) -> String {
+    let sections = [("[node]", NODE_KEYS), ("[[group]]", GROUP_KEYS), ("[control]", CONTROL_KEYS)];
+    if let Some((section, _)) = sections.iter().find(|(_, keys)| keys.contains(&word)) {
+        return format!("it belongs in {section}");
+    }
+    let nearest = known.iter().map(|key| (strsim::jaro_winkler(word, key), *key)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, key)) if likeness >= TYPING_MISTAKE => format!("did you mean \"{key}\"?"),
+        _ => format!("known are {}", known.join(", ")),
+    }
+}

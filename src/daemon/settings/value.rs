@@ -1,0 +1,129 @@
+//! Values that TOML has no type for: durations with units, and addresses with the interface that holds them.
+
+use super::VirtualAddress;
+use crate::time::Duration;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Longest name of a network interface in bytes: `IFNAMSIZ` of linux/if.h less its terminating zero.
+pub(super) const INTERFACE_NAME_MAX: usize = 15;
+
+/// Units, largest first, in nanoseconds.
+const UNITS: [(&str, u64); 6] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// Reads `"100ms"`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("\"{text}\" is no duration; write a whole number with a unit, as \"100ms\", \"1s\" or \"5m\"");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    if unit.is_empty() {
+        return Err(format!("\"{text}\" has no unit; write \"{number}ms\" or \"{number}s\""));
+    }
+    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    number.checked_mul(*scale).map(Duration::from_nanos).ok_or_else(wrong)
+}
+
+/// Writes a duration in the largest unit that is exact.
+pub(super) fn duration_words(duration: Duration) -> String {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    if nanoseconds == 0 {
+        return "0s".to_owned();
+    }
+    let (unit, scale) = UNITS.iter().find(|(_, scale)| nanoseconds % scale == 0).unwrap_or(&("ns", 1));
+    format!("{}{unit}", nanoseconds / scale)
+}
+
+/// Reads `"192.0.2.10/24 dev eth0"`.
+pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
+    let wrong = |what: &str| format!("\"{text}\" {what}; write it as \"192.0.2.10/24 dev eth0\"");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (network, device) = match words[..] {
+        [network, "dev", device] => (network, device),
+        [_] => return Err(wrong("does not say which interface holds it")),
+        _ => return Err(wrong("is no address with an interface")),
+    };
+    let Some((address, prefix)) = network.split_once('/') else {
+        return Err(wrong("has no prefix length"));
+    };
+    let address: Ipv4Addr = match address.parse() {
+        Ok(IpAddr::V4(address)) => address,
+        Ok(IpAddr::V6(_)) => {
+            return Err(format!("\"{text}\": IPv6 addresses are not in this version; use an IPv4 one"));
+        }
+        Err(_) => return Err(wrong("has no valid IPv4 address")),
+    };
+    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+        return Err(wrong("is not the address of a host"));
+    }
+    let prefix_len: u8 = prefix
+        .parse()
+        .ok()
+        .filter(|length| *length <= 32)
+        .ok_or_else(|| wrong("has a prefix length that is not 0 to 32"))?;
+    interface(device)?;
+    Ok(VirtualAddress { address, prefix_len, device: device.to_owned() })
+}
+
+/// Checks the name of an interface as the kernel does (`dev_valid_name` in net/core/dev.c).
+pub(super) fn interface(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > INTERFACE_NAME_MAX {
+        return Err(format!("\"{name}\" is no interface; a name has 1 to {INTERFACE_NAME_MAX} bytes"));
+    }
+    if name == "."
+        || name == ".."
+        || name.bytes().any(|byte| byte == b'/' || byte == b':' || byte.is_ascii_whitespace())
+    {
+        return Err(format!("\"{name}\" is no interface; a name has no '/', no ':' and no blank"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_in_units() {
+        for (text, nanoseconds) in
+            [("100ms", 100_000_000), ("1s", 1_000_000_000), ("5m", 300_000_000_000), ("250us", 250_000), ("0s", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanoseconds)));
+            assert_eq!(duration_words(Duration::from_nanos(nanoseconds)), text);
+        }
+        assert_eq!(duration("1500ms").map(duration_words), Ok("1500ms".to_owned()));
+        assert_eq!(duration("120s").map(duration_words), Ok("2m".to_owned()));
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_is_refused_with_the_cure() {
+        assert_eq!(duration("100"), Err("\"100\" has no unit; write \"100ms\" or \"100s\"".to_owned()));
+        for wrong in ["", "ms", "-1s", "1.5s", "1 week", "99999999999999h"] {
+            assert!(duration(wrong).unwrap_err().contains("is no duration"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_as_ip_writes_them() {
+        let read = address("192.0.2.10/24 dev eth0").unwrap();
+        assert_eq!((read.address, read.prefix_len), (Ipv4Addr::new(192, 0, 2, 10), 24));
+        assert_eq!(read.to_string(), "192.0.2.10/24 dev eth0");
+        for wrong in [
+            "192.0.2.10/33 dev eth0",
+            "0.0.0.0/0 dev eth0",
+            "224.0.0.1/24 dev eth0",
+            "192.0.2.10/24 dev a-name-that-is-too-long",
+            "192.0.2.10/24 via eth0",
+            "",
+        ] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}

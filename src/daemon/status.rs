@@ -1,0 +1,295 @@
+//! The state of a node as JSON: `ssyncp.status/1`. Times end in their unit; what was not measured is null, never 0.
+
+use crate::daemon::journal::Entry;
+use crate::daemon::settings::{Node, VirtualAddress};
+use crate::engine::{EngineStatus, PeerStatus};
+use crate::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The schema of [`NodeStatus`].
+pub const STATUS_SCHEMA: &str = "ssyncp.status/1";
+
+/// `GET /v1/status`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// [`STATUS_SCHEMA`].
+    pub schema: String,
+    /// Who answers.
+    pub node: NodeName,
+    /// Requests that the control interface refused, by reason.
+    pub refused_requests: BTreeMap<String, u64>,
+    /// Every group, in the order of the configuration.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// A node and its program.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeName {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+}
+
+impl NodeName {
+    /// The node of the configuration, running this program.
+    pub fn new(node: &Node) -> Self {
+        NodeName { id: node.id.0, name: node.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+/// One group of [`NodeStatus`].
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub sync_id: u8,
+    /// Role: init, backup, promoting, master, fault or none.
+    pub role: String,
+    /// Newest term known.
+    pub term: u64,
+    /// VRRP priority in force.
+    pub priority: u8,
+    /// The master's node number; null while none is known.
+    pub master: Option<u32>,
+    /// cold, syncing, in_sync or source.
+    pub sync: String,
+    /// Not yet proven equal since the start.
+    pub cold: bool,
+    /// Flows in the table.
+    pub entries: u64,
+    /// Flows that fit.
+    pub capacity: u64,
+    /// Digest of the table, 16 hexadecimal digits; null before there is a table.
+    pub digest: Option<String>,
+    /// Time since the digest was last seen equal to the master's.
+    pub digest_age_s: Option<f64>,
+    /// Buckets not proven, of 4096.
+    pub buckets_unproven: u32,
+    /// Number of the newest DATA frame sent.
+    pub stream_seq: u64,
+    /// Number up to which the followed stream is held without a hole.
+    pub frontier: u64,
+    /// Records that wait to be sent.
+    pub pending: u64,
+    /// Records that wait for the sink.
+    pub unapplied: u64,
+    /// A sync link is up.
+    pub link_up: bool,
+    /// What keeps the group from working: a missing interface, a source or a sink that fails; null if nothing does.
+    pub trouble: Option<String>,
+    /// The addresses that the master holds.
+    pub addresses: Vec<AddressStatus>,
+    /// The other nodes.
+    pub peers: Vec<PeerRow>,
+    /// Counters of engine, transport, source, sink and driver, each with its prefix.
+    pub counters: BTreeMap<String, u64>,
+    /// The last events, oldest first.
+    pub last_events: Vec<EventRow>,
+}
+
+/// One address of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// As configured: `192.0.2.10/24 dev eth0`.
+    pub address: String,
+    /// Whether this node holds it; null before that is known.
+    pub held: Option<bool>,
+}
+
+/// One peer of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Its number.
+    pub node: u32,
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// Its priority.
+    pub priority: u8,
+    /// Proven in both directions.
+    pub established: bool,
+    /// Not yet proven equal, by its own word.
+    pub cold: bool,
+    /// What it holds of our stream.
+    pub frontier: u64,
+    /// Time since it was heard.
+    pub heard_ms: u64,
+}
+
+/// One event of [`GroupStatus`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Time since it happened.
+    pub age_s: f64,
+    /// Its name.
+    pub event: String,
+    /// In words.
+    pub text: String,
+}
+
+impl GroupStatus {
+    /// A group whose engine could not be started yet.
+    pub fn waiting(sync_id: u8, priority: u8, trouble: String) -> Self {
+        GroupStatus {
+            sync_id,
+            priority,
+            role: "init".into(),
+            sync: "cold".into(),
+            cold: true,
+            trouble: Some(trouble),
+            ..GroupStatus::default()
+        }
+    }
+
+    /// What the engine says of itself; the driver adds what it knows.
+    pub fn of_engine(engine: &EngineStatus, now: Instant) -> Self {
+        GroupStatus {
+            sync_id: engine.sync_id,
+            role: engine.role.name().into(),
+            term: engine.term,
+            priority: engine.priority,
+            master: engine.master.map(|node| node.0),
+            sync: engine.sync.name().into(),
+            cold: engine.cold,
+            entries: engine.entries,
+            capacity: engine.capacity,
+            digest: Some(format!("{:016x}", engine.digest)),
+            digest_age_s: engine.proven_at.map(|at| now.since(at).as_secs_f64()),
+            buckets_unproven: engine.buckets_unproven,
+            stream_seq: engine.stream_seq,
+            frontier: engine.frontier,
+            pending: engine.pending,
+            unapplied: engine.unapplied,
+            link_up: engine.link_up,
+            trouble: None,
+            addresses: Vec::new(),
+            peers: engine.peers.iter().map(|peer| PeerRow::new(peer, now)).collect(),
+            counters: BTreeMap::new(),
+            last_events: Vec::new(),
+        }
+    }
+
+    /// Adds counters under a prefix.
+    pub fn count<N: AsRef<str>>(&mut self, prefix: &str, counters: impl IntoIterator<Item = (N, u64)>) {
+        let prefixed = |(name, count): (N, u64)| (format!("{prefix}_{}", name.as_ref()), count);
+        self.counters.extend(counters.into_iter().map(prefixed));
+    }
+
+    /// Why this node could not take over now (as backup) or does not serve (as master); `None` if all is well.
+    pub fn not_ready(&self) -> Option<String> {
+        if let Some(trouble) = &self.trouble {
+            return Some(trouble.clone());
+        }
+        match (self.role.as_str(), self.sync.as_str()) {
+            ("master", _) | ("backup", "in_sync") => None,
+            (role, sync) => Some(format!("{role}, {sync}")),
+        }
+    }
+}
+
+impl PeerRow {
+    fn new(peer: &PeerStatus, now: Instant) -> Self {
+        PeerRow {
+            node: peer.node.0,
+            name: peer.name.clone(),
+            role: peer.role.name().into(),
+            priority: peer.priority,
+            established: peer.established,
+            cold: peer.cold,
+            frontier: peer.frontier,
+            heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl EventRow {
+    /// A journal's entry as of `now`.
+    pub fn new(entry: &Entry, now: Instant) -> Self {
+        EventRow { age_s: now.since(entry.at).as_secs_f64(), event: entry.name.into(), text: entry.text.clone() }
+    }
+}
+
+impl AddressStatus {
+    /// An address and whether it is held.
+    pub fn new(address: &VirtualAddress, held: Option<bool>) -> Self {
+        AddressStatus { address: address.to_string(), held }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Role, SyncState};
+    use crate::wire::NodeId;
+
+    fn engine() -> EngineStatus {
+        EngineStatus {
+            node: NodeId(1),
+            sync_id: 51,
+            role: Role::Backup,
+            priority: 100,
+            term: 7,
+            master: Some(NodeId(2)),
+            sync: SyncState::InSync,
+            cold: false,
+            entries: 3,
+            capacity: 10,
+            digest: 0xabc,
+            proven_at: Some(Instant::from_nanos(1_000_000_000)),
+            buckets_unproven: 0,
+            stream_seq: 0,
+            frontier: 9,
+            pending: 0,
+            unapplied: 0,
+            link_up: true,
+            peers: vec![PeerStatus {
+                node: NodeId(2),
+                name: "lb-b".into(),
+                incarnation: 5,
+                role: Role::Master,
+                priority: 150,
+                established: true,
+                cold: false,
+                frontier: 0,
+                heard_at: Instant::from_nanos(1_900_000_000),
+            }],
+            counters: vec![],
+        }
+    }
+
+    #[test]
+    fn times_are_ages_and_the_digest_is_hexadecimal() {
+        let mut status = GroupStatus::of_engine(&engine(), Instant::from_nanos(2_000_000_000));
+        status.count("transport", [("frames_sent", 4)]);
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["digest"], "0000000000000abc");
+        assert_eq!(json["digest_age_s"], 1.0);
+        assert_eq!(json["peers"][0]["heard_ms"], 100);
+        assert_eq!(json["counters"]["transport_frames_sent"], 4);
+        assert_eq!(json["trouble"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null() {
+        let status = EngineStatus { proven_at: None, master: None, ..engine() };
+        let json = serde_json::to_value(GroupStatus::of_engine(&status, Instant::ZERO)).unwrap();
+        assert!(json["digest_age_s"].is_null() && json["master"].is_null());
+        let waiting = serde_json::to_value(GroupStatus::waiting(51, 100, "no eth1".into())).unwrap();
+        assert!(waiting["digest"].is_null());
+    }
+
+    #[test]
+    fn ready_is_a_master_or_a_backup_in_sync() {
+        let now = Instant::ZERO;
+        let group = |role, sync| GroupStatus::of_engine(&EngineStatus { role, sync, ..engine() }, now).not_ready();
+        assert_eq!(group(Role::Backup, SyncState::InSync), None);
+        assert_eq!(group(Role::Master, SyncState::Source), None);
+        assert_eq!(group(Role::Backup, SyncState::Syncing), Some("backup, syncing".into()));
+        assert_eq!(group(Role::Fault, SyncState::InSync), Some("fault, in_sync".into()));
+        assert_eq!(GroupStatus::waiting(51, 100, "no eth1".into()).not_ready(), Some("no eth1".into()));
+    }
+}

@@ -1,0 +1,355 @@
+//! What a takeover means to the network: the addresses come up here, and the neighbours hear of it at once.
+//!
+//! ```text
+//!   driver ──hold(true)──▶ thread:  RTM_NEWADDR, ARP ×2   ·250 ms·  ARP ×2  …  5 times in a second
+//!          ──hold(false)─▶          RTM_DELADDR
+//! ```
+//!
+//! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each second
+//! for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an address where it
+//! must not be for good. Netlink connection, link addresses and packet sockets are fetched at the start: a takeover is then
+//! two system calls an address. At the start the wish is "not held", which removes what a dead predecessor left behind; the
+//! same happens when the driver's thread dies, whatever it died of.
+
+use crate::daemon::announce::{Announce, announcements};
+use crate::daemon::settings::VirtualAddress;
+use crate::daemon::status::AddressStatus;
+use crate::time::Duration;
+use futures_util::StreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
+use rtnetlink::{AddressMessageBuilder, Handle};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Announcements of each address after a takeover; the first leaves at once.
+pub const ANNOUNCEMENTS: u32 = 5;
+/// Time between two of them.
+pub const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_millis(250);
+/// Time after which a change that the kernel refused is tried again.
+pub const RETRY: Duration = Duration::from_secs(1);
+/// Longest time that the kernel may take to answer at the start.
+pub const START_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Opens a way to send Ethernet frames on the interface with an index.
+pub type OpenAnnouncer = fn(u32) -> io::Result<Box<dyn Announce>>;
+
+/// The addresses of one group, and the thread that moves them.
+#[derive(Debug)]
+pub struct Takeover {
+    wish: watch::Sender<bool>,
+    addresses: Arc<[Address]>,
+    thread: JoinHandle<()>,
+}
+
+/// An address, and what is known of it.
+#[derive(Debug)]
+struct Address {
+    wanted: VirtualAddress,
+    held: AtomicU8,
+}
+
+impl Address {
+    const UNKNOWN: u8 = 0;
+    const ABSENT: u8 = 1;
+    const HELD: u8 = 2;
+
+    fn held(&self) -> Option<bool> {
+        match self.held.load(Ordering::Relaxed) {
+            Self::UNKNOWN => None,
+            state => Some(state == Self::HELD),
+        }
+    }
+
+    fn set_held(&self, held: bool) {
+        self.held.store(if held { Self::HELD } else { Self::ABSENT }, Ordering::Relaxed);
+    }
+}
+
+impl Takeover {
+    /// Starts the thread, in the network namespace of the caller, and returns when it has removed what was left behind.
+    ///
+    /// # Errors
+    /// The operating system's error if there can be no thread or no netlink connection, `TimedOut` if the kernel does not
+    /// answer.
+    pub fn start(sync_id: u8, addresses: Vec<VirtualAddress>, open: OpenAnnouncer) -> io::Result<Self> {
+        let unknown = |wanted| Address { wanted, held: AtomicU8::new(Address::UNKNOWN) };
+        let addresses: Arc<[Address]> = addresses.into_iter().map(unknown).collect();
+        let (wish, wishes) = watch::channel(false);
+        let (started, starting) = std::sync::mpsc::sync_channel(1);
+        let theirs = Arc::clone(&addresses);
+        let body = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            runtime.block_on(async move {
+                match Mover::new(sync_id, theirs, open) {
+                    Ok(mover) => mover.run(wishes, started).await,
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name(format!("takeover-{sync_id}")).spawn(body)?;
+        match starting.recv_timeout(START_DEADLINE) {
+            Ok(result) => result.map(|()| Takeover { wish, addresses, thread }),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel does not answer about addresses")),
+        }
+    }
+
+    /// Whether the addresses shall be here. Never blocks.
+    pub fn hold(&self, hold: bool) {
+        self.wish.send_replace(hold);
+    }
+
+    /// Which addresses are here.
+    pub fn status(&self) -> Vec<AddressStatus> {
+        self.addresses.iter().map(|address| AddressStatus::new(&address.wanted, address.held())).collect()
+    }
+
+    /// Removes the addresses and returns when they are gone.
+    pub fn finish(self) {
+        drop(self.wish);
+        if self.thread.join().is_err() {
+            tracing::error!("the takeover thread panicked; the addresses may still be here");
+        }
+    }
+}
+
+/// An interface as it was when it was last looked up.
+struct Device {
+    index: u32,
+    /// None if the link has no neighbours that could be told (loopback, tunnels, dummies).
+    announcer: Option<(Box<dyn Announce>, [u8; 6])>,
+}
+
+/// The thread's own state.
+struct Mover {
+    sync_id: u8,
+    addresses: Arc<[Address]>,
+    kernel: Handle,
+    devices: HashMap<String, Device>,
+    open: OpenAnnouncer,
+    /// The last refusal of each address, so that it is said once.
+    refusals: HashMap<Ipv4Addr, String>,
+}
+
+/// Announcements that are still to be made.
+#[derive(Clone, Copy)]
+struct Pending {
+    left: u32,
+    at: Instant,
+}
+
+impl Mover {
+    fn new(sync_id: u8, addresses: Arc<[Address]>, open: OpenAnnouncer) -> io::Result<Self> {
+        let (connection, kernel, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Mover { sync_id, addresses, kernel, devices: HashMap::new(), open, refusals: HashMap::new() })
+    }
+
+    async fn run(mut self, mut wishes: watch::Receiver<bool>, started: std::sync::mpsc::SyncSender<io::Result<()>>) {
+        self.find_devices().await;
+        self.carry_out(false).await;
+        // Nobody waits any longer if the kernel was too slow; then the wishes' sender is gone too.
+        drop(started.send(Ok(())));
+        let mut pending: Option<Pending> = None;
+        loop {
+            let hold = *wishes.borrow_and_update();
+            let (settled, news) = self.carry_out(hold).await;
+            if !hold {
+                pending = None;
+            } else if news {
+                self.announce();
+                pending = Some(Pending { left: ANNOUNCEMENTS - 1, at: Instant::now() + ANNOUNCEMENT_INTERVAL });
+            }
+            let retry_at = (!settled).then(|| Instant::now() + RETRY);
+            if self.wait(&mut wishes, &mut pending, retry_at).await.is_err() {
+                self.carry_out(false).await;
+                return;
+            }
+        }
+    }
+
+    /// Waits for another wish or the next attempt, announcing meanwhile; an error if nobody wishes any longer.
+    async fn wait(
+        &mut self,
+        wishes: &mut watch::Receiver<bool>,
+        pending: &mut Option<Pending>,
+        retry_at: Option<Instant>,
+    ) -> Result<(), watch::error::RecvError> {
+        loop {
+            let announce_at = pending.map(|pending| pending.at);
+            tokio::select! {
+                biased;
+                changed = wishes.changed() => return changed,
+                () = sleep_until(retry_at) => return Ok(()),
+                () = sleep_until(announce_at) => {
+                    self.announce();
+                    *pending = pending.and_then(|Pending { left, at }| {
+                        (left > 1).then_some(Pending { left: left - 1, at: at + ANNOUNCEMENT_INTERVAL })
+                    });
+                }
+            }
+        }
+    }
+
+    /// Makes the kernel's state the wished one. Whether it now is, and whether an address came up.
+    async fn carry_out(&mut self, hold: bool) -> (bool, bool) {
+        let (mut settled, mut news) = (true, false);
+        for number in 0..self.addresses.len() {
+            if self.addresses[number].held() == Some(hold) {
+                continue;
+            }
+            let wanted = self.addresses[number].wanted.clone();
+            match self.move_one(&wanted, hold).await {
+                Ok(changed) => {
+                    self.addresses[number].set_held(hold);
+                    self.refusals.remove(&wanted.address);
+                    news |= hold;
+                    match (hold, changed) {
+                        (true, true) => tracing::info!(group = self.sync_id, "address {wanted} added"),
+                        (true, false) => tracing::warn!(group = self.sync_id, "address {wanted} was there already"),
+                        (false, true) => tracing::info!(group = self.sync_id, "address {wanted} removed"),
+                        (false, false) => {}
+                    }
+                }
+                Err(error) => {
+                    settled = false;
+                    self.refused(&wanted, hold, &error);
+                }
+            }
+        }
+        (settled, news)
+    }
+
+    /// Says a refusal once, until another reason or a success comes.
+    fn refused(&mut self, wanted: &VirtualAddress, hold: bool, error: &io::Error) {
+        let doing = if hold { "added" } else { "removed" };
+        let reason = format!("address {wanted} cannot be {doing}: {error}; tried again each second");
+        if self.refusals.get(&wanted.address) != Some(&reason) {
+            tracing::error!(group = self.sync_id, "{reason}");
+            self.refusals.insert(wanted.address, reason);
+        }
+    }
+
+    /// Adds or removes one address; whether that changed anything.
+    async fn move_one(&mut self, wanted: &VirtualAddress, hold: bool) -> io::Result<bool> {
+        // An interface that was made anew has another index: the second attempt looks it up again.
+        for attempt in 0..2 {
+            if attempt == 1 || !self.devices.contains_key(&wanted.device) {
+                self.find_device(&wanted.device).await?;
+            }
+            let Some(device) = self.devices.get(&wanted.device) else {
+                // Without an interface there is no address on it.
+                return if hold { Err(no_interface(&wanted.device)) } else { Ok(false) };
+            };
+            match self.request(device.index, wanted, hold).await {
+                Ok(()) => return Ok(true),
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                    self.devices.remove(&wanted.device);
+                }
+                Err(error) if hold && error.raw_os_error() == Some(libc::EEXIST) => return Ok(false),
+                Err(error) if !hold && error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        if hold { Err(no_interface(&wanted.device)) } else { Ok(false) }
+    }
+
+    async fn request(&self, index: u32, wanted: &VirtualAddress, hold: bool) -> io::Result<()> {
+        let done = if hold {
+            self.kernel.address().add(index, IpAddr::V4(wanted.address), wanted.prefix_len).execute().await
+        } else {
+            let message = AddressMessageBuilder::<Ipv4Addr>::new()
+                .index(index)
+                .address(wanted.address, wanted.prefix_len)
+                .build();
+            debug_assert_eq!(message.header.family, AddressFamily::Inet);
+            self.kernel.address().del(message).execute().await
+        };
+        done.map_err(kernel_error)
+    }
+
+    async fn find_devices(&mut self) {
+        for number in 0..self.addresses.len() {
+            let name = self.addresses[number].wanted.device.clone();
+            if !self.devices.contains_key(&name)
+                && let Err(error) = self.find_device(&name).await
+            {
+                tracing::warn!(group = self.sync_id, "interface {name} cannot be looked up: {error}");
+            }
+        }
+    }
+
+    /// Looks an interface up and opens its announcer; afterwards it is in `devices` if it exists.
+    async fn find_device(&mut self, name: &str) -> io::Result<()> {
+        self.devices.remove(name);
+        let mut answers = self.kernel.link().get().match_name(name).execute();
+        let link = match answers.next().await {
+            Some(Ok(link)) => link,
+            None => return Ok(()),
+            Some(Err(error)) => match kernel_error(error) {
+                error if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+                error => return Err(error),
+            },
+        };
+        let mac = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            _ => None,
+        });
+        let index = link.header.index;
+        let speaks_arp =
+            link.header.link_layer_type == LinkLayerType::Ether && !link.header.flags.contains(LinkFlags::Noarp);
+        let announcer = match mac.filter(|_| speaks_arp) {
+            None => None,
+            Some(mac) => match (self.open)(index) {
+                Ok(announcer) => Some((announcer, mac)),
+                Err(error) => {
+                    tracing::error!(group = self.sync_id, "nobody can be told about addresses on {name}: {error}");
+                    None
+                }
+            },
+        };
+        self.devices.insert(name.to_owned(), Device { index, announcer });
+        Ok(())
+    }
+
+    /// Announces every address that is here.
+    fn announce(&mut self) {
+        for address in self.addresses.iter().filter(|address| address.held() == Some(true)) {
+            let Some(device) = self.devices.get_mut(&address.wanted.device) else { continue };
+            let Some((announcer, mac)) = &mut device.announcer else { continue };
+            for frame in announcements(*mac, address.wanted.address) {
+                if let Err(error) = announcer.send(&frame) {
+                    tracing::warn!(group = self.sync_id, "address {} could not be announced: {error}", address.wanted);
+                }
+            }
+        }
+    }
+}
+
+/// For ever, if there is no instant to wait for.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn no_interface(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {name}"))
+}
+
+fn kernel_error(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other.to_string()),
+    }
+}

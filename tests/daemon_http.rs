@@ -1,0 +1,306 @@
+//! The control interface over a real socket, with drivers that the test plays itself.
+
+use serde_json::{Value, json};
+use ssyncp::daemon::client::{self, ClientError};
+use ssyncp::daemon::control::{Command, GroupDesk, GroupHandle, Page, desk};
+use ssyncp::daemon::http::{Server, ServerError, ServerOptions};
+use ssyncp::daemon::status::{GroupStatus, NodeName};
+use ssyncp::engine::{Role, RoleRequest};
+use ssyncp::flow::{Flow, FlowKey, Zone};
+use ssyncp::sys::{clock, poll};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Flows that the played driver has: sources 10.0.0.0 upwards, in pages of 1000.
+const FLOWS: u32 = 100_000;
+
+struct World {
+    _directory: tempfile::TempDir,
+    socket: PathBuf,
+    server: Option<Server>,
+    handles: Vec<GroupHandle>,
+    drivers: Vec<JoinHandle<Vec<RoleRequest>>>,
+    /// The desks of groups whose driver is dead but holds on to them.
+    _dead: Vec<GroupDesk>,
+}
+
+impl World {
+    fn new(alive: &[u8], dead: &[u8]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("run/control.sock");
+        let mut world = World {
+            socket: socket.clone(),
+            _directory: directory,
+            server: None,
+            handles: vec![],
+            drivers: vec![],
+            _dead: vec![],
+        };
+        for sync_id in alive {
+            let (handle, desk) = desk(*sync_id).unwrap();
+            world.handles.push(handle);
+            world.drivers.push(std::thread::spawn(move || drive(&desk)));
+        }
+        for sync_id in dead {
+            let (handle, desk) = desk(*sync_id).unwrap();
+            world.handles.push(handle);
+            world._dead.push(desk);
+        }
+        world.server = Some(Server::start(world.options()).unwrap());
+        world
+    }
+
+    fn options(&self) -> ServerOptions {
+        ServerOptions {
+            node: NodeName { id: 1, name: "lb-a".into(), version: "0.0.0".into() },
+            groups: self.handles.clone(),
+            socket: self.socket.clone(),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            answer_deadline: Duration::from_millis(100),
+        }
+    }
+
+    fn get(&self, path: &str) -> Value {
+        client::get(&self.socket, path).unwrap()
+    }
+
+    /// Status and sentence of a request that is refused.
+    fn refused(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let method = method.parse().unwrap();
+        match client::send(&self.socket, method, path, body.to_owned()) {
+            Err(ClientError::Refused { status, sentence }) => (status, sentence),
+            other => panic!("a refusal was expected and not {other:?}"),
+        }
+    }
+
+    /// Ends everything; what the drivers were told about roles.
+    fn end(mut self) -> Vec<Vec<RoleRequest>> {
+        self.server.take().unwrap().stop();
+        assert!(!self.socket.exists(), "the socket is removed");
+        self.handles.iter().for_each(GroupHandle::stop);
+        self.drivers.drain(..).map(|driver| driver.join().unwrap()).collect()
+    }
+}
+
+/// A driver that is backup and in sync, refuses to become master, and has [`FLOWS`] flows.
+fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
+    let mut requests = Vec::new();
+    let mut listings = Vec::new();
+    while !desk.stopped() {
+        desk.turned(clock::now());
+        while let Some(command) = desk.next() {
+            match command {
+                Command::Status(answer) => {
+                    let group = GroupStatus {
+                        sync_id: desk.sync_id,
+                        role: "backup".into(),
+                        sync: if desk.sync_id == 52 { "syncing" } else { "in_sync" }.into(),
+                        ..GroupStatus::default()
+                    };
+                    answer.send(group).unwrap();
+                }
+                Command::Role(RoleRequest::Master, answer) => answer.send(Err("not proven".into())).unwrap(),
+                Command::Role(request, answer) => {
+                    requests.push(request);
+                    answer.send(Ok(Role::Backup)).unwrap();
+                }
+                Command::Flows(listing) => listings.push(listing),
+            }
+        }
+        listings.retain_mut(|listing| {
+            let Ok(room) = listing.pages.try_reserve() else { return !listing.pages.is_closed() };
+            let end = (listing.offset + 1000).min(FLOWS as usize);
+            let page = (listing.offset..end).map(|number| flow(number as u32));
+            let flows: Vec<Flow> = page.filter(|flow| listing.filter.matches(&flow.key)).take(listing.limit).collect();
+            listing.offset = end;
+            listing.limit -= flows.len();
+            let last = listing.limit == 0 || end == FLOWS as usize;
+            room.send(Page { flows, last });
+            !last
+        });
+        poll::wait(&[desk.waker().as_fd()], Some(Duration::from_millis(1))).unwrap();
+        desk.waker().drain();
+    }
+    requests
+}
+
+fn flow(number: u32) -> Flow {
+    Flow::new(FlowKey {
+        source: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
+        destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
+        source_port: 1024,
+        destination_port: 80,
+        protocol: 6,
+        zone: Zone::DEFAULT,
+    })
+}
+
+#[test]
+fn status_names_the_node_and_its_groups() {
+    let world = World::new(&[51], &[]);
+    let status = world.get("/v1/status");
+    assert_eq!(status["schema"], "ssyncp.status/1");
+    assert_eq!(status["node"], json!({ "id": 1, "name": "lb-a", "version": "0.0.0" }));
+    assert_eq!(status["groups"][0]["sync_id"], 51);
+    assert_eq!(status["groups"][0]["digest"], Value::Null);
+    world.end();
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_group_and_a_second_daemon_is_refused() {
+    let world = World::new(&[51], &[]);
+    let mode = std::fs::metadata(&world.socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    assert!(matches!(Server::start(world.options()), Err(ServerError::AnotherRuns(_))));
+    world.get("/v1/status");
+    world.end();
+}
+
+#[test]
+fn a_socket_that_nobody_answers_on_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
+    let node = NodeName { id: 1, name: "x".into(), version: "0".into() };
+    let answer_deadline = Duration::from_millis(100);
+    let options = ServerOptions { node, groups: vec![], socket: socket.clone(), listen: None, answer_deadline };
+    let server = Server::start(options).unwrap();
+    assert_eq!(client::get(&socket, "/v1/status").unwrap()["node"]["name"], "x");
+    server.stop();
+}
+
+#[test]
+fn a_hundred_thousand_flows_are_answered_and_a_limit_says_that_it_cut() {
+    let world = World::new(&[51], &[]);
+    let all = world.get("/v1/flows?limit=200000");
+    assert_eq!((&all["count"], &all["complete"]), (&json!(100_000), &json!(true)));
+    let rows = all["flows"].as_array().unwrap();
+    assert_eq!(rows.len(), 100_000);
+    assert_eq!(rows[99_999]["source"], "10.1.134.159");
+    let exactly = world.get("/v1/flows?limit=100000");
+    assert_eq!((&exactly["count"], &exactly["complete"]), (&json!(100_000), &json!(true)));
+    let first = world.get("/v1/flows");
+    assert_eq!(
+        (&first["schema"], &first["count"], &first["complete"]),
+        (&json!("ssyncp.flows/1"), &json!(1000), &json!(false))
+    );
+    world.end();
+}
+
+#[test]
+fn flows_are_filtered_and_every_group_is_asked() {
+    let world = World::new(&[51, 52], &[]);
+    let found = world.get("/v1/flows?source=10.0.0.7&protocol=tcp");
+    let groups: Vec<&Value> = found["flows"].as_array().unwrap().iter().map(|row| &row["sync_id"]).collect();
+    assert_eq!(groups, [&json!(51), &json!(52)]);
+    assert_eq!(found["complete"], true);
+    assert_eq!(world.get("/v1/flows?source=10.0.0.7&group=52")["count"], 1);
+    assert_eq!(world.get("/v1/flows?protocol=udp")["count"], 0);
+    world.end();
+}
+
+#[test]
+fn a_listing_that_a_driver_cuts_off_says_so() {
+    let world = World::new(&[], &[51]);
+    let cut = world.get("/v1/flows");
+    assert_eq!((&cut["count"], &cut["complete"]), (&json!(0), &json!(false)));
+    world.end();
+}
+
+#[test]
+fn roles_are_passed_on_and_what_is_refused_is_said() {
+    let world = World::new(&[51, 52], &[]);
+    let answer = client::post(&world.socket, "/v1/role", &json!({ "role": "backup", "group": 52 })).unwrap();
+    assert_eq!(
+        answer,
+        json!({ "schema": "ssyncp.role/1", "groups": [{ "sync_id": 52, "requested": "backup", "role": "backup" }] })
+    );
+    client::post(&world.socket, "/v1/role", &json!({ "role": "none" })).unwrap();
+    let master = world.refused("POST", "/v1/role", r#"{"role": "master"}"#);
+    assert_eq!(master, (409, "group 51: not proven".into()));
+    let told = world.end();
+    assert_eq!(told, [vec![RoleRequest::None], vec![RoleRequest::Backup, RoleRequest::None]]);
+}
+
+#[test]
+fn bad_requests_are_refused_by_name_and_counted() {
+    let world = World::new(&[51], &[]);
+    let cases = [
+        ("POST", "/v1/role", "{", 400),
+        ("POST", "/v1/role", r#"{"role": "king"}"#, 400),
+        ("POST", "/v1/role", r#"{"role": "none", "gruop": 51}"#, 400),
+        ("POST", "/v1/role", r#"{"role": "none", "group": 9}"#, 404),
+        ("GET", "/v1/flows?port=http", "", 400),
+        ("GET", "/v1/flows?colour=red", "", 400),
+        ("GET", "/v1/nothing", "", 404),
+        ("DELETE", "/v1/status", "", 405),
+    ];
+    for (method, path, body, status) in cases {
+        assert_eq!(world.refused(method, path, body).0, status, "{method} {path} {body}");
+    }
+    let large = format!("{{\"role\": \"{}\"}}", "x".repeat(100_000));
+    assert_eq!(world.refused("POST", "/v1/role", &large).0, 413);
+    let (_, sentence) = world.refused("POST", "/v1/role", r#"{"role": "king"}"#);
+    assert_eq!(sentence, "\"king\" is no role to be given; send master, backup or none");
+    let counted = world.get("/v1/status")["refused_requests"].clone();
+    let expected = json!({
+        "bad_json": 2, "unknown_role": 2, "unknown_group": 1, "bad_filter": 1, "unknown_filter": 1, "unknown_path": 1,
+        "wrong_method": 1, "body_too_large": 1,
+    });
+    assert_eq!(counted, expected);
+    world.end();
+}
+
+#[test]
+fn a_driver_that_does_not_answer_costs_a_503_and_not_a_hang() {
+    let world = World::new(&[51], &[52]);
+    let (status, sentence) = world.refused("GET", "/v1/status", "");
+    assert_eq!((status, sentence.as_str()), (503, "group 52: the group does not answer"));
+    assert_eq!(world.refused("GET", "/readyz", "").0, 503);
+    // The one that lives can still be told.
+    client::post(&world.socket, "/v1/role", &json!({ "role": "backup", "group": 51 })).unwrap();
+    world.end();
+}
+
+#[test]
+fn ready_is_said_only_when_every_group_is() {
+    let world = World::new(&[51], &[]);
+    assert_eq!(world.get("/readyz")["ok"], true);
+    assert_eq!(world.get("/healthz")["ok"], true);
+    world.end();
+    let world = World::new(&[51, 52], &[]);
+    assert_eq!(world.refused("GET", "/readyz", ""), (503, "group 52: backup, syncing".into()));
+    world.end();
+}
+
+#[test]
+fn the_tcp_address_reads_and_changes_nothing() {
+    let world = World::new(&[51], &[]);
+    let address = world.server.as_ref().unwrap().listen().unwrap();
+    let exchange = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let status = exchange("GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(status.starts_with("HTTP/1.1 200 ") && status.contains("ssyncp.status/1"), "{status}");
+    let role = exchange(
+        "POST /v1/role HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{\"role\": \"none\"}",
+    );
+    assert!(role.starts_with("HTTP/1.1 403 ") && role.contains("read_only"), "{role}");
+    assert_eq!(world.end(), [vec![]]);
+}
+
+#[test]
+fn nobody_on_the_socket_is_an_error_of_the_system() {
+    let error = client::get(&PathBuf::from("/nonexistent/control.sock"), "/v1/status").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+}

@@ -1,0 +1,169 @@
+//! Addresses and announcements against the real kernel, in namespaces of their own.
+
+use pnet::datalink::{self, Channel, Config, DataLinkReceiver};
+use ssyncp::daemon::build;
+use ssyncp::daemon::settings::VirtualAddress;
+use ssyncp::daemon::takeover::Takeover;
+use ssyncp::sys::namespace::Namespace;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn root() -> bool {
+    let root = nix::unistd::Uid::effective().is_root();
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+/// Two namespaces with a veth pair between them: `va` in the first, `vb` in the second.
+fn pair() -> (Namespace, Namespace) {
+    let (first, second) = (Namespace::create().unwrap(), Namespace::create().unwrap());
+    let there = format!("/proc/{}/fd/{}", std::process::id(), second.as_fd().as_raw_fd());
+    ip(&first, &["link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", &there]);
+    ip(&first, &["link", "set", "va", "up"]);
+    ip(&second, &["link", "set", "vb", "up"]);
+    (first, second)
+}
+
+fn ip(namespace: &Namespace, arguments: &[&str]) -> String {
+    let run = || Command::new("ip").args(arguments).output();
+    let output = namespace.run(run).unwrap();
+    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn has(namespace: &Namespace, address: &str) -> bool {
+    ip(namespace, &["-4", "-o", "address", "show"]).contains(address)
+}
+
+fn start(namespace: &Namespace, addresses: &[&str]) -> Takeover {
+    let addresses: Vec<VirtualAddress> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    namespace.run(|| Takeover::start(51, addresses, build::announcer)).unwrap()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A receiver of everything that arrives at an interface.
+fn listen(namespace: &Namespace, name: &str) -> Box<dyn DataLinkReceiver> {
+    namespace
+        .run(|| {
+            let interface = datalink::interfaces().into_iter().find(|interface| interface.name == name).unwrap();
+            let config = Config { read_timeout: Some(Duration::from_millis(100)), ..Config::default() };
+            match datalink::channel(&interface, config)? {
+                Channel::Ethernet(_, receiver) => Ok(receiver),
+                _ => Err(io::Error::other("no Ethernet")),
+            }
+        })
+        .unwrap()
+}
+
+/// The operations of the next `count` ARP packets whose sender address is `address`.
+fn arp_operations(receiver: &mut dyn DataLinkReceiver, address: [u8; 4], count: usize) -> Vec<u8> {
+    let start = Instant::now();
+    let mut operations = Vec::new();
+    while operations.len() < count {
+        assert!(start.elapsed() < DEADLINE, "only {operations:?} of {count} announcements");
+        let Ok(frame) = receiver.next() else { continue };
+        if frame.len() >= 42 && frame[12..14] == [0x08, 0x06] && frame[28..32] == address && frame[38..42] == address {
+            assert_eq!(frame[..6], [0xff; 6]);
+            operations.push(frame[21]);
+        }
+    }
+    operations
+}
+
+#[test]
+fn a_master_holds_its_addresses_and_its_neighbours_hear_of_it_five_times() {
+    if !root() {
+        return;
+    }
+    let (here, there) = pair();
+    let mut receiver = listen(&there, "vb");
+    let takeover = start(&here, &["192.0.2.10/24 dev va", "192.0.2.11/32 dev va"]);
+    assert_eq!(takeover.status()[0].held, Some(false));
+    takeover.hold(true);
+    assert_eq!(arp_operations(&mut *receiver, [192, 0, 2, 10], 10), [1, 2, 1, 2, 1, 2, 1, 2, 1, 2]);
+    assert!(has(&here, "192.0.2.10/24") && has(&here, "192.0.2.11/32"));
+    assert_eq!(takeover.status()[1].held, Some(true));
+
+    takeover.hold(false);
+    eventually("the addresses are removed", || !has(&here, "192.0.2.1"));
+    eventually("the status says so", || takeover.status().iter().all(|address| address.held == Some(false)));
+    takeover.hold(true);
+    assert_eq!(arp_operations(&mut *receiver, [192, 0, 2, 11], 2), [1, 2]);
+    takeover.finish();
+    assert!(!has(&here, "192.0.2.1"), "finish returns when the addresses are gone");
+}
+
+#[test]
+fn what_a_dead_predecessor_left_is_gone_when_the_start_returns() {
+    if !root() {
+        return;
+    }
+    let (here, _there) = pair();
+    ip(&here, &["address", "add", "192.0.2.10/24", "dev", "va"]);
+    ip(&here, &["address", "add", "198.51.100.1/24", "dev", "va"]);
+    let takeover = start(&here, &["192.0.2.10/24 dev va"]);
+    assert!(!has(&here, "192.0.2.10"));
+    assert!(has(&here, "198.51.100.1"), "an address that is not configured is nobody's business");
+    takeover.finish();
+}
+
+#[test]
+fn addresses_leave_with_the_thread_that_wished_for_them() {
+    if !root() {
+        return;
+    }
+    let (here, _there) = pair();
+    let takeover = start(&here, &["192.0.2.10/24 dev va"]);
+    takeover.hold(true);
+    eventually("the address is there", || has(&here, "192.0.2.10"));
+    drop(takeover);
+    eventually("the address is removed", || !has(&here, "192.0.2.10"));
+}
+
+#[test]
+fn an_interface_that_comes_later_gets_its_address_and_one_made_anew_gets_it_again() {
+    if !root() {
+        return;
+    }
+    let here = Namespace::create().unwrap();
+    let takeover = start(&here, &["192.0.2.10/24 dev va"]);
+    takeover.hold(true);
+    ip(&here, &["link", "add", "va", "type", "veth", "peer", "name", "vb"]);
+    eventually("the address is there", || has(&here, "192.0.2.10/24"));
+
+    takeover.hold(false);
+    eventually("the address is removed", || !has(&here, "192.0.2.10"));
+    ip(&here, &["link", "del", "va"]);
+    ip(&here, &["link", "add", "va", "type", "veth", "peer", "name", "vb"]);
+    takeover.hold(true);
+    eventually("the address is there again", || has(&here, "192.0.2.10/24"));
+    takeover.finish();
+}
+
+#[test]
+fn an_address_that_is_there_already_is_held_all_the_same() {
+    if !root() {
+        return;
+    }
+    let (here, _there) = pair();
+    let takeover = start(&here, &["192.0.2.10/24 dev va"]);
+    ip(&here, &["address", "add", "192.0.2.10/24", "dev", "va"]);
+    takeover.hold(true);
+    eventually("it counts as held", || takeover.status()[0].held == Some(true));
+    takeover.hold(false);
+    eventually("it is removed", || !has(&here, "192.0.2.10"));
+    takeover.finish();
+}
