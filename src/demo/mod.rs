@@ -1,5 +1,10 @@
 //! A whole pair on this machine: namespaces, real traffic, real failover, a verdict. (Room under construction.)
 
+pub mod lab;
+pub mod links;
+mod netlink_standin;
+pub mod nftables;
+
 use std::process::ExitCode;
 
 /// What `ssyncp demo` can be asked.
