@@ -53,12 +53,14 @@ impl Namespace {
     }
 
     /// A command that will run inside the namespace and that dies with the *thread* that spawns it (PDEATHSIG follows the
-    /// thread, not the process): spawn it from a thread that lasts.
+    /// thread, not the process): spawn it from a thread that lasts. It is in a process group of its own, so that Ctrl-C on
+    /// the terminal reaches only its parent, who decides what becomes of it.
     ///
     /// # Errors
     /// The operating system's error (no descriptors left).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> io::Result<Command> {
         let mut command = Command::new(program);
+        command.process_group(0);
         let descriptor = self.0.try_clone()?;
         // SAFETY: between fork and exec only async-signal-safe system calls are made, and nothing is allocated.
         unsafe {
