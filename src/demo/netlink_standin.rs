@@ -32,6 +32,14 @@ impl MessageWriter {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    pub(super) fn attribute_u32_be(&mut self, kind: u16, value: u32) {
+        self.attribute(kind, &value.to_be_bytes());
+    }
+
+    pub(super) fn attribute_text(&mut self, kind: u16, text: &str) {
+        self.attribute(kind, &[text.as_bytes(), &[0]].concat());
+    }
+
     pub(super) fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
@@ -51,23 +59,64 @@ impl MessageWriter {
     }
 }
 
-/// A netlink socket.
-pub(super) struct NetlinkSocket(socket2::Socket);
+/// One message, and a walk over all of a datagram.
+pub(super) struct Message<'a> {
+    pub(super) sequence: u32,
+    kind: u16,
+    payload: &'a [u8],
+}
+
+impl Message<'_> {
+    pub(super) fn error_code(&self) -> Option<i32> {
+        let code = self.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes))?;
+        (self.kind == libc::NLMSG_ERROR as u16).then(|| code.saturating_neg())
+    }
+}
+
+pub(super) struct Messages<'a>(&'a [u8]);
+
+impl<'a> Messages<'a> {
+    pub(super) fn new(datagram: &'a [u8]) -> Self {
+        Messages(datagram)
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, io::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = std::mem::take(&mut self.0);
+        let word = |at: usize| bytes.get(at..at + 4).map(|word| [word[0], word[1], word[2], word[3]]);
+        let length = u32::from_ne_bytes(word(0)?) as usize;
+        let payload = bytes.get(16..length)?;
+        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
+        Some(Ok(Message { sequence: u32::from_ne_bytes(word(8)?), kind, payload }))
+    }
+}
+
+/// A netlink socket that never blocks.
+pub(super) struct NetlinkSocket(socket2::Socket, Vec<u8>);
 
 impl NetlinkSocket {
     pub(super) fn open(protocol: i32, receive_buffer: usize) -> io::Result<Self> {
         let domain = socket2::Domain::from(libc::AF_NETLINK);
         let socket = socket2::Socket::new(domain, socket2::Type::RAW, Some(socket2::Protocol::from(protocol)))?;
         socket.set_recv_buffer_size(receive_buffer)?;
-        Ok(NetlinkSocket(socket))
+        socket.set_nonblocking(true)?;
+        Ok(NetlinkSocket(socket, vec![0; 65536]))
     }
 
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         self.0.send(bytes).map(drop)
     }
 
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        io::Read::read(&mut &self.0, buffer)
+    pub(super) fn receive(&mut self) -> io::Result<Option<&[u8]>> {
+        match io::Read::read(&mut &self.0, &mut self.1) {
+            Ok(length) => Ok(self.1.get(..length)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -15,12 +15,9 @@
 //! invalid. A rule is a list of expressions that work on registers, as in linux/netfilter/nf_tables.h: load something,
 //! compare it (no match: the rule ends), do something. The whole set is one batch: the kernel takes all of it or nothing.
 
-use super::netlink_standin::{MessageWriter, NetlinkSocket};
-use crate::sys::poll;
+use super::netlink_standin::{MessageWriter, Messages, NetlinkSocket};
 use core::net::{Ipv4Addr, SocketAddrV4};
 use std::io;
-use std::os::fd::AsFd;
-use std::time::Duration;
 
 /// Name of the one table that the demo makes.
 pub(super) const TABLE: &str = "ssyncp_demo";
@@ -119,7 +116,7 @@ impl Expression {
 
     /// Writes the attributes of the expression; their numbers are those of `enum nft_<name>_attributes`.
     fn write(&self, to: &mut MessageWriter) {
-        let number = |to: &mut MessageWriter, kind: u16, value: u32| to.attribute(kind, &value.to_be_bytes());
+        let number = MessageWriter::attribute_u32_be;
         let data = |to: &mut MessageWriter, kind: u16, value: &[u8]| to.nest(kind, |to| to.attribute(1, value));
         match self {
             Expression::Meta(key) | Expression::Connection(key) => {
@@ -230,33 +227,33 @@ impl Batch {
 
     fn table(&mut self) {
         self.message(libc::NFT_MSG_NEWTABLE, 0, format!("table {TABLE}"), |to| {
-            text(to, 1, TABLE); // NFTA_TABLE_NAME
+            to.attribute_text(1, TABLE); // NFTA_TABLE_NAME
         });
     }
 
     fn chain(&mut self, name: &str, kind: &str, hook: u32, priority: i32, policy: u32) {
         self.message(libc::NFT_MSG_NEWCHAIN, 0, format!("chain {name}"), |to| {
-            text(to, 1, TABLE); // NFTA_CHAIN_TABLE
-            text(to, 3, name); // NFTA_CHAIN_NAME
+            to.attribute_text(1, TABLE); // NFTA_CHAIN_TABLE
+            to.attribute_text(3, name); // NFTA_CHAIN_NAME
             to.nest(4, |to| {
                 // NFTA_CHAIN_HOOK
-                to.attribute(1, &hook.to_be_bytes());
+                to.attribute_u32_be(1, hook);
                 to.attribute(2, &priority.to_be_bytes());
             });
-            to.attribute(5, &policy.to_be_bytes()); // NFTA_CHAIN_POLICY
-            text(to, 7, kind); // NFTA_CHAIN_TYPE
+            to.attribute_u32_be(5, policy); // NFTA_CHAIN_POLICY
+            to.attribute_text(7, kind); // NFTA_CHAIN_TYPE
         });
     }
 
     fn rule(&mut self, chain: &str, expressions: Vec<Expression>) {
         self.message(libc::NFT_MSG_NEWRULE, libc::NLM_F_APPEND, format!("a rule of chain {chain}"), |to| {
-            text(to, 1, TABLE); // NFTA_RULE_TABLE
-            text(to, 2, chain); // NFTA_RULE_CHAIN
+            to.attribute_text(1, TABLE); // NFTA_RULE_TABLE
+            to.attribute_text(2, chain); // NFTA_RULE_CHAIN
             to.nest(4, |to| {
                 // NFTA_RULE_EXPRESSIONS: a list of NFTA_LIST_ELEM, each NFTA_EXPR_NAME and NFTA_EXPR_DATA
                 for expression in &expressions {
                     to.nest(1, |to| {
-                        text(to, 1, expression.name());
+                        to.attribute_text(1, expression.name());
                         to.nest(2, |to| expression.write(to));
                     });
                 }
@@ -299,30 +296,36 @@ impl Batch {
     /// Sends everything and waits until each message is answered.
     fn commit(mut self) -> io::Result<()> {
         mark(&mut self.writer, libc::NFNL_MSG_BATCH_END);
-        let socket = NetlinkSocket::open(libc::NETLINK_NETFILTER, RECEIVE_BUFFER)?;
+        let mut socket = NetlinkSocket::open(libc::NETLINK_NETFILTER, RECEIVE_BUFFER)?;
         socket.send(self.writer.bytes())?;
-        let mut buffer = vec![0; 8192];
         let mut answered = 0;
         while answered < self.parts.len() {
-            poll::wait(&[socket.as_fd()], Some(ANSWER_WITHIN))?;
-            let length = socket.receive(&mut buffer)?;
-            for (part, code) in answers(&buffer[..length]) {
-                answered += 1;
-                if code != 0 {
-                    let part = self.parts.get((part as usize).wrapping_sub(1)).map_or("the batch", String::as_str);
-                    let error = io::Error::from_raw_os_error(-code);
-                    return Err(io::Error::new(error.kind(), format!("nf_tables refuses {part}: {error}")));
+            let Some(datagram) = socket.receive().map_err(io::Error::other)? else {
+                // The kernel answers a batch within the call that sends it.
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "nf_tables does not answer"));
+            };
+            for message in Messages::new(datagram) {
+                let message = message.map_err(io::Error::other)?;
+                match message.error_code() {
+                    Some(0) => answered += 1,
+                    Some(code) => return Err(self.refusal(message.sequence, code)),
+                    None => {}
                 }
             }
         }
         Ok(())
     }
+
+    /// The kernel's refusal of one message, with what that message was about.
+    fn refusal(&self, sequence: u32, code: i32) -> io::Error {
+        let part = (sequence as usize).checked_sub(1).and_then(|index| self.parts.get(index));
+        let error = io::Error::from_raw_os_error(code);
+        io::Error::new(error.kind(), format!("nf_tables refuses {}: {error}", part.map_or("the batch", String::as_str)))
+    }
 }
 
 /// Room for the kernel's answers to one batch.
 const RECEIVE_BUFFER: usize = 256 * 1024;
-/// The kernel answers a batch within the call that sends it; this is only against a wait for ever.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The message that opens or closes a batch.
 fn mark(writer: &mut MessageWriter, kind: i32) {
@@ -331,52 +334,19 @@ fn mark(writer: &mut MessageWriter, kind: i32) {
     writer.end();
 }
 
-/// A string attribute, closed by a zero byte.
-fn text(to: &mut MessageWriter, kind: u16, value: &str) {
-    let mut bytes = value.as_bytes().to_vec();
-    bytes.push(0);
-    to.attribute(kind, &bytes);
-}
-
-/// The answers in one datagram: number of the message, and zero or minus the error number (`struct nlmsgerr`).
-fn answers(mut datagram: &[u8]) -> Vec<(u32, i32)> {
-    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4).map(|word| [word[0], word[1], word[2], word[3]]);
-    let mut answers = Vec::new();
-    while let (Some(length), Some(seq), Some(code)) = (word(datagram, 0), word(datagram, 8), word(datagram, 16)) {
-        let length = u32::from_ne_bytes(length) as usize;
-        if u16::from_ne_bytes([datagram[4], datagram[5]]) == libc::NLMSG_ERROR as u16 {
-            answers.push((u32::from_ne_bytes(seq), i32::from_ne_bytes(code)));
-        }
-        if length < 16 {
-            break;
-        }
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    answers
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_found_among_the_answers_with_the_number_of_its_message() {
-        let mut datagram = Vec::new();
-        for (seq, code) in [(1u32, 0i32), (2, -17)] {
-            datagram.extend_from_slice(&36u32.to_ne_bytes());
-            datagram.extend_from_slice(&2u16.to_ne_bytes()); // NLMSG_ERROR
-            datagram.extend_from_slice(&0u16.to_ne_bytes());
-            datagram.extend_from_slice(&seq.to_ne_bytes());
-            datagram.extend_from_slice(&[0; 4]);
-            datagram.extend_from_slice(&code.to_ne_bytes());
-            datagram.extend_from_slice(&[0; 16]);
-        }
-        assert_eq!(answers(&datagram), [(1, 0), (2, -17)]);
-    }
-
-    #[test]
-    fn nonsense_from_the_kernel_ends_the_reading_and_nothing_else() {
-        assert_eq!(answers(&[0; 64]), []);
-        assert_eq!(answers(&[255; 19]), []);
+    fn a_refusal_names_the_part_that_was_refused() {
+        let mut batch = Batch::begin();
+        batch.table();
+        batch.chain("forward", "filter", hook::FORWARD, priority::FILTER, NF_DROP);
+        let error = batch.refusal(2, libc::EEXIST);
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(error.to_string(), "nf_tables refuses chain forward: File exists (os error 17)");
+        assert_eq!(batch.refusal(0, libc::EPERM).kind(), io::ErrorKind::PermissionDenied);
+        assert!(batch.refusal(9, libc::EPERM).to_string().starts_with("nf_tables refuses the batch: "));
     }
 }
