@@ -74,9 +74,12 @@ enum DemoError {
     /// The traffic did not get going.
     #[error("only {connected} of {wanted} connections work after {within:?}")]
     NotConnected { connected: u32, wanted: u32, within: Duration },
-    /// Nothing can be shown without namespaces.
-    #[error("this build cannot show anything without namespaces")]
-    NoMemoryMode,
+    /// An engine in memory did not do what it should.
+    #[error("{0}")]
+    Stuck(&'static str),
+    /// An engine in memory does not take its configuration.
+    #[error("{0}")]
+    Config(crate::engine::ConfigError),
 }
 
 /// Names the step that an error of the operating system belongs to.
@@ -114,6 +117,7 @@ pub fn run(options: &Options) -> ExitCode {
             if report.as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
+            interrupt::yield_to_ending();
             eprintln!("ssyncp demo: {error}");
             ExitCode::FAILURE
         }
@@ -138,7 +142,7 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     let (mode, lab) = match stage {
         Stage::Lab(mode, lab) => (mode, lab),
         Stage::Memory(reason) => {
-            narrator.say(format_args!("this kernel lets this user make no network namespaces ({reason}):"));
+            narrator.say(format_args!("this user cannot build network namespaces here ({reason}):"));
             narrator.say("both nodes run in this one process, over the memory transport, with synthetic flows");
             return Ok(report(Mode::Memory, "memory", memory::run(options, narrator)?));
         }

@@ -208,6 +208,7 @@ fn frame(title: &str, lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn clean() -> Failover {
         Failover {
@@ -288,6 +289,31 @@ mod tests {
             r#""rto_min_ms":null}],"as_expected":true}"#,
         );
         assert_eq!(report.in_json(), expected);
+    }
+
+    #[test]
+    fn the_committed_schema_names_exactly_what_is_printed() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("../../docs/schemas/demo.json")).unwrap();
+        let report = Report::new(Mode::Root, Some("raw"), 12.0, vec![clean()]);
+        let printed: serde_json::Value = serde_json::from_str(&report.in_json()).unwrap();
+        let keys = |object: &serde_json::Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let required = |form: &serde_json::Value| {
+            form["required"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|key| key.as_str().unwrap().to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        for (form, object) in [(&schema, &printed), (&schema["$defs"]["failover"], &printed["failovers"][0])] {
+            assert_eq!(keys(&form["properties"]), keys(object));
+            assert_eq!(required(form), keys(object));
+        }
+        assert_eq!(schema["properties"]["schema"]["const"], printed["schema"]);
+        for mode in [Mode::Root, Mode::Userns, Mode::Memory] {
+            let mode = serde_json::to_value(mode).unwrap();
+            assert!(schema["properties"]["mode"]["enum"].as_array().unwrap().contains(&mode));
+        }
     }
 
     #[test]

@@ -136,3 +136,38 @@ pub mod kernel {
         Difference { missing: 0, extra: 0, stale: 0, examples: Vec::new() }
     }
 }
+
+pub mod memory {
+    use crate::transport::{Limits, Transport, TransportCounters};
+    use crate::wire::FrameMeta;
+    use std::io;
+    use std::os::fd::BorrowedFd;
+
+    pub struct MemoryHub;
+    impl MemoryHub {
+        pub fn new() -> Self {
+            MemoryHub
+        }
+        pub fn port(&self) -> MemoryTransport {
+            MemoryTransport
+        }
+    }
+    pub struct MemoryTransport;
+    impl Transport for MemoryTransport {
+        fn limits(&self) -> Limits {
+            Limits { frame_len: 1480, batch: 64 }
+        }
+        fn receive(&mut self, _: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize> {
+            super::absent()
+        }
+        fn transmit(&mut self, _: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize> {
+            super::absent()
+        }
+        fn readiness(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+        fn counters(&self) -> TransportCounters {
+            TransportCounters::default()
+        }
+    }
+}

@@ -48,6 +48,8 @@ const SLOW_INTERVAL_MS: u64 = 900;
 const PROBE_FLOWS: u32 = 5;
 /// Time between two datagrams of a probe: what it can resolve.
 const PROBE_INTERVAL_MS: u64 = 1;
+/// Time for which traffic flows undisturbed before a death: each connection asks once more.
+const STEADY: Duration = Duration::from_millis(1000);
 /// Time between two rows of the table that shows both kernels filling.
 const ROW_EVERY: Duration = Duration::from_millis(100);
 /// Entries that differ which are shown by name.
@@ -143,8 +145,9 @@ impl<'a> Story<'a> {
         self.settle()
     }
 
-    /// Waits until the backup's kernel equals the master's. Where it never does, the figures will say so.
+    /// Lets traffic flow until the backup's kernel equals the master's. Where it never does, the figures will say so.
     fn settle(&mut self) -> Result<(), DemoError> {
+        std::thread::sleep(STEADY);
         if self.options.no_sync {
             return Ok(());
         }
@@ -272,7 +275,9 @@ impl<'a> Story<'a> {
             difference.extra,
             difference.stale
         ));
-        for example in difference.examples.iter().take(EXAMPLES) {
+        // Without SSYNCP every entry is missing: nothing to name.
+        let examples = if self.options.no_sync { 0 } else { EXAMPLES };
+        for example in difference.examples.iter().take(examples) {
             self.narrator.add(example);
         }
     }
