@@ -1,11 +1,17 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
+use crate::bridge::conntrack::{self, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
+use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Sink, Source};
 use crate::daemon::announce::Announce;
-use crate::daemon::link::Line;
+use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
+use crate::sys::socket::PacketSocket;
+use crate::transport::{Limits, MemoryHub, RawOptions, RawTransport, Transport, TransportCounters, TransportError};
+use crate::wire::FrameMeta;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 /// Why a transport, a source or a sink could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +22,12 @@ pub enum OpenError {
         /// Which.
         name: String,
     },
+    /// The sync links cannot be used.
+    #[error(transparent)]
+    Line(TransportError),
+    /// The kernel's connection table cannot be reached.
+    #[error(transparent)]
+    Conntrack(#[from] conntrack::OpenError),
     /// The operating system refused.
     #[error("{what}: {error}")]
     Refused {
@@ -27,9 +39,12 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
-    fn refused(what: &'static str, error: io::Error) -> Self {
-        OpenError::Refused { what, error }
+impl From<TransportError> for OpenError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::NoInterface { name } => OpenError::NoInterface { name },
+            other => OpenError::Line(other),
+        }
     }
 }
 
@@ -38,10 +53,56 @@ impl OpenError {
 /// # Errors
 /// [`OpenError`].
 pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
-    let not_here = || io::Error::from(io::ErrorKind::Unsupported);
     match group.transport {
-        TransportKind::Raw => Err(OpenError::refused("raw sockets", not_here())),
-        TransportKind::Memory => Err(OpenError::refused("memory", not_here())),
+        TransportKind::Raw => {
+            let options = RawOptions {
+                interfaces: group.interfaces.clone(),
+                group: group.group,
+                frame_len: group.frame_len,
+                ..RawOptions::default()
+            };
+            Ok(Box::new(RawLine(RawTransport::open(&options)?)))
+        }
+        TransportKind::Memory => Ok(Box::new(AlwaysUp(MemoryHub::new().port()))),
+    }
+}
+
+/// Raw sockets, whose interfaces can go and come.
+struct RawLine(RawTransport);
+
+impl Transport for RawLine {
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+
+    fn receive(&mut self, deliver: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize> {
+        self.0.receive(deliver)
+    }
+
+    fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize> {
+        self.0.transmit(fill)
+    }
+
+    fn pending(&self) -> usize {
+        self.0.pending()
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.0.readiness()
+    }
+
+    fn counters(&self) -> TransportCounters {
+        self.0.counters()
+    }
+}
+
+impl Line for RawLine {
+    fn is_up(&self) -> bool {
+        self.0.link_is_up()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.0.reopen().map_err(io::Error::other)
     }
 }
 
@@ -62,9 +123,17 @@ pub struct Bridge {
 pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
     match group.source {
         SourceKind::Conntrack => {
-            Err(OpenError::refused("the kernel's connection tracking", io::ErrorKind::Unsupported.into()))
+            let sink = ConntrackSink::open(&SinkOptions::default())?;
+            let own = sink.port_id().map_err(|error| OpenError::Refused { what: "the sink's netlink port", error })?;
+            let source =
+                ConntrackSource::open(&SourceOptions { ignore_port_ids: vec![own], ..SourceOptions::default() })?;
+            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(sink)) })
         }
-        SourceKind::Synthetic => Ok(Bridge { source: None, sink: None }),
+        SourceKind::Synthetic => {
+            let source = SyntheticSource::new(&SyntheticOptions::default());
+            let source = source.map_err(|error| OpenError::Refused { what: "the synthetic source", error })?;
+            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())) })
+        }
     }
 }
 
@@ -73,17 +142,11 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
 /// # Errors
 /// The operating system's error.
 pub fn announcer(index: u32) -> io::Result<Box<dyn Announce>> {
-    use pnet::datalink::{self, Channel};
-    struct Datalink(Box<dyn datalink::DataLinkSender>);
-    impl Announce for Datalink {
+    struct SendOnly(PacketSocket);
+    impl Announce for SendOnly {
         fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-            self.0.send_to(frame, None).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+            self.0.send(frame)
         }
     }
-    let interface = datalink::interfaces().into_iter().find(|interface| interface.index == index);
-    let interface = interface.ok_or(io::ErrorKind::NotFound)?;
-    match datalink::channel(&interface, datalink::Config::default())? {
-        Channel::Ethernet(sender, _) => Ok(Box::new(Datalink(sender))),
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
+    Ok(Box::new(SendOnly(PacketSocket::open(index, 0)?)))
 }

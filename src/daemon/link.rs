@@ -48,6 +48,10 @@ impl<T: Transport> Transport for AlwaysUp<T> {
         self.0.transmit(fill)
     }
 
+    fn pending(&self) -> usize {
+        self.0.pending()
+    }
+
     fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.0.readiness()
     }

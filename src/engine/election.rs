@@ -13,9 +13,9 @@
 //!    └────── LinkUp ──┘            Request(None) leads from everywhere to None, and every other request out of it
 //! ```
 
+use super::RoleRequest;
 use super::config::RoleMode;
 use super::event::Role;
-use super::RoleRequest;
 use crate::time::{Duration, Instant};
 
 /// `(256 − priority) × interval / 256` (RFC 9568 section 6.1).

@@ -241,8 +241,9 @@ impl Engine {
     }
 
     /// The dump is complete: what it did not name is deleted, here and on the peers. A master's table is now worth copying.
+    /// A dump that began before this mastership says nothing, and is to be asked for again.
     pub fn end_dump(&mut self, now: Instant) {
-        if self.role() != Role::Master {
+        if self.role() != Role::Master || !self.table.dumping() {
             return;
         }
         self.counters.dump_deletes += u64::from(self.table.end_dump());
@@ -389,7 +390,8 @@ impl Engine {
         let short = (self.config.advert_interval / 4).max(std::time::Duration::from_millis(1));
         let one_way_hold = self.config.one_way_hold;
         // A peer that hears a living master says so; then it is our link that is at fault.
-        let witness = self.peers.established().find(|peer| peer.word.follows.node != NodeId(0) && peer.word.follows.node != own);
+        let witness =
+            self.peers.established().find(|peer| peer.word.follows.node != NodeId(0) && peer.word.follows.node != own);
         let unproven = self
             .peers
             .iter()

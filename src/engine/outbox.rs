@@ -329,7 +329,10 @@ mod tests {
             set.insert(bucket);
         }
         assert_eq!(set.len(), 3);
-        assert_eq!((set.next(0), set.next(1), set.next(65), set.next(4095)), (Some(0), Some(64), Some(4095), Some(4095)));
+        assert_eq!(
+            (set.next(0), set.next(1), set.next(65), set.next(4095)),
+            (Some(0), Some(64), Some(4095), Some(4095))
+        );
         set.remove(4095);
         assert_eq!((set.next(65), set.len()), (None, 2));
         set.fill();

@@ -70,7 +70,8 @@ impl Engine {
     }
 
     fn established(&mut self, now: Instant, header: &Header, replaced: bool) {
-        let name = self.peers.get(header.node, header.incarnation).map(|peer| peer.name.to_string()).unwrap_or_default();
+        let name =
+            self.peers.get(header.node, header.incarnation).map(|peer| peer.name.to_string()).unwrap_or_default();
         self.event(Event::PeerUp { node: header.node, incarnation: header.incarnation, name });
         self.advert_soon(now);
         // The node of our master has started anew: whatever it mastered is over, and nobody needs to wait for it.
@@ -159,6 +160,7 @@ impl Engine {
         }
         let from = if self.cold { word.stream_seq.max(word.term_start) } else { word.term_start };
         self.inbox.follow(stream, word.term_start, from);
+        self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
         self.full_reported = false;
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });

@@ -98,7 +98,11 @@ impl Engine {
             role,
             priority: self.election.priority(),
             term: self.term,
-            master: if role == Role::Master { Some(self.config.node) } else { self.inbox.stream().map(|stream| stream.node) },
+            master: if role == Role::Master {
+                Some(self.config.node)
+            } else {
+                self.inbox.stream().map(|stream| stream.node)
+            },
             sync: self.sync_state(),
             cold: self.cold,
             entries: u64::from(self.table.len()),

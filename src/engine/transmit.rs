@@ -9,7 +9,8 @@ use crate::table::Pending;
 use crate::time::Instant;
 use crate::wire::{
     Advert, AdvertFlags, BucketRange, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind, MissingRange, NodeId,
-    PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert, encode_pull, encode_status,
+    PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert, encode_pull,
+    encode_status,
 };
 
 /// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.

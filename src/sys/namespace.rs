@@ -53,12 +53,14 @@ impl Namespace {
     }
 
     /// A command that will run inside the namespace and that dies with the *thread* that spawns it (PDEATHSIG follows the
-    /// thread, not the process): spawn it from a thread that lasts.
+    /// thread, not the process): spawn it from a thread that lasts. It is in a process group of its own, so that Ctrl-C on
+    /// the terminal reaches only its parent, who decides what becomes of it.
     ///
     /// # Errors
     /// The operating system's error (no descriptors left).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> io::Result<Command> {
         let mut command = Command::new(program);
+        command.process_group(0);
         let descriptor = self.0.try_clone()?;
         // SAFETY: between fork and exec only async-signal-safe system calls are made, and nothing is allocated.
         unsafe {
@@ -70,6 +72,23 @@ impl Namespace {
         }
         Ok(command)
     }
+}
+
+/// Makes the calling process root in a user namespace of its own (and puts it into a network namespace that belongs to
+/// it), so that an ordinary user may then make network namespaces. To the world outside it stays the user that it was.
+/// There is no way back. Only a process that has one thread can do it: call it first of all.
+///
+/// # Errors
+/// `EPERM`, `ENOSPC` or `EACCES` where the system does not let an ordinary user do this, `EINVAL` when there is already a
+/// second thread. After an error from the second half (the maps) the process may have lost its user's identity: it can go
+/// on computing, but should not expect to create files.
+pub fn become_root_in_user_namespace() -> io::Result<()> {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+    // user_namespaces(7): an unprivileged process may map its own group only after it has given up setgroups(2).
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
 impl AsFd for Namespace {

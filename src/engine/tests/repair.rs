@@ -76,7 +76,8 @@ fn a_hole_in_the_history_is_repaired_and_leaves_no_zombies() {
 /// [4.4.5] After a takeover the tables are equal already: proven by the totals, and nothing is walked.
 #[test]
 fn a_warm_backup_of_a_new_master_needs_no_walk() {
-    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, Config { priority: 120, ..config(2) }, config(3)]);
+    let mut world =
+        World::new(vec![Config { priority: 150, ..config(1) }, Config { priority: 120, ..config(2) }, config(3)]);
     world.run(Duration::from_secs(1));
     world.dump_done(0);
     for number in 0..3000 {

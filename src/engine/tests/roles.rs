@@ -32,7 +32,8 @@ fn two_nodes_are_established_within_a_few_round_trips() {
 fn a_recording_is_never_established() {
     let mut recorded = World::elected_pair();
     recorded.run(Duration::from_secs(1));
-    let frames: Vec<Vec<u8>> = recorded.sent.iter().filter(|(_, from, _)| *from == 0).map(|(_, _, b)| b.clone()).collect();
+    let frames: Vec<Vec<u8>> =
+        recorded.sent.iter().filter(|(_, from, _)| *from == 0).map(|(_, _, b)| b.clone()).collect();
     assert!(frames.len() > 10);
 
     let mut world = World::new(vec![Config { incarnation: 7777, ..config(2) }]);

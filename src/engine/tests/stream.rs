@@ -26,10 +26,10 @@ fn the_first_change_leaves_at_once_and_the_next_are_gathered() {
     }
     world.run(Duration::from_millis(5));
     let frames = data_frames(&world, start);
-    assert_eq!(frames.iter().map(|(at, records)| (at.since(start), *records)).collect::<Vec<_>>(), vec![
-        (Duration::ZERO, 1),
-        (Duration::from_millis(1), 5),
-    ]);
+    assert_eq!(
+        frames.iter().map(|(at, records)| (at.since(start), *records)).collect::<Vec<_>>(),
+        vec![(Duration::ZERO, 1), (Duration::from_millis(1), 5),]
+    );
 }
 
 /// [3.3.7] Frames that are full do not wait for anything.

@@ -1,0 +1,218 @@
+//! The laboratory: six machines on this one, made of network namespaces that have no names.
+//!
+//! ```text
+//!                     lb-a  .2   virtual address 198.51.100.10   .2  lb-a
+//!   client ── front ──┤            and gateway 203.0.113.1           ├── back ── server
+//!  198.51.100.100     lb-b  .3   belong to whoever is master     .3  lb-b       203.0.113.101 ... 104
+//!
+//!                     lb-a  192.0.2.1 ── sync ── 192.0.2.2  lb-b
+//! ```
+//!
+//! front, back and sync are switches in a namespace of their own, as they would be devices of their own: when a balancer
+//! dies, the other one keeps its carrier and everybody hears its announcement. A client knows only the virtual address; a
+//! balancer translates the destination to a server and the source to the gateway address, so that answers come back to
+//! whoever is master. All addresses are from the ranges for documentation (RFC 5737).
+//!
+//! The namespaces live as long as this process holds them: nothing is left behind, however it ends.
+
+use super::links::{FarEnd, Links};
+use super::nftables::{self, Policy};
+use crate::sys::namespace::Namespace;
+use core::net::{Ipv4Addr, SocketAddrV4};
+use std::io;
+
+/// The address that clients know.
+pub const VIRTUAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The address that servers know.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+/// The clients' own address.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 100);
+/// Ports of the virtual address; each belongs to one server, in this order.
+pub const SERVICE_PORTS: [u16; 4] = [8001, 8002, 8003, 8004];
+/// The servers' addresses.
+pub const SERVERS: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(203, 0, 113, 101),
+    Ipv4Addr::new(203, 0, 113, 102),
+    Ipv4Addr::new(203, 0, 113, 103),
+    Ipv4Addr::new(203, 0, 113, 104),
+];
+/// The port that every server listens on, TCP and UDP: not the one that clients know, so that ports are translated too.
+pub const SERVER_PORT: u16 = 7000;
+/// Name of the clients' network, and of every interface on it.
+pub const FRONT: &str = "front";
+/// Name of the servers' network, and of every interface on it.
+pub const BACK: &str = "back";
+/// Name of the link between the balancers, and of both interfaces on it.
+pub const SYNC: &str = "sync";
+/// All networks have 24 bits.
+pub const PREFIX_LEN: u8 = 24;
+/// Source ports that a client can use towards one service: 1024 to 65535.
+pub const CLIENT_PORTS: u32 = 64_512;
+
+/// Ports that never go down carry this group; the balancers' groups follow.
+const GROUP_OF_ENDS: u32 = 100;
+
+/// The services as clients reach them.
+pub fn services() -> [SocketAddrV4; 4] {
+    SERVICE_PORTS.map(|port| SocketAddrV4::new(VIRTUAL, port))
+}
+
+/// One of the two machines that SSYNCP is about.
+#[derive(Debug)]
+pub struct Balancer {
+    /// Its kernel.
+    pub namespace: Namespace,
+    /// Its name: `lb-a` or `lb-b`.
+    pub name: &'static str,
+    /// Last byte of its own addresses on front and back.
+    host: u8,
+    /// Group of its ports on the switches.
+    group: u32,
+}
+
+/// Everything that is cabled together.
+#[derive(Debug)]
+pub struct Lab {
+    /// The machine of the clients.
+    pub client: Namespace,
+    /// The machine of the servers.
+    pub server: Namespace,
+    /// `lb-a` and `lb-b`.
+    pub balancers: [Balancer; 2],
+    switches: Switches,
+}
+
+/// The namespace of the switches, and how to speak to it.
+#[derive(Debug)]
+struct Switches {
+    links: Links,
+    front: u32,
+    back: u32,
+    sync: u32,
+}
+
+impl Lab {
+    /// Builds all of it. No balancer has the virtual address yet.
+    ///
+    /// # Errors
+    /// The operating system's error, with the part that could not be built.
+    pub fn build() -> io::Result<Self> {
+        let switches = Switches::build()?;
+        let client = machine()?;
+        let server = machine()?;
+        switches.links.cable("client", switches.front, GROUP_OF_ENDS, FarEnd { namespace: &client, name: FRONT })?;
+        switches.links.cable("server", switches.back, GROUP_OF_ENDS, FarEnd { namespace: &server, name: BACK })?;
+        Links::open(&client)?.address(FRONT, CLIENT, PREFIX_LEN)?;
+        client.run(|| sysctl("ipv4/ip_local_port_range", "1024 65535"))?;
+        let links = Links::open(&server)?;
+        for address in SERVERS {
+            links.address(BACK, address, PREFIX_LEN)?;
+        }
+        let balancers = [Balancer::build("lb-a", 2, 1, &switches)?, Balancer::build("lb-b", 3, 2, &switches)?];
+        Ok(Lab { client, server, balancers, switches })
+    }
+
+    /// Pulls all cables out of a balancer in the same instant.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn cut(&self, balancer: usize) -> io::Result<()> {
+        self.switches.links.group_down(self.balancers[balancer].group)
+    }
+
+    /// Puts a new machine in the place of a balancer: another kernel with empty tables, new network cards, the same name.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn reboot(&mut self, balancer: usize) -> io::Result<()> {
+        let old = &self.balancers[balancer];
+        self.switches.links.group_remove(old.group)?;
+        self.balancers[balancer] = Balancer::build(old.name, old.host, old.group, &self.switches)?;
+        Ok(())
+    }
+
+    /// Gives the virtual addresses to a balancer and announces them, as `ssyncp run` does; for the run without it.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn take_addresses(&self, balancer: usize) -> io::Result<()> {
+        let links = Links::open(&self.balancers[balancer].namespace)?;
+        for (link, address) in [(FRONT, VIRTUAL), (BACK, GATEWAY)] {
+            links.address(link, address, PREFIX_LEN)?;
+            links.announce(link)?;
+        }
+        Ok(())
+    }
+}
+
+impl Switches {
+    fn build() -> io::Result<Self> {
+        let namespace = machine()?;
+        let links = Links::open(&namespace)?;
+        let [front, back, sync] = [links.switch(FRONT)?, links.switch(BACK)?, links.switch(SYNC)?];
+        Ok(Switches { links, front, back, sync })
+    }
+}
+
+impl Balancer {
+    fn build(name: &'static str, host: u8, group: u32, switches: &Switches) -> io::Result<Self> {
+        let namespace = machine()?;
+        namespace.run(configure)?;
+        for (network, switch) in [(FRONT, switches.front), (BACK, switches.back), (SYNC, switches.sync)] {
+            let far = FarEnd { namespace: &namespace, name: network };
+            switches.links.cable(&format!("{name}-{network}"), switch, group, far)?;
+        }
+        let links = Links::open(&namespace)?;
+        links.address(FRONT, Ipv4Addr::new(198, 51, 100, host), PREFIX_LEN)?;
+        links.address(BACK, Ipv4Addr::new(203, 0, 113, host), PREFIX_LEN)?;
+        links.address(SYNC, Ipv4Addr::new(192, 0, 2, host - 1), PREFIX_LEN)?;
+        Ok(Balancer { namespace, name, host, group })
+    }
+
+    /// Connections that its kernel tracks now.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn tracked(&self) -> io::Result<u32> {
+        self.namespace.run(|| {
+            let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?;
+            count.trim().parse().map_err(io::Error::other)
+        })
+    }
+}
+
+/// What makes a machine a balancer: it forwards, translates, tracks strictly and reports every change.
+fn configure() -> io::Result<()> {
+    sysctl("ipv4/ip_forward", "1")?;
+    sysctl("ipv4/conf/all/rp_filter", "0")?;
+    sysctl("ipv4/conf/default/rp_filter", "0")?;
+    sysctl("ipv4/conf/default/arp_notify", "1")?;
+    nftables::load(&Policy {
+        services: services().into_iter().zip(SERVERS.map(|server| SocketAddrV4::new(server, SERVER_PORT))).collect(),
+        back: BACK,
+        gateway: GATEWAY,
+        sync: SYNC,
+    })?;
+    // With the default, 1, a packet from the middle of a connection makes a new entry, and hides that one was missing.
+    sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
+    sysctl("netfilter/nf_conntrack_tcp_be_liberal", "0")?;
+    // With the default, 2, entries that are made while nobody listens never report anything.
+    sysctl("netfilter/nf_conntrack_events", "1")
+}
+
+/// An empty machine: loopback up, no IPv6 (its neighbour discovery would only be noise here).
+fn machine() -> io::Result<Namespace> {
+    let namespace = Namespace::create()?;
+    namespace.run(|| match sysctl("ipv6/conf/default/disable_ipv6", "1") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    })?;
+    Links::open(&namespace)?.up("lo")?;
+    Ok(namespace)
+}
+
+/// Sets a value below /proc/sys/net, in the namespace of the calling thread.
+fn sysctl(name: &str, value: &str) -> io::Result<()> {
+    std::fs::write(format!("/proc/sys/net/{name}"), value)
+        .map_err(|error| io::Error::new(error.kind(), format!("setting net/{name} to {value}: {error}")))
+}

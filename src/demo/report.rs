@@ -1,0 +1,325 @@
+//! What came out: the figures of every failover, the worst of them, and the verdict. `--json` prints exactly this.
+//!
+//! What was not measured is null, never 0.
+
+use super::narrator::number;
+use serde::Serialize;
+
+/// Name and version of the form of [`Report`].
+pub const SCHEMA: &str = "ssyncp.demo/1";
+
+/// Where the demo runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In namespaces that root made.
+    Root,
+    /// In namespaces that an ordinary user made, as root of a user namespace.
+    Userns,
+    /// In one process: the kernel lets this user make no namespaces.
+    Memory,
+}
+
+/// The figures of one death.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Failover {
+    /// Who died.
+    pub died: String,
+    /// Connections that were alive, or should have been: the sum of the next three.
+    pub connections: u32,
+    /// A new random echo came back on the same socket within 10 s of the death.
+    pub survived: u32,
+    /// Ended by the other side, or brought back a wrong byte.
+    pub reset: u32,
+    /// Brought nothing back in time.
+    pub stalled: u32,
+    /// Entries in the master's kernel just before the kill.
+    pub flows_master: u32,
+    /// Entries in the backup's kernel just before the kill.
+    pub flows_backup: u32,
+    /// Entries of the master's that the backup has not.
+    pub missing: u32,
+    /// Entries of the backup's that the master has not.
+    pub extra: u32,
+    /// Entries that both have, with another protocol state, status, reply tuple or mark.
+    pub stale: u32,
+    /// Connections that ever brought back a wrong byte.
+    pub mismatches: u64,
+    /// Milliseconds from SIGKILL to the first announcement seen on the wire.
+    pub takeover_ms: Option<f64>,
+    /// Median over the UDP probes of the longest hole, milliseconds.
+    pub blackout_ms_p50: Option<f64>,
+    /// The longest hole of all UDP probes, milliseconds.
+    pub blackout_ms_max: Option<f64>,
+    /// Median over the fast TCP connections of the longest time without an echo, milliseconds.
+    pub tcp_gap_ms_p50: Option<f64>,
+    /// The longest such time, milliseconds.
+    pub tcp_gap_ms_max: Option<f64>,
+    /// The minimum of TCP's retransmission time-out in use: a lower bound of what a lost segment costs, milliseconds.
+    pub rto_min_ms: Option<u32>,
+}
+
+impl Failover {
+    /// Entries in which the two kernels differed.
+    fn differences(&self) -> u32 {
+        self.missing + self.extra + self.stale
+    }
+
+    /// Whether nothing was lost.
+    fn is_clean(&self) -> bool {
+        self.survived == self.connections && self.differences() == 0 && self.mismatches == 0
+    }
+}
+
+/// The whole result. The figures at the top are the worst of all failovers, figure by figure; those that belong together
+/// (what became of the connections; what the kernels held) come from one failover.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// Where it ran.
+    pub mode: Mode,
+    /// What carried the frames; null where SSYNCP did not run.
+    pub transport: Option<&'static str>,
+    /// Whether SSYNCP ran.
+    pub sync: bool,
+    /// The worst.
+    #[serde(flatten)]
+    pub worst: Failover,
+    /// How long all of it took.
+    pub seconds: f64,
+    /// Each death by itself.
+    pub failovers: Vec<Failover>,
+    /// Whether the outcome is the expected one: with SSYNCP nothing is lost, without it every connection is.
+    pub as_expected: bool,
+}
+
+impl Report {
+    /// Judges.
+    pub fn new(mode: Mode, transport: Option<&'static str>, seconds: f64, failovers: Vec<Failover>) -> Self {
+        let sync = transport.is_some();
+        let as_expected = !failovers.is_empty()
+            && failovers.iter().all(|failover| {
+                failover.connections > 0 && if sync { failover.is_clean() } else { failover.survived == 0 }
+            });
+        Report { schema: SCHEMA, mode, transport, sync, worst: worst(&failovers), seconds, failovers, as_expected }
+    }
+
+    /// One JSON object on one line.
+    pub fn in_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers, words and lists of them always have a JSON form")
+    }
+
+    /// The verdict and the figures in a frame, for people.
+    pub fn in_words(&self) -> String {
+        let worst = &self.worst;
+        let verdict = match (self.sync, self.as_expected) {
+            (true, true) => "PASSED: no connection was lost",
+            (true, false) => "FAILED: not everything lived on",
+            (false, true) => "AS EXPECTED: without SSYNCP no connection lived on",
+            (false, false) => "UNEXPECTED: connections lived on without SSYNCP",
+        };
+        let mut rows = vec![
+            ("connections", number(worst.connections.into())),
+            ("survived", number(worst.survived.into())),
+            ("reset", number(worst.reset.into())),
+            ("stalled", number(worst.stalled.into())),
+            (
+                "kernel entries",
+                format!("master {}, backup {}", number(worst.flows_master.into()), number(worst.flows_backup.into())),
+            ),
+            (
+                "differences",
+                format!(
+                    "{} missing, {} extra, {} stale",
+                    number(worst.missing.into()),
+                    number(worst.extra.into()),
+                    number(worst.stale.into())
+                ),
+            ),
+            ("takeover", milliseconds(worst.takeover_ms)),
+            (
+                "UDP blackout",
+                format!(
+                    "median {}, longest {}",
+                    milliseconds(worst.blackout_ms_p50),
+                    milliseconds(worst.blackout_ms_max)
+                ),
+            ),
+            (
+                "TCP gap",
+                match worst.rto_min_ms {
+                    Some(minimum) => {
+                        format!("median {} (RTO minimum {minimum} ms)", milliseconds(worst.tcp_gap_ms_p50))
+                    }
+                    None => milliseconds(worst.tcp_gap_ms_p50),
+                },
+            ),
+            ("time", format!("{:.1} s", self.seconds)),
+        ];
+        if self.failovers.len() > 1 {
+            rows.insert(0, ("failovers", format!("{}; the worst of each figure:", self.failovers.len())));
+        }
+        let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<16}{value}")).collect();
+        frame(verdict, &lines)
+    }
+}
+
+/// The worst of each figure.
+fn worst(failovers: &[Failover]) -> Failover {
+    let Some(most_lost) = failovers.iter().min_by_key(|failover| failover.survived) else {
+        return Failover::default();
+    };
+    let different = failovers.iter().max_by_key(|failover| failover.differences()).unwrap_or(most_lost);
+    let most = |figure: fn(&Failover) -> Option<f64>| failovers.iter().filter_map(figure).max_by(f64::total_cmp);
+    Failover {
+        flows_master: different.flows_master,
+        flows_backup: different.flows_backup,
+        missing: different.missing,
+        extra: different.extra,
+        stale: different.stale,
+        mismatches: failovers.iter().map(|failover| failover.mismatches).max().unwrap_or(0),
+        takeover_ms: most(|failover| failover.takeover_ms),
+        blackout_ms_p50: most(|failover| failover.blackout_ms_p50),
+        blackout_ms_max: most(|failover| failover.blackout_ms_max),
+        tcp_gap_ms_p50: most(|failover| failover.tcp_gap_ms_p50),
+        tcp_gap_ms_max: most(|failover| failover.tcp_gap_ms_max),
+        rto_min_ms: failovers.iter().filter_map(|failover| failover.rto_min_ms).max(),
+        ..most_lost.clone()
+    }
+}
+
+fn milliseconds(value: Option<f64>) -> String {
+    value.map_or_else(|| "not measured".into(), |value| format!("{value:.1} ms"))
+}
+
+/// A box around a title and lines.
+fn frame(title: &str, lines: &[String]) -> String {
+    let width = lines.iter().map(|line| line.chars().count()).chain([title.chars().count()]).max().unwrap_or(0);
+    let rule = "─".repeat(width + 2);
+    let mut text = format!("┌{rule}┐\n│ {title:<width$} │\n├{rule}┤\n");
+    for line in lines {
+        text.push_str(&format!("│ {line:<width$} │\n"));
+    }
+    text.push_str(&format!("└{rule}┘"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn clean() -> Failover {
+        Failover {
+            died: "lb-a".into(),
+            connections: 1000,
+            survived: 1000,
+            flows_master: 1005,
+            flows_backup: 1005,
+            takeover_ms: Some(36.5),
+            blackout_ms_p50: Some(40.0),
+            blackout_ms_max: Some(41.0),
+            tcp_gap_ms_p50: Some(212.0),
+            tcp_gap_ms_max: Some(230.0),
+            rto_min_ms: Some(200),
+            ..Failover::default()
+        }
+    }
+
+    fn judged(failover: Failover) -> bool {
+        Report::new(Mode::Root, Some("raw"), 12.0, vec![clean(), failover]).as_expected
+    }
+
+    #[test]
+    fn one_lost_connection_or_one_different_entry_is_a_failure() {
+        assert!(judged(clean()));
+        assert!(!judged(Failover { survived: 999, reset: 1, ..clean() }));
+        assert!(!judged(Failover { survived: 999, stalled: 1, ..clean() }));
+        assert!(!judged(Failover { missing: 1, ..clean() }));
+        assert!(!judged(Failover { extra: 1, ..clean() }));
+        assert!(!judged(Failover { stale: 1, ..clean() }));
+        assert!(!judged(Failover { mismatches: 1, ..clean() }));
+        assert!(!judged(Failover { connections: 0, survived: 0, ..clean() }));
+    }
+
+    #[test]
+    fn without_ssyncp_one_survivor_is_unexpected() {
+        let lost = Failover { survived: 0, stalled: 1000, ..clean() };
+        assert!(Report::new(Mode::Root, None, 12.0, vec![lost.clone()]).as_expected);
+        let survivor = Failover { survived: 1, stalled: 999, ..lost };
+        assert!(!Report::new(Mode::Root, None, 12.0, vec![survivor]).as_expected);
+    }
+
+    #[test]
+    fn nothing_done_is_no_success() {
+        assert!(!Report::new(Mode::Root, Some("raw"), 1.0, Vec::new()).as_expected);
+    }
+
+    #[test]
+    fn the_top_level_is_the_worst_of_all_failovers() {
+        let slow = Failover { takeover_ms: Some(90.0), blackout_ms_max: None, ..clean() };
+        let lossy = Failover { survived: 990, reset: 4, stalled: 6, ..clean() };
+        let stale = Failover { stale: 3, flows_master: 1010, died: "lb-b".into(), ..clean() };
+        let worst = Report::new(Mode::Userns, Some("raw"), 30.0, vec![slow, lossy, stale]).worst;
+        assert_eq!((worst.connections, worst.survived, worst.reset, worst.stalled), (1000, 990, 4, 6));
+        assert_eq!((worst.stale, worst.flows_master, worst.missing), (3, 1010, 0));
+        assert_eq!((worst.takeover_ms, worst.blackout_ms_max), (Some(90.0), Some(41.0)));
+    }
+
+    #[test]
+    fn the_object_is_flat_and_what_was_not_measured_is_null() {
+        let memory = Failover {
+            died: "a".into(),
+            connections: 7,
+            survived: 7,
+            flows_master: 7,
+            flows_backup: 7,
+            ..Failover::default()
+        };
+        let report = Report::new(Mode::Memory, Some("memory"), 1.5, vec![memory]);
+        let expected = concat!(
+            r#"{"schema":"ssyncp.demo/1","mode":"memory","transport":"memory","sync":true,"died":"a","#,
+            r#""connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"flows_backup":7,"#,
+            r#""missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"blackout_ms_p50":null,"#,
+            r#""blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"rto_min_ms":null,"seconds":1.5,"#,
+            r#""failovers":[{"died":"a","connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"#,
+            r#""flows_backup":7,"missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"#,
+            r#""blackout_ms_p50":null,"blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"#,
+            r#""rto_min_ms":null}],"as_expected":true}"#,
+        );
+        assert_eq!(report.in_json(), expected);
+    }
+
+    #[test]
+    fn the_committed_schema_names_exactly_what_is_printed() {
+        let schema: serde_json::Value = serde_json::from_str(include_str!("../../docs/schemas/demo.json")).unwrap();
+        let report = Report::new(Mode::Root, Some("raw"), 12.0, vec![clean()]);
+        let printed: serde_json::Value = serde_json::from_str(&report.in_json()).unwrap();
+        let keys = |object: &serde_json::Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let required = |form: &serde_json::Value| {
+            form["required"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|key| key.as_str().unwrap().to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        for (form, object) in [(&schema, &printed), (&schema["$defs"]["failover"], &printed["failovers"][0])] {
+            assert_eq!(keys(&form["properties"]), keys(object));
+            assert_eq!(required(form), keys(object));
+        }
+        assert_eq!(schema["properties"]["schema"]["const"], printed["schema"]);
+        for mode in [Mode::Root, Mode::Userns, Mode::Memory] {
+            let mode = serde_json::to_value(mode).unwrap();
+            assert!(schema["properties"]["mode"]["enum"].as_array().unwrap().contains(&mode));
+        }
+    }
+
+    #[test]
+    fn the_frame_fits_its_longest_line() {
+        let text = frame("yes", &["a longer line".into(), "é".into()]);
+        let widths: Vec<usize> = text.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths, [17; 6]);
+    }
+}

@@ -1,0 +1,328 @@
+//! What happens, in the order in which it happens.
+//!
+//! ```text
+//!   build ─ servers ─ lb-a becomes master, lb-b proves itself equal ─ clients connect, both kernels fill
+//!     ┌─ (from the second death on: the dead machine comes back from nothing, joins late, proves itself equal)
+//!     │  compare both kernels, entry by entry
+//!     │  SIGKILL to the master's process and all its cables cut ─ every connection must bring back a new echo
+//!     │  the backup commits, takes the addresses, announces
+//!     └─ figures of this death
+//!   verdict
+//! ```
+//!
+//! Without SSYNCP the same happens to the same balancers, but that nobody copies the master's entries: after its death the other
+//! one only gets the addresses, from us.
+
+use super::client::{Client, ClientPlan, ClientVerdict};
+use super::kernel::{self, Difference};
+use super::lab::{self, CLIENT, FRONT, Lab, SERVER_PORT, SERVERS, VIRTUAL};
+use super::narrator::{Narrator, number};
+use super::node::{Node, NodePlan, NodeStatus};
+use super::probe::{Probe, ProbePlan};
+use super::report::Failover;
+use super::server::{Server, ServerPlan};
+use super::watch::Watcher;
+use super::{DemoError, Doing, Options};
+use core::net::SocketAddrV4;
+use nix::time::{ClockId, clock_gettime};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time in which a new node must have found its place.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Time in which all connections must be up, and what each thousand of them adds.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
+/// The same, for each thousand connections.
+const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(1);
+/// Time in which two kernels must have become equal once traffic is steady.
+const EQUAL_WITHIN: Duration = Duration::from_secs(10);
+/// Time in which a connection must bring back an echo after a death to count as survived.
+const SURVIVED_WITHIN: Duration = Duration::from_secs(10);
+/// Connections that ask every [`FAST_INTERVAL_MS`]; the others ask every [`SLOW_INTERVAL_MS`].
+const FAST: u32 = 50;
+/// Time between two echoes of a fast connection.
+const FAST_INTERVAL_MS: u64 = 10;
+/// Time between two echoes of any other: at least one a second, with some room for the journey.
+const SLOW_INTERVAL_MS: u64 = 900;
+/// UDP probes side by side, so that there is a median.
+const PROBE_FLOWS: u32 = 5;
+/// Time between two datagrams of a probe: what it can resolve.
+const PROBE_INTERVAL_MS: u64 = 1;
+/// Time for which traffic flows undisturbed before a death: each connection asks once more.
+const STEADY: Duration = Duration::from_millis(1000);
+/// Time between two rows of the table that shows both kernels filling.
+const ROW_EVERY: Duration = Duration::from_millis(100);
+/// Entries that differ which are shown by name.
+const EXAMPLES: usize = 3;
+/// VRRP priorities of lb-a and lb-b.
+const PRIORITIES: [u8; 2] = [150, 100];
+
+/// Plays the story in a laboratory that is built, and returns the figures of each death.
+pub(super) fn play(
+    options: &Options,
+    lab: Lab,
+    directory: &Path,
+    narrator: &Narrator,
+) -> Result<Vec<Failover>, DemoError> {
+    let mut story = Story::open(options, lab, directory, narrator)?;
+    story.fill()?;
+    (0..options.failovers).map(|number| story.failover(number)).collect()
+}
+
+/// Everybody who takes part. Fields are dropped in this order: processes before the machines that they run in.
+struct Story<'a> {
+    options: &'a Options,
+    narrator: &'a Narrator,
+    directory: &'a Path,
+    client: Client,
+    probe: Probe,
+    _server: Server,
+    /// The two nodes; none where SSYNCP does not run.
+    nodes: [Option<Node>; 2],
+    watcher: Watcher,
+    /// Who is master.
+    master: usize,
+    lab: Lab,
+}
+
+impl<'a> Story<'a> {
+    /// Starts servers, nodes and clients.
+    fn open(options: &'a Options, lab: Lab, directory: &'a Path, narrator: &'a Narrator) -> Result<Self, DemoError> {
+        let addresses: Vec<_> = SERVERS.map(|server| SocketAddrV4::new(server, SERVER_PORT)).into();
+        let plan = ServerPlan { listen: addresses.clone(), udp: addresses };
+        let server = Server::spawn(&lab.server, &plan).doing("starting the servers")?;
+        narrator.say(format_args!("{} servers echo what they get", SERVERS.len()));
+
+        let mut nodes = [None, None];
+        if options.no_sync {
+            lab.take_addresses(0).doing("giving lb-a the addresses")?;
+            narrator.say("SSYNCP stays off; lb-a has the virtual address");
+        } else {
+            nodes = start_pair(&lab, directory, narrator)?;
+        }
+        let watcher = Watcher::start(&lab.client, FRONT, vec![VIRTUAL]).doing("watching for announcements")?;
+
+        let plan = ProbePlan { targets: lab::services().into(), flows: PROBE_FLOWS, interval_ms: PROBE_INTERVAL_MS };
+        let probe = Probe::spawn(&lab.client, &plan).doing("starting the UDP probe")?;
+        let plan = ClientPlan {
+            targets: lab::services().into(),
+            sources: vec![CLIENT],
+            connections: options.connections,
+            fast: FAST.min(options.connections),
+            fast_interval_ms: FAST_INTERVAL_MS,
+            slow_interval_ms: SLOW_INTERVAL_MS,
+            seed: crate::sys::clock::random_u64(),
+        };
+        let client = Client::spawn(&lab.client, &plan).doing("starting the clients")?;
+        narrator.say(format_args!(
+            "{} TCP connections to {VIRTUAL} begin: random bytes out, the same bytes back, all checked",
+            number(options.connections.into())
+        ));
+        Ok(Story { options, narrator, directory, client, probe, _server: server, nodes, watcher, master: 0, lab })
+    }
+
+    /// Waits for all connections, and shows both kernels' tables filling meanwhile.
+    fn fill(&mut self) -> Result<(), DemoError> {
+        let thousands = self.options.connections / 1000;
+        let within = CONNECTED_WITHIN + CONNECTED_WITHIN_PER_THOUSAND * thousands;
+        let start = Instant::now();
+        self.narrator.add("entries in the kernels:     lb-a     lb-b");
+        let mut shown = None;
+        loop {
+            let connected = self.client.wait_connected(ROW_EVERY).doing("connecting")?;
+            let row = [self.tracked(0)?, self.tracked(1)?];
+            if shown.replace(row) != Some(row) {
+                self.narrator.add(format_args!("{:>32} {:>8}", number(row[0].into()), number(row[1].into())));
+            }
+            if connected >= self.options.connections {
+                break;
+            }
+            if start.elapsed() > within {
+                return Err(DemoError::NotConnected { connected, wanted: self.options.connections, within });
+            }
+        }
+        self.narrator.say(format_args!("all {} connections work", number(self.options.connections.into())));
+        self.settle()
+    }
+
+    /// Lets traffic flow until the backup's kernel equals the master's. Where it never does, the figures will say so.
+    fn settle(&mut self) -> Result<(), DemoError> {
+        std::thread::sleep(STEADY);
+        if self.options.no_sync {
+            return Ok(());
+        }
+        let start = Instant::now();
+        while differs(&self.compare()?.2) && start.elapsed() < EQUAL_WITHIN {
+            std::thread::sleep(ROW_EVERY / 10);
+        }
+        Ok(())
+    }
+
+    /// One death, from the comparison before it to the last echo after it.
+    fn failover(&mut self, round: u32) -> Result<Failover, DemoError> {
+        if round > 0 {
+            self.bring_back()?;
+        }
+        let (master, backup) = (self.master, 1 - self.master);
+        let dead = self.lab.balancers[master].name;
+        self.probe.start_window().doing("starting the UDP probe's window")?;
+        let (flows_master, flows_backup, difference) = self.compare()?;
+        self.tell_difference(flows_master, flows_backup, &difference);
+
+        let died_at = self.kill(master)?;
+        if self.options.no_sync {
+            self.lab.take_addresses(backup).doing("moving the addresses")?;
+        }
+        let takeover_ms = self.await_takeover(backup, died_at);
+        let traffic = self.client.verdict(SURVIVED_WITHIN).doing("checking every connection")?;
+        let window = self.probe.end_window().doing("ending the UDP probe's window")?;
+        self.master = backup;
+        self.tell_traffic(&traffic);
+        let ClientVerdict { connections, survived, reset, stalled, mismatches, .. } = traffic;
+        Ok(Failover {
+            died: dead.into(),
+            connections,
+            survived,
+            reset,
+            stalled,
+            flows_master,
+            flows_backup,
+            missing: count(difference.missing),
+            extra: count(difference.extra),
+            stale: count(difference.stale),
+            mismatches,
+            takeover_ms,
+            blackout_ms_p50: Some(window.p50_ms),
+            blackout_ms_max: Some(window.max_ms),
+            tcp_gap_ms_p50: Some(traffic.tcp_gap_ms_p50),
+            tcp_gap_ms_max: Some(traffic.tcp_gap_ms_max),
+            rto_min_ms: Some(traffic.rto_min_ms),
+        })
+    }
+
+    /// The machine that died comes back from nothing.
+    fn bring_back(&mut self) -> Result<(), DemoError> {
+        let back = 1 - self.master;
+        self.lab.reboot(back).doing("rebuilding the dead balancer")?;
+        let name = self.lab.balancers[back].name;
+        if self.options.no_sync {
+            self.client.restart().doing("opening the lost connections anew")?;
+            self.narrator.say(format_args!("{name} is back, its kernel empty; the connections are opened anew"));
+            return self.fill();
+        }
+        self.narrator.say(format_args!("{name} is back, its kernel empty: it joins late"));
+        let plan = node_plan(back, self.directory);
+        let node = self.nodes[back].insert(Node::start(&self.lab.balancers[back], plan)?);
+        node.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup)?;
+        self.narrator.say(format_args!("{name} is backup and in sync"));
+        self.settle()
+    }
+
+    /// Kills a machine: its process and its cables. Says when (CLOCK_REALTIME).
+    fn kill(&mut self, victim: usize) -> Result<Duration, DemoError> {
+        let before = Instant::now();
+        let died_at = realtime();
+        let died = self.nodes[victim].as_mut().map_or(Ok(()), Node::kill);
+        self.lab.cut(victim).doing("cutting the master's cables")?;
+        let took = before.elapsed();
+        died.doing("killing the master")?;
+        self.client.mark_death().doing("telling the clients")?;
+        // Reaped only now, so that nothing stands between the kill and the cut.
+        let killed = self.nodes[victim].take().is_some();
+        let what = if killed { "SIGKILL, and all its cables cut" } else { "all its cables cut" };
+        self.narrator.say(format_args!(
+            "{} dies: {what}, within {:.1} ms",
+            self.lab.balancers[victim].name,
+            took.as_secs_f64() * 1e3
+        ));
+        Ok(died_at)
+    }
+
+    /// Waits for the announcement of the new master; milliseconds from the death to it.
+    fn await_takeover(&self, backup: usize, died_at: Duration) -> Option<f64> {
+        let name = self.lab.balancers[backup].name;
+        let announced = self.watcher.first_announcement_after(died_at, SURVIVED_WITHIN);
+        let Some(announced) = announced else {
+            self.narrator.say(format_args!("{name} has not announced {VIRTUAL} within {SURVIVED_WITHIN:?}"));
+            return None;
+        };
+        let took = announced.saturating_sub(died_at).as_secs_f64() * 1e3;
+        let entries = if self.options.no_sync { "no entries" } else { "its entries in the kernel" };
+        self.narrator.say(format_args!("{name} has {VIRTUAL} now and {entries}; announced after {took:.1} ms"));
+        Some(took)
+    }
+
+    /// Both kernels' tables, read by code that knows nothing of SSYNCP's own: entries of the master and of the backup, and
+    /// how they differ.
+    fn compare(&self) -> Result<(u32, u32, Difference), DemoError> {
+        let dump =
+            |balancer: usize| kernel::dump(&self.lab.balancers[balancer].namespace).doing("dumping a kernel's table");
+        let (master, backup) = (dump(self.master)?, dump(1 - self.master)?);
+        Ok((count(master.len()), count(backup.len()), kernel::compare(&master, &backup)))
+    }
+
+    fn tracked(&self, balancer: usize) -> Result<u32, DemoError> {
+        self.lab.balancers[balancer].tracked().doing("counting a kernel's entries")
+    }
+
+    fn tell_difference(&self, flows_master: u32, flows_backup: u32, difference: &Difference) {
+        let [master, backup] = [self.master, 1 - self.master].map(|balancer| self.lab.balancers[balancer].name);
+        self.narrator.say(format_args!(
+            "both kernels, entry by entry: {master} {}, {backup} {}; {} missing, {} extra, {} stale",
+            number(flows_master.into()),
+            number(flows_backup.into()),
+            difference.missing,
+            difference.extra,
+            difference.stale
+        ));
+        // Without SSYNCP every entry is missing: nothing to name.
+        let examples = if self.options.no_sync { 0 } else { EXAMPLES };
+        for example in difference.examples.iter().take(examples) {
+            self.narrator.add(example);
+        }
+    }
+
+    fn tell_traffic(&self, traffic: &ClientVerdict) {
+        self.narrator.say(format_args!(
+            "{} of {} connections brought back a new echo ({} reset, {} stalled); {} bytes checked so far",
+            number(traffic.survived.into()),
+            number(traffic.connections.into()),
+            traffic.reset,
+            traffic.stalled,
+            number(traffic.bytes_checked)
+        ));
+    }
+}
+
+/// Starts `ssyncp run` on both balancers; lb-a has the higher priority.
+fn start_pair(lab: &Lab, directory: &Path, narrator: &Narrator) -> Result<[Option<Node>; 2], DemoError> {
+    let [a, b] = &lab.balancers;
+    let mut node_a = Node::start(a, node_plan(0, directory))?;
+    let mut node_b = Node::start(b, node_plan(1, directory))?;
+    narrator.say("ssyncp run starts on lb-a and lb-b, over raw IP protocol 114");
+    node_a.wait_until("master", READY_WITHIN, NodeStatus::is_master)?;
+    narrator.say(format_args!("lb-a is master and has {VIRTUAL}"));
+    node_b.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup)?;
+    narrator.say("lb-b is backup and in sync");
+    Ok([Some(node_a), Some(node_b)])
+}
+
+fn node_plan(balancer: usize, directory: &Path) -> NodePlan<'_> {
+    NodePlan { id: balancer as u32 + 1, priority: PRIORITIES[balancer], directory }
+}
+
+/// Now, by the clock that arrivals of packets are stamped with.
+fn realtime() -> Duration {
+    clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Whether two kernels' tables are not the same.
+fn differs(difference: &Difference) -> bool {
+    let Difference { missing, extra, stale, .. } = difference;
+    *missing != 0 || *extra != 0 || *stale != 0
+}
+
+/// Figures of the report have 32 bits; the kernel's table has fewer entries.
+fn count(value: impl TryInto<u32>) -> u32 {
+    value.try_into().unwrap_or(u32::MAX)
+}
