@@ -298,10 +298,11 @@ impl<'a> Story<'a> {
 fn start_pair(lab: &Lab, directory: &Path, narrator: &Narrator) -> Result<[Option<Node>; 2], DemoError> {
     let [a, b] = &lab.balancers;
     let mut node_a = Node::start(a, node_plan(0, directory))?;
-    let mut node_b = Node::start(b, node_plan(1, directory))?;
-    narrator.say("ssyncp run starts on lb-a and lb-b, over raw IP protocol 114");
+    narrator.say("ssyncp run starts on lb-a, and then on lb-b, over raw IP protocol 114");
+    // One after the other: of two that start together the first whose link is up may become master.
     node_a.wait_until("master", READY_WITHIN, NodeStatus::is_master)?;
     narrator.say(format_args!("lb-a is master and has {VIRTUAL}"));
+    let mut node_b = Node::start(b, node_plan(1, directory))?;
     node_b.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup)?;
     narrator.say("lb-b is backup and in sync");
     Ok([Some(node_a), Some(node_b)])
