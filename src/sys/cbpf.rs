@@ -173,8 +173,10 @@ mod tests {
             writer.attribute_u8(5, 0);
             writer.nest(6, |outer| outer.nest(2, |inner| inner.attribute_u8(7, sequence * 10)));
             writer.end();
+            // Without rights only the first message of a datagram is answered.
+            socket.send(writer.bytes()).unwrap();
+            writer.clear();
         }
-        socket.send(writer.bytes()).unwrap();
         let mut sequences = Vec::new();
         while let Some(datagram) = socket.receive().unwrap() {
             let message = Messages::new(datagram).next().unwrap().unwrap();

@@ -335,10 +335,13 @@ fn kernel_address() -> libc::sockaddr_nl {
 mod tests {
     use super::*;
 
-    /// Anybody may ask nfnetlink for nothing: a message of the kind "no operation" with a wish for an answer.
-    fn no_operation(writer: &mut MessageWriter, sequence: u32) {
+    /// Asks for nothing and wants an answer. Without rights the answer is a refusal, of the first message of a datagram
+    /// only: so each has a datagram of its own.
+    fn ask_for_nothing(socket: &NetlinkSocket, sequence: u32) {
+        let mut writer = MessageWriter::new();
         writer.begin(control::NO_OPERATION, flags::REQUEST | flags::ACKNOWLEDGE, sequence, 0, 0);
         writer.end();
+        socket.send(writer.bytes()).unwrap();
     }
 
     #[test]
@@ -371,10 +374,8 @@ mod tests {
     #[test]
     fn answers_are_waiting_when_send_returns_and_carry_their_sequence_numbers() {
         let mut socket = NetlinkSocket::open(NETLINK_NETFILTER, 64 * 1024).unwrap();
-        let mut writer = MessageWriter::new();
-        no_operation(&mut writer, 7);
-        no_operation(&mut writer, 8);
-        socket.send(writer.bytes()).unwrap();
+        ask_for_nothing(&socket, 7);
+        ask_for_nothing(&socket, 8);
         let mut answer = |sequence: u32| {
             let datagram = socket.receive().unwrap().unwrap();
             let message = Messages::new(datagram).next().unwrap().unwrap();
@@ -389,9 +390,7 @@ mod tests {
     #[test]
     fn a_datagram_that_does_not_fit_is_counted_and_left_out() {
         let socket = NetlinkSocket::open(NETLINK_NETFILTER, 64 * 1024).unwrap();
-        let mut writer = MessageWriter::new();
-        (0..3).for_each(|sequence| no_operation(&mut writer, sequence));
-        socket.send(writer.bytes()).unwrap();
+        (0..3).for_each(|sequence| ask_for_nothing(&socket, sequence));
         // An error message without the request is 20 bytes long and more.
         let mut batch = ReceiveBatch::new(2, 8);
         assert_eq!(socket.receive_many(&mut batch).unwrap(), 2);
@@ -404,9 +403,7 @@ mod tests {
     #[test]
     fn a_full_queue_is_an_overrun_that_is_said_once() {
         let mut socket = NetlinkSocket::open(NETLINK_NETFILTER, 2048).unwrap();
-        let mut writer = MessageWriter::new();
-        (0..64).for_each(|sequence| no_operation(&mut writer, sequence));
-        socket.send(writer.bytes()).unwrap();
+        (0..64).for_each(|sequence| ask_for_nothing(&socket, sequence));
         assert!(matches!(socket.receive(), Err(ReceiveError::Overrun)));
         assert!(socket.receive().unwrap().is_some());
     }

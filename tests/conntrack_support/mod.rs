@@ -31,8 +31,18 @@ pub fn namespace() -> Option<Namespace> {
         println!("skipped: needs root");
         return None;
     }
-    Some(Namespace::create().unwrap())
+    let namespace = Namespace::create().unwrap();
+    // By default entries that are made while nobody listens stay silent for ever, and "nobody" counts all namespaces.
+    set_events(&namespace, "1");
+    Some(namespace)
 }
+
+/// Whether entries that are made from now on will tell what happens to them: 0 no, 1 yes, 2 if somebody listens.
+pub fn set_events(namespace: &Namespace, value: &str) {
+    namespace.run(|| std::fs::write(EVENTS_SWITCH, value)).unwrap();
+}
+
+pub const EVENTS_SWITCH: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
 
 /// A namespace with addresses 10.9.0.1 and 10.9.0.2 on its loopback, in which packets make entries, by these rules.
 pub fn namespace_with_rules(rules: &str) -> Option<Namespace> {

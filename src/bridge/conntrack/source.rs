@@ -17,6 +17,10 @@
 //! **Events without state.** The kernel leaves the TCP state out of an UPDATE that has another reason. The entry is
 //! then asked for, and the answer, which is newer than every event that was read so far, is handed over instead.
 //!
+//! **Silence.** Entries that were made while events were off, or (by default) while nobody listened in any namespace,
+//! never tell what becomes of them. And no event says that a packet has refreshed a time-out. Both are seen by a dump
+//! only, so an owner asks for one now and then, and removes what it no longer names.
+//!
 //! **Overrun.** The kernel says once that events were lost, and goes on dropping until the queue is empty. A dump that
 //! is asked for meanwhile therefore begins only when the queue has been read to its end.
 
