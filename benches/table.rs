@@ -42,7 +42,7 @@ impl Numbers {
 
     fn next(&mut self) -> u32 {
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.state >> 32) * u64::from(self.size) >> 32) as u32
+        (((self.state >> 32) * u64::from(self.size)) >> 32) as u32
     }
 }
 

@@ -313,7 +313,7 @@ impl Model {
             Some(_) => {
                 let (changed, due) = self.assign(flow, self.sink.contains(&key));
                 if due {
-                    self.to_sink(&key);
+                    self.move_to_sink(&key);
                 }
                 changed
             }
@@ -329,7 +329,7 @@ impl Model {
         Ok(if changed { Applied::Changed } else { Applied::Unchanged })
     }
 
-    fn to_sink(&mut self, key: &FlowKey) {
+    fn move_to_sink(&mut self, key: &FlowKey) {
         self.wire.retain(|other| other != key);
         let held = self.held.get_mut(key).expect("held");
         held.unsent = false;
@@ -356,7 +356,7 @@ impl Model {
         }
         let was_alive = old.is_some_and(|held| held.alive);
         if was_alive {
-            self.to_sink(key);
+            self.move_to_sink(key);
         }
         let waits = self.sink.contains(key) || self.wire.contains(key);
         if early || waits {
@@ -383,7 +383,7 @@ impl Model {
         let keys: Vec<FlowKey> = dying.map(|held| held.flow.key).collect();
         self.orderly &= keys.len() < 2;
         for key in &keys {
-            self.to_sink(key);
+            self.move_to_sink(key);
             self.held.get_mut(key).expect("held").alive = false;
         }
         keys.len() as u32

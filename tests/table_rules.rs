@@ -307,6 +307,22 @@ mod wire {
         assert_eq!(table.touched(table.bucket_of(&key(1))), 1);
     }
 
+    /// [4.5] A bucket of a large table is a stretch of many slots, with holes in it.
+    #[test]
+    fn a_walk_of_a_large_table_finds_every_flow_in_its_own_bucket_and_in_no_other() {
+        let mut table = Table::new(100_000, 0, SEED);
+        let mut expected = vec![0; BUCKETS];
+        for number in 0..20_000u32 {
+            let key = FlowKey { source: IpAddr::V4(Ipv4Addr::from(number)), ..key(1) };
+            table.put(&Flow::new(key), at(0)).expect("room");
+            table.sent(1);
+            expected[usize::from(table.bucket_of(&key))] += 1;
+        }
+        let queued: Vec<u32> = (0..BUCKETS as u16).map(|bucket| table.queue_bucket(bucket)).collect();
+        assert_eq!(queued, expected);
+        assert_eq!(table.pending(), 20_000);
+    }
+
     /// A walk while the sink has not taken all: the wire first, then the sink, and neither is forgotten.
     #[test]
     fn a_walked_flow_still_goes_to_the_sink_that_waits_for_it() {

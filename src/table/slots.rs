@@ -213,16 +213,17 @@ impl Slots {
     pub(super) fn walk(&self, bucket: u16) -> Walk {
         let first = self.home(first_hash(bucket));
         let last = self.home(first_hash(bucket) | (first_hash(1) - 1));
-        Walk { bucket, at: first, walked: 0, own: last - first + 1 }
+        Walk { bucket, at: first, walked: 0, holes_until: last - first }
     }
 
     /// The next slot of the bucket; its neighbours are skipped. Entries may change during the walk, but none may be
-    /// freed. The walk ends at the first empty slot after the bucket's own stretch: nothing of it lies beyond.
+    /// freed. The walk ends at the first empty slot that is not before the last of the bucket's own stretch:
+    /// nothing of it lies beyond.
     pub(super) fn next_of(&self, walk: &mut Walk) -> Option<u32> {
         while walk.walked < self.count() {
             let at = walk.at;
             let empty = self.get(at).kind == Kind::Empty;
-            if empty && walk.walked >= walk.own {
+            if empty && walk.walked >= walk.holes_until {
                 return None;
             }
             walk.at = self.after(at);
@@ -290,6 +291,6 @@ pub(super) struct Walk {
     bucket: u16,
     at: u32,
     walked: u32,
-    /// Slots that are home to the bucket.
-    own: u32,
+    /// Steps to the last slot that is home to the bucket: an empty one before it is a hole, and not the end.
+    holes_until: u32,
 }
