@@ -182,7 +182,7 @@ fn closing(tokens: &[Token<'_>], open: usize) -> usize {
 fn test_items(code: &str) -> Vec<(usize, usize)> {
     let tokens = tokens(code);
     let mut found = Vec::new();
-    for at in 0..tokens.len() {
+    for at in (0..tokens.len()).filter(|&at| tokens[at].text == "#") {
         let words: String = tokens[at..].iter().take(7).map(|token| token.text).collect();
         if !words.starts_with("#[cfg(test)]") && !words.starts_with("#[cfg(all(test") {
             continue;
