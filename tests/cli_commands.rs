@@ -179,8 +179,8 @@ fn the_table_is_printed_as_conntrack_prints_it_and_the_filter_is_passed_on() {
     assert_eq!(table.status.code(), Some(0));
     assert_eq!(
         text(&table.stdout),
-        "udp      17 30 src=10.0.0.1 dst=192.0.2.10 sport=5353 dport=53 src=192.0.2.10 dst=10.0.0.1 sport=53 dport=5353 \
-         [ASSURED] mark=0\n"
+        "udp      17 30 src=10.0.0.1 dst=192.0.2.10 sport=5353 dport=53 \
+         src=192.0.2.10 dst=10.0.0.1 sport=53 dport=5353 [ASSURED] mark=0\n"
     );
     assert_eq!(text(&table.stderr), "ssyncp: 1 flows shown\n");
     let json =
@@ -259,7 +259,8 @@ fn a_missing_privilege_is_one_line_with_the_cure_and_4() {
     assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
     assert_eq!(
         text(&run.stderr),
-        "ssyncp: missing CAP_NET_ADMIN (for source = \"conntrack\") and CAP_NET_RAW (for transport = \"raw\"); run it as root or \
-         by its systemd unit, or give it to the program: setcap cap_net_admin,cap_net_raw+ep $(command -v ssyncp)\n"
+        "ssyncp: missing CAP_NET_ADMIN (for source = \"conntrack\") and CAP_NET_RAW (for transport = \"raw\"); \
+         run it as root or by its systemd unit, or give it to the program: \
+         setcap cap_net_admin,cap_net_raw+ep $(command -v ssyncp)\n"
     );
 }

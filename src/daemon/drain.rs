@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A batch stays in hand until the sink has taken all of it; upserts and deletes may be repeated, so the whole batch is
-//! simply written again. `commit = "continuous"` writes whenever there is something; `"on-takeover"` leaves a backup's kernel
-//! alone and writes while the node is promoting (and, as master, what the deadline or a merge left over).
+//! simply written again. `commit = "continuous"` writes whenever there is something; `"on-takeover"` leaves a backup's
+//! kernel alone and writes while the node is promoting (and, as master, what the deadline or a merge left over).
 
 use crate::bridge::Sink;
 use crate::daemon::driver::Load;
@@ -63,8 +63,8 @@ impl Drain {
         Drain { sink, commit, batch, retry_at: None, trouble: None, written: 0, errors: 0 }
     }
 
-    /// Writes what may be written in one turn. Writing takes time that the engine must know of, or it would call it a stall:
-    /// so this asks the clock itself.
+    /// Writes what may be written in one turn. Writing takes time that the engine must know of, or it would call it a
+    /// stall: so this asks the clock itself.
     pub(crate) fn turn(
         &mut self,
         clock: &dyn Fn() -> Instant,
@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(drain.counters(), vec![("own", 1), ("changes_written", 10), ("write_errors", 0)]);
     }
 
+    /// [5.2.1]
     #[test]
     fn on_takeover_leaves_a_backups_kernel_alone_until_it_promotes() {
         let (mut drain, kernel, mut journal) = drain(Commit::OnTakeover);
@@ -252,6 +253,7 @@ mod tests {
         assert_eq!(table.committed, 1);
     }
 
+    /// [5.2.2]
     #[test]
     fn what_the_deadline_left_over_is_written_as_master() {
         let (mut drain, kernel, mut journal) = drain(Commit::OnTakeover);

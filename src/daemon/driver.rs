@@ -5,9 +5,9 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Receiving comes before time-outs, so that a full socket buffer never looks like a dead peer. ADVERTs leave from the thread
-//! that does the work: a heartbeat of its own would keep a dead engine's address alive. Whatever blocks (addresses, HTTP)
-//! runs elsewhere and talks to the loop by channel.
+//! Receiving comes before time-outs, so that a full socket buffer never looks like a dead peer. ADVERTs leave from the
+//! thread that does the work: a heartbeat of its own would keep a dead engine's address alive. Whatever blocks
+//! (addresses, HTTP) runs elsewhere and talks to the loop by channel.
 //!
 //! What the loop decides itself, and where to look at 3 a.m.:
 //! - [`Feed`]: when the source is listened to, and when a dump of it is asked for;
@@ -203,8 +203,8 @@ impl Driver {
                     if sent > 0 {
                         self.watch.moved();
                     }
-                    // Not asked for a frame, or not rid of those that it got: a queue below us is full, and nothing will
-                    // call when it has drained.
+                    // Not asked for a frame, or not rid of those that it got: a queue below us is full, and nothing
+                    // will call when it has drained.
                     if !asked || filled > sent {
                         load.queue_full = true;
                         return;
@@ -346,7 +346,8 @@ impl Driver {
             descriptors[count] = descriptor;
             count += 1;
         }
-        // A link that fails is not waited on, because its error could be ready for ever; a nap keeps the loop from spinning.
+        // A link that fails is not waited on, because its error could be ready for ever; a nap keeps the loop from
+        // spinning.
         let most = if self.watch.failing() && self.watch.usable() { most.min(Duration::from_millis(1)) } else { most };
         if let Err(error) = poll::wait(&descriptors[..count], Some(most)) {
             tracing::error!(group = self.desk.sync_id, "waiting failed: {error}");

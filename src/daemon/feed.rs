@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Only a master's source counts. A backup reads and drops what its source says, so that the kernel's buffer does not
-//! overflow; the dump that a new master asks for compares its table with the kernel and so makes up for all that. A lost change
-//! (overrun) is made up for by the same dump, begun anew: the one that was running may have named a flow whose death was
-//! among what was lost.
+//! overflow; the dump that a new master asks for compares its table with the kernel and so makes up for all that. A
+//! lost change (overrun) is made up for by the same dump, begun anew: the one that was running may have named a flow
+//! whose death was among what was lost.
 
 use crate::bridge::{Source, SourceError};
 use crate::daemon::driver::Load;
@@ -376,6 +376,7 @@ mod tests {
         assert_eq!(*bench.asked.borrow(), 1);
     }
 
+    /// [4.3.2]
     #[test]
     fn an_overrun_begins_the_dump_anew_and_the_end_of_the_old_one_does_not_count() {
         let mut bench = Bench::new();

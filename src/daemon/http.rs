@@ -8,9 +8,9 @@
 //!   GET  /readyz                                      200 while every group is master or in sync
 //! ```
 //!
-//! `curl --unix-socket /run/ssyncp/control.sock http://localhost/v1/status` is a complete client. Everything here runs on one
-//! thread of its own; a driver that does not answer in time costs its asker a 503 and the loop nothing. What is refused is
-//! counted by its reason and shown in the status.
+//! `curl --unix-socket /run/ssyncp/control.sock http://localhost/v1/status` is a complete client. Everything here runs
+//! on one thread of its own; a driver that does not answer in time costs its asker a 503 and the loop nothing. What is
+//! refused is counted by its reason and shown in the status.
 
 use crate::daemon::control::{Command, GroupHandle, Listing, Page, Unanswered};
 use crate::daemon::flows::{FlowFilter, FlowRow, LIMIT_DEFAULT, LIMIT_MAX, protocol_number};
@@ -379,8 +379,8 @@ struct FlowQuery {
     limit: usize,
 }
 
-/// Reads a query string. Values are numbers, addresses and words, none of which needs percent-encoding but the colon of an
-/// IPv6 address, which many clients encode.
+/// Reads a query string. Values are numbers, addresses and words, none of which needs percent-encoding but the colon of
+/// an IPv6 address, which many clients encode.
 fn flow_query(text: &str) -> Result<FlowQuery, Refusal> {
     let mut query = FlowQuery { group: None, filter: FlowFilter::default(), limit: LIMIT_DEFAULT };
     for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -408,10 +408,10 @@ fn flow_query(text: &str) -> Result<FlowQuery, Refusal> {
     Ok(query)
 }
 
-/// The answer of `/v1/flows`, made page by page as the reader takes it, so that a table of any size needs the memory of a
-/// few pages:
-/// `{"schema": …, "flows": [ … ], "count": n, "complete": true}`. `complete` is false if the limit cut it off, or a driver
-/// stopped answering.
+/// The answer of `/v1/flows`, made page by page as the reader takes it, so that a table of any size needs the memory of
+/// a few pages:
+/// `{"schema": …, "flows": [ … ], "count": n, "complete": true}`. `complete` is false if the limit cut it off, or a
+/// driver stopped answering.
 struct FlowPages {
     query: FlowQuery,
     groups: std::vec::IntoIter<GroupHandle>,

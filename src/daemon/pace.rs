@@ -6,9 +6,9 @@
 //!                        ▲ at once                      few wake-ups, many frames each
 //! ```
 //!
-//! A wake-up costs more than a frame. So the first work after a rest is done at once (latency), and under sustained work
-//! the loop naps before the next turn, so that more is waiting for it when it wakes (throughput): wake-ups *fall* as load
-//! rises. A turn that hit one of its limits left work behind and is followed by the next without any rest.
+//! A wake-up costs more than a frame. So the first work after a rest is done at once (latency), and under sustained
+//! work the loop naps before the next turn, so that more is waiting for it when it wakes (throughput): wake-ups *fall*
+//! as load rises. A turn that hit one of its limits left work behind and is followed by the next without any rest.
 
 use crate::time::Duration;
 
@@ -50,8 +50,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A loop at rest. A record that is gathered for at most `batch_delay` must not oversleep that: a nap is at most half of
-    /// it.
+    /// A loop at rest. A record that is gathered for at most `batch_delay` must not oversleep that: a nap is at most
+    /// half of it.
     pub fn new(batch_delay: Duration) -> Self {
         Pace { nap: NAP_MAX.min(batch_delay / 2), turns_with_work: 0, overdue: false }
     }

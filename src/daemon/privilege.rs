@@ -42,7 +42,8 @@ impl fmt::Display for Missing {
         let words: Vec<String> = self.0.iter().map(|(capability, _)| capability.name().to_lowercase()).collect();
         write!(
             f,
-            "missing {}; run it as root or by its systemd unit, or give it to the program: setcap {}+ep $(command -v ssyncp)",
+            "missing {}; run it as root or by its systemd unit, or give it to the program: \
+             setcap {}+ep $(command -v ssyncp)",
             named.join(" and "),
             words.join(","),
         )
@@ -107,8 +108,9 @@ mod tests {
         assert_eq!(check_against(&settings, 1 << 12 | 1 << 13), Ok(()));
         assert_eq!(
             check_against(&settings, 0).unwrap_err().to_string(),
-            "missing CAP_NET_ADMIN (for source = \"conntrack\") and CAP_NET_RAW (for transport = \"raw\"); run it as root \
-             or by its systemd unit, or give it to the program: setcap cap_net_admin,cap_net_raw+ep $(command -v ssyncp)"
+            "missing CAP_NET_ADMIN (for source = \"conntrack\") and CAP_NET_RAW (for transport = \"raw\"); \
+             run it as root or by its systemd unit, or give it to the program: \
+             setcap cap_net_admin,cap_net_raw+ep $(command -v ssyncp)"
         );
         assert!(check_against(&settings, 1 << 12).unwrap_err().to_string().starts_with("missing CAP_NET_RAW (for"));
     }

@@ -4,8 +4,9 @@
 //!   main ── privileges ─▶ control socket ─▶ groups ─▶ READY=1 ─▶ … SIGTERM … ─▶ STOPPING=1 ─▶ groups leave ─▶ exit
 //! ```
 //!
-//! The control socket comes first: it is also the lock that keeps a second daemon from removing the first one's addresses.
-//! A group's thread that ends by itself ends the daemon: half a node is worse than none, and systemd starts it anew.
+//! The control socket comes first: it is also the lock that keeps a second daemon from removing the first one's
+//! addresses. A group's thread that ends by itself ends the daemon: half a node is worse than none, and systemd starts
+//! it anew.
 
 use crate::daemon::control::{self, GroupDesk, GroupHandle};
 use crate::daemon::group::{self, News, StartError};

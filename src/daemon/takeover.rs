@@ -5,11 +5,11 @@
 //!          ──hold(false)─▶          RTM_DELADDR
 //! ```
 //!
-//! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each second
-//! for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an address where it
-//! must not be for good. Netlink connection, link addresses and packet sockets are fetched at the start: a takeover is then
-//! two system calls an address. At the start the wish is "not held", which removes what a dead predecessor left behind; the
-//! same happens when the driver's thread dies, whatever it died of.
+//! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each
+//! second for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an
+//! address where it must not be for good. Netlink connection, link addresses and packet sockets are fetched at the
+//! start: a takeover is then two system calls an address. At the start the wish is "not held", which removes what a
+//! dead predecessor left behind; the same happens when the driver's thread dies, whatever it died of.
 
 use crate::daemon::announce::{Announce, announcements};
 use crate::daemon::settings::VirtualAddress;
@@ -76,8 +76,8 @@ impl Takeover {
     /// Starts the thread, in the network namespace of the caller, and returns when it has removed what was left behind.
     ///
     /// # Errors
-    /// The operating system's error if there can be no thread or no netlink connection, `TimedOut` if the kernel does not
-    /// answer.
+    /// The operating system's error if there can be no thread or no netlink connection, `TimedOut` if the kernel does
+    /// not answer.
     pub fn start(sync_id: u8, addresses: Vec<VirtualAddress>, open: OpenAnnouncer) -> io::Result<Self> {
         let unknown = |wanted| Address { wanted, held: AtomicU8::new(Address::UNKNOWN) };
         let addresses: Arc<[Address]> = addresses.into_iter().map(unknown).collect();
