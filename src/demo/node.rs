@@ -104,6 +104,11 @@ impl Node {
         }
     }
 
+    /// Whether it says that it is a working master.
+    pub(super) fn is_master(&self) -> bool {
+        self.status().is_ok_and(|status| status.is_master())
+    }
+
     /// Kills it as a machine dies: without a word, and without waiting.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()

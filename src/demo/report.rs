@@ -65,6 +65,17 @@ impl Failover {
         self.missing + self.extra + self.stale
     }
 
+    /// What clients felt, for people.
+    fn times_on_the_wire(&self) -> [(&'static str, String); 2] {
+        let blackout = [self.blackout_ms_p50, self.blackout_ms_max].map(milliseconds);
+        let gap = milliseconds(self.tcp_gap_ms_p50);
+        let gap = match self.rto_min_ms {
+            Some(minimum) => format!("median {gap} (RTO minimum {minimum} ms)"),
+            None => gap,
+        };
+        [("UDP blackout", format!("median {}, longest {}", blackout[0], blackout[1])), ("TCP gap", gap)]
+    }
+
     /// Whether nothing was lost.
     fn is_clean(&self) -> bool {
         self.survived == self.connections && self.differences() == 0 && self.mismatches == 0
@@ -114,6 +125,7 @@ impl Report {
     pub fn in_words(&self) -> String {
         let worst = &self.worst;
         let verdict = match (self.sync, self.as_expected) {
+            (true, true) if self.mode == Mode::Memory => "PASSED: no synthetic flow was lost",
             (true, true) => "PASSED: no connection was lost",
             (true, false) => "FAILED: not everything lived on",
             (false, true) => "AS EXPECTED: without SSYNCP no connection lived on",
@@ -125,7 +137,7 @@ impl Report {
             ("reset", number(worst.reset.into())),
             ("stalled", number(worst.stalled.into())),
             (
-                "kernel entries",
+                "entries",
                 format!("master {}, backup {}", number(worst.flows_master.into()), number(worst.flows_backup.into())),
             ),
             (
@@ -138,25 +150,11 @@ impl Report {
                 ),
             ),
             ("takeover", milliseconds(worst.takeover_ms)),
-            (
-                "UDP blackout",
-                format!(
-                    "median {}, longest {}",
-                    milliseconds(worst.blackout_ms_p50),
-                    milliseconds(worst.blackout_ms_max)
-                ),
-            ),
-            (
-                "TCP gap",
-                match worst.rto_min_ms {
-                    Some(minimum) => {
-                        format!("median {} (RTO minimum {minimum} ms)", milliseconds(worst.tcp_gap_ms_p50))
-                    }
-                    None => milliseconds(worst.tcp_gap_ms_p50),
-                },
-            ),
-            ("time", format!("{:.1} s", self.seconds)),
         ];
+        if self.mode != Mode::Memory {
+            rows.extend(worst.times_on_the_wire());
+        }
+        rows.push(("time", format!("{:.1} s", self.seconds)));
         if self.failovers.len() > 1 {
             rows.insert(0, ("failovers", format!("{}; the worst of each figure:", self.failovers.len())));
         }
