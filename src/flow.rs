@@ -110,6 +110,11 @@ pub struct TcpInfo {
     pub flags_reply: u8,
 }
 
+impl TcpInfo {
+    /// The widest scale that the wire carries (four bits); kernels know scales up to 14 (RFC 7323 section 2.3).
+    pub const WINDOW_SCALE_MAX: u8 = 15;
+}
+
 /// One connection entry: key and value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Flow {
@@ -151,7 +156,7 @@ impl Flow {
         self.reply_destination.unwrap_or(Endpoint { address: key.source, port: key.source_port })
     }
 
-    /// The one form of this value: a reply side that is the plain mirror, TCP information that says nothing or belongs to
+    /// The one form of this value: window scales have four bits; a reply side that is the plain mirror, TCP information that says nothing or belongs to
     /// another protocol, and the type in an ICMP answer (the kernel derives it) are left out. Wire, table and digest know
     /// canonical flows only.
     #[must_use]
@@ -167,6 +172,10 @@ impl Flow {
         }
         if self.reply_destination == Some(Endpoint { address: key.source, port: key.source_port }) {
             self.reply_destination = None;
+        }
+        if let Some(tcp) = &mut self.tcp {
+            tcp.window_scale_original = tcp.window_scale_original.min(TcpInfo::WINDOW_SCALE_MAX);
+            tcp.window_scale_reply = tcp.window_scale_reply.min(TcpInfo::WINDOW_SCALE_MAX);
         }
         if self.tcp == Some(TcpInfo::default()) || key.protocol != protocol::TCP {
             self.tcp = None;

@@ -61,7 +61,7 @@ fn drain(table: &mut Table) -> Vec<Change> {
 mod order {
     use super::*;
 
-    /// [4.2]
+    /// [4.2.2]
     #[test]
     fn a_late_upsert_cannot_resurrect_a_deleted_flow() {
         let mut table = table();
@@ -94,7 +94,7 @@ mod order {
         assert_eq!(table.tombstones(), 0);
     }
 
-    /// [4.2]
+    /// [4.2.1]
     #[test]
     fn an_older_or_equally_old_upsert_is_refused() {
         let mut table = table();
@@ -108,7 +108,7 @@ mod order {
         assert_eq!(table.apply_upsert(&flow(1, 4), 10, at(0)), Ok(Applied::Older), "the version was taken");
     }
 
-    /// [4.2] At the frontier's next number nothing older can still arrive.
+    /// [4.2.2] At the frontier's next number nothing older can still arrive.
     #[test]
     fn only_a_delete_beyond_the_next_number_leaves_a_tombstone() {
         let mut table = table();
@@ -141,7 +141,7 @@ mod order {
         assert_eq!(table.tombstones(), 1, "the frontier never goes back");
     }
 
-    /// [4.2]
+    /// [4.2.3]
     #[test]
     fn a_tombstone_too_many_is_refused_and_changes_nothing() {
         let mut table = Table::new(100, 2, SEED);
@@ -158,7 +158,7 @@ mod order {
         assert_eq!(table.apply_delete(&key(1), 13, 12), Ok(Applied::Changed), "in order, none is needed");
     }
 
-    /// [4.1]
+    /// [4.1.2]
     #[test]
     fn all_that_is_held_is_older_than_a_new_stream() {
         let mut table = table();
@@ -215,7 +215,7 @@ mod order {
 mod wire {
     use super::*;
 
-    /// [4.2]
+    /// [4.2.4]
     #[test]
     fn an_insert_that_was_never_sent_and_its_delete_cost_nothing() {
         let mut table = table();
@@ -225,7 +225,7 @@ mod wire {
         assert!(!table.take(&key(1)));
     }
 
-    /// [4.2]
+    /// [4.2.4]
     #[test]
     fn once_sent_a_delete_must_be_sent_too() {
         let mut table = table();
@@ -252,6 +252,7 @@ mod wire {
         assert_eq!(send_all(&mut table, 2), [Pending::Delete(key(1)), Pending::Upsert(flow(2, 1))]);
     }
 
+    /// [4.2.5]
     #[test]
     fn fifty_changes_cost_one_record_and_keep_their_turn() {
         let mut table = table();
@@ -264,7 +265,7 @@ mod wire {
         assert_eq!(send_all(&mut table, 1), [Pending::Upsert(flow(1, 49)), Pending::Upsert(flow(2, 0))]);
     }
 
-    /// [4.6] Equal but for the time-out: said again only when the peers' clock has run past half of it.
+    /// [4.6.2] Equal but for the time-out: said again only when the peers' clock has run past half of it.
     #[test]
     fn a_value_that_says_nothing_new_is_not_queued_until_its_clock_has_run_to_half() {
         let mut table = table();
@@ -289,7 +290,7 @@ mod wire {
         assert_eq!(table.peek_pending(at(0)), Some(Pending::Upsert(shorter)));
     }
 
-    /// [4.5]
+    /// [4.5.2]
     #[test]
     fn a_walk_queues_the_whole_bucket_once() {
         let mut table = table();
@@ -351,6 +352,7 @@ mod wire {
         assert_eq!((table.pending(), table.unapplied()), (1, 0));
     }
 
+    /// [4.3.2]
     #[test]
     fn a_dump_takes_what_it_does_not_name() {
         let mut table = table();
@@ -405,7 +407,7 @@ mod wire {
         assert_eq!(table.len(), 1);
     }
 
-    /// [4.6] Only the master removes by time.
+    /// [4.6.1] Only the master removes by time.
     #[test]
     fn the_master_takes_flows_whose_time_is_over_and_no_others() {
         let mut table = table();
@@ -475,7 +477,7 @@ mod sink {
         assert_eq!(table.pop_applied(at(61)), Some(Change::Upsert(flow(1, 3))));
     }
 
-    /// [4.6]
+    /// [4.6.3]
     #[test]
     fn a_backup_keeps_an_expired_flow_and_tells_the_sink_again_on_takeover() {
         let mut table = table();
@@ -491,7 +493,7 @@ mod sink {
         assert_eq!(table.queue_all_to_sink(), 2);
     }
 
-    /// [4.5] Only if it was not named by the walk, only in this bucket, and what a former stream said goes too.
+    /// [4.5.3] Only if it was not named by the walk, only in this bucket, and what a former stream said goes too.
     #[test]
     fn a_bucket_end_removes_only_what_is_older_than_the_walk() {
         let mut table = table();
@@ -525,7 +527,7 @@ mod sink {
 mod digest {
     use super::*;
 
-    /// [4.4] Protocol: these numbers are the same on every node and in every version. They were computed with the
+    /// [4.4.1] [4.4.3] Protocol: these numbers are the same on every node and in every version. They were computed with the
     /// reference implementation of XXH3 (python3-xxhash), from the bytes in src/table/record.rs.
     #[test]
     fn the_digest_of_known_flows_is_known() {
@@ -543,7 +545,7 @@ mod digest {
         assert_eq!(table.digest(), 0x65ff_2fd4_d706_4160);
     }
 
-    /// [4.4]
+    /// [4.4.3]
     #[test]
     fn two_tables_that_came_to_the_same_by_other_ways_have_the_same_digest() {
         let (mut master, mut backup) = (table(), Table::new(5, 0, SEED));
@@ -562,7 +564,7 @@ mod digest {
         }
     }
 
-    /// [4.4] Every field but the time-out.
+    /// [4.4.2] Every field but the time-out.
     #[test]
     fn every_field_of_the_value_counts() {
         let mut table = table();
@@ -624,6 +626,7 @@ mod digest {
 mod limits {
     use super::*;
 
+    /// [8.0.2]
     #[test]
     fn a_full_table_refuses_new_keys_and_takes_changes_of_old_ones() {
         let mut table = Table::new(3, 3, SEED);

@@ -45,7 +45,7 @@ on_the_wire! {
     an_interface_that_is_missing_has_its_own_error
 }
 
-/// [3] a receiver drops TTL ≠ 255.
+/// [3.0.2] [3] a receiver drops TTL ≠ 255.
 fn a_datagram_that_has_crossed_a_router_is_refused<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut port: T = open(&lan, 1, &options());
@@ -114,7 +114,7 @@ fn a_group_that_was_not_joined_is_unheard<T: SocketTransport>() {
     assert_eq!(hear(&mut neighbour, 1), [b"not for us"]);
 }
 
-/// [3] the kernel's IPVS daemon uses the same group with UDP port 8848; ignored, and not malformed.
+/// [3.0.3] [3] the kernel's IPVS daemon uses the same group with UDP port 8848; ignored, and not malformed.
 fn the_kernels_own_ipvs_frames_are_ignored<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut port: T = open(&lan, 1, &options());
@@ -127,7 +127,7 @@ fn the_kernels_own_ipvs_frames_are_ignored<T: SocketTransport>() {
     assert_eq!((counters.frames_received, counters.malformed, counters.ttl_refused), (1, 0, 0));
 }
 
-/// [3] don't-fragment, TTL 255, protocol 114, to 224.0.0.81; one frame is one datagram.
+/// [3.0.1] [3] don't-fragment, TTL 255, protocol 114, to 224.0.0.81; one frame is one datagram.
 fn a_frame_never_leaves_in_fragments<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut sender: T = open(&lan, 0, &RawOptions { frame_len: Some(1480), ..options() });
@@ -327,7 +327,7 @@ fn one_link_of_two_may_fail<T: SocketTransport>() {
     assert!(!a.link_is_up());
 }
 
-/// The send socket is a raw socket of the same protocol: it must not gather frames that nobody reads.
+/// [3.0.1] The send socket is a raw socket of the same protocol: it must not gather frames that nobody reads.
 fn a_sender_hears_nothing<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut port: T = open(&lan, 1, &options());

@@ -414,7 +414,7 @@ fn every_golden_frame_is_what_the_encoder_writes() {
     }
 }
 
-/// [3] Protocol 114 to 224.0.0.81, TTL 255, not to be fragmented, a correct header checksum.
+/// [3.0.1] [3] Protocol 114 to 224.0.0.81, TTL 255, not to be fragmented, a correct header checksum.
 #[test]
 fn every_golden_packet_travels_as_the_protocol_says() {
     bless();
@@ -490,6 +490,7 @@ const LITERALS: [(&str, &str); 4] = [
     ),
 ];
 
+/// [3.2.1]
 #[test]
 fn golden_frames_are_the_bytes_that_somebody_else_would_write() {
     for (name, literal) in LITERALS {

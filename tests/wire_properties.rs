@@ -387,7 +387,7 @@ proptest! {
         }
     }
 
-    /// [1.2] Any bytes at all.
+    /// [1.2.2] Any bytes at all.
     #[test]
     fn no_bytes_bring_the_reader_down(bytes in vec(any::<u8>(), 0..300)) {
         let _ = exercise(&bytes);
@@ -428,7 +428,7 @@ fn the_seeds_are_frames() {
     }
 }
 
-/// [3.2] Every single flipped bit is noticed, wherever it is: CRC-32 misses none.
+/// [3.2.4] Every single flipped bit is noticed, wherever it is: CRC-32 misses none.
 #[test]
 fn no_flipped_bit_is_missed() {
     for seed in seeds() {
@@ -445,7 +445,7 @@ fn no_flipped_bit_is_missed() {
     }
 }
 
-/// [3.2] A frame that was cut short anywhere, or has something behind it, is noticed.
+/// [3.2.2] A frame that was cut short anywhere, or has something behind it, is noticed.
 #[test]
 fn no_cut_and_no_surplus_is_missed() {
     for seed in seeds() {

@@ -125,7 +125,7 @@ fn refused() -> Vec<(Vec<u8>, FrameError)> {
     ]
 }
 
-/// [1.2] A frame that fails any check is refused under one named reason.
+/// [3.2.2] [3.2.4] [3.2.5] [3.2.6] [3.2.7] [1.2.1] A frame that fails any check is refused under one named reason.
 #[test]
 fn every_frame_is_refused_for_its_own_reason() {
     let mut counters = DropCounters::default();
@@ -161,7 +161,7 @@ fn every_reason_of_this_room_was_raised() {
     assert_eq!(rest, ["wrong_group", "own_node", "replayed", "stale", "not_for_us", "unestablished", "term_jump"]);
 }
 
-/// [3.4] The order of the checks: of two things that are wrong the earlier one is named, and what was not yet checked
+/// [3.2.8] [3.4] The order of the checks: of two things that are wrong the earlier one is named, and what was not yet checked
 /// is not looked at.
 #[test]
 fn of_two_faults_the_earlier_check_names_its_own() {
@@ -183,7 +183,7 @@ fn of_two_faults_the_earlier_check_names_its_own() {
     assert_eq!(Frame::parse(&flags_and_kind).and_then(Frame::verify).err(), Some(FrameError::UnknownFlags));
 }
 
-/// [1.2] A frame is taken whole or not at all: one bad record at its end, and none of it is seen.
+/// [3.2.9] [1.2] A frame is taken whole or not at all: one bad record at its end, and none of it is seen.
 #[test]
 fn one_bad_record_refuses_the_good_ones_before_it() {
     let mut payload = PLAIN.repeat(10);
@@ -193,7 +193,7 @@ fn one_bad_record_refuses_the_good_ones_before_it() {
     assert_eq!(Frame::parse(&bad).and_then(Frame::verify).err(), Some(FrameError::RecordPresent));
 }
 
-/// [3.3] A type of a later version is stepped over, whatever is in it.
+/// [3.3.1] A type of a later version is stepped over, whatever is in it.
 #[test]
 fn a_record_of_a_later_version_does_not_hide_the_others() {
     let payload = [&[77, 200, 0xff, 2, 0xff, 0xff, 0xff, 0xff], &PLAIN[..]].concat();

@@ -13,15 +13,15 @@
 //! Without SSYNCP the same happens to the same balancers, but that nobody copies the master's entries: after its death the other
 //! one only gets the addresses, from us.
 
+use super::client::{Client, ClientPlan, ClientVerdict};
+use super::kernel::{self, Difference};
 use super::lab::{self, CLIENT, FRONT, Lab, SERVER_PORT, SERVERS, VIRTUAL};
 use super::narrator::{Narrator, number};
 use super::node::{Node, NodePlan, NodeStatus};
+use super::probe::{Probe, ProbePlan};
 use super::report::Failover;
-use super::standin::client::{Client, ClientPlan, ClientVerdict};
-use super::standin::kernel::{self, Difference};
-use super::standin::probe::{Probe, ProbePlan};
-use super::standin::server::{Server, ServerPlan};
-use super::standin::watch::Watcher;
+use super::server::{Server, ServerPlan};
+use super::watch::Watcher;
 use super::{DemoError, Doing, Options};
 use core::net::SocketAddrV4;
 use nix::time::{ClockId, clock_gettime};

@@ -224,9 +224,7 @@ impl Inbox {
 
     /// When a STATUS is due for a gap or an acknowledgement.
     pub(super) fn status_at(&self) -> Option<Instant> {
-        if self.stream.is_none() {
-            return None;
-        }
+        self.stream?;
         if self.status_now {
             return Some(Instant::ZERO);
         }

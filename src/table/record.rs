@@ -24,9 +24,6 @@ const REPLY_SOURCE: u8 = 1 << 0;
 const REPLY_DESTINATION: u8 = 1 << 1;
 const TCP: u8 = 1 << 2;
 
-/// The widest scale that the wire carries (four bits); kernels know scales up to 14.
-const WIDEST_SCALE: u8 = 15;
-
 /// The sixteen bytes that name an IPv4 flow.
 pub(super) type KeyBytes = [u8; 16];
 
@@ -41,9 +38,13 @@ impl Default for Record {
     }
 }
 
-/// The key's bytes; `None` if it is not IPv4.
+/// The key's bytes; `None` if it is not IPv4, or its zone has no direction that exists: what the wire cannot say must not
+/// stand in the queue for it.
 pub(super) fn key_bytes(key: &FlowKey) -> Option<KeyBytes> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (key.source, key.destination) else { return None };
+    if key.zone.direction > Zone::REPLY {
+        return None;
+    }
     let mut bytes = [0; 16];
     bytes[0..4].copy_from_slice(&source.octets());
     bytes[4..8].copy_from_slice(&destination.octets());
@@ -56,33 +57,29 @@ pub(super) fn key_bytes(key: &FlowKey) -> Option<KeyBytes> {
 }
 
 impl Record {
-    /// Packs a flow; `None` if anything in it is not IPv4. What [`Flow::canonical`] leaves out is left out here too.
+    /// Packs a flow in its canonical form; `None` if anything in it has no form on this wire.
     pub(super) fn pack(flow: &Flow) -> Option<Self> {
-        let key = key_bytes(&flow.key)?;
+        let flow = flow.canonical();
         let mut bytes = [0; 40];
-        bytes[0..16].copy_from_slice(&key);
+        bytes[0..16].copy_from_slice(&key_bytes(&flow.key)?);
         if let Some(reply) = flow.reply_source {
             let IpAddr::V4(address) = reply.address else { return None };
-            if address.octets() != key[4..8] || reply.port.to_be_bytes() != key[10..12] {
-                bytes[29] |= REPLY_SOURCE;
-                bytes[16..20].copy_from_slice(&address.octets());
-                bytes[20..22].copy_from_slice(&reply.port.to_be_bytes());
-            }
+            bytes[29] |= REPLY_SOURCE;
+            bytes[16..20].copy_from_slice(&address.octets());
+            bytes[20..22].copy_from_slice(&reply.port.to_be_bytes());
         }
         if let Some(reply) = flow.reply_destination {
             let IpAddr::V4(address) = reply.address else { return None };
-            if address.octets() != key[0..4] || reply.port.to_be_bytes() != key[8..10] {
-                bytes[29] |= REPLY_DESTINATION;
-                bytes[22..24].copy_from_slice(&reply.port.to_be_bytes());
-                bytes[24..28].copy_from_slice(&address.octets());
-            }
+            bytes[29] |= REPLY_DESTINATION;
+            bytes[22..24].copy_from_slice(&reply.port.to_be_bytes());
+            bytes[24..28].copy_from_slice(&address.octets());
         }
         bytes[28] = flow.state;
         bytes[30..32].copy_from_slice(&flow.status.to_be_bytes());
-        if let Some(tcp) = flow.tcp.filter(|tcp| *tcp != TcpInfo::default()) {
+        if let Some(tcp) = flow.tcp {
             bytes[29] |= TCP;
-            bytes[32] = tcp.window_scale_original.min(WIDEST_SCALE);
-            bytes[33] = tcp.window_scale_reply.min(WIDEST_SCALE);
+            bytes[32] = tcp.window_scale_original;
+            bytes[33] = tcp.window_scale_reply;
             bytes[34] = tcp.flags_original;
             bytes[35] = tcp.flags_reply;
         }
@@ -189,7 +186,7 @@ mod tests {
         3, 7, 0x01, 0x8e, 7, 9, 0x23, 0x22, 0xde, 0xad, 0xbe, 0xef,
     ];
 
-    /// [4.4] The encoding is protocol: these bytes never change.
+    /// [4.4.2] The encoding is protocol: these bytes never change.
     #[test]
     fn the_canonical_encoding_is_these_forty_bytes() {
         let record = Record::pack(&full()).expect("IPv4");

@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(frame(&mut datagram, 4).unwrap().1, b"data");
     }
 
-    /// [3] a receiver drops TTL ≠ 255.
+    /// [3.0.2] [3] a receiver drops TTL ≠ 255.
     #[test]
     fn what_has_crossed_a_router_is_refused() {
         assert_eq!(refusal(with(8, 254)), Refusal::Ttl);

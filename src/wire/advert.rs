@@ -325,7 +325,7 @@ mod tests {
         payload
     }
 
-    /// [3.5] Every field stands where the figure says.
+    /// [3.5.1] Every field stands where the figure says.
     #[test]
     fn an_advert_is_written_and_read_field_by_field() {
         let mut slot = [0xaa; 163];

@@ -255,7 +255,7 @@ mod tests {
         slot[HEADER_LEN..len].to_vec()
     }
 
-    /// [3.3] The plain connection takes 24 bytes.
+    /// [3.3.3] The plain connection takes 24 bytes.
     #[test]
     fn a_plain_connection_is_24_bytes() {
         let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { state: 3, timeout: 300, ..Flow::new(KEY) })));
@@ -288,7 +288,7 @@ mod tests {
         );
     }
 
-    /// [3.3] A delete is a key.
+    /// [3.3.4] A delete is a key.
     #[test]
     fn a_delete_is_20_bytes_and_24_with_a_zone() {
         let bytes = payload(|writer| {
@@ -304,7 +304,7 @@ mod tests {
         );
     }
 
-    /// [4.5] A bucket-end is about the table: type 0, operation 3.
+    /// [3.3.5] [4.5] A bucket-end is about the table: type 0, operation 3.
     #[test]
     fn a_bucket_end_is_16_bytes() {
         let bytes = payload(|writer| assert!(writer.push_bucket_end(4095, 0x0102_0304_0506_0708)));
@@ -319,6 +319,7 @@ mod tests {
         assert_eq!(bytes[24..], [0x79, 0, 0, 0]);
     }
 
+    /// [3.3.3]
     #[test]
     fn every_optional_field_comes_back_without_the_others() {
         let full = full();
@@ -356,6 +357,7 @@ mod tests {
         assert_eq!(writer.finish(), 40);
     }
 
+    /// [8.0.3]
     #[test]
     fn a_frame_takes_255_records_and_not_one_more() {
         let mut slot = [0; 8960];

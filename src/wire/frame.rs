@@ -245,6 +245,7 @@ mod tests {
         0, 0, 0, 0, 0, 0, 0, 3, // term
     ];
 
+    /// [3.2.1]
     #[test]
     fn the_header_stands_where_the_figure_says() {
         let header = Frame::parse(&EMPTY).expect("valid").header();
@@ -265,6 +266,7 @@ mod tests {
         assert_eq!(slot, EMPTY);
     }
 
+    /// [3.2.3]
     #[test]
     fn a_message_of_the_draft_is_of_another_version_and_not_damaged() {
         let mut classic = [0_u8; 32];

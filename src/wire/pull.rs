@@ -119,7 +119,7 @@ mod tests {
         payload
     }
 
-    /// [4.5]
+    /// [4.5.1]
     #[test]
     fn a_pull_is_written_and_read_field_by_field() {
         let pull = Pull { target: Target { node: NodeId(1), incarnation: 2 }, ranges: &[BucketRange::new(16, 4080)] };

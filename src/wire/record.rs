@@ -461,6 +461,7 @@ mod tests {
         }
     }
 
+    /// [3.3.3]
     #[test]
     fn a_plain_connection_is_read_field_by_field() {
         let flow = flow_of(&PLAIN);
@@ -469,7 +470,7 @@ mod tests {
         assert_eq!(Flow { state: 0, status: 0, timeout: 0, ..flow }, Flow::new(flow.key));
     }
 
-    /// [3.3] What is said at more length than needed is the same flow.
+    /// [3.3.8] What is said at more length than needed is the same flow.
     #[test]
     fn a_flow_has_one_form_however_it_was_sent() {
         let mirrored = upsert(
@@ -485,7 +486,7 @@ mod tests {
         assert_eq!(flow_of(&mirrored), flow_of(&PLAIN));
     }
 
-    /// [3.3] Unknown types are skipped by their length.
+    /// [3.3.1] Unknown types are skipped by their length.
     #[test]
     fn an_unknown_type_is_stepped_over() {
         let mut bytes = vec![2, 9, 0xff, 2, 1, 2, 3, 4];
@@ -548,6 +549,7 @@ mod tests {
         }
     }
 
+    /// [3.2.9]
     #[test]
     fn reserved_bytes_are_zero() {
         assert_eq!(decode(&upsert(1, &[1, 2, 3, 4, 0, 1, 0, 1])), Err(FrameError::RecordField));
@@ -567,6 +569,7 @@ mod tests {
         assert_eq!(decode(&[0, 3, 0, 4, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]), Err(FrameError::RecordField));
     }
 
+    /// [8.0.3]
     #[test]
     fn there_are_4096_buckets() {
         let last = [0, 3, 0, 4, 0x0f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
@@ -589,6 +592,7 @@ mod tests {
         assert!(decode(&upsert(0x80, &[])).is_ok(), "an empty list is a list");
     }
 
+    /// [3.3.6]
     #[test]
     fn malformed_attributes_are_refused() {
         let cases: [&[u8]; 6] = [

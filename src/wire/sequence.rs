@@ -65,6 +65,7 @@ mod tests {
 
     const REPLAYED: Result<(), FrameError> = Err(FrameError::Replayed);
 
+    /// [3.4.3]
     #[test]
     fn a_number_is_taken_once() {
         let mut window = ReplayWindow::default();
@@ -88,6 +89,7 @@ mod tests {
         assert_eq!(window, ReplayWindow::default());
     }
 
+    /// [3.4.3]
     #[test]
     fn the_window_has_64_numbers() {
         let mut window = ReplayWindow::default();

@@ -158,7 +158,7 @@ mod tests {
         payload
     }
 
-    /// [3.6]
+    /// [3.6.5]
     #[test]
     fn a_status_is_written_and_read_field_by_field() {
         let status = Status {

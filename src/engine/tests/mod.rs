@@ -3,6 +3,7 @@
 
 mod repair;
 mod roles;
+mod rules;
 mod stream;
 
 use super::*;

@@ -29,7 +29,7 @@ fn a_late_joiner_is_filled_and_proven() {
     assert_eq!(world.events(1, "InSync"), 1);
 }
 
-/// [4.5.1] The same with a tenth of all frames lost, and live changes all the while.
+/// [1.1.1] [4.5.1] The same with a tenth of all frames lost, and live changes all the while.
 #[test]
 fn a_late_joiner_is_filled_through_loss_and_under_load() {
     let mut world = filled_master(20_000);
@@ -73,7 +73,7 @@ fn a_hole_in_the_history_is_repaired_and_leaves_no_zombies() {
     assert_eq!(world.events(1, "Diverged"), 1);
 }
 
-/// [4.4.5] After a takeover the tables are equal already: proven by the totals, and nothing is walked.
+/// [4.4.7] [4.4.5] After a takeover the tables are equal already: proven by the totals, and nothing is walked.
 #[test]
 fn a_warm_backup_of_a_new_master_needs_no_walk() {
     let mut world =
@@ -93,7 +93,7 @@ fn a_warm_backup_of_a_new_master_needs_no_walk() {
     assert_eq!(world.engine(2).status().entries, 3000);
 }
 
-/// [4.4.6] A table that is different without anybody having noticed is found by its digest, and repaired.
+/// [1.1.2] [4.4.6] A table that is different without anybody having noticed is found by its digest, and repaired.
 #[test]
 fn a_silent_difference_is_found_and_repaired() {
     let mut world = filled_master(500);

@@ -47,7 +47,7 @@ fn a_recording_is_never_established() {
     assert_eq!(world.events(0, "PeerUp"), 0);
 }
 
-/// [5.2.1] [5.2.2] The master dies: the backup writes its table first, then takes the role under a new term; flows stay.
+/// [1.5.1] [5.2.4] [5.2.1] [5.2.2] The master dies: the backup writes its table first, then takes the role under a new term; flows stay.
 #[test]
 fn a_backup_takes_over_in_two_phases_and_keeps_every_flow() {
     let mut world = World::elected_pair();
@@ -116,7 +116,7 @@ fn a_polite_goodbye_is_answered_within_the_skew() {
     assert_eq!(frames, 0, "who has left is silent");
 }
 
-/// [5.1.2] A master that comes back before anybody noticed its death has an empty table: its new incarnation ends the old
+/// [1.5.2] [5.1.2] A master that comes back before anybody noticed its death has an empty table: its new incarnation ends the old
 /// mastership, and it becomes a backup of the one that held the flows.
 #[test]
 fn a_restarted_master_does_not_empty_its_backup() {

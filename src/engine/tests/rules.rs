@@ -13,7 +13,8 @@ fn ms(milliseconds: u64) -> Duration {
 
 /// Everything of one kind that node `from` has sent since `since`.
 fn sent(world: &World, from: usize, kind: Kind, since: Instant) -> Vec<(Instant, Vec<u8>)> {
-    let wanted = |(at, by, bytes): &&(Instant, usize, Vec<u8>)| *by == from && *at >= since && header(bytes).kind == kind;
+    let wanted =
+        |(at, by, bytes): &&(Instant, usize, Vec<u8>)| *by == from && *at >= since && header(bytes).kind == kind;
     world.sent.iter().filter(wanted).map(|(at, _, bytes)| (*at, bytes.clone())).collect()
 }
 

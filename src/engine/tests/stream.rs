@@ -48,7 +48,7 @@ fn full_frames_leave_at_once() {
     assert_eq!(data_frames(&world, start).len(), 9);
 }
 
-/// Fifty changes to one flow between two turns cost one record; an insert and its delete cost nothing [4.2.5].
+/// [1.3.1] Fifty changes to one flow between two turns cost one record; an insert and its delete cost nothing [4.2.5].
 #[test]
 fn changes_to_one_flow_are_coalesced() {
     let mut world = World::elected_pair();
@@ -138,7 +138,7 @@ fn duplicates_are_counted_and_change_nothing() {
     assert_eq!(world.counter(1, "data_duplicate"), 1);
 }
 
-/// [3.5.3] DATA is taken from the followed stream only: not from a stranger, whatever it writes into the header.
+/// [3.5.10] [3.5.3] DATA is taken from the followed stream only: not from a stranger, whatever it writes into the header.
 #[test]
 fn data_of_a_stranger_or_of_another_stream_is_not_applied() {
     use crate::wire::{DataWriter, FrameFlags, Header};
@@ -197,7 +197,7 @@ fn a_full_table_is_said_and_not_called_in_sync() {
     world.assert_equal(0, 1);
 }
 
-/// What is broken is refused under its name, and changes nothing [3.2.4].
+/// [1.2.1] What is broken is refused under its name, and changes nothing [3.2.4].
 #[test]
 fn a_broken_frame_is_counted_under_its_reason() {
     let mut world = World::elected_pair();
@@ -227,4 +227,21 @@ fn a_backup_takes_no_changes_from_its_own_source() {
     let refused = world.node(1).engine.update(now, &Change::Upsert(flow(1)));
     assert_eq!(refused, Err(UpdateError::NotMaster));
     assert!(world.table(1).is_empty());
+}
+
+/// What has no form on the wire must not stand in the queue for it, where it would block everything behind it.
+#[test]
+fn a_flow_that_the_wire_cannot_say_is_refused_at_once() {
+    let mut world = World::elected_pair();
+    let now = world.now;
+    let odd = |direction| {
+        let mut odd = flow(1);
+        odd.key.zone = Zone { id: 7, direction };
+        Change::Upsert(odd)
+    };
+    assert_eq!(world.node(0).engine.update(now, &odd(3)), Err(UpdateError::Unsupported));
+    assert_eq!(world.node(0).engine.update(now, &odd(2)), Ok(()));
+    world.upsert(0, 2);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.table(1).len(), 2);
 }
