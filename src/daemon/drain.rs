@@ -140,10 +140,14 @@ impl Drain {
         self.trouble.clone()
     }
 
-    pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = self.sink.as_ref().map(|sink| sink.counters()).unwrap_or_default();
-        counters.extend([("changes_written", self.written), ("write_errors", self.errors)]);
-        counters
+    /// What the sink itself counts.
+    pub(crate) fn sink_counters(&self) -> Vec<(&'static str, u64)> {
+        self.sink.as_ref().map(|sink| sink.counters()).unwrap_or_default()
+    }
+
+    /// What came of the engine's changes here.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 2] {
+        [("sink_changes_written", self.written), ("sink_errors", self.errors)]
     }
 }
 
@@ -229,7 +233,8 @@ mod tests {
         let mut table = table(Role::Backup, 10);
         drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!((*kernel.taken.borrow(), table.committed, table.waiting), (10, 1, 0));
-        assert_eq!(drain.counters(), vec![("own", 1), ("changes_written", 10), ("write_errors", 0)]);
+        assert_eq!(drain.counters(), [("sink_changes_written", 10), ("sink_errors", 0)]);
+        assert_eq!(drain.sink_counters(), [("own", 1)]);
     }
 
     /// [5.2.1]

@@ -315,8 +315,10 @@ impl Driver {
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
-        status.count("source", self.feed.counters());
-        status.count("sink", self.drain.counters());
+        status.count("source", self.feed.source_counters());
+        status.count("sink", self.drain.sink_counters());
+        status.count("driver", self.feed.counters());
+        status.count("driver", self.drain.counters());
         status.count("driver", [("turns", self.turns)]);
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
         status

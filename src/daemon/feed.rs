@@ -230,18 +230,22 @@ impl Feed {
         self.trouble.clone()
     }
 
-    pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = self.source.as_ref().map(|source| source.counters()).unwrap_or_default();
-        counters.extend([
-            ("changes_taken", self.counts.taken),
-            ("changes_dropped_as_backup", self.counts.dropped_as_backup),
-            ("changes_refused_table_full", self.counts.refused_table_full),
-            ("changes_refused_unsupported", self.counts.refused_unsupported),
-            ("read_overruns", self.counts.overruns),
-            ("read_errors", self.counts.errors),
-            ("dumps_requested", self.counts.dumps),
-        ]);
-        counters
+    /// What the source itself counts.
+    pub(crate) fn source_counters(&self) -> Vec<(&'static str, u64)> {
+        self.source.as_ref().map(|source| source.counters()).unwrap_or_default()
+    }
+
+    /// What came of the source's changes here.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 7] {
+        [
+            ("source_changes_taken", self.counts.taken),
+            ("source_changes_dropped_as_backup", self.counts.dropped_as_backup),
+            ("source_changes_refused_table_full", self.counts.refused_table_full),
+            ("source_changes_refused_unsupported", self.counts.refused_unsupported),
+            ("source_overruns", self.counts.overruns),
+            ("source_errors", self.counts.errors),
+            ("source_dumps", self.counts.dumps),
+        ]
     }
 }
 
@@ -360,9 +364,9 @@ mod tests {
     fn a_backup_reads_its_source_and_drops_what_it_says() {
         let mut bench = Bench::new();
         assert_eq!(bench.turn(0, Role::Backup, &[Ok((3, true))]), Vec::<&str>::new());
-        assert_eq!(bench.count("changes_dropped_as_backup"), 3);
+        assert_eq!(bench.count("source_changes_dropped_as_backup"), 3);
         assert_eq!(bench.turn(1, Role::Backup, &[Err(None)]), Vec::<&str>::new());
-        assert_eq!((*bench.asked.borrow(), bench.count("read_overruns")), (0, 1));
+        assert_eq!((*bench.asked.borrow(), bench.count("source_overruns")), (0, 1));
     }
 
     #[test]
@@ -413,7 +417,7 @@ mod tests {
         bench.script.borrow_mut().clear();
         assert_eq!(bench.turn(2100, Role::Master, &[Err(Some(5))]), ["begin"]);
         assert_eq!(bench.events(), ["SourceFailed"]);
-        assert_eq!(bench.count("read_errors"), 2);
+        assert_eq!(bench.count("source_errors"), 2);
     }
 
     #[test]
@@ -421,7 +425,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.feed.master(at(0), true);
         bench.turn(0, Role::Master, &[Ok((10, false))]);
-        assert_eq!((bench.count("changes_taken"), bench.count("changes_refused_table_full")), (9, 1));
+        assert_eq!((bench.count("source_changes_taken"), bench.count("source_changes_refused_table_full")), (9, 1));
     }
 
     #[test]
@@ -440,7 +444,7 @@ mod tests {
         let mut load = Load::default();
         bench.script.borrow_mut().extend(std::iter::repeat_n(Ok((1, false)), 20));
         bench.feed.turn(at(0), &mut bench.heard, Role::Backup, &mut bench.journal, &mut load);
-        assert_eq!(bench.count("changes_dropped_as_backup"), 8);
+        assert_eq!(bench.count("source_changes_dropped_as_backup"), 8);
         assert!(load.more);
     }
 }
