@@ -8,10 +8,10 @@ use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::PacketSocket;
-use crate::transport::{Limits, MemoryHub, RawOptions, RawTransport, Transport, TransportCounters, TransportError};
-use crate::wire::FrameMeta;
+use crate::transport::memory::MemoryHub;
+use crate::transport::raw::RawTransport;
+use crate::transport::{RawOptions, TransportError};
 use std::io;
-use std::os::fd::BorrowedFd;
 
 /// Why a transport, a source or a sink could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,28 +22,22 @@ pub enum OpenError {
         /// Which.
         name: String,
     },
-    /// The sync links cannot be used.
-    #[error(transparent)]
-    Line(TransportError),
-    /// The kernel's connection table cannot be reached.
-    #[error(transparent)]
+    /// The sync links cannot be opened.
+    #[error("transport: {0}")]
+    Transport(#[source] TransportError),
+    /// The kernel's connection table cannot be used.
+    #[error("source: {0}")]
     Conntrack(#[from] conntrack::OpenError),
     /// The operating system refused.
-    #[error("{what}: {error}")]
-    Refused {
-        /// What was opened.
-        what: &'static str,
-        /// Its answer.
-        #[source]
-        error: io::Error,
-    },
+    #[error("source: {0}")]
+    Io(#[from] io::Error),
 }
 
 impl From<TransportError> for OpenError {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::NoInterface { name } => OpenError::NoInterface { name },
-            other => OpenError::Line(other),
+            other => OpenError::Transport(other),
         }
     }
 }
@@ -61,48 +55,20 @@ pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
                 frame_len: group.frame_len,
                 ..RawOptions::default()
             };
-            Ok(Box::new(RawLine(RawTransport::open(&options)?)))
+            Ok(Box::new(RawTransport::open(&options)?))
         }
+        // A hub of its own: nobody else is on it.
         TransportKind::Memory => Ok(Box::new(AlwaysUp(MemoryHub::new().port()))),
     }
 }
 
-/// Raw sockets, whose interfaces can go and come.
-struct RawLine(RawTransport);
-
-impl Transport for RawLine {
-    fn limits(&self) -> Limits {
-        self.0.limits()
-    }
-
-    fn receive(&mut self, deliver: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize> {
-        self.0.receive(deliver)
-    }
-
-    fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize> {
-        self.0.transmit(fill)
-    }
-
-    fn pending(&self) -> usize {
-        self.0.pending()
-    }
-
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.0.readiness()
-    }
-
-    fn counters(&self) -> TransportCounters {
-        self.0.counters()
-    }
-}
-
-impl Line for RawLine {
+impl Line for RawTransport {
     fn is_up(&self) -> bool {
-        self.0.link_is_up()
+        self.link_is_up()
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.0.reopen().map_err(io::Error::other)
+        RawTransport::reopen(self).map_err(io::Error::other)
     }
 }
 
@@ -124,16 +90,20 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
     match group.source {
         SourceKind::Conntrack => {
             let sink = ConntrackSink::open(&SinkOptions::default())?;
-            let own = sink.port_id().map_err(|error| OpenError::Refused { what: "the sink's netlink port", error })?;
-            let source =
-                ConntrackSource::open(&SourceOptions { ignore_port_ids: vec![own], ..SourceOptions::default() })?;
+            let ignore_port_ids = vec![sink.port_id()?];
+            let source = ConntrackSource::open(&SourceOptions { ignore_port_ids, ..SourceOptions::default() })?;
             Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(sink)) })
         }
         SourceKind::Synthetic => {
-            let source = SyntheticSource::new(&SyntheticOptions::default());
-            let source = source.map_err(|error| OpenError::Refused { what: "the synthetic source", error })?;
+            let source = SyntheticSource::new(&SyntheticOptions::default())?;
             Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())) })
         }
+    }
+}
+
+impl Announce for PacketSocket {
+    fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        PacketSocket::send(self, frame)
     }
 }
 
@@ -142,11 +112,6 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
 /// # Errors
 /// The operating system's error.
 pub fn announcer(index: u32) -> io::Result<Box<dyn Announce>> {
-    struct SendOnly(PacketSocket);
-    impl Announce for SendOnly {
-        fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-            self.0.send(frame)
-        }
-    }
-    Ok(Box::new(SendOnly(PacketSocket::open(index, 0)?)))
+    // Ethertype 0: it sends and receives nothing, so no queue fills that nobody reads.
+    Ok(Box::new(PacketSocket::open(index, 0)?))
 }
