@@ -7,4 +7,5 @@ pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
 pub mod poll;
+pub mod schedule;
 pub mod socket;
