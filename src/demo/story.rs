@@ -50,8 +50,10 @@ const PROBE_FLOWS: u32 = 5;
 const PROBE_INTERVAL_MS: u64 = 1;
 /// Time for which traffic flows undisturbed before a death: each connection asks once more.
 const STEADY: Duration = Duration::from_millis(1000);
-/// Time between two rows of the table that shows both kernels filling.
+/// Time between two looks at both kernels' tables while they fill.
 const ROW_EVERY: Duration = Duration::from_millis(100);
+/// Most rows of that table, about.
+const ROWS: u32 = 8;
 /// Entries that differ which are shown by name.
 const EXAMPLES: usize = 3;
 /// VRRP priorities of lb-a and lb-b.
@@ -127,14 +129,16 @@ impl<'a> Story<'a> {
         let within = CONNECTED_WITHIN + CONNECTED_WITHIN_PER_THOUSAND * thousands;
         let start = Instant::now();
         self.narrator.add("entries in the kernels:     lb-a     lb-b");
-        let (mut shown, mut retried) = (None, false);
+        let (mut shown, mut retried) = (0, false);
         loop {
             let connected = self.client.wait_connected(ROW_EVERY).doing("connecting")?;
             let row = [self.tracked(0)?, self.tracked(1)?];
-            if shown.replace(row) != Some(row) {
+            let all = connected >= self.options.connections;
+            if row[self.master] >= shown || all {
                 self.narrator.add(format_args!("{:>32} {:>8}", number(row[0].into()), number(row[1].into())));
+                shown = row[self.master] + self.options.connections / ROWS + 1;
             }
-            if connected >= self.options.connections {
+            if all {
                 break;
             }
             let missing = self.options.connections - connected;
