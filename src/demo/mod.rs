@@ -79,9 +79,6 @@ enum DemoError {
     /// The traffic did not get going.
     #[error("only {connected} of {wanted} connections work after {within:?}")]
     NotConnected { connected: u32, wanted: u32, within: Duration },
-    /// The nodes do not agree on who is master.
-    #[error("{0} of the two nodes are master")]
-    Masters(usize),
     /// An engine in memory did not do what it should.
     #[error("{0}")]
     Stuck(&'static str),

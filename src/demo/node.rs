@@ -104,9 +104,9 @@ impl Node {
         }
     }
 
-    /// Whether it says that it is a working master.
-    pub(super) fn is_master(&self) -> bool {
-        self.status().is_ok_and(|status| status.is_master())
+    /// Whether its status is as wanted now.
+    pub(super) fn is(&self, wanted: fn(&NodeStatus) -> bool) -> bool {
+        self.status().is_ok_and(|status| wanted(&status))
     }
 
     /// Kills it as a machine dies: without a word, and without waiting.

@@ -50,8 +50,10 @@ const PROBE_FLOWS: u32 = 5;
 const PROBE_INTERVAL_MS: u64 = 1;
 /// Time for which traffic flows undisturbed before a death: each connection asks once more.
 const STEADY: Duration = Duration::from_millis(1000);
-/// Time between two rows of the table that shows both kernels filling.
+/// Time between two looks at both kernels' tables while they fill.
 const ROW_EVERY: Duration = Duration::from_millis(100);
+/// Most rows of that table, about.
+const ROWS: u32 = 8;
 /// Entries that differ which are shown by name.
 const EXAMPLES: usize = 3;
 /// VRRP priorities of lb-a and lb-b.
@@ -127,14 +129,16 @@ impl<'a> Story<'a> {
         let within = CONNECTED_WITHIN + CONNECTED_WITHIN_PER_THOUSAND * thousands;
         let start = Instant::now();
         self.narrator.add("entries in the kernels:     lb-a     lb-b");
-        let (mut shown, mut retried) = (None, false);
+        let (mut shown, mut retried) = (0, false);
         loop {
             let connected = self.client.wait_connected(ROW_EVERY).doing("connecting")?;
             let row = [self.tracked(0)?, self.tracked(1)?];
-            if shown.replace(row) != Some(row) {
+            let all = connected >= self.options.connections;
+            if row[self.master] >= shown || all {
                 self.narrator.add(format_args!("{:>32} {:>8}", number(row[0].into()), number(row[1].into())));
+                shown = row[self.master] + self.options.connections / ROWS + 1;
             }
-            if connected >= self.options.connections {
+            if all {
                 break;
             }
             let missing = self.options.connections - connected;
@@ -165,27 +169,32 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Asks who is master, for on a machine that is short of time the role may have moved by itself.
+    /// Waits until one node is master and the other one a backup in sync, whichever: on a machine that is short of time the
+    /// role may move by itself.
     fn find_master(&mut self) -> Result<(), DemoError> {
         let start = Instant::now();
-        let masters = loop {
-            let masters: Vec<usize> =
-                (0..2).filter(|node| self.nodes[*node].as_ref().is_some_and(Node::is_master)).collect();
-            if masters.len() == 1 || start.elapsed() > READY_WITHIN {
-                break masters;
+        let is = |node: &Option<Node>, so: fn(&NodeStatus) -> bool| node.as_ref().is_some_and(|node| node.is(so));
+        loop {
+            let [a, b] = &self.nodes;
+            let stands = [(0, a, b), (1, b, a)].into_iter().find(|(_, master, backup)| {
+                is(master, NodeStatus::is_master) && is(backup, NodeStatus::is_ready_backup)
+            });
+            if let Some((master, ..)) = stands {
+                if master != self.master {
+                    let name = self.lab.balancers[master].name;
+                    self.narrator
+                        .say(format_args!("{name} has become master meanwhile: the other one was not heard in time"));
+                }
+                self.master = master;
+                return Ok(());
+            }
+            if start.elapsed() > READY_WITHIN {
+                // Whoever should be backup says in its error, and in its log, what it is instead.
+                let backup = self.nodes[1 - self.master].as_mut();
+                return backup
+                    .map_or(Ok(()), |node| node.wait_until("in sync", Duration::ZERO, NodeStatus::is_ready_backup));
             }
             std::thread::sleep(ROW_EVERY / 10);
-        };
-        let [master] = masters[..] else { return Err(DemoError::Masters(masters.len())) };
-        if master != self.master {
-            self.master = master;
-            let name = self.lab.balancers[master].name;
-            self.narrator.say(format_args!("{name} has become master meanwhile: the other one was not heard in time"));
-        }
-        let backup = 1 - master;
-        match self.nodes[backup].as_mut() {
-            Some(node) => node.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup),
-            None => Ok(()),
         }
     }
 
@@ -243,9 +252,9 @@ impl<'a> Story<'a> {
         }
         self.narrator.say(format_args!("{name} is back, its kernel empty: it joins late"));
         let plan = node_plan(back, self.directory);
-        let node = self.nodes[back].insert(Node::start(&self.lab.balancers[back], plan)?);
-        node.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup)?;
-        self.narrator.say(format_args!("{name} is backup and in sync"));
+        self.nodes[back] = Some(Node::start(&self.lab.balancers[back], plan)?);
+        self.find_master()?;
+        self.narrator.say(format_args!("{} is backup and in sync", self.lab.balancers[1 - self.master].name));
         self.settle()
     }
 

@@ -7,5 +7,6 @@ pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
 pub mod poll;
+pub mod schedule;
 pub mod socket;
 pub mod tcp;
