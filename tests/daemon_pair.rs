@@ -113,15 +113,34 @@ impl Node {
 
     /// Makes `count` connections in this node's kernel, as if traffic had.
     fn connections(&self, count: u16) {
+        self.write((0..count).map(|number| Change::Upsert(flow(number))));
+    }
+
+    /// Changes this node's kernel.
+    fn write(&self, changes: impl IntoIterator<Item = Change> + Send) {
         self.namespace
             .run(|| {
                 let mut sink = ConntrackSink::open(&SinkOptions::default()).map_err(std::io::Error::other)?;
-                for number in 0..count {
-                    sink.apply(&Change::Upsert(flow(number)))?;
-                }
+                changes.into_iter().try_for_each(|change| sink.apply(&change))?;
                 sink.flush().map(|_| ())
             })
             .unwrap();
+    }
+
+    /// Sets a switch of this node's connection tracking.
+    fn switch(&self, name: &str, value: &str) {
+        let path = format!("/proc/sys/net/netfilter/{name}");
+        self.namespace.run(|| std::fs::write(path, value)).unwrap();
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        self.group()["counters"][name].as_u64().unwrap()
+    }
+
+    /// Seconds that the flows of this node's table have left.
+    fn time_left(&self) -> Vec<u64> {
+        let answer = self.ask("/v1/flows").unwrap();
+        answer["flows"].as_array().unwrap().iter().map(|flow| flow["timeout_s"].as_u64().unwrap()).collect()
     }
 }
 
@@ -241,4 +260,55 @@ fn a_sync_link_that_goes_and_comes_is_followed() {
     eventually("b has no link", || b.group()["link_up"] == false);
     link(&a, &b);
     eventually("b is in sync over a new one", || b.is("backup", "in_sync") && a.is("master", "source"));
+}
+
+/// [4.6.2] [4.3.2] No zombies: the kernel is silent about entries that were made while events were off.
+#[test]
+fn a_flow_that_died_in_silence_is_gone_from_every_node_after_a_dump() {
+    if !root() {
+        return;
+    }
+    let (mut a, mut b) = pair("dump_interval = \"1s\"");
+    a.switch("nf_conntrack_events", "0");
+    a.connections(10);
+    a.start();
+    eventually("a is master", || a.is("master", "source"));
+    b.start();
+    eventually("b has the flows", || b.is("backup", "in_sync") && b.group()["entries"] == 10);
+    eventually("and so has its kernel", || b.kernel_entries() == 10);
+
+    a.write([Change::Delete(flow(3).key)]);
+    assert_eq!(a.kernel_entries(), 9);
+    eventually("b's table and kernel follow", || b.group()["entries"] == 9 && b.kernel_entries() == 9);
+    eventually("and are proven", || b.is("backup", "in_sync"));
+    assert_eq!((a.counter("source_events_destroy"), a.counter("engine_dump_deletes")), (0, 1));
+}
+
+/// [4.6.2] Packets refresh a time-out without an event.
+#[test]
+fn a_time_out_that_packets_refresh_is_fresh_on_the_backup_too() {
+    if !root() {
+        return;
+    }
+    let (mut a, mut b) = pair("dump_interval = \"1s\"");
+    ip(&a.namespace, &["address", "add", "10.9.0.1/32", "dev", "lo"]);
+    a.switch("nf_conntrack_udp_timeout", "8");
+    // A rule that asks for the state is what makes the kernel track.
+    let rules =
+        "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
+    let nft = a.namespace.run(|| Command::new("nft").arg(rules).output()).unwrap();
+    assert!(nft.status.success(), "{}", String::from_utf8_lossy(&nft.stderr));
+    a.start();
+    b.start();
+    eventually("b is in sync", || a.is("master", "source") && b.is("backup", "in_sync"));
+
+    let socket = a.namespace.run(|| std::net::UdpSocket::bind("10.9.0.1:4000")).unwrap();
+    let send = || socket.send_to(b"one way", "10.9.0.1:4001").unwrap();
+    let left = |seconds: std::ops::RangeInclusive<u64>| b.time_left().iter().all(|left| seconds.contains(left));
+    eventually("b has the flow", || send() > 0 && b.group()["entries"] == 1);
+    eventually("its clock runs down", || send() > 0 && left(0..=4));
+    // The kernel shows whole seconds, rounded down.
+    eventually("and is set again", || send() > 0 && left(7..=8));
+    assert_eq!((a.counter("source_events_new"), a.counter("source_events_update")), (1, 0));
+    assert_eq!(b.kernel_entries(), 1);
 }

@@ -234,10 +234,11 @@ impl Model {
     }
 
     /// Gives a held key a value; whether it is another one, and whether the listener must hear.
-    fn assign(&mut self, flow: &Flow, waiting: bool) -> (bool, bool) {
+    fn assign(&mut self, flow: &Flow, waiting: bool, slack: u32) -> (bool, bool) {
         let old = self.held[&flow.key];
         let changed = !old.alive || old.flow != Flow { timeout: 0, ..*flow };
-        let due = changed || waiting || u64::from(flow.timeout) > 2 * u64::from(self.remaining(&old));
+        let due =
+            changed || waiting || u64::from(flow.timeout) > 2 * u64::from(self.remaining(&old).saturating_sub(slack));
         let deadline = if due { self.deadline(flow.timeout) } else { old.deadline };
         let value = Flow { timeout: 0, ..*flow };
         let tombstone = old.tombstone && !changed;
@@ -255,7 +256,7 @@ impl Model {
             return Ok(true);
         }
         let waiting = self.wire.contains(&flow.key);
-        let (_, due) = self.assign(flow, waiting);
+        let (_, due) = self.assign(flow, waiting, 0);
         self.sink.retain(|other| *other != flow.key);
         if due && !waiting {
             self.wire.push(flow.key);
@@ -311,7 +312,7 @@ impl Model {
         let changed = match self.held.get(&key) {
             Some(held) if held.version >= version => return Ok(Applied::Older),
             Some(_) => {
-                let (changed, due) = self.assign(flow, self.sink.contains(&key));
+                let (changed, due) = self.assign(flow, self.sink.contains(&key), 2);
                 if due {
                     self.move_to_sink(&key);
                 }

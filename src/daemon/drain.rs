@@ -52,6 +52,8 @@ pub(crate) struct Drain {
     commit: Commit,
     batch: Vec<Change>,
     retry_at: Option<Instant>,
+    /// The last turn left nothing to write.
+    settled: bool,
     trouble: Option<String>,
     written: u64,
     errors: u64,
@@ -60,7 +62,7 @@ pub(crate) struct Drain {
 impl Drain {
     pub(crate) fn new(sink: Option<Box<dyn Sink>>, commit: Commit) -> Self {
         let batch = Vec::with_capacity(BATCH);
-        Drain { sink, commit, batch, retry_at: None, trouble: None, written: 0, errors: 0 }
+        Drain { sink, commit, batch, retry_at: None, settled: true, trouble: None, written: 0, errors: 0 }
     }
 
     /// Writes what may be written in one turn. Writing takes time that the engine must know of, or it would call it a
@@ -77,9 +79,11 @@ impl Drain {
         if self.retry_at.is_some_and(|at| now < at) || (!wanted && self.batch.is_empty()) {
             return;
         }
+        self.settled = false;
         let batches = if role == Role::Promoting { BATCHES_PER_TURN_PROMOTING } else { BATCHES_PER_TURN };
         for _ in 0..batches {
             if self.batch.is_empty() && engine.poll_applied(now, &mut self.batch, BATCH) == 0 {
+                self.settled = true;
                 // Nothing is left: a promoting engine waits to hear exactly this.
                 if role == Role::Promoting {
                     engine.handle_committed(now);
@@ -124,6 +128,11 @@ impl Drain {
                 false
             }
         }
+    }
+
+    /// Whether the sink has taken everything that it was to take by the end of the last turn.
+    pub(crate) fn settled(&self) -> bool {
+        self.settled
     }
 
     /// When the loop must look although nothing was ready.
@@ -275,6 +284,7 @@ mod tests {
         drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!((drain.in_hand(), table.committed), (5, 0));
         assert_eq!(drain.wake_at(), Some(at(100)));
+        assert!(!drain.settled());
         assert!(drain.trouble().unwrap().starts_with("the sink refused 5 changes"));
         drain.turn(&|| at(99), &mut table, &mut journal, &mut Load::default());
         assert_eq!(*kernel.taken.borrow(), 5);
@@ -282,6 +292,7 @@ mod tests {
         drain.turn(&|| at(200), &mut table, &mut journal, &mut Load::default());
         assert_eq!((*kernel.taken.borrow(), drain.in_hand(), drain.wake_at()), (15, 0, None));
         assert_eq!(table.committed, 2);
+        assert!(drain.settled());
         let events: Vec<&str> = journal.entries().map(|entry| entry.name).collect();
         assert_eq!(events, ["SinkFailed", "SinkRecovered"]);
         assert_eq!(drain.trouble(), None);
@@ -293,7 +304,7 @@ mod tests {
         let mut load = Load::default();
         drain.turn(&|| at(0), &mut table(Role::Backup, 100_000), &mut journal, &mut load);
         assert_eq!(*kernel.taken.borrow(), 2048);
-        assert!(load.more);
+        assert!(load.more && !drain.settled());
         let (mut drain, kernel, mut journal) = self::drain(Commit::Continuous);
         drain.turn(&|| at(0), &mut table(Role::Promoting, 100_000), &mut journal, &mut load);
         assert_eq!(*kernel.taken.borrow(), 8192);

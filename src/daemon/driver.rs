@@ -60,6 +60,8 @@ pub struct Parts {
     pub desk: GroupDesk,
     /// What happened before the driver was made.
     pub journal: Journal,
+    /// Time from the end of one dump of the source to the next.
+    pub dump_interval: Duration,
     /// Time between two ADVERTs.
     pub advert_interval: Duration,
     /// Longest time that a record waits for company.
@@ -105,7 +107,7 @@ impl Driver {
         Driver {
             engine: parts.engine,
             line: parts.line,
-            feed: Feed::new(parts.source),
+            feed: Feed::new(parts.source, parts.dump_interval),
             drain: Drain::new(parts.sink, parts.commit),
             takeover: parts.takeover,
             desk: parts.desk,
@@ -150,7 +152,7 @@ impl Driver {
         self.turns += 1;
         self.desk.turned(now);
         self.receive(now, &mut load);
-        self.feed.turn(now, &mut self.engine, self.role, &mut self.journal, &mut load);
+        self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
         self.follow_role(now);
@@ -327,7 +329,7 @@ impl Driver {
     fn rest(&mut self, found: Found) {
         let now = (self.clock)();
         let mut deadline = self.watch.look_at();
-        let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.role), self.drain.wake_at()];
+        let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at()];
         for at in wakes.into_iter().flatten() {
             deadline = deadline.min(at);
         }

@@ -1,38 +1,40 @@
 //! The source as the driver listens to it.
 //!
 //! ```text
-//!              becomes master            request_dump ok          dump_complete
-//!    Silent ──────────────────▶ Due(at) ────────────────▶ Running ──────────────▶ Live
-//!      ▲                          ▲    refused: 1 s later    │ overrun, error      │
-//!      │  no longer master        └──────────────────────────┴────────────────────┘
-//!      └── from everywhere
+//!              becomes master            request_dump ok
+//!    Silent ──────────────────▶ Due(at) ────────────────▶ Running
+//!      ▲                         ▲ ▲ ▲  refused: 1 s later   │ │
+//!      │  no longer master       │ │ └───────────────────────┘ │ overrun, error: 1 s after its start, or at once
+//!      └── from everywhere       │ └─────────────────────────┘
+//!                                └── complete: dump_interval later
 //! ```
 //!
 //! Only a master's source counts. A backup reads and drops what its source says, so that the kernel's buffer does not
 //! overflow; the dump that a new master asks for compares its table with the kernel and so makes up for all that. A
 //! lost change (overrun) is made up for by the same dump, begun anew: the one that was running may have named a flow
-//! whose death was among what was lost.
+//! whose death was among what was lost. And a dump now and then tells what no event told: deaths of entries that the
+//! kernel keeps silent about, and time-outs that packets have refreshed.
 
 use crate::bridge::{Source, SourceError};
 use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
-use crate::engine::{Engine, Role, UpdateError};
+use crate::engine::{Engine, UpdateError};
 use crate::time::{Duration, Instant};
 use std::os::fd::BorrowedFd;
 
 /// Calls of the source that one turn makes.
 pub(crate) const READS_PER_TURN: usize = 8;
-/// Least time between two dumps, and after a refusal.
-pub(crate) const DUMP_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time from the start of one dump to the start of the next, and after a refusal.
+pub(crate) const DUMP_SPACING: Duration = Duration::from_secs(1);
 /// Rest after a read that failed, so that an error that stays does not spin the loop.
 pub(crate) const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// How it stands with the dump; [`Dump::Silent`] unless this node is master.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Dump {
     Silent,
     Due(Instant),
     Running,
-    Live,
 }
 
 /// What the changes of a source come to; the engine, in life.
@@ -61,6 +63,7 @@ impl Listener for Engine {
 /// The source and what the driver remembers about it.
 pub(crate) struct Feed {
     source: Option<Box<dyn Source>>,
+    dump_interval: Duration,
     dump: Dump,
     dumped_at: Option<Instant>,
     paused_until: Option<Instant>,
@@ -77,12 +80,14 @@ struct Counts {
     overruns: u64,
     errors: u64,
     dumps: u64,
+    dumps_completed: u64,
 }
 
 impl Feed {
-    pub(crate) fn new(source: Option<Box<dyn Source>>) -> Self {
-        let counts = Counts::default();
-        Feed { source, dump: Dump::Silent, dumped_at: None, paused_until: None, trouble: None, counts }
+    /// `dump_interval`: from the end of one dump to the next.
+    pub(crate) fn new(source: Option<Box<dyn Source>>, dump_interval: Duration) -> Self {
+        let (dump, counts) = (Dump::Silent, Counts::default());
+        Feed { source, dump_interval, dump, dumped_at: None, paused_until: None, trouble: None, counts }
     }
 
     /// Asks for a first dump although nothing is done with it yet: a source that cannot dump shall say so at the start,
@@ -98,11 +103,13 @@ impl Feed {
         self.dump = if master { Dump::Due(now) } else { Dump::Silent };
     }
 
+    /// One turn. `settled`: the sink has taken everything; only then a dump may begin, because what is still to be
+    /// written would be missing from it, and count as dead.
     pub(crate) fn turn(
         &mut self,
         now: Instant,
         engine: &mut impl Listener,
-        role: Role,
+        settled: bool,
         journal: &mut Journal,
         load: &mut Load,
     ) {
@@ -112,11 +119,12 @@ impl Feed {
         self.paused_until = None;
         if let Dump::Due(at) = self.dump
             && now >= at
+            && settled
         {
             self.request_dump(now, engine, journal);
         }
         for _ in 0..READS_PER_TURN {
-            let Some(more) = self.read(now, engine, role, journal, load) else { return };
+            let Some(more) = self.read(now, engine, journal, load) else { return };
             if !more {
                 return;
             }
@@ -129,13 +137,12 @@ impl Feed {
         &mut self,
         now: Instant,
         engine: &mut impl Listener,
-        role: Role,
         journal: &mut Journal,
         load: &mut Load,
     ) -> Option<bool> {
-        let (source, counts) = (self.source.as_mut()?, &mut self.counts);
+        let (source, counts, silent) = (self.source.as_mut()?, &mut self.counts, self.dump == Dump::Silent);
         let outcome = source.read(&mut |change| {
-            if role != Role::Master {
+            if silent {
                 counts.dropped_as_backup += 1;
                 return;
             }
@@ -150,7 +157,8 @@ impl Feed {
             Ok(outcome) => {
                 load.worked |= outcome.changes > 0;
                 if outcome.dump_complete && self.dump == Dump::Running {
-                    self.dump = Dump::Live;
+                    self.counts.dumps_completed += 1;
+                    self.dump = Dump::Due(now + self.dump_interval);
                     engine.end_dump(now);
                 }
                 if outcome.changes > 0 && self.trouble.take().is_some() {
@@ -189,13 +197,13 @@ impl Feed {
             }
             Err(error) => {
                 self.failed(now, journal, "a dump", &error);
-                self.dump = Dump::Due(now + DUMP_INTERVAL);
+                self.dump = Dump::Due(now + DUMP_SPACING);
             }
         }
     }
 
     fn next_dump(&self, now: Instant) -> Instant {
-        self.dumped_at.map_or(now, |at| now.max(at + DUMP_INTERVAL))
+        self.dumped_at.map_or(now, |at| now.max(at + DUMP_SPACING))
     }
 
     fn failed(&mut self, now: Instant, journal: &mut Journal, what: &str, error: &std::io::Error) {
@@ -213,14 +221,15 @@ impl Feed {
         if self.paused_until.is_some() { None } else { self.source.as_ref()?.readiness() }
     }
 
-    /// When the loop must look although nothing was ready.
-    pub(crate) fn wake_at(&self, now: Instant, role: Role) -> Option<Instant> {
+    /// When the loop must look although nothing was ready. A dump that waits for the sink is not waited for here: the
+    /// sink's own deadline is.
+    pub(crate) fn wake_at(&self, now: Instant, settled: bool) -> Option<Instant> {
         let source = self.source.as_ref()?;
         let due = match self.dump {
-            Dump::Due(at) => Some(at),
+            Dump::Due(at) if settled => Some(at),
             _ => None,
         };
-        let polled = (role == Role::Master && source.readiness().is_none())
+        let polled = (self.dump != Dump::Silent && source.readiness().is_none())
             .then_some(now + crate::daemon::driver::POLLED_SOURCE_INTERVAL);
         // While it is paused nothing is done, not even a dump that is due.
         self.paused_until.or_else(|| [due, polled].into_iter().flatten().min())
@@ -236,7 +245,7 @@ impl Feed {
     }
 
     /// What came of the source's changes here.
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 7] {
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 8] {
         [
             ("source_changes_taken", self.counts.taken),
             ("source_changes_dropped_as_backup", self.counts.dropped_as_backup),
@@ -245,6 +254,7 @@ impl Feed {
             ("source_overruns", self.counts.overruns),
             ("source_errors", self.counts.errors),
             ("source_dumps", self.counts.dumps),
+            ("source_dumps_completed", self.counts.dumps_completed),
         ]
     }
 }
@@ -341,13 +351,13 @@ mod tests {
         fn new() -> Self {
             let (script, dumps, asked) = (Script::default(), Rc::default(), Rc::default());
             let source = Scripted { script: Rc::clone(&script), dumps: Rc::clone(&dumps), asked: Rc::clone(&asked) };
-            let feed = Feed::new(Some(Box::new(source)));
+            let feed = Feed::new(Some(Box::new(source)), Duration::from_secs(30));
             Bench { feed, heard: Heard::default(), script, dumps, asked, journal: Journal::new(51) }
         }
 
-        fn turn(&mut self, ms: u64, role: Role, script: &[Result<(usize, bool), Option<i32>>]) -> Vec<&'static str> {
+        fn turn(&mut self, ms: u64, script: &[Result<(usize, bool), Option<i32>>]) -> Vec<&'static str> {
             self.script.borrow_mut().extend(script.iter().copied());
-            self.feed.turn(at(ms), &mut self.heard, role, &mut self.journal, &mut Load::default());
+            self.feed.turn(at(ms), &mut self.heard, true, &mut self.journal, &mut Load::default());
             std::mem::take(&mut self.heard.0)
         }
 
@@ -363,9 +373,9 @@ mod tests {
     #[test]
     fn a_backup_reads_its_source_and_drops_what_it_says() {
         let mut bench = Bench::new();
-        assert_eq!(bench.turn(0, Role::Backup, &[Ok((3, true))]), Vec::<&str>::new());
+        assert_eq!(bench.turn(0, &[Ok((3, true))]), Vec::<&str>::new());
         assert_eq!(bench.count("source_changes_dropped_as_backup"), 3);
-        assert_eq!(bench.turn(1, Role::Backup, &[Err(None)]), Vec::<&str>::new());
+        assert_eq!(bench.turn(1, &[Err(None)]), Vec::<&str>::new());
         assert_eq!((*bench.asked.borrow(), bench.count("source_overruns")), (0, 1));
     }
 
@@ -373,11 +383,37 @@ mod tests {
     fn a_new_master_compares_its_table_with_a_dump() {
         let mut bench = Bench::new();
         bench.feed.master(at(5), true);
-        assert_eq!(bench.feed.wake_at(at(5), Role::Master), Some(at(5)));
-        assert_eq!(bench.turn(5, Role::Master, &[Ok((1, false))]), ["begin", "update"]);
-        assert_eq!(bench.turn(6, Role::Master, &[Ok((1, true))]), ["update", "end"]);
-        assert_eq!(bench.turn(7, Role::Master, &[Ok((1, true))]), ["update"]);
-        assert_eq!(*bench.asked.borrow(), 1);
+        assert_eq!(bench.feed.wake_at(at(5), true), Some(at(5)));
+        assert_eq!(bench.turn(5, &[Ok((1, false))]), ["begin", "update"]);
+        assert_eq!(bench.turn(6, &[Ok((1, true))]), ["update", "end"]);
+        assert_eq!(bench.turn(7, &[Ok((1, true))]), ["update"]);
+        assert_eq!((*bench.asked.borrow(), bench.count("source_dumps_completed")), (1, 1));
+    }
+
+    #[test]
+    fn the_next_dump_begins_an_interval_after_the_end_of_the_last() {
+        let mut bench = Bench::new();
+        bench.feed.master(at(0), true);
+        assert_eq!(bench.turn(0, &[Ok((1, false))]), ["begin", "update"]);
+        assert_eq!(bench.feed.wake_at(at(0), true), Some(at(1)), "a running dump is waited for");
+        assert_eq!(bench.turn(5_000, &[Ok((0, true))]), ["end"]);
+        assert_eq!(bench.turn(34_999, &[Ok((1, false))]), ["update"]);
+        assert_eq!(bench.turn(35_000, &[Ok((1, true))]), ["begin", "update", "end"]);
+        assert_eq!(bench.turn(64_999, &[]), Vec::<&str>::new());
+        assert_eq!(bench.turn(65_000, &[]), ["begin"]);
+        assert_eq!((bench.count("source_dumps"), bench.count("source_dumps_completed")), (3, 2));
+    }
+
+    /// [4.3.2] What the sink has not written yet is not in the kernel, and must not be taken for dead.
+    #[test]
+    fn a_dump_waits_until_the_sink_has_taken_everything() {
+        let mut bench = Bench::new();
+        bench.feed.master(at(0), true);
+        bench.script.borrow_mut().push_back(Ok((1, false)));
+        bench.feed.turn(at(0), &mut bench.heard, false, &mut bench.journal, &mut Load::default());
+        assert_eq!(bench.feed.wake_at(at(0), false), Some(at(1)), "it does not keep the loop awake");
+        assert_eq!(std::mem::take(&mut bench.heard.0), ["update"], "live changes are taken meanwhile");
+        assert_eq!(bench.turn(1, &[Ok((1, true))]), ["begin", "update", "end"]);
     }
 
     /// [4.3.2]
@@ -385,10 +421,10 @@ mod tests {
     fn an_overrun_begins_the_dump_anew_and_the_end_of_the_old_one_does_not_count() {
         let mut bench = Bench::new();
         bench.feed.master(at(0), true);
-        assert_eq!(bench.turn(0, Role::Master, &[Err(None), Ok((0, true))]), ["begin", "overrun"]);
+        assert_eq!(bench.turn(0, &[Err(None), Ok((0, true))]), ["begin", "overrun"]);
         // At most one dump a second, or a burst of overruns would never let one finish.
-        assert_eq!(bench.turn(999, Role::Master, &[Ok((0, true))]), Vec::<&str>::new());
-        assert_eq!(bench.turn(1000, Role::Master, &[Ok((1, true))]), ["begin", "update", "end"]);
+        assert_eq!(bench.turn(999, &[Ok((0, true))]), Vec::<&str>::new());
+        assert_eq!(bench.turn(1000, &[Ok((1, true))]), ["begin", "update", "end"]);
         assert_eq!(*bench.asked.borrow(), 2);
     }
 
@@ -397,12 +433,12 @@ mod tests {
         let mut bench = Bench::new();
         bench.dumps.borrow_mut().push(Err(io::Error::from_raw_os_error(1)));
         bench.feed.master(at(0), true);
-        assert_eq!(bench.turn(0, Role::Master, &[]), ["begin"]);
+        assert_eq!(bench.turn(0, &[]), ["begin"]);
         assert_eq!(bench.events(), ["SourceFailed"]);
         assert!(bench.feed.trouble().unwrap().contains("a dump failed"));
-        assert_eq!(bench.feed.wake_at(at(0), Role::Master), Some(at(100)));
-        assert_eq!(bench.turn(500, Role::Master, &[]), Vec::<&str>::new());
-        assert_eq!(bench.turn(1000, Role::Master, &[Ok((1, true))]), ["begin", "update", "end"]);
+        assert_eq!(bench.feed.wake_at(at(0), true), Some(at(100)));
+        assert_eq!(bench.turn(500, &[]), Vec::<&str>::new());
+        assert_eq!(bench.turn(1000, &[Ok((1, true))]), ["begin", "update", "end"]);
         assert_eq!(bench.events(), ["SourceFailed", "SourceRecovered"]);
         assert_eq!(bench.feed.trouble(), None);
     }
@@ -411,11 +447,11 @@ mod tests {
     fn a_source_that_fails_is_said_once_rests_and_is_dumped_again() {
         let mut bench = Bench::new();
         bench.feed.master(at(0), true);
-        bench.turn(0, Role::Master, &[Ok((1, true))]);
-        bench.turn(2000, Role::Master, &[Err(Some(5))]);
-        assert_eq!(bench.turn(2050, Role::Master, &[Ok((1, false))]), Vec::<&str>::new());
+        bench.turn(0, &[Ok((1, true))]);
+        bench.turn(2000, &[Err(Some(5))]);
+        assert_eq!(bench.turn(2050, &[Ok((1, false))]), Vec::<&str>::new());
         bench.script.borrow_mut().clear();
-        assert_eq!(bench.turn(2100, Role::Master, &[Err(Some(5))]), ["begin"]);
+        assert_eq!(bench.turn(2100, &[Err(Some(5))]), ["begin"]);
         assert_eq!(bench.events(), ["SourceFailed"]);
         assert_eq!(bench.count("source_errors"), 2);
     }
@@ -424,7 +460,7 @@ mod tests {
     fn what_the_engine_refuses_is_counted_by_its_reason() {
         let mut bench = Bench::new();
         bench.feed.master(at(0), true);
-        bench.turn(0, Role::Master, &[Ok((10, false))]);
+        bench.turn(0, &[Ok((10, false))]);
         assert_eq!((bench.count("source_changes_taken"), bench.count("source_changes_refused_table_full")), (9, 1));
     }
 
@@ -432,10 +468,10 @@ mod tests {
     fn a_node_that_stops_being_master_forgets_its_dump() {
         let mut bench = Bench::new();
         bench.feed.master(at(0), true);
-        bench.turn(0, Role::Master, &[]);
+        bench.turn(0, &[]);
         bench.feed.master(at(1), false);
-        assert_eq!(bench.turn(2, Role::Backup, &[Ok((1, true))]), Vec::<&str>::new());
-        assert_eq!(bench.feed.wake_at(at(2), Role::Backup), None);
+        assert_eq!(bench.turn(2, &[Ok((1, true))]), Vec::<&str>::new());
+        assert_eq!(bench.feed.wake_at(at(2), true), None);
     }
 
     #[test]
@@ -443,7 +479,7 @@ mod tests {
         let mut bench = Bench::new();
         let mut load = Load::default();
         bench.script.borrow_mut().extend(std::iter::repeat_n(Ok((1, false)), 20));
-        bench.feed.turn(at(0), &mut bench.heard, Role::Backup, &mut bench.journal, &mut load);
+        bench.feed.turn(at(0), &mut bench.heard, true, &mut bench.journal, &mut load);
         assert_eq!(bench.count("source_changes_dropped_as_backup"), 8);
         assert!(load.more);
     }

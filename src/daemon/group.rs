@@ -169,6 +169,7 @@ impl Waiting<'_> {
             takeover: self.takeover,
             desk: self.desk,
             journal: self.journal,
+            dump_interval: group.dump_interval,
             advert_interval: group.advert_interval,
             batch_delay: group.batch_delay,
             frame_len,

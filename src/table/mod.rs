@@ -37,13 +37,17 @@ mod record;
 mod slots;
 
 use crate::flow::{Flow, FlowKey};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use core::fmt;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_key, hash_key};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
 use record::{Record, key_bytes};
 use slots::Slots;
+
+/// A backup's sink hears a time-out so much before its clock has run to half: a master sends each refreshment only once,
+/// just past the half by its own clock, and a backup's clock is behind by rounding to whole seconds and by the way.
+const SINK_SLACK: Duration = Duration::from_secs(2);
 
 /// Why a flow was not taken. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
@@ -310,7 +314,8 @@ impl Table {
         let (record, timeout) = said;
         let old = *self.slots.get(at);
         let changed = old.kind == Kind::Dead || old.record != *record;
-        let due = changed || old.place == listener || old.needs_refresh(timeout, now);
+        let slack = if listener == Place::Sink { SINK_SLACK } else { Duration::ZERO };
+        let due = changed || old.place == listener || old.needs_refresh(timeout, now + slack);
         if changed {
             match old.kind {
                 Kind::Live => self.digest.remove(hash, &old.record),

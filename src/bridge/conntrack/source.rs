@@ -49,8 +49,8 @@ const EVENTS_PER_READ: usize = 256;
 /// Bytes for one event; the kernel's largest (everything, and a security context) have less than half of it.
 const EVENT_SIZE: usize = 2048;
 
-/// Datagrams of a dump per [`Source::read`], 32 KiB or about 140 entries each.
-const DUMP_DATAGRAMS_PER_READ: usize = 8;
+/// Datagrams of a dump per [`Source::read`], 32 KiB or about 140 entries each: few, so that events come between them.
+const DUMP_DATAGRAMS_PER_READ: usize = 1;
 
 /// Times that a dump is begun anew because the kernel says that its table changed under it.
 const DUMP_RESTARTS_MAX: u32 = 8;

@@ -29,6 +29,12 @@ pub const DEFAULT_SOCKET: &str = "/run/ssyncp/control.sock";
 pub const GROUPS_MAX: usize = 64;
 /// Most addresses that one group may hold.
 pub const ADDRESSES_MAX: usize = 256;
+/// Default of `dump_interval`.
+pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
+/// Least `dump_interval`.
+pub const DUMP_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Greatest `dump_interval`.
+pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Largest configuration file in bytes; a longer one is a mistake in the path.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -82,6 +88,9 @@ pub struct Group {
     pub profile: Profile,
     /// Where flows come from, and where a taking-over node writes them.
     pub source: SourceKind,
+    /// Time from the end of one dump of the source to the next.
+    #[serde(serialize_with = "duration_words")]
+    pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
     /// Who decides the role.
@@ -348,6 +357,7 @@ interfaces = ["eth1"]
 group = "224.0.0.81"
 profile = "ssyncp1"
 source = "conntrack"
+dump_interval = "30s"
 commit = "continuous"
 role = "vrrp"
 priority = 100
@@ -377,6 +387,7 @@ commit_deadline = "1s"
             group = "239.1.2.3"
             frame_len = 4000
             source = "synthetic"
+            dump_interval = "1m"
             commit = "on-takeover"
             role = "manual"
             ack = "none"
@@ -401,6 +412,7 @@ commit_deadline = "1s"
         let settings = parse(text).unwrap();
         assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
         assert_eq!(settings.groups[0].batch_delay, Duration::from_micros(500));
+        assert_eq!(settings.groups[0].dump_interval, Duration::from_secs(60));
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
@@ -445,6 +457,7 @@ priority = 300
 preempt = "yes"
 commit = "sometimes"
 history = 2
+dump_interval = "999ms"
 filter = ["ct state established"]
 ack = "quorum"
 [control]
@@ -476,9 +489,10 @@ listen = "localhost"
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
         ssyncp.toml:26: history: 2 frames; at least 16 are needed to answer a re-request
-        ssyncp.toml:27: filter: not in this version: every flow of the source is replicated; remove it
-        ssyncp.toml:28: ack: "quorum" is not in this version; write "none"
-        ssyncp.toml:30: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
+        ssyncp.toml:27: dump_interval: 999ms is not from 1s to 1h; write "30s"
+        ssyncp.toml:28: filter: not in this version: every flow of the source is replicated; remove it
+        ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
+        ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
     }
 

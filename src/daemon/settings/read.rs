@@ -4,8 +4,8 @@
 //! never hides the next.
 
 use super::{
-    ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, GROUPS_MAX, Group, Node, Problem, Profile, Settings, SourceKind,
-    TransportKind, VirtualAddress, value,
+    ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
+    Group, Node, Problem, Profile, Settings, SourceKind, TransportKind, VirtualAddress, value,
 };
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
@@ -27,6 +27,7 @@ const GROUP_KEYS: &[&str] = &[
     "frame_len",
     "profile",
     "source",
+    "dump_interval",
     "commit",
     "role",
     "priority",
@@ -302,6 +303,7 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("conntrack", SourceKind::Conntrack), ("synthetic", SourceKind::Synthetic)],
             &["ipvs", "api"],
         ),
+        dump_interval: section.duration("dump_interval", DUMP_INTERVAL),
         commit: section.word(
             "commit",
             Commit::Continuous,
@@ -376,8 +378,17 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
     }
 }
 
-/// Ranges are the engine's to know: what it would refuse at the start is a problem of the file.
+/// Ranges are the engine's to know, but for those of the daemon itself: what would be refused at the start is a problem
+/// of the file.
 fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
+    if !(DUMP_INTERVAL_MIN..=DUMP_INTERVAL_MAX).contains(&group.dump_interval) {
+        let words = value::duration_words;
+        let (given, least, most) = (words(group.dump_interval), words(DUMP_INTERVAL_MIN), words(DUMP_INTERVAL_MAX));
+        section.wrong(
+            "dump_interval",
+            format!("{given} is not from {least} to {most}; write \"{}\"", words(DUMP_INTERVAL)),
+        );
+    }
     let frame_len = group.frame_len.unwrap_or(1480);
     let node = Node { id: NodeId(node.id.0.max(1)), name: node.name.clone() };
     for error in group.engine_config(&node, frame_len, 1, 1).problems() {
