@@ -156,9 +156,9 @@ impl Flow {
         self.reply_destination.unwrap_or(Endpoint { address: key.source, port: key.source_port })
     }
 
-    /// The one form of this value: window scales have four bits; a reply side that is the plain mirror, TCP information that says nothing or belongs to
-    /// another protocol, and the type in an ICMP answer (the kernel derives it) are left out. Wire, table and digest know
-    /// canonical flows only.
+    /// The one form of this value: window scales have four bits; a reply side that is the plain mirror, TCP information
+    /// that says nothing or belongs to another protocol, and the type in an ICMP answer (the kernel derives it) are
+    /// left out. Wire, table and digest know canonical flows only.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         let key = self.key;

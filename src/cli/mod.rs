@@ -18,13 +18,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The answer is no: not in sync, verification failed.
-pub const EXIT_NO: u8 = 1;
+const EXIT_NO: u8 = 1;
 /// Usage or configuration.
-pub const EXIT_USAGE: u8 = 2;
+const EXIT_USAGE: u8 = 2;
 /// The daemon, or what it needs, cannot be reached.
-pub const EXIT_UNREACHABLE: u8 = 3;
+const EXIT_UNREACHABLE: u8 = 3;
 /// Refused: a role, a key, a state, a privilege.
-pub const EXIT_REFUSED: u8 = 4;
+const EXIT_REFUSED: u8 = 4;
 
 /// Keeps the connection tables of a pair of load balancers, NAT gateways or firewalls equal.
 #[derive(Debug, Parser)]

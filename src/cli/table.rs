@@ -27,8 +27,8 @@ pub(super) struct Options {
     /// Only this group (its sync id).
     #[arg(long, value_name = "ID")]
     group: Option<u8>,
-    /// Most flows to show.
-    #[arg(long, default_value_t = LIMIT_MAX)]
+    /// Most flows to show; all of them without it.
+    #[arg(long, value_name = "FLOWS", default_value_t = LIMIT_MAX, hide_default_value = true)]
     limit: usize,
     /// Print the answer as JSON.
     #[arg(long)]
@@ -69,8 +69,10 @@ pub(super) fn run(options: &Options) -> ExitCode {
         text.push('\n');
     }
     let printed = print(&text);
-    let more = if answer.complete { "" } else { "; there are more" };
-    complain(&format!("{} flows shown{more}", answer.flows.len()));
+    let shown = answer.flows.len();
+    let (noun, more) =
+        (if shown == 1 { "flow" } else { "flows" }, if answer.complete { "" } else { "; there are more" });
+    complain(&format!("{shown} {noun} shown{more}"));
     printed
 }
 

@@ -18,8 +18,8 @@ const INTERRUPTED: i32 = 130;
 /// Set before anything is ended, so that nobody takes that for a failure.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Watches for SIGINT, SIGTERM and SIGHUP from now on; `directory` is what is to be removed then. To be called by the first
-/// thread before there are others: they inherit what is blocked.
+/// Watches for SIGINT, SIGTERM and SIGHUP from now on; `directory` is what is to be removed then. To be called by the
+/// first thread before there are others: they inherit what is blocked.
 ///
 /// # Errors
 /// The operating system's error.
@@ -49,8 +49,8 @@ pub(super) fn yield_to_ending() {
     }
 }
 
-/// Kills and reaps the children of the first thread, which has started all of them. A kernel that does not list them leaves
-/// it to PDEATHSIG.
+/// Kills and reaps the children of the first thread, which has started all of them. A kernel that does not list them
+/// leaves it to PDEATHSIG.
 fn end_children() {
     let own = std::process::id();
     let Ok(children) = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")) else { return };

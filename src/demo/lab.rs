@@ -8,13 +8,14 @@
 //!                     lb-a  192.0.2.1 ── sync ── 192.0.2.2  lb-b
 //! ```
 //!
-//! front, back and sync are switches in a namespace of their own, as they would be devices of their own: when a balancer
-//! dies, the other one keeps its carrier and everybody hears its announcement. A client knows only the virtual address; a
-//! balancer translates the destination to a server and the source to the gateway address, so that answers come back to
-//! whoever is master. All addresses are from the ranges for documentation (RFC 5737).
+//! front, back and sync are switches in a namespace of their own, as they would be devices of their own: when a
+//! balancer dies, the other one keeps its carrier and everybody hears its announcement. A client knows only the virtual
+//! address; a balancer translates the destination to a server and the source to the gateway address, so that answers
+//! come back to whoever is master. All addresses are from the ranges for documentation (RFC 5737).
 //!
 //! The namespaces live as long as this process holds them: nothing is left behind, however it ends.
 
+use super::kernel;
 use super::links::{FarEnd, Links};
 use super::nftables::{self, Policy};
 use crate::sys::namespace::Namespace;
@@ -120,7 +121,8 @@ impl Lab {
         self.switches.links.group_down(self.balancers[balancer].group)
     }
 
-    /// Puts a new machine in the place of a balancer: another kernel with empty tables, new network cards, the same name.
+    /// Puts a new machine in the place of a balancer: another kernel with empty tables, new network cards, the same
+    /// name.
     ///
     /// # Errors
     /// The operating system's error.
@@ -174,10 +176,7 @@ impl Balancer {
     /// # Errors
     /// The operating system's error.
     pub fn tracked(&self) -> io::Result<u32> {
-        self.namespace.run(|| {
-            let count = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?;
-            count.trim().parse().map_err(io::Error::other)
-        })
+        Ok(u32::try_from(kernel::count(&self.namespace)?).unwrap_or(u32::MAX))
     }
 }
 

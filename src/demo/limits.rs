@@ -52,8 +52,8 @@ fn refuse(connections: u32, bounds: Vec<Bound>) -> Result<(), String> {
     }
 }
 
-/// Raises this process's limit, which its children inherit, to `needed`; says how far that went. Only root gets more than
-/// the hard limit, and nobody more than fs.nr_open.
+/// Raises this process's limit, which its children inherit, to `needed`; says how far that went. Only root gets more
+/// than the hard limit, and nobody more than fs.nr_open.
 fn raise_descriptors(needed: u64) -> Bound {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let wanted = needed.max(soft);

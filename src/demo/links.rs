@@ -1,8 +1,8 @@
 //! Cables, switches and addresses, by rtnetlink: the one place of the demo that knows the crate of that name.
 //!
 //! A [`Links`] speaks to one namespace. A veth pair is made in one message with its far end already inside another
-//! namespace, and ports that carry the same group number go down in one message too, under one lock of the kernel: that is
-//! how all cables of a machine are cut in the same instant.
+//! namespace, and ports that carry the same group number go down in one message too, under one lock of the kernel: that
+//! is how all cables of a machine are cut in the same instant.
 
 use crate::sys::namespace::Namespace;
 use core::net::{IpAddr, Ipv4Addr};
@@ -59,8 +59,8 @@ impl Links {
         self.index(name)
     }
 
-    /// Makes a cable from port `name` of switch number `switch` to `far`, with both ends up. The port joins `group`. (The far
-    /// end goes up in a second step: a veth refuses to while its pair is still being made.)
+    /// Makes a cable from port `name` of switch number `switch` to `far`, with both ends up. The port joins `group`.
+    /// (The far end goes up in a second step: a veth refuses to while its pair is still being made.)
     ///
     /// # Errors
     /// The operating system's error.
@@ -123,8 +123,8 @@ impl Links {
             .map_err(|error| failed(&format!("address {address} on {link}"), error))
     }
 
-    /// Gives a link the hardware address that it has already. The kernel then tells the network of every address on it, if
-    /// `arp_notify` is on there (net/ipv4/devinet.c): a gratuitous ARP without a packet socket.
+    /// Gives a link the hardware address that it has already. The kernel then tells the network of every address on it,
+    /// if `arp_notify` is on there (net/ipv4/devinet.c): a gratuitous ARP without a packet socket.
     ///
     /// # Errors
     /// The operating system's error.

@@ -1,8 +1,8 @@
-//! The demo where the kernel lets this user make no namespaces: two engines in this one process, over the memory transport,
-//! with synthetic flows.
+//! The demo where the kernel lets this user make no namespaces: two engines in this one process, over the memory
+//! transport, with synthetic flows.
 //!
-//! It shows less, and says so: no kernel's table, no TCP, no wire. What it proves is that the backup's table becomes equal
-//! to the master's, and that the backup takes over with all of it when the master falls silent.
+//! It shows less, and says so: no kernel's table, no TCP, no wire. What it proves is that the backup's table becomes
+//! equal to the master's, and that the backup takes over with all of it when the master falls silent.
 //!
 //! ```text
 //!   flows ─ update ─→ engine a ─ poll_transmit ─→ memory ─→ handle_frame ─ engine b ─ poll_applied ─→ held (a map)
@@ -35,9 +35,9 @@ const NAMES: [&str; 2] = ["a", "b"];
 /// Their VRRP priorities.
 const PRIORITIES: [u8; 2] = [150, 100];
 
-/// Plays the story in memory, and returns the figures of each death: `connections` are synthetic flows, `survived` are those
-/// that the new master holds with the same value as the dead one, `stalled` are the others. Times on a wire stay `None`, but
-/// `takeover_ms` is there: from the last turn of the dead engine to the role of the other.
+/// Plays the story in memory, and returns the figures of each death: `connections` are synthetic flows, `survived` are
+/// those that the new master holds with the same value as the dead one, `stalled` are the others. Times on a wire stay
+/// `None`, but `takeover_ms` is there: from the last turn of the dead engine to the role of the other.
 pub(super) fn run(options: &Options, narrator: &Narrator) -> Result<Vec<Failover>, DemoError> {
     let hub = MemoryHub::new();
     // Without SSYNCP the two hear nothing of each other.

@@ -1,4 +1,5 @@
-//! What the demo says while it runs: a line a step, with the time since its start. Silent where only the figures are wanted.
+//! What the demo says while it runs: a line a step, with the time since its start. Silent where only the figures are
+//! wanted.
 
 use core::fmt::Display;
 use std::io::Write;
@@ -44,7 +45,8 @@ impl Narrator {
     }
 }
 
-/// One line to standard output. A reader who has gone away is no reason to stop: the exit status still says the verdict.
+/// One line to standard output. A reader who has gone away is no reason to stop: the exit status still says the
+/// verdict.
 pub(super) fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

@@ -13,7 +13,8 @@
 //!
 //! With `nf_conntrack_tcp_loose=0` beside it, a connection whose entry is missing finds no way through: its packets are
 //! invalid. A rule is a list of expressions that work on registers, as in linux/netfilter/nf_tables.h: load something,
-//! compare it (no match: the rule ends), do something. The whole set is one batch: the kernel takes all of it or nothing.
+//! compare it (no match: the rule ends), do something. The whole set is one batch: the kernel takes all of it or
+//! nothing.
 
 use crate::sys::netlink::{MessageWriter, Messages, NetlinkSocket};
 use core::net::{Ipv4Addr, SocketAddrV4};

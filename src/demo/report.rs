@@ -82,8 +82,8 @@ impl Failover {
     }
 }
 
-/// The whole result. The figures at the top are the worst of all failovers, figure by figure; those that belong together
-/// (what became of the connections; what the kernels held) come from one failover.
+/// The whole result. The figures at the top are the worst of all failovers, figure by figure; those that belong
+/// together (what became of the connections; what the kernels held) come from one failover.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].

@@ -1,7 +1,7 @@
 //! The demo's temporary directory: configurations, control sockets and logs of the two nodes.
 //!
-//! It is removed at the end. A run that was killed leaves its directory behind; the next run of the same user removes it:
-//! each directory holds a locked file, and a lock ends with its process, so that a directory without a holder is
+//! It is removed at the end. A run that was killed leaves its directory behind; the next run of the same user removes
+//! it: each directory holds a locked file, and a lock ends with its process, so that a directory without a holder is
 //! certain to be a leftover.
 
 use nix::fcntl::{Flock, FlockArg};

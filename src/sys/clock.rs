@@ -3,7 +3,8 @@
 use crate::time::Instant;
 use nix::time::{ClockId, clock_gettime};
 
-/// Now, by CLOCK_BOOTTIME: monotonic, and it goes on while the machine is suspended, so that a node that slept knows it.
+/// Now, by CLOCK_BOOTTIME: monotonic, and it goes on while the machine is suspended, so that a node that slept knows
+/// it.
 pub fn now() -> Instant {
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME exists since Linux 2.6.39");
     Instant::from_nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)

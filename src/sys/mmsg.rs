@@ -30,6 +30,7 @@ pub struct ReceiveBatch {
     _vectors: Block<libc::iovec>,
     slot_len: usize,
     received: usize,
+    truncated: u64,
 }
 
 /// One datagram, lent by [`ReceiveBatch::datagram`].
@@ -44,6 +45,12 @@ pub struct Datagram<'a> {
 
 /// Room for one control message that holds a u32: CMSG_SPACE(4), with cmsghdr's alignment.
 type Control = [u64; 3];
+
+impl std::fmt::Debug for ReceiveBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReceiveBatch {{ {} of {} slots of {} bytes }}", self.received, self.capacity(), self.slot_len)
+    }
+}
 
 // SAFETY: the raw pointers inside lead to memory that this value alone owns, on whichever thread it is.
 unsafe impl Send for ReceiveBatch {}
@@ -63,7 +70,7 @@ impl ReceiveBatch {
             header.msg_hdr.msg_control = control.at(i).cast();
             header
         });
-        ReceiveBatch { headers, control, bytes, _vectors: vectors, slot_len, received: 0 }
+        ReceiveBatch { headers, control, bytes, _vectors: vectors, slot_len, received: 0, truncated: 0 }
     }
 
     /// Takes what is waiting at `socket`, at most `most` datagrams and never more than there are slots, and says how
@@ -94,7 +101,24 @@ impl ReceiveBatch {
             Err(Errno::EAGAIN) => 0,
             Err(error) => return Err(error.into()),
         };
+        self.truncated += self.headers.slice()[..self.received].iter().filter(|header| was_cut(header)).count() as u64;
         Ok(self.received)
+    }
+
+    /// Most datagrams that one call takes.
+    pub fn capacity(&self) -> usize {
+        self.headers.slice().len()
+    }
+
+    /// Datagrams so far that were longer than a slot, and so were cut.
+    pub fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
+    /// The datagrams of the last [`ReceiveBatch::receive`], in order of arrival, without those that were cut.
+    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let received = self.headers.slice()[..self.received].iter().zip(self.bytes.slice().chunks_exact(self.slot_len));
+        received.filter(|(header, _)| !was_cut(header)).filter_map(|(header, slot)| slot.get(..header.msg_len as usize))
     }
 
     /// Datagram `index` of the last [`ReceiveBatch::receive`].
@@ -109,6 +133,10 @@ impl ReceiveBatch {
         let length = (header.msg_len as usize).min(self.slot_len);
         Datagram { bytes: &mut self.bytes.slice_mut()[start..start + length], dropped }
     }
+}
+
+fn was_cut(header: &libc::mmsghdr) -> bool {
+    header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0
 }
 
 /// The number that an SO_RXQ_OVFL control message holds. It is the only kind that is switched on, so it is the first or
@@ -359,6 +387,7 @@ mod tests {
         assert_eq!(incoming.receive(receiver.as_fd(), 2).unwrap(), 2);
         assert_eq!(incoming.datagram(0).bytes, b"0123");
         assert_eq!(incoming.datagram(1).bytes, b"next");
+        assert_eq!((incoming.datagrams().next(), incoming.truncated()), (Some(&b"next"[..]), 1));
     }
 
     /// The kernel leaves `msg_controllen` at 0 after a datagram without control messages; a slot must have room again.

@@ -52,9 +52,9 @@ impl Namespace {
         })
     }
 
-    /// A command that will run inside the namespace and that dies with the *thread* that spawns it (PDEATHSIG follows the
-    /// thread, not the process): spawn it from a thread that lasts. It is in a process group of its own, so that Ctrl-C on
-    /// the terminal reaches only its parent, who decides what becomes of it.
+    /// A command that will run inside the namespace and that dies with the *thread* that spawns it (PDEATHSIG follows
+    /// the thread, not the process): spawn it from a thread that lasts. It is in a process group of its own, so that
+    /// Ctrl-C on the terminal reaches only its parent, who decides what becomes of it.
     ///
     /// # Errors
     /// The operating system's error (no descriptors left).
@@ -79,9 +79,9 @@ impl Namespace {
 /// There is no way back. Only a process that has one thread can do it: call it first of all.
 ///
 /// # Errors
-/// `EPERM`, `ENOSPC` or `EACCES` where the system does not let an ordinary user do this, `EINVAL` when there is already a
-/// second thread. After an error from the second half (the maps) the process may have lost its user's identity: it can go
-/// on computing, but should not expect to create files.
+/// `EPERM`, `ENOSPC` or `EACCES` where the system does not let an ordinary user do this, `EINVAL` when there is already
+/// a second thread. After an error from the second half (the maps) the process may have lost its user's identity: it
+/// can go on computing, but should not expect to create files.
 pub fn become_root_in_user_namespace() -> io::Result<()> {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;

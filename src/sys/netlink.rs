@@ -3,7 +3,7 @@
 //! Three facts of the kernel shape this file (net/netlink/af_netlink.c):
 //!
 //! * A request is worked off inside `send`: when it returns, the answers are already in the receive queue.
-//! * Events of conntrack come one per datagram, so [`NetlinkSocket::receive_many`] takes many datagrams per system call.
+//! * Events of conntrack come one per datagram, so [`NetlinkSocket::receive_many`] takes many datagrams at once.
 //! * When the receive queue is full, the kernel reports [`ReceiveError::Overrun`] **once** and then goes on dropping in
 //!   silence until the queue has been read *empty*. Whoever repairs an overrun has to drain first and look afterwards:
 //!
@@ -15,10 +15,12 @@
 
 mod message;
 
+pub use super::mmsg::ReceiveBatch;
 pub use message::{
     Attribute, Attributes, HEADER_SIZE, Malformed, Message, MessageWriter, Messages, NESTED, control, flags,
 };
 
+use super::socket::set_option;
 use nix::errno::Errno;
 use std::io;
 use std::mem::size_of;
@@ -43,14 +45,14 @@ pub enum ReceiveError {
     Truncated(usize),
     /// The operating system refused.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
 }
 
-impl From<Errno> for ReceiveError {
-    fn from(errno: Errno) -> Self {
-        match errno {
-            Errno::ENOBUFS => ReceiveError::Overrun,
-            other => ReceiveError::Io(other.into()),
+impl From<io::Error> for ReceiveError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOBUFS) => ReceiveError::Overrun,
+            _ => ReceiveError::Io(error),
         }
     }
 }
@@ -78,8 +80,8 @@ impl NetlinkSocket {
         let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
         let socket = NetlinkSocket { descriptor, buffer: vec![0; RECEIVE_SIZE].into_boxed_slice() };
         let size = i32::try_from(receive_buffer).unwrap_or(i32::MAX);
-        if socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
-            socket.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, size)?;
+        if set_option(&socket.descriptor, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
+            set_option(&socket.descriptor, libc::SOL_SOCKET, libc::SO_RCVBUF, size)?;
         }
         socket.bind()?;
         Ok(socket)
@@ -109,9 +111,9 @@ impl NetlinkSocket {
     /// Allows datagrams of up to `bytes` to be sent, as far as the kernel grants it.
     pub fn raise_send_buffer(&self, bytes: usize) {
         let size = i32::try_from(bytes).unwrap_or(i32::MAX);
-        if self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size).is_err() {
+        if set_option(&self.descriptor, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size).is_err() {
             // Too small a buffer shows later, as EMSGSIZE from `send`.
-            let _ = self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUF, size);
+            let _ = set_option(&self.descriptor, libc::SOL_SOCKET, libc::SO_SNDBUF, size);
         }
     }
 
@@ -120,7 +122,7 @@ impl NetlinkSocket {
     /// # Errors
     /// The operating system's error.
     pub fn shorten_errors(&self) -> io::Result<()> {
-        self.set_option(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)
+        set_option(&self.descriptor, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1)
     }
 
     /// Joins a multicast group of the protocol (for nfnetlink: `NFNLGRP_*`, linux/netfilter/nfnetlink.h).
@@ -129,7 +131,7 @@ impl NetlinkSocket {
     /// `EPERM` without CAP_NET_ADMIN, and the operating system's other errors.
     pub fn join(&self, group: u32) -> io::Result<()> {
         let group = i32::try_from(group).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        self.set_option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
+        set_option(&self.descriptor, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
     }
 
     /// The address of this socket: what the kernel writes as `nlmsg_pid` into events that a request of it caused.
@@ -181,41 +183,18 @@ impl NetlinkSocket {
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(io::Error::from(errno).into()),
             }
         }
     }
 
     /// Fills `batch` with the datagrams that are waiting, and says how many: 0 if none is. What did not fit into its
-    /// slot is left out and counted, see [`ReceiveBatch::truncated`].
+    /// slot is counted, see [`ReceiveBatch::truncated`], and left out of [`ReceiveBatch::datagrams`].
     ///
     /// # Errors
     /// [`ReceiveError::Overrun`] when messages were lost.
     pub fn receive_many(&self, batch: &mut ReceiveBatch) -> Result<usize, ReceiveError> {
-        batch.filled = 0;
-        let slots = batch.prepare();
-        let filled = loop {
-            // SAFETY: `prepare` has made every header point to one iovec, and every iovec to one slot, all owned by
-            // `batch`, which is borrowed mutably until the call returns. No timeout is passed.
-            let filled = unsafe {
-                libc::recvmmsg(
-                    self.descriptor.as_raw_fd(),
-                    batch.headers.as_mut_ptr(),
-                    slots,
-                    libc::MSG_DONTWAIT,
-                    std::ptr::null_mut(),
-                )
-            };
-            match Errno::result(filled) {
-                Ok(filled) => break usize::try_from(filled).unwrap_or(0),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break 0,
-                Err(errno) => return Err(errno.into()),
-            }
-        };
-        batch.filled = filled.min(batch.headers.len());
-        batch.truncated += batch.headers[..batch.filled].iter().filter(|header| was_cut(header)).count() as u64;
-        Ok(batch.filled)
+        batch.receive(self.as_fd(), usize::MAX).map_err(ReceiveError::from)
     }
 
     fn bind(&self) -> io::Result<()> {
@@ -231,96 +210,12 @@ impl NetlinkSocket {
         })?;
         Ok(())
     }
-
-    fn set_option(&self, level: i32, option: i32, value: i32) -> io::Result<()> {
-        // SAFETY: `value` lives until the call returns, and its true size is passed.
-        Errno::result(unsafe {
-            libc::setsockopt(
-                self.descriptor.as_raw_fd(),
-                level,
-                option,
-                (&raw const value).cast(),
-                size_of::<i32>() as libc::socklen_t,
-            )
-        })?;
-        Ok(())
-    }
 }
 
 impl AsFd for NetlinkSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
-}
-
-/// Room for many datagrams, used again and again by [`NetlinkSocket::receive_many`].
-pub struct ReceiveBatch {
-    slots: Box<[u8]>,
-    slot_size: usize,
-    iovecs: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
-    filled: usize,
-    truncated: u64,
-}
-
-// SAFETY: the raw pointers inside point into boxes that the value owns, are set anew before each call, and are used by
-// nothing but `receive_many`, which borrows the value mutably.
-unsafe impl Send for ReceiveBatch {}
-
-impl ReceiveBatch {
-    /// Room for `slots` datagrams of at most `slot_size` bytes each; at least one of one byte.
-    pub fn new(slots: usize, slot_size: usize) -> Self {
-        let (slots, slot_size) = (slots.clamp(1, 1024), slot_size.max(1));
-        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        // SAFETY: all-zero bytes are a valid mmsghdr: null pointers and zero lengths.
-        let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        ReceiveBatch {
-            slots: vec![0; slots * slot_size].into_boxed_slice(),
-            slot_size,
-            iovecs: vec![empty; slots].into_boxed_slice(),
-            headers: vec![header; slots].into_boxed_slice(),
-            filled: 0,
-            truncated: 0,
-        }
-    }
-
-    /// The datagrams of the last call, in order of arrival, without those that did not fit.
-    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
-        let filled = self.headers.iter().zip(self.slots.chunks_exact(self.slot_size)).take(self.filled);
-        filled.filter(|(header, _)| !was_cut(header)).filter_map(|(header, slot)| slot.get(..header.msg_len as usize))
-    }
-
-    /// Most datagrams that one call takes.
-    pub fn capacity(&self) -> usize {
-        self.headers.len()
-    }
-
-    /// Datagrams so far that did not fit into a slot, and so were lost.
-    pub fn truncated(&self) -> u64 {
-        self.truncated
-    }
-
-    /// Points every header to its slot, for the kernel overwrites parts of the headers in every call.
-    fn prepare(&mut self) -> u32 {
-        let slots = self.slots.chunks_exact_mut(self.slot_size);
-        for ((slot, iovec), header) in slots.zip(&mut self.iovecs).zip(&mut self.headers) {
-            *iovec = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
-            header.msg_hdr.msg_iov = iovec;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_flags = 0;
-        }
-        self.headers.len() as u32
-    }
-}
-
-impl std::fmt::Debug for ReceiveBatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReceiveBatch {{ {} of {} slots of {} bytes }}", self.filled, self.headers.len(), self.slot_size)
-    }
-}
-
-fn was_cut(header: &libc::mmsghdr) -> bool {
-    header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0
 }
 
 /// The kernel's own address, which is also "any" for bind.

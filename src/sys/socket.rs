@@ -229,12 +229,13 @@ pub fn dropped(socket: &Socket) -> io::Result<u32> {
     Ok(words[WORDS - 1])
 }
 
-/// Sets an option that neither socket2 nor nix has. `value` must be of the type that ip(7) names for it; the kernel
-/// checks its size.
-fn set_option<T: Copy>(socket: &Socket, level: i32, name: i32, value: T) -> io::Result<()> {
+/// Sets an option that neither socket2 nor nix has. `value` must be of the type that the option's manual page names;
+/// the kernel checks its size.
+pub(super) fn set_option<T: Copy>(socket: &impl AsFd, level: i32, name: i32, value: T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
+    let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads `length` bytes of `value`, which lives through the call.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
+    let result = unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
     Errno::result(result)?;
     Ok(())
 }

@@ -7,8 +7,9 @@
 //! digest of table   = sum over the buckets, wrapping
 //! ```
 //!
-//! The seed is the master's `hash_seed`, drawn per term: clients choose their ports, and must not be able to choose
-//! their bucket. A sum (and not an exclusive or) so that an entry that was counted twice does not vanish.
+//! The seed is the master's `hash_seed`, drawn at random and inherited [4.4.7]: clients choose their ports, and must
+//! not be able to choose their bucket. A sum (and not an exclusive or) so that an entry that was counted twice does not
+//! vanish.
 
 use super::record::{KeyBytes, Record};
 use crate::flow::FlowKey;

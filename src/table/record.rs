@@ -38,8 +38,8 @@ impl Default for Record {
     }
 }
 
-/// The key's bytes; `None` if it is not IPv4, or its zone has no direction that exists: what the wire cannot say must not
-/// stand in the queue for it.
+/// The key's bytes; `None` if it is not IPv4, or its zone has no direction that exists: what the wire cannot say must
+/// not stand in the queue for it.
 pub(super) fn key_bytes(key: &FlowKey) -> Option<KeyBytes> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (key.source, key.destination) else { return None };
     if key.zone.direction > Zone::REPLY {

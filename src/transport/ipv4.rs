@@ -9,15 +9,13 @@
 //! ```
 
 use super::TransportCounters;
+use crate::wire::TTL;
 use std::net::Ipv4Addr;
 
 /// Bytes of an IPv4 header without options: what a sender puts in front of a frame.
 pub(super) const HEADER_LEN: usize = 20;
 /// Bytes of the longest IPv4 header: what a receiver needs room for.
 pub(super) const HEADER_LEN_MAX: usize = 60;
-/// The time to live of a datagram that has crossed no router: protocol.md section 3, as VRRP does (RFC 9568 section
-/// 5.1.1.3).
-const LINK_LOCAL_TTL: u8 = 255;
 
 /// Why a datagram is no frame for us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +61,7 @@ pub(super) fn frame(datagram: &mut [u8], frame_len_max: usize) -> Result<(Ipv4Ad
     if header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len <= header_len {
         return Err(Refusal::Malformed);
     }
-    if header[8] != LINK_LOCAL_TTL {
+    if header[8] != TTL {
         return Err(Refusal::Ttl);
     }
     if total_len - header_len > frame_len_max {

@@ -5,8 +5,9 @@
 //! bound to the old number and are silent for ever, without an error; [`Links::reopen`] finds such links by comparing
 //! the numbers.
 
-use super::{TransportError, ipv4};
+use super::{TransportCounters, TransportError, ipv4};
 use crate::sys::socket::{self, Interface, SetupError};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, GROUP, IP_PROTOCOL};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use socket2::Socket;
@@ -15,14 +16,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// IANA's protocol number for what the 2002 draft and its successor send: "any 0-hop protocol".
-const PROTOCOL: u8 = 114;
 /// Most sync links of one transport.
 pub const LINKS_MAX: usize = 8;
-/// Smallest value of a largest frame: that of the 2002 draft.
-pub const FRAME_LEN_LEAST: usize = 1208;
-/// Largest value of a largest frame: what a 9000-byte link carries, with room for tunnel headers.
-pub const FRAME_LEN_MOST: usize = 8960;
 /// Most bytes of socket buffer that may be asked for.
 const BUFFER_MOST: usize = 1 << 30;
 
@@ -33,7 +28,7 @@ pub struct RawOptions {
     pub interfaces: Vec<String>,
     /// The multicast group.
     pub group: Ipv4Addr,
-    /// Largest frame in bytes, [`FRAME_LEN_LEAST`] to [`FRAME_LEN_MOST`]; `None`: what the link with the smallest MTU
+    /// Largest frame in bytes, [`FRAME_LEN_MIN`] to [`FRAME_LEN_MAX`]; `None`: what the link with the smallest MTU
     /// carries.
     pub frame_len: Option<usize>,
     /// Bytes of receive buffer to ask for, per link.
@@ -48,7 +43,7 @@ impl Default for RawOptions {
     fn default() -> Self {
         RawOptions {
             interfaces: Vec::new(),
-            group: Ipv4Addr::new(224, 0, 0, 81),
+            group: GROUP,
             frame_len: None,
             receive_buffer: 16 << 20,
             send_buffer: 1 << 20,
@@ -75,9 +70,9 @@ impl RawOptions {
         if !self.group.is_multicast() {
             return wrong("group", format!("{} is no multicast address (224.0.0.0 to 239.255.255.255)", self.group));
         }
-        let frame_len = self.frame_len.unwrap_or(FRAME_LEN_LEAST);
-        if !(FRAME_LEN_LEAST..=FRAME_LEN_MOST).contains(&frame_len) {
-            return wrong("frame_len", format!("{frame_len} bytes; {FRAME_LEN_LEAST} to {FRAME_LEN_MOST}"));
+        let frame_len = self.frame_len.unwrap_or(FRAME_LEN_MIN);
+        if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&frame_len) {
+            return wrong("frame_len", format!("{frame_len} bytes; {FRAME_LEN_MIN} to {FRAME_LEN_MAX}"));
         }
         for (option, bytes) in [("receive_buffer", self.receive_buffer), ("send_buffer", self.send_buffer)] {
             if bytes > BUFFER_MOST {
@@ -116,9 +111,9 @@ pub(super) struct Link {
 impl Link {
     fn open(interface: &Interface, options: &RawOptions) -> Result<Self, TransportError> {
         let refused = |error| refused(&interface.name, error);
-        let receiver = socket::multicast_receiver(PROTOCOL, options.group, interface, options.receive_buffer);
+        let receiver = socket::multicast_receiver(IP_PROTOCOL, options.group, interface, options.receive_buffer);
         let receiver = receiver.map_err(refused)?;
-        let sender = socket::multicast_sender(PROTOCOL, interface, options.send_buffer).map_err(refused)?;
+        let sender = socket::multicast_sender(IP_PROTOCOL, interface, options.send_buffer).map_err(refused)?;
         let link = Link {
             name: interface.name.clone(),
             index: interface.index,
@@ -209,7 +204,7 @@ impl Links {
     pub(super) fn open(options: &RawOptions) -> Result<(Self, usize), TransportError> {
         options.check()?;
         let mut links = Vec::with_capacity(options.interfaces.len());
-        let mut frame_len = FRAME_LEN_MOST;
+        let mut frame_len = FRAME_LEN_MAX;
         for name in &options.interfaces {
             let interface = interface(name)?;
             frame_len = frame_len.min(frame_len_of(&interface, options.frame_len)?);
@@ -260,16 +255,14 @@ impl Links {
         self.several.as_ref().map_or_else(|| self.links[0].receiver.as_fd(), |several| several.0.as_fd())
     }
 
-    pub(super) fn dropped(&self) -> u64 {
-        self.links.iter().map(Link::dropped).sum()
-    }
-
-    pub(super) fn receive_buffer(&self) -> u64 {
-        self.links.iter().map(Link::receive_buffer).min().unwrap_or(0)
-    }
-
-    pub(super) fn send_buffer(&self) -> u64 {
-        self.links.iter().map(Link::send_buffer).min().unwrap_or(0)
+    /// What was `moved`, and what the kernel knows of these sockets beside it.
+    pub(super) fn counters(&self, moved: TransportCounters) -> TransportCounters {
+        TransportCounters {
+            dropped_by_kernel: self.links.iter().map(Link::dropped).sum(),
+            receive_buffer: self.links.iter().map(Link::receive_buffer).min().unwrap_or(0),
+            send_buffer: self.links.iter().map(Link::send_buffer).min().unwrap_or(0),
+            ..moved
+        }
     }
 }
 
@@ -309,8 +302,8 @@ fn interface(name: &str) -> Result<Interface, TransportError> {
 fn frame_len_of(interface: &Interface, asked: Option<usize>) -> Result<usize, TransportError> {
     let Interface { name, mtu, .. } = interface;
     let carried = (*mtu as usize).saturating_sub(ipv4::HEADER_LEN);
-    if carried < FRAME_LEN_LEAST {
-        let least = (FRAME_LEN_LEAST + ipv4::HEADER_LEN) as u32;
+    if carried < FRAME_LEN_MIN {
+        let least = (FRAME_LEN_MIN + ipv4::HEADER_LEN) as u32;
         return Err(TransportError::SmallMtu { name: name.clone(), mtu: *mtu, least });
     }
     match asked {
@@ -319,7 +312,7 @@ fn frame_len_of(interface: &Interface, asked: Option<usize>) -> Result<usize, Tr
             problem: format!("{frame_len} bytes; interface {name:?} with its MTU of {mtu} carries {carried}"),
         }),
         Some(frame_len) => Ok(frame_len),
-        None => Ok(carried.min(FRAME_LEN_MOST)),
+        None => Ok(carried.min(FRAME_LEN_MAX)),
     }
 }
 

@@ -116,8 +116,8 @@ pub trait Transport {
     /// does not take now leaves first in the next call. Never blocks.
     ///
     /// # Errors
-    /// As for [`Transport::receive`]. The frames that were on their way are dropped then, as a dead wire would, and each
-    /// is counted as a send error.
+    /// As for [`Transport::receive`]. The frames that were on their way are dropped then, as a dead wire would, and
+    /// each is counted as a send error.
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize>;
 
     /// Frames that `fill` has produced and that have not left yet. While it is not zero, call [`Transport::transmit`]

@@ -11,7 +11,7 @@
 //! nothing in [`STALLED_CALLS_MAX`] calls while another has taken all, is not waited for: what it did not get is
 //! counted as send errors. Receiving and transmitting allocate nothing.
 
-pub use super::link::{FRAME_LEN_LEAST, FRAME_LEN_MOST, LINKS_MAX, LinkStatus, RawOptions};
+pub use super::link::{LINKS_MAX, LinkStatus, RawOptions};
 
 use super::link::{self, Links};
 use super::{Limits, Transport, TransportCounters, TransportError, ipv4};
@@ -123,12 +123,7 @@ impl Transport for RawTransport {
     }
 
     fn counters(&self) -> TransportCounters {
-        TransportCounters {
-            dropped_by_kernel: self.links.dropped(),
-            receive_buffer: self.links.receive_buffer(),
-            send_buffer: self.links.send_buffer(),
-            ..self.counters
-        }
+        self.links.counters(self.counters)
     }
 }
 

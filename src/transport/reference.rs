@@ -144,12 +144,7 @@ impl Transport for NixTransport {
     }
 
     fn counters(&self) -> TransportCounters {
-        TransportCounters {
-            dropped_by_kernel: self.links.dropped(),
-            receive_buffer: self.links.receive_buffer(),
-            send_buffer: self.links.send_buffer(),
-            ..self.counters
-        }
+        self.links.counters(self.counters)
     }
 }
 

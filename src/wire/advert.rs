@@ -38,7 +38,7 @@ pub struct Advert<'a> {
     pub entries: u64,
     /// The stream that it follows while that one's master lives.
     pub follows: Follows,
-    /// Seed of the digest's hash, drawn per term.
+    /// Seed of the digest's hash; a new master keeps that of the stream that it followed [4.4.7].
     pub hash_seed: u64,
     /// What it can do beyond this version; bits of unknown meaning are kept.
     pub capabilities: u32,
@@ -85,7 +85,7 @@ impl WireRole {
 pub struct AdvertFlags(pub u32);
 
 impl AdvertFlags {
-    /// Not yet proven equal, or merged, since it started.
+    /// Not yet proven equal since it started.
     pub const COLD: AdvertFlags = AdvertFlags(1);
     /// `digest` and `entries` are those of `stream_seq`.
     pub const DIGEST_VALID: AdvertFlags = AdvertFlags(2);
@@ -183,6 +183,7 @@ impl PeerReport {
 
 /// Writes a whole ADVERT frame into `slot` and says how long it is; `None` if the slot is too small, or if a value is
 /// one that a receiver would refuse. The header's kind is set here.
+#[must_use]
 pub fn encode_advert(slot: &mut [u8], header: Header, advert: &Advert<'_>) -> Option<usize> {
     let Advert { name, peers, follows, .. } = *advert;
     if name.len() > NAME_LEN_MAX || peers.len() > PEERS_MAX || !advert.is_valid() {
@@ -278,6 +279,7 @@ const _: () = assert!(size_of::<RawAdvert>() == 88 && size_of::<PeerReport>() ==
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::control::with;
 
     const PEERS: [PeerReport; 1] = [PeerReport::new(NodeId(2), 0x2222_2222_2222_2222, 4096, 17, 99)];
 
@@ -316,14 +318,6 @@ mod tests {
         0, 0, 0, 0, 0, 0, 0, 17, // heard
         0, 0, 0, 0, 0, 0, 0, 99, // frontier
     ];
-
-    fn with(payload: &[u8], changes: &[(usize, u8)]) -> Vec<u8> {
-        let mut payload = payload.to_vec();
-        for (index, value) in changes {
-            payload[*index] = *value;
-        }
-        payload
-    }
 
     /// [3.5.1] Every field stands where the figure says.
     #[test]

@@ -66,3 +66,13 @@ impl RawTarget {
         (self.zero == U32::ZERO && target.is_valid()).then_some(target)
     }
 }
+
+/// A payload with other bytes at some places: (index, value).
+#[cfg(test)]
+pub(super) fn with(payload: &[u8], changes: &[(usize, u8)]) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    for (index, value) in changes {
+        payload[*index] = *value;
+    }
+    payload
+}

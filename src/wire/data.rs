@@ -18,9 +18,8 @@ use super::record::{
 use super::{BUCKETS, FRAME_LEN_MAX, HEADER_LEN, Header, Kind, RECORDS_MAX};
 use crate::flow::{Endpoint, Flow, FlowKey, Zone};
 use core::net::IpAddr;
-use zerocopy::Immutable;
-use zerocopy::IntoBytes;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
+use zerocopy::{Immutable, IntoBytes};
 
 /// A DATA frame that is being written.
 #[derive(Debug)]
@@ -46,17 +45,20 @@ impl<'a> DataWriter<'a> {
     /// `false` if there is no room, or if the flow has no form on this wire (an IPv6 address, a zone direction that
     /// does not exist). An empty frame of [`FRAME_LEN_MIN`](super::FRAME_LEN_MIN) bytes has room for every flow, so
     /// there `false` can only mean the latter.
+    #[must_use]
     pub fn push_upsert(&mut self, flow: &Flow) -> bool {
         self.try_push_upsert(flow).is_some()
     }
 
     /// Appends "this connection is gone". `false` as for [`DataWriter::push_upsert`].
+    #[must_use]
     pub fn push_delete(&mut self, key: &FlowKey) -> bool {
         self.try_push_delete(key).is_some()
     }
 
     /// Appends "this bucket has been walked, from the frame after `since` on". `false` if there is no room, or no such
     /// bucket.
+    #[must_use]
     pub fn push_bucket_end(&mut self, bucket: u16, since: u64) -> bool {
         self.try_push_bucket_end(bucket, since).is_some()
     }

@@ -1,7 +1,7 @@
 //! From bytes to a frame that may be believed, in two steps.
 //!
 //! [`Frame::parse`] asks what any receiver can ask of any frame: is it whole, is it of our version, is it undamaged,
-//! does it name its sender. [`Frame::verify`] then reads the payload from end to end. The order is that of section 3.4
+//! does it name its sender. [`Frame::verify`] then reads the payload from end to end. The order is that of rule 3.2.8
 //! of the protocol: cheap before dear, and what a forger could use to make us remember something comes last.
 //!
 //! ```text
@@ -9,11 +9,12 @@
 //!           2 version   byte 4 says 1                         UnknownVersion, Truncated
 //!           3 checksum  CRC-32 with its own field zero        Checksum
 //!           4 sender    node, incarnation, number not zero    ZeroNode ZeroIncarnation ZeroSequence
-//!   ......  5 the caller: group, own number, replay window
+//!   ......  5 the caller: group, own number                   WrongGroup OwnNode
 //!   verify  6 seal      (to come: opened here)                Sealed
 //!           7 flags     none of unknown meaning               UnknownFlags
 //!           8 kind      one that this version knows           UnknownKind
 //!           9 payload   every record, every count             CountMismatch Record… Advert… Status… Pull…
+//!   ...... 10 the caller: replay window, establishment        Replayed Stale Unestablished …
 //! ```
 //!
 //! Version comes before the length of our own header: a message of another version, such as the draft's of 32 bytes,

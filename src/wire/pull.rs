@@ -51,6 +51,7 @@ impl BucketRange {
 }
 
 /// Writes a whole PULL frame; otherwise as [`encode_advert`](super::encode_advert).
+#[must_use]
 pub fn encode_pull(slot: &mut [u8], header: Header, pull: &Pull<'_>) -> Option<usize> {
     if pull.ranges.len() > RANGES_MAX || !pull.is_valid() {
         return None;
@@ -104,20 +105,13 @@ const _: () = assert!(size_of::<RawPull>() == 20 && size_of::<BucketRange>() == 
 mod tests {
     use super::*;
     use crate::wire::NodeId;
+    use crate::wire::control::with;
 
     const PULL_PAYLOAD: [u8; 24] = [
         0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, // target
         1, 1, 0, 0, // buckets, ranges, zero
         0, 16, 15, 240, // 16 to 4095
     ];
-
-    fn with(payload: &[u8], changes: &[(usize, u8)]) -> Vec<u8> {
-        let mut payload = payload.to_vec();
-        for (index, value) in changes {
-            payload[*index] = *value;
-        }
-        payload
-    }
 
     /// [4.5.1]
     #[test]

@@ -85,6 +85,7 @@ impl MissingRange {
 }
 
 /// Writes a whole STATUS frame; otherwise as [`encode_advert`](super::encode_advert).
+#[must_use]
 pub fn encode_status(slot: &mut [u8], header: Header, status: &Status<'_>) -> Option<usize> {
     if status.missing.len() > RANGES_MAX || !status.is_valid() {
         return None;
@@ -142,6 +143,7 @@ const _: () = assert!(size_of::<RawStatus>() == 40 && size_of::<MissingRange>() 
 mod tests {
     use super::*;
     use crate::wire::NodeId;
+    use crate::wire::control::with;
 
     const STATUS_PAYLOAD: [u8; 52] = [
         0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, // target
@@ -149,14 +151,6 @@ mod tests {
         0, 0, 0, 5, 2, 1, 0, 0, // credit, state, ranges, zero
         0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 7, // missing
     ];
-
-    fn with(payload: &[u8], changes: &[(usize, u8)]) -> Vec<u8> {
-        let mut payload = payload.to_vec();
-        for (index, value) in changes {
-            payload[*index] = *value;
-        }
-        payload
-    }
 
     /// [3.6.5]
     #[test]
