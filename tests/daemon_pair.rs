@@ -19,7 +19,7 @@ use ssyncp::flow::{Change, Flow, FlowKey, Zone, status};
 use ssyncp::sys::namespace::Namespace;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 const ADDRESS: &str = "192.0.2.10/24";

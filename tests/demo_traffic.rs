@@ -14,7 +14,6 @@ use ssyncp::demo::watch::Watcher;
 use ssyncp::sys::namespace::Namespace;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
