@@ -327,7 +327,8 @@ impl Driver {
         status
     }
 
-    fn rest(&mut self, found: Found) {
+    /// Rests after a turn, for as long as what it found allows.
+    pub fn rest(&mut self, found: Found) {
         let now = (self.clock)();
         let mut deadline = self.watch.look_at();
         let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at()];
