@@ -114,12 +114,12 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
         }
         listings.retain_mut(|listing| {
             let Ok(room) = listing.pages.try_reserve() else { return !listing.pages.is_closed() };
-            let end = (listing.offset + 1000).min(FLOWS as usize);
-            let page = (listing.offset..end).map(|number| flow(number as u32));
+            let end = (listing.slot + 1000).min(FLOWS);
+            let page = (listing.slot..end).map(flow);
             let flows: Vec<Flow> = page.filter(|flow| listing.filter.matches(&flow.key)).take(listing.limit).collect();
-            listing.offset = end;
+            listing.slot = end;
             listing.limit -= flows.len();
-            let last = listing.limit == 0 || end == FLOWS as usize;
+            let last = listing.limit == 0 || end == FLOWS;
             room.send(Page { flows, last });
             !last
         });

@@ -252,6 +252,21 @@ mod wire {
         assert_eq!(send_all(&mut table, 2), [Pending::Delete(key(1)), Pending::Upsert(flow(2, 1))]);
     }
 
+    #[test]
+    fn a_listing_piece_by_piece_names_every_flow_once_and_ends() {
+        let mut table = table();
+        for last in 1..=5 {
+            table.put(&flow(last, 1), at(0)).expect("room");
+        }
+        let mut keys: Vec<FlowKey> = Vec::new();
+        for slot in 0..table.slots() {
+            keys.extend(table.iter_in(slot..slot + 1, at(0)).map(|flow| flow.key));
+        }
+        keys.sort_unstable();
+        assert_eq!(keys, (1..=5).map(key).collect::<Vec<_>>());
+        assert_eq!(table.iter_in(table.slots()..u32::MAX, at(0)).count(), 0);
+    }
+
     /// [4.2.5]
     #[test]
     fn fifty_changes_cost_one_record_and_keep_their_turn() {

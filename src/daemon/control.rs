@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 /// Commands that may wait for one driver.
 pub const QUEUE_MAX: usize = 16;
-/// Entries of the table that one turn looks at for a listing.
-pub const PAGE_ENTRIES: usize = 4096;
+/// Slots of the table, taken or empty, that one turn looks at for a listing.
+pub const PAGE_SLOTS: u32 = 4096;
 /// Listings that one driver serves at the same time.
 pub const LISTINGS_MAX: usize = 4;
 
@@ -46,8 +46,8 @@ pub struct Listing {
     pub limit: usize,
     /// Where the pages go; the asker closes it when it has heard enough.
     pub pages: tokio::sync::mpsc::Sender<Page>,
-    /// Entries of the table that have been looked at.
-    pub offset: usize,
+    /// The slot of the table that is looked at next.
+    pub slot: u32,
 }
 
 /// Some flows of a listing. A listing whose pages end without a last one was cut off.

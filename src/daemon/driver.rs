@@ -15,7 +15,7 @@
 //! - [`Watch`]: when a link counts as down.
 
 use crate::bridge::{Sink, Source};
-use crate::daemon::control::{Command, GroupDesk, LISTINGS_MAX, Listing, PAGE_ENTRIES, Page};
+use crate::daemon::control::{Command, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
@@ -25,6 +25,7 @@ use crate::daemon::settings::Commit;
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Engine, Role};
+use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
@@ -326,7 +327,8 @@ impl Driver {
         status
     }
 
-    fn rest(&mut self, found: Found) {
+    /// Rests after a turn, for as long as what it found allows.
+    pub fn rest(&mut self, found: Found) {
         let now = (self.clock)();
         let mut deadline = self.watch.look_at();
         let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at()];
@@ -398,17 +400,12 @@ fn serve(listing: &mut Listing, engine: &Engine, now: Instant) -> Served {
         Err(tokio::sync::mpsc::error::TrySendError::Full(())) => return Served::NoRoom,
         Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
     };
-    let mut seen = 0;
-    let mut flows = Vec::new();
-    for flow in engine.flows(now).skip(listing.offset).take(PAGE_ENTRIES) {
-        seen += 1;
-        if listing.filter.matches(&flow.key) && flows.len() < listing.limit {
-            flows.push(flow);
-        }
-    }
-    listing.offset += seen;
+    let end = listing.slot.saturating_add(PAGE_SLOTS);
+    let wanted = engine.flows_in(listing.slot..end, now).filter(|flow| listing.filter.matches(&flow.key));
+    let flows: Vec<Flow> = wanted.take(listing.limit).collect();
+    listing.slot = end;
     listing.limit -= flows.len();
-    let last = seen < PAGE_ENTRIES || listing.limit == 0;
+    let last = listing.slot >= engine.slots() || listing.limit == 0;
     if last || !flows.is_empty() {
         room.send(Page { flows, last });
     }

@@ -489,7 +489,7 @@ impl FlowPages {
         let group = self.groups.next()?;
         let (sender, receiver) = mpsc::channel(PAGES_MAX);
         let limit = self.query.limit.saturating_sub(self.count).saturating_add(1);
-        let listing = Listing { filter: self.query.filter, limit, pages: sender, offset: 0 };
+        let listing = Listing { filter: self.query.filter, limit, pages: sender, slot: 0 };
         if group.send(Command::Flows(listing)).is_err() {
             self.complete = false;
             return None;

@@ -16,8 +16,11 @@ use std::io;
 
 /// Time between two attempts to open a link that is down.
 pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two looks at the carrier.
+/// Time between two looks at the carrier of a link that works.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// The same for a link that is down, whose return nothing else tells. An interface that was switched on just before the
+/// start is one of them: the kernel needs some milliseconds until it calls it running.
+pub const LOOK_INTERVAL_DOWN: Duration = Duration::from_millis(10);
 
 /// A transport whose link can be looked at and opened again.
 pub trait Line: Transport {
@@ -137,7 +140,12 @@ impl Watch {
 
     /// A look at the carrier, due at [`Watch::look_at`].
     pub fn look(&mut self, now: Instant, carrier: bool) -> Verdict {
-        self.look_at = now + LOOK_INTERVAL;
+        let verdict = self.judge(now, carrier);
+        self.look_at = now + if self.usable() { LOOK_INTERVAL } else { LOOK_INTERVAL_DOWN };
+        verdict
+    }
+
+    fn judge(&mut self, now: Instant, carrier: bool) -> Verdict {
         match self.state {
             State::Up | State::Failing { .. } if !carrier => self.go_down(now, false),
             State::Up | State::Failing { .. } => Verdict::Steady,
@@ -201,9 +209,11 @@ mod tests {
     fn a_lost_carrier_is_down_at_once_and_its_return_is_tried_at_once() {
         let mut watch = watch();
         assert_eq!(watch.look(at(100), true), Verdict::Steady);
+        assert_eq!(watch.look_at(), at(200));
         assert_eq!(watch.look(at(200), false), Verdict::WentDown);
-        assert_eq!(watch.look(at(300), false), Verdict::Steady);
-        assert_eq!(watch.look(at(400), true), Verdict::Reopen);
+        assert_eq!(watch.look(at(210), false), Verdict::Steady);
+        assert_eq!(watch.look_at(), at(220));
+        assert_eq!(watch.look(at(220), true), Verdict::Reopen);
         watch.reopened(true);
         assert!(watch.usable() && !watch.failing());
     }
@@ -215,6 +225,6 @@ mod tests {
         let tries: Vec<u64> =
             (1..=35).map(|tenth| tenth * 100).filter(|ms| watch.look(at(*ms), false) == Verdict::Reopen).collect();
         assert_eq!(tries, vec![1000, 2000, 3000]);
-        assert_eq!(watch.look_at(), at(3600));
+        assert_eq!(watch.look_at(), at(3510));
     }
 }

@@ -251,9 +251,9 @@ impl Beat {
             for _ in 0..TURN_MAX {
                 let mut echo = [0; PROBE_LENGTH + 1];
                 // An ICMP error is taken off the socket by being returned; what it is about will be missing.
-                let Ok(Some(stamped)) = receive_stamped::<()>(&flow.socket, &mut echo) else { break };
-                if let Some(sequence) = sequence_of(&echo[..stamped.length], number) {
-                    flow.holes.arrived(sequence, stamped.at);
+                let Ok(Some((length, at))) = receive_stamped(&flow.socket, &mut echo) else { break };
+                if let Some(sequence) = sequence_of(&echo[..length], number) {
+                    flow.holes.arrived(sequence, at);
                 }
             }
         }

@@ -12,7 +12,7 @@
 //! ```
 
 use crate::time::{Duration, Instant};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrLike, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::time::TimeSpec;
 use std::io;
 use std::ops::Range;
@@ -110,25 +110,16 @@ pub(super) fn wall_clock() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A packet as [`receive_stamped`] found it.
-pub(super) struct Stamped<S> {
-    /// Bytes in the buffer.
-    pub(super) length: usize,
-    /// When the kernel took it in, by CLOCK_REALTIME since the epoch.
-    pub(super) at: Duration,
-    /// Who sent it, or on which link it came.
-    pub(super) from: Option<S>,
-}
-
-/// Takes one packet from a socket with `SO_TIMESTAMPNS` on (socket(7)), without waiting; `None` if there is none.
+/// Takes one packet from a socket with `SO_TIMESTAMPNS` on (socket(7)), without waiting: its length, and when the kernel
+/// took it in, by CLOCK_REALTIME since the epoch. `None` if there is none.
 ///
 /// # Errors
 /// The operating system's error, an ICMP error that has come for this socket among them.
-pub(super) fn receive_stamped<S: SockaddrLike>(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Stamped<S>>> {
+pub(super) fn receive_stamped(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<(usize, Duration)>> {
     let mut space = nix::cmsg_space!(TimeSpec);
     let mut parts = [io::IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_DONTWAIT;
-    let message = match recvmsg::<S>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
+    let message = match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags) {
         Ok(message) => message,
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -137,7 +128,7 @@ pub(super) fn receive_stamped<S: SockaddrLike>(socket: impl AsFd, buffer: &mut [
         ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
         _ => None,
     });
-    Ok(Some(Stamped { length: message.bytes, at: stamp.unwrap_or_else(wall_clock), from: message.address }))
+    Ok(Some((message.bytes, stamp.unwrap_or_else(wall_clock))))
 }
 
 #[cfg(test)]

@@ -9,14 +9,11 @@
 //!          ├ to ───────┼ from ─────┼ 0806┼ 1, 0800, 6, 4 ──┼ op ─┼ sender ──┼ its IP ┼ target ─┼ its IP ┤
 //! ```
 
-use super::traffic::receive_stamped;
 use crate::sys::clock::now;
 use crate::sys::namespace::Namespace;
 use crate::sys::poll::{Waker, wait};
+use crate::sys::socket::{self, PacketSocket};
 use crate::time::Duration;
-use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{LinkAddr, setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
@@ -61,16 +58,11 @@ impl Watcher {
     /// # Errors
     /// The operating system's error (no such interface; no CAP_NET_RAW).
     pub fn start(namespace: &Namespace, interface: &str, addresses: Vec<Ipv4Addr>) -> io::Result<Watcher> {
-        let (socket, index) = namespace.run(|| {
-            let protocol = Protocol::from(i32::from(ETHERTYPE_ARP.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
-            setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
-            Ok((socket, if_nametoindex(interface)? as usize))
-        })?;
+        let mut socket = namespace.run(|| PacketSocket::open(socket::interface(interface)?.index, ETHERTYPE_ARP))?;
         let (seen, stop) = (Arc::new(Seen::default()), Arc::new(Waker::new()?));
         let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("arp-watch".into()).spawn(move || {
-            if let Err(error) = watch(&socket, index, &addresses, &seen_there, &stop_there) {
+            if let Err(error) = watch(&mut socket, &addresses, &seen_there, &stop_there) {
                 tracing::error!(%error, "cannot watch for announcements any more");
             }
             seen_there.lock().over = true;
@@ -125,15 +117,21 @@ impl Seen {
 }
 
 /// The thread: takes frames until it is told to stop.
-fn watch(socket: &Socket, index: usize, addresses: &[Ipv4Addr], seen: &Seen, stop: &Waker) -> io::Result<()> {
+fn watch(socket: &mut PacketSocket, addresses: &[Ipv4Addr], seen: &Seen, stop: &Waker) -> io::Result<()> {
     let mut frame = [0; FRAME_LENGTH];
     while !seen.stopping.load(Ordering::Acquire) {
         wait(&[socket.as_fd(), stop.as_fd()], None)?;
-        while let Some(stamped) = receive_stamped::<LinkAddr>(socket, &mut frame)? {
-            // The socket hears all interfaces of the namespace.
-            let here = stamped.from.is_some_and(|from| from.ifindex() == index);
-            if here && announced(&frame[..stamped.length]).is_some_and(|address| addresses.contains(&address)) {
-                seen.note(stamped.at);
+        loop {
+            match socket.receive(&mut frame) {
+                Ok(Some((length, at))) => {
+                    if announced(&frame[..length]).is_some_and(|address| addresses.contains(&address)) {
+                        seen.note(at);
+                    }
+                }
+                Ok(None) => break,
+                // Said once; frames come again when the link is up again.
+                Err(error) if error.kind() == io::ErrorKind::NetworkDown => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -43,6 +43,7 @@ use outbox::Outbox;
 use peers::Peers;
 use repair::Repair;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Events that wait for the owner; when more come, the oldest are dropped and counted.
 const EVENTS_MAX: usize = 256;
@@ -341,6 +342,16 @@ impl Engine {
     /// Every flow in the table, with its time-out as of `now`.
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = Flow> + '_ {
         self.table.iter(now)
+    }
+
+    /// The flows in some of the table's [`Engine::slots`], with their time-outs as of `now`: a listing in bounded steps.
+    pub fn flows_in(&self, slots: Range<u32>, now: Instant) -> impl Iterator<Item = Flow> + '_ {
+        self.table.iter_in(slots, now)
+    }
+
+    /// Slots of the table, taken and empty: a third more than its capacity.
+    pub fn slots(&self) -> u32 {
+        self.table.slots()
     }
 
     // ------------------------------------------------------------------ roles

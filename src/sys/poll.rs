@@ -15,7 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub const WAIT_MAX: usize = 64;
 
 /// Waits until one of `descriptors` can be read (or has failed), or until `timeout` has passed; `None` waits for ever.
-/// A signal ends the wait early, which is no error: the caller looks at everything after each wait anyway.
+/// A signal ends the wait early, which is no error: the caller looks at everything after each wait anyway. It allocates
+/// nothing.
 ///
 /// # Errors
 /// The operating system's error, and `InvalidInput` for more than [`WAIT_MAX`] descriptors.
@@ -23,8 +24,12 @@ pub fn wait(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Re
     if descriptors.len() > WAIT_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one wait"));
     }
-    let mut polled: Vec<PollFd<'_>> = descriptors.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    match ppoll(&mut polled, timeout.map(TimeSpec::from_duration), None) {
+    // On the stack, because loops that allocate nothing wait here. What is beyond the descriptors is not waited on.
+    let mut array = descriptors.first().map(|first| -> [PollFd<'_>; WAIT_MAX] {
+        std::array::from_fn(|at| PollFd::new(*descriptors.get(at).unwrap_or(first), PollFlags::POLLIN))
+    });
+    let polled = array.as_mut().map_or(&mut [][..], |array| &mut array[..descriptors.len()]);
+    match ppoll(polled, timeout.map(TimeSpec::from_duration), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -73,5 +78,18 @@ mod tests {
         wait(&[waker.as_fd()], None).unwrap();
         waker.drain();
         wait(&[waker.as_fd()], Some(Duration::from_millis(1))).unwrap();
+    }
+
+    #[test]
+    fn each_of_the_descriptors_ends_the_wait_and_too_many_are_refused() {
+        let wakers: Vec<Waker> = (0..=WAIT_MAX).map(|_| Waker::new().unwrap()).collect();
+        let descriptors: Vec<BorrowedFd<'_>> = wakers.iter().map(Waker::as_fd).collect();
+        for waker in &wakers[..WAIT_MAX] {
+            waker.wake();
+            wait(&descriptors[..WAIT_MAX], None).unwrap();
+            waker.drain();
+        }
+        assert_eq!(wait(&descriptors, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        wait(&[], Some(Duration::from_millis(1))).unwrap();
     }
 }

@@ -39,6 +39,7 @@ mod slots;
 use crate::flow::{Flow, FlowKey};
 use crate::time::{Duration, Instant};
 use core::fmt;
+use core::ops::Range;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_key, hash_key};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
@@ -191,8 +192,20 @@ impl Table {
 
     /// Every flow held, with the time that it has left, in no order that means anything.
     pub fn iter(&self, now: Instant) -> impl Iterator<Item = Flow> + '_ {
-        let live = self.slots.iter().filter(|entry| entry.kind == Kind::Live);
+        self.iter_in(0..self.slots(), now)
+    }
+
+    /// The flows in some of the slots, for who looks at the table piece by piece. A change between two pieces may move
+    /// a flow past the border, so that it is seen twice or not at all.
+    pub fn iter_in(&self, slots: Range<u32>, now: Instant) -> impl Iterator<Item = Flow> + '_ {
+        let slots = slots.start.min(self.slots())..slots.end.min(self.slots());
+        let live = slots.map(|at| self.slots.get(at)).filter(|entry| entry.kind == Kind::Live);
         live.map(move |entry| entry.record.flow(entry.remaining(now)))
+    }
+
+    /// Slots, taken and empty.
+    pub fn slots(&self) -> u32 {
+        self.slots.count()
     }
 
     /// Another seed: every entry gets a new place and every digest is computed anew, in O(n) and in place. Lists keep
