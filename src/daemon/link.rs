@@ -16,8 +16,10 @@ use std::io;
 
 /// Time between two attempts to open a link that is down.
 pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two looks at the carrier.
+/// Longest time between two looks at the carrier.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Looks within the time that the peers would wait for us: a lost carrier must be seen before it is taken for a dead master.
+pub const LOOKS_WITHIN_PATIENCE: u32 = 3;
 
 /// A transport whose link can be looked at and opened again.
 pub trait Line: Transport {
@@ -94,13 +96,15 @@ enum State {
 pub struct Watch {
     state: State,
     patience: Duration,
+    look_every: Duration,
     look_at: Instant,
 }
 
 impl Watch {
     /// A link that works; errors may last for `patience` before it is called down.
     pub fn new(now: Instant, patience: Duration) -> Self {
-        Watch { state: State::Up, patience, look_at: now }
+        let look_every = LOOK_INTERVAL.min(patience / LOOKS_WITHIN_PATIENCE);
+        Watch { state: State::Up, patience, look_every, look_at: now }
     }
 
     /// Whether frames may be moved.
@@ -137,7 +141,7 @@ impl Watch {
 
     /// A look at the carrier, due at [`Watch::look_at`].
     pub fn look(&mut self, now: Instant, carrier: bool) -> Verdict {
-        self.look_at = now + LOOK_INTERVAL;
+        self.look_at = now + self.look_every;
         match self.state {
             State::Up | State::Failing { .. } if !carrier => self.go_down(now, false),
             State::Up | State::Failing { .. } => Verdict::Steady,
@@ -206,6 +210,16 @@ mod tests {
         assert_eq!(watch.look(at(400), true), Verdict::Reopen);
         watch.reopened(true);
         assert!(watch.usable() && !watch.failing());
+    }
+
+    #[test]
+    fn a_watch_of_fast_adverts_looks_as_fast() {
+        let mut watch = Watch::new(at(0), Duration::from_millis(30));
+        watch.look(at(0), true);
+        assert_eq!(watch.look_at(), at(10));
+        let mut watch = Watch::new(at(0), Duration::from_secs(3));
+        watch.look(at(0), true);
+        assert_eq!(watch.look_at(), at(100));
     }
 
     #[test]
