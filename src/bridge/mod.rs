@@ -10,7 +10,8 @@ use std::os::fd::BorrowedFd;
 /// What a source could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Changes were lost between the kernel and us. Only a dump, compared with the table, brings them back.
+    /// Changes were lost between the kernel and us. Only a dump, compared with the table, brings them back. Said when what
+    /// was waiting has been read: no change that is older than the loss comes after it.
     #[error("the kernel dropped changes because they were not read in time")]
     Overrun,
     /// The operating system refused.

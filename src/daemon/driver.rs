@@ -24,7 +24,7 @@ use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::settings::Commit;
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Engine, Role};
+use crate::engine::{Engine, Event, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -276,6 +276,10 @@ impl Driver {
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.engine.poll_event() else { return };
             self.journal.event(now, &event);
+            // Whoever comes back may have held the addresses meanwhile, and have told the neighbours so.
+            if let (Event::PeerUp { .. } | Event::DuplicateMaster { .. }, Some(takeover)) = (&event, &self.takeover) {
+                takeover.announce();
+            }
         }
     }
 

@@ -16,10 +16,12 @@ use std::io;
 
 /// Time between two attempts to open a link that is down.
 pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two looks at the carrier of a link that works.
+/// Longest time between two looks at the carrier of a link that works.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// The same for a link that is down, whose return nothing else tells. An interface that was switched on just before the
-/// start is one of them: the kernel needs some milliseconds until it calls it running.
+/// Looks within the time that the peers would wait for us: a lost carrier must be seen before it is taken for a dead master.
+pub const LOOKS_WITHIN_PATIENCE: u32 = 3;
+/// Time between two looks at a link that is down, whose return nothing else tells. An interface that was switched on just
+/// before the start is one of them: the kernel needs some milliseconds until it calls it running.
 pub const LOOK_INTERVAL_DOWN: Duration = Duration::from_millis(10);
 
 /// A transport whose link can be looked at and opened again.
@@ -97,13 +99,15 @@ enum State {
 pub struct Watch {
     state: State,
     patience: Duration,
+    look_every: Duration,
     look_at: Instant,
 }
 
 impl Watch {
     /// A link that works; errors may last for `patience` before it is called down.
     pub fn new(now: Instant, patience: Duration) -> Self {
-        Watch { state: State::Up, patience, look_at: now }
+        let look_every = LOOK_INTERVAL.min(patience / LOOKS_WITHIN_PATIENCE);
+        Watch { state: State::Up, patience, look_every, look_at: now }
     }
 
     /// Whether frames may be moved.
@@ -141,7 +145,7 @@ impl Watch {
     /// A look at the carrier, due at [`Watch::look_at`].
     pub fn look(&mut self, now: Instant, carrier: bool) -> Verdict {
         let verdict = self.judge(now, carrier);
-        self.look_at = now + if self.usable() { LOOK_INTERVAL } else { LOOK_INTERVAL_DOWN };
+        self.look_at = now + if self.usable() { self.look_every } else { LOOK_INTERVAL_DOWN };
         verdict
     }
 
@@ -216,6 +220,16 @@ mod tests {
         assert_eq!(watch.look(at(220), true), Verdict::Reopen);
         watch.reopened(true);
         assert!(watch.usable() && !watch.failing());
+    }
+
+    #[test]
+    fn a_watch_of_fast_adverts_looks_as_fast() {
+        let mut watch = Watch::new(at(0), Duration::from_millis(30));
+        watch.look(at(0), true);
+        assert_eq!(watch.look_at(), at(10));
+        let mut watch = Watch::new(at(0), Duration::from_secs(3));
+        watch.look(at(0), true);
+        assert_eq!(watch.look_at(), at(100));
     }
 
     #[test]

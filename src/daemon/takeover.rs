@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   driver ──hold(true)──▶ thread:  RTM_NEWADDR, ARP ×2   ·250 ms·  ARP ×2  …  5 times in a second
+//!          ──announce()──▶                       ARP ×2   ·250 ms·  ARP ×2  …
 //!          ──hold(false)─▶          RTM_DELADDR
 //! ```
 //!
@@ -43,9 +44,18 @@ pub type OpenAnnouncer = fn(u32) -> io::Result<Box<dyn Announce>>;
 /// The addresses of one group, and the thread that moves them.
 #[derive(Debug)]
 pub struct Takeover {
-    wish: watch::Sender<bool>,
+    wish: watch::Sender<Wish>,
     addresses: Arc<[Address]>,
     thread: JoinHandle<()>,
+}
+
+/// What the driver wishes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Wish {
+    /// The addresses shall be here.
+    hold: bool,
+    /// How often the neighbours were to be told anew.
+    announcements: u64,
 }
 
 /// An address, and what is known of it.
@@ -81,7 +91,7 @@ impl Takeover {
     pub fn start(sync_id: u8, addresses: Vec<VirtualAddress>, open: OpenAnnouncer) -> io::Result<Self> {
         let unknown = |wanted| Address { wanted, held: AtomicU8::new(Address::UNKNOWN) };
         let addresses: Arc<[Address]> = addresses.into_iter().map(unknown).collect();
-        let (wish, wishes) = watch::channel(false);
+        let (wish, wishes) = watch::channel(Wish::default());
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let theirs = Arc::clone(&addresses);
         let body = move || {
@@ -105,7 +115,13 @@ impl Takeover {
 
     /// Whether the addresses shall be here. Never blocks.
     pub fn hold(&self, hold: bool) {
-        self.wish.send_replace(hold);
+        self.wish.send_modify(|wish| wish.hold = hold);
+    }
+
+    /// Tells the neighbours anew where the addresses are, if they are here: another node may have held them meanwhile
+    /// and told its own. Never blocks.
+    pub fn announce(&self) {
+        self.wish.send_modify(|wish| wish.announcements += 1);
     }
 
     /// Which addresses are here.
@@ -154,18 +170,20 @@ impl Mover {
         Ok(Mover { sync_id, addresses, kernel, devices: HashMap::new(), open, refusals: HashMap::new() })
     }
 
-    async fn run(mut self, mut wishes: watch::Receiver<bool>, started: std::sync::mpsc::SyncSender<io::Result<()>>) {
+    async fn run(mut self, mut wishes: watch::Receiver<Wish>, started: std::sync::mpsc::SyncSender<io::Result<()>>) {
         self.find_devices().await;
         self.carry_out(false).await;
         // Nobody waits any longer if the kernel was too slow; then the wishes' sender is gone too.
         drop(started.send(Ok(())));
         let mut pending: Option<Pending> = None;
+        let mut announcements = 0;
         loop {
-            let hold = *wishes.borrow_and_update();
-            let (settled, news) = self.carry_out(hold).await;
-            if !hold {
+            let wish = *wishes.borrow_and_update();
+            let (settled, news) = self.carry_out(wish.hold).await;
+            let asked = std::mem::replace(&mut announcements, wish.announcements) != wish.announcements;
+            if !wish.hold {
                 pending = None;
-            } else if news {
+            } else if news || asked {
                 self.announce();
                 pending = Some(Pending { left: ANNOUNCEMENTS - 1, at: Instant::now() + ANNOUNCEMENT_INTERVAL });
             }
@@ -180,7 +198,7 @@ impl Mover {
     /// Waits for another wish or the next attempt, announcing meanwhile; an error if nobody wishes any longer.
     async fn wait(
         &mut self,
-        wishes: &mut watch::Receiver<bool>,
+        wishes: &mut watch::Receiver<Wish>,
         pending: &mut Option<Pending>,
         retry_at: Option<Instant>,
     ) -> Result<(), watch::error::RecvError> {

@@ -21,8 +21,9 @@
 //! never tell what becomes of them. And no event says that a packet has refreshed a time-out. Both are seen by a dump
 //! only, so an owner asks for one now and then, and removes what it no longer names.
 //!
-//! **Overrun.** The kernel says once that events were lost, and goes on dropping until the queue is empty. A dump that
-//! is asked for meanwhile therefore begins only when the queue has been read to its end.
+//! **Overrun.** The kernel says once that events were lost, and goes on dropping until the queue is empty. So the owner is
+//! told of it, and a dump can begin, only when the queue has been read to its end. Otherwise an entry whose birth still
+//! stands in the queue, and whose death was lost, would seem to have been named since the dump began.
 
 use super::codec::{self, Decoded, Happening};
 use super::filter;
@@ -88,7 +89,7 @@ pub struct ConntrackSource {
     dump: Dump,
     dump_wanted: bool,
     dump_sequence: u32,
-    /// The queue of events has to be read to its end before a dump is of use.
+    /// Events were lost, and what was waiting then has not been read to its end.
     overrun: bool,
     translator: Translator,
 }
@@ -157,7 +158,10 @@ impl ConntrackSource {
         let filled = match self.events.receive_many(&mut self.batch) {
             Ok(filled) => filled,
             Err(ReceiveError::Io(error)) => return Err(error.into()),
-            Err(_) => return Err(self.lost_events()),
+            Err(_) => {
+                self.lost_events();
+                return Ok(true);
+            }
         };
         self.translator.remember = matches!(self.dump, Dump::Running { .. });
         for message in self.batch.datagrams().flat_map(Messages::new) {
@@ -170,21 +174,22 @@ impl ConntrackSource {
         let cut = self.batch.truncated() - cut_before;
         self.translator.counters.events_cut += cut;
         if cut > 0 || answered.is_err() {
-            return Err(self.lost_events());
+            self.lost_events();
         }
         let more = filled == self.batch.capacity();
-        self.overrun &= more;
+        if !more && std::mem::take(&mut self.overrun) {
+            return Err(SourceError::Overrun);
+        }
         Ok(more)
     }
 
     /// Changes were lost: a dump that is running proves nothing any more.
-    fn lost_events(&mut self) -> SourceError {
+    fn lost_events(&mut self) {
         self.overrun = true;
         self.translator.counters.overruns += 1;
         if matches!(self.dump, Dump::Running { .. }) {
             self.dump = Dump::Discarding;
         }
-        SourceError::Overrun
     }
 
     /// Begins the dump that is wanted, if it can begin now.
