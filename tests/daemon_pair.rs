@@ -5,6 +5,10 @@
 //!     └ la ══ la0 (same namespace)     └ lb ══ lb0      the interfaces that hold the address
 //! ```
 
+#[path = "support/machine.rs"]
+mod machine;
+
+use machine::{eventually, ip, path_of, root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -14,35 +18,11 @@ use ssyncp::daemon::client;
 use ssyncp::flow::{Change, Flow, FlowKey, Zone, status};
 use ssyncp::sys::namespace::Namespace;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Instant;
 
-const DEADLINE: Duration = Duration::from_secs(30);
 const ADDRESS: &str = "192.0.2.10/24";
-
-fn root() -> bool {
-    let root = nix::unistd::Uid::effective().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
-
-fn ip(namespace: &Namespace, arguments: &[&str]) -> String {
-    let output = namespace.run(|| Command::new("ip").args(arguments).output()).unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < DEADLINE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 struct Node {
     namespace: Namespace,
@@ -155,7 +135,7 @@ fn pair(more: &str) -> (Node, Node) {
 }
 
 fn link(a: &Node, b: &Node) {
-    let there = format!("/proc/{}/fd/{}", std::process::id(), b.namespace.as_fd().as_raw_fd());
+    let there = path_of(&b.namespace);
     ip(&a.namespace, &["link", "add", "sa", "type", "veth", "peer", "name", "sb", "netns", &there]);
     ip(&a.namespace, &["address", "add", "10.255.0.1/24", "dev", "sa"]);
     ip(&b.namespace, &["address", "add", "10.255.0.2/24", "dev", "sb"]);

@@ -1,40 +1,24 @@
 //! Addresses and announcements against the real kernel, in namespaces of their own.
 
+#[path = "support/machine.rs"]
+mod machine;
+
+use machine::{PATIENCE, eventually, ip, path_of, root};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver};
 use ssyncp::daemon::build;
 use ssyncp::daemon::settings::VirtualAddress;
 use ssyncp::daemon::takeover::Takeover;
 use ssyncp::sys::namespace::Namespace;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::Command;
 use std::time::{Duration, Instant};
-
-const DEADLINE: Duration = Duration::from_secs(10);
-
-fn root() -> bool {
-    let root = nix::unistd::Uid::effective().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
 
 /// Two namespaces with a veth pair between them: `va` in the first, `vb` in the second.
 fn pair() -> (Namespace, Namespace) {
     let (first, second) = (Namespace::create().unwrap(), Namespace::create().unwrap());
-    let there = format!("/proc/{}/fd/{}", std::process::id(), second.as_fd().as_raw_fd());
-    ip(&first, &["link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", &there]);
+    ip(&first, &["link", "add", "va", "type", "veth", "peer", "name", "vb", "netns", &path_of(&second)]);
     ip(&first, &["link", "set", "va", "up"]);
     ip(&second, &["link", "set", "vb", "up"]);
     (first, second)
-}
-
-fn ip(namespace: &Namespace, arguments: &[&str]) -> String {
-    let run = || Command::new("ip").args(arguments).output();
-    let output = namespace.run(run).unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn has(namespace: &Namespace, address: &str) -> bool {
@@ -44,14 +28,6 @@ fn has(namespace: &Namespace, address: &str) -> bool {
 fn start(namespace: &Namespace, addresses: &[&str]) -> Takeover {
     let addresses: Vec<VirtualAddress> = addresses.iter().map(|text| text.parse().unwrap()).collect();
     namespace.run(|| Takeover::start(51, addresses, build::announcer)).unwrap()
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < DEADLINE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A receiver of everything that arrives at an interface.
@@ -73,7 +49,7 @@ fn arp_operations(receiver: &mut dyn DataLinkReceiver, address: [u8; 4], count: 
     let start = Instant::now();
     let mut operations = Vec::new();
     while operations.len() < count {
-        assert!(start.elapsed() < DEADLINE, "only {operations:?} of {count} announcements");
+        assert!(start.elapsed() < PATIENCE, "only {operations:?} of {count} announcements");
         let Ok(frame) = receiver.next() else { continue };
         if frame.len() >= 42 && frame[12..14] == [0x08, 0x06] && frame[28..32] == address && frame[38..42] == address {
             assert_eq!(frame[..6], [0xff; 6]);

@@ -1,28 +1,19 @@
 //! `ssyncp demo` from outside: its verdicts, its refusals, and what is left behind. The runs with namespaces need a kernel
 //! that lets this user make them; those as another user need root.
 
+#[path = "support/machine.rs"]
+mod machine;
+
+use machine::{eventually, program, root};
 use serde_json::Value;
-use ssyncp::sys::namespace::Namespace;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-/// Longest time that anything here may take before it counts as not happening.
-const WITHIN: Duration = Duration::from_secs(10);
 /// The user and group that have nothing.
 const NOBODY: u32 = 65534;
-
-/// Whether the test can run; says so in one line if not.
-fn root() -> bool {
-    let root = nix::unistd::geteuid().is_root() && Namespace::create().is_ok();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
 
 /// `ssyncp demo` with its temporary files below `directory`.
 fn demo(directory: &Path, arguments: &[&str]) -> Command {
@@ -49,15 +40,6 @@ fn children(parent: u32) -> Vec<u32> {
 fn runs(process: u32) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
     !status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
-}
-
-/// Polls until it is so.
-fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
-        std::thread::yield_now();
-    }
 }
 
 /// A demo without SSYNCP whose server, probe and clients have been started; and their numbers.
@@ -134,8 +116,7 @@ fn a_user_who_may_make_no_namespaces_sees_the_memory_mode() {
     if !root() {
         return;
     }
-    if Command::new("unshare").arg("--version").output().is_err() {
-        println!("skipped: needs unshare(1)");
+    if !program("unshare") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -1,23 +1,16 @@
 //! The demo's laboratory with a real kernel: it carries traffic, it can be cut, and it leaves nothing behind. Needs root.
 
+#[path = "support/machine.rs"]
+mod machine;
+
+use machine::{program, root};
 use ssyncp::demo::lab::{BACK, FRONT, GATEWAY, Lab, SERVER_PORT, SERVERS, SYNC, VIRTUAL, services};
-use ssyncp::sys::namespace::Namespace;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Longest time that anything here may take before it counts as not happening.
 const WITHIN: Duration = Duration::from_secs(5);
-
-/// Whether the test can run; says so in one line if not.
-fn root() -> bool {
-    let root = nix::unistd::geteuid().is_root() && Namespace::create().is_ok();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
 
 /// A TCP listener inside the lab's server.
 fn listen(lab: &Lab, server: usize) -> TcpListener {
@@ -139,8 +132,7 @@ fn the_rules_read_back_as_they_were_meant() {
     if !root() {
         return;
     }
-    if Command::new("nft").arg("--version").output().is_err() {
-        println!("skipped: needs nft");
+    if !program("nft") {
         return;
     }
     let lab = Lab::build().unwrap();

@@ -1,6 +1,10 @@
 //! The demo's traffic in two namespaces joined by a veth pair, without any balancer: what lives, what breaks, and what
 //! is seen.
 
+#[path = "support/machine.rs"]
+mod machine;
+
+use machine::{PATIENCE, path_of, root, shell};
 use nix::time::{ClockId, clock_gettime};
 use ssyncp::demo::client::{Client, ClientPlan};
 use ssyncp::demo::kernel;
@@ -10,7 +14,6 @@ use ssyncp::demo::watch::Watcher;
 use ssyncp::sys::namespace::Namespace;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +25,6 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 const HTTP: SocketAddrV4 = SocketAddrV4::new(SERVER, 80);
 const HTTP_ALT: SocketAddrV4 = SocketAddrV4::new(SERVER, 8080);
 const ECHO: SocketAddrV4 = SocketAddrV4::new(SERVER, 7);
-/// How long a test waits for what must come; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Two namespaces and a cable.
 struct Room {
@@ -34,13 +35,12 @@ struct Room {
 impl Room {
     /// `None`, and a line that says so, without root.
     fn open() -> Option<Room> {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: needs root");
+        if !root() {
             return None;
         }
         let room = Room { near: Namespace::create().unwrap(), far: Namespace::create().unwrap() };
         // The far end is made in the near namespace and moved by descriptor: /proc/PID/fd/N is a name for it.
-        let far = format!("/proc/{}/fd/{}", std::process::id(), room.far.as_fd().as_raw_fd());
+        let far = path_of(&room.far);
         room.near(&format!(
             "ip link add near address 02:00:00:00:00:01 type veth peer name far address 02:00:00:00:00:02 && \
              ip link set far netns {far} && ip address add {CLIENT}/24 dev near && \
@@ -87,11 +87,6 @@ impl Room {
 
 fn executable() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_ssyncp"))
-}
-
-fn shell(namespace: &Namespace, script: &str) {
-    let status = namespace.command("sh").unwrap().args(["-ec", script]).status().unwrap();
-    assert!(status.success(), "{script}: {status}");
 }
 
 fn wall_clock() -> Duration {

@@ -1,61 +1,32 @@
 //! A transport allocates when it is opened, and never again.
 
+#[path = "support/allocations.rs"]
+mod allocations;
 mod transport_support;
 
+use allocations::allocations;
 use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::{MemoryHub, RawOptions, RawTransport, Transport};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io;
-use transport_support::{Lan, is_root, until};
-
-/// The system's allocator, which counts what the calling thread asks for.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged; the counter is a plain cell that needs no memory of its own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are those that the system's allocator wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as for `alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use transport_support::machine::root;
+use transport_support::{Lan, until};
 
 /// Moves `batches` times 8 frames and says how often memory was asked for meanwhile.
 fn allocations_of(sender: &mut dyn Transport, receiver: &mut dyn Transport, batches: u64) -> u64 {
-    let before = ALLOCATIONS.get();
-    for _ in 0..batches {
-        let (mut left, mut heard) = (0, 0);
-        let fill = &mut |slot: &mut [u8]| {
-            slot[0] = 1;
-            Some(slot.len())
-        };
-        left += sender.transmit(fill).unwrap();
-        while heard < left {
-            heard += receiver.receive(&mut |_, frame| assert_eq!(frame[0], 1)).unwrap();
+    allocations(|| {
+        for _ in 0..batches {
+            let (mut left, mut heard) = (0, 0);
+            let fill = &mut |slot: &mut [u8]| {
+                slot[0] = 1;
+                Some(slot.len())
+            };
+            left += sender.transmit(fill).unwrap();
+            while heard < left {
+                heard += receiver.receive(&mut |_, frame| assert_eq!(frame[0], 1)).unwrap();
+            }
+            assert_eq!((left, heard), (8, 8));
         }
-        assert_eq!((left, heard), (8, 8));
-    }
-    ALLOCATIONS.get() - before
-}
-
-#[test]
-fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(Box::new(1)));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
+    })
 }
 
 #[test]
@@ -68,7 +39,7 @@ fn frames_through_memory_need_none() {
 
 #[test]
 fn frames_through_raw_sockets_need_none() {
-    if !is_root() {
+    if !root() {
         return;
     }
     let lan = Lan::new(2, 1);
@@ -80,7 +51,6 @@ fn frames_through_raw_sockets_need_none() {
     assert_eq!(allocations_of(&mut a, &mut b, 100), 0);
     // Nor does refusing: frames that one link takes and another does not, or none does.
     lan.ip(0, "link set sync0 down");
-    let before = ALLOCATIONS.get();
-    let failed = a.transmit(&mut |_| Some(8)).is_err();
-    assert_eq!((failed, ALLOCATIONS.get() - before), (true, 0));
+    let asked = allocations(|| assert!(a.transmit(&mut |_| Some(8)).is_err()));
+    assert_eq!(asked, 0);
 }

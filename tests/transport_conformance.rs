@@ -6,7 +6,8 @@ mod transport_support;
 
 use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::{MemoryHub, NixTransport, RawTransport, Transport};
-use transport_support::{BATCH, FRAME_LEN, Lan, SocketTransport, hear, is_root, open, options, send, until};
+use transport_support::machine::root;
+use transport_support::{BATCH, FRAME_LEN, Lan, SocketTransport, hear, open, options, send, until};
 
 /// Transports on one medium, and whatever keeps the medium alive.
 struct World {
@@ -29,7 +30,7 @@ fn reference(ports: usize) -> Option<World> {
 }
 
 fn sockets<T: SocketTransport>(ports: usize) -> Option<World> {
-    if !is_root() {
+    if !root() {
         return None;
     }
     let lan = Lan::new(ports, 1);

@@ -7,17 +7,18 @@ mod transport_support;
 use ssyncp::sys::{poll, socket};
 use ssyncp::transport::{RawOptions, RawTransport, Transport, TransportError};
 use std::io;
+use transport_support::machine::root;
 use transport_support::{
-    BATCH, BUFFER, Crafted, Lan, SocketTransport, hear, ip, is_root, open, options, reopen, send, until, until_counted,
+    BATCH, BUFFER, Crafted, Lan, SocketTransport, hear, ip, open, options, reopen, send, until, until_counted,
 };
 
 macro_rules! on_the_wire {
     ($($claim:ident)*) => {
         mod raw {
-            $(#[test] fn $claim() { if super::is_root() { super::$claim::<ssyncp::transport::RawTransport>(); } })*
+            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::RawTransport>(); } })*
         }
         mod reference {
-            $(#[test] fn $claim() { if super::is_root() { super::$claim::<ssyncp::transport::NixTransport>(); } })*
+            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::NixTransport>(); } })*
         }
     };
 }
@@ -367,7 +368,7 @@ fn an_interface_that_is_missing_has_its_own_error<T: SocketTransport>() {
 /// A link that is stuck holds up a batch for a while, and then no longer the healthy one.
 #[test]
 fn a_stuck_link_is_left_behind_and_the_other_goes_on() {
-    if !is_root() {
+    if !root() {
         return;
     }
     let lan = Lan::new(2, 2);
@@ -385,7 +386,7 @@ fn a_stuck_link_is_left_behind_and_the_other_goes_on() {
 
 #[test]
 fn the_interface_table_tells_what_ip_has_set() {
-    if !is_root() {
+    if !root() {
         return;
     }
     let lan = Lan::new(1, 1);
@@ -400,7 +401,7 @@ fn the_interface_table_tells_what_ip_has_set() {
 /// Anybody can forge an ICMP error about our frames. It must neither fail the next one nor shrink what may leave.
 #[test]
 fn a_forged_icmp_error_costs_no_frame() {
-    if !is_root() {
+    if !root() {
         return;
     }
     let lan = Lan::new(2, 1);
@@ -445,7 +446,7 @@ fn without_a_capability(name: &str) -> String {
 
 #[test]
 fn a_missing_right_to_raw_sockets_is_named_with_its_cure() {
-    if !is_root() {
+    if !root() {
         return;
     }
     assert_eq!(
@@ -458,7 +459,7 @@ fn a_missing_right_to_raw_sockets_is_named_with_its_cure() {
 /// Only CAP_NET_ADMIN may go past the host's limit; without it the limit is granted, and said.
 #[test]
 fn a_receive_buffer_is_as_large_as_the_host_allows_and_its_size_is_told() {
-    if !is_root() {
+    if !root() {
         return;
     }
     let limit: u64 = std::fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
@@ -470,7 +471,7 @@ fn a_receive_buffer_is_as_large_as_the_host_allows_and_its_size_is_told() {
 
 #[test]
 fn a_packet_socket_sends_whole_frames_and_tells_when_they_came() {
-    if !is_root() {
+    if !root() {
         return;
     }
     const ARP: u16 = 0x0806;

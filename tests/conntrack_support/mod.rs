@@ -2,6 +2,10 @@
 //! bytes, by code that shares nothing with the bridge's codec.
 #![allow(dead_code, unreachable_pub)] // Each test file uses its own part.
 
+#[path = "../support/machine.rs"]
+mod machine;
+
+pub(crate) use machine::{PATIENCE, shell};
 use ssyncp::bridge::{ReadOutcome, Source, SourceError};
 use ssyncp::flow::{Change, Flow, FlowKey, Zone};
 use ssyncp::sys::namespace::Namespace;
@@ -11,11 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// Nothing here takes longer; who waits so long waits for what will not come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const CT_NEW: u16 = 0x100;
 pub const CT_GET: u16 = 0x101;
@@ -27,8 +27,7 @@ const DUMP: u16 = 0x300;
 
 /// An empty namespace; `None`, and a line that says so, without root.
 pub fn namespace() -> Option<Namespace> {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
+    if !machine::root() {
         return None;
     }
     let namespace = Namespace::create().unwrap();
@@ -47,8 +46,7 @@ pub const EVENTS_SWITCH: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
 /// A namespace with addresses 10.9.0.1 and 10.9.0.2 on its loopback, in which packets make entries, by these rules.
 pub fn namespace_with_rules(rules: &str) -> Option<Namespace> {
     let namespace = namespace()?;
-    if Command::new("nft").arg("--version").output().is_err() {
-        println!("skipped: needs the program nft");
+    if !machine::program("nft") {
         return None;
     }
     shell(
@@ -64,11 +62,6 @@ END"
         ),
     );
     Some(namespace)
-}
-
-pub fn shell(namespace: &Namespace, script: &str) {
-    let output = namespace.run(|| Command::new("sh").args(["-ec", script]).output()).unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 pub fn address(text: &str) -> IpAddr {

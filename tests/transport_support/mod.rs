@@ -7,6 +7,10 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../support/machine.rs"]
+pub(crate) mod machine;
+
+use machine::path_of;
 use pnet::packet::ipv4::{MutableIpv4Packet, checksum};
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::poll;
@@ -14,7 +18,6 @@ use ssyncp::sys::socket::{self, PacketSocket};
 use ssyncp::transport::{NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,15 +44,6 @@ pub fn options() -> RawOptions {
         send_buffer: BUFFER,
         ..RawOptions::new(["sync0"])
     }
-}
-
-/// Whether this process may make namespaces; says so in one line if not.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
 }
 
 /// Nodes on common links.
@@ -85,7 +79,7 @@ impl Lan {
 
     /// Joins a new interface of `node` to `link`.
     pub fn plug(&self, node: usize, link: usize) {
-        let home = format!("/proc/{}/fd/{}", std::process::id(), self.nodes[node].as_fd().as_raw_fd());
+        let home = path_of(&self.nodes[node]);
         let port = format!("p{link}-{node}");
         ip(
             &self.switch,
