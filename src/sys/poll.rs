@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Most descriptors that one wait takes.
 pub const WAIT_MAX: usize = 64;
 
-/// Waits until one of `descriptors` can be read (or has failed), or until `timeout` has passed; `None` waits for ever.
-/// A signal ends the wait early, which is no error: the caller looks at everything after each wait anyway.
+/// Waits until one of `descriptors` can be read (or has failed), or until `timeout` has passed; `None` waits for ever. A signal
+/// ends the wait early, which is no error: the caller looks at everything after each wait anyway.
 ///
 /// # Errors
 /// The operating system's error, and `InvalidInput` for more than [`WAIT_MAX`] descriptors.
