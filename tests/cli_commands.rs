@@ -182,7 +182,7 @@ fn the_table_is_printed_as_conntrack_prints_it_and_the_filter_is_passed_on() {
         "udp      17 30 src=10.0.0.1 dst=192.0.2.10 sport=5353 dport=53 \
          src=192.0.2.10 dst=10.0.0.1 sport=53 dport=5353 [ASSURED] mark=0\n"
     );
-    assert_eq!(text(&table.stderr), "ssyncp: 1 flows shown\n");
+    assert_eq!(text(&table.stderr), "ssyncp: 1 flow shown\n");
     let json =
         ssyncp(&["table", "--json", "-s", "10.0.0.1", "--group", "51", "--socket"]).arg(&socket).output().unwrap();
     assert_eq!(text(&json.stdout), FLOWS);

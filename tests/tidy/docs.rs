@@ -30,7 +30,7 @@ pub(crate) fn broken_links(
     findings
 }
 
-/// Packages of the manifest that the document does not name in backticks.
+/// Packages of the manifest that the document does not name with the manifest's version: `` `libc` 0.2 ``.
 pub(crate) fn unnamed_dependencies(manifest: &Text, document: &Text) -> Vec<Finding> {
     let mut section = "";
     let mut findings = Vec::new();
@@ -38,14 +38,22 @@ pub(crate) fn unnamed_dependencies(manifest: &Text, document: &Text) -> Vec<Find
         if line.starts_with('[') {
             section = line.trim();
         } else if section.ends_with("dependencies]")
-            && let Some((name, _)) = line.split_once('=')
-            && !document.text.contains(&format!("`{}`", name.trim()))
+            && let Some((name, value)) = line.split_once('=')
         {
-            let message = format!("`{}` is not accounted for in {}", name.trim(), document.path);
-            findings.push(Finding::new(&manifest.path, at + 1, message));
+            let wanted = format!("`{}` {}", name.trim(), version(value));
+            if !document.text.contains(&format!("{wanted} ")) {
+                let message = format!("{wanted} is not accounted for in {}", document.path);
+                findings.push(Finding::new(&manifest.path, at + 1, message));
+            }
         }
     }
     findings
+}
+
+/// The version in `"0.2"` or `{ version = "0.2", … }`.
+fn version(value: &str) -> &str {
+    let from = value.split_once("version").map_or(value, |(_, rest)| rest);
+    from.split('"').nth(1).unwrap_or_default()
 }
 
 /// The anchors of a document's headings, as GitHub makes them.
@@ -117,17 +125,17 @@ mod tests {
 
     #[test]
     fn a_package_that_nobody_accounts_for_is_found() {
-        let manifest = Text {
-            path: "Cargo.toml".into(),
-            text: "[package]\nname = \"a\"\n[dependencies]\nlibc = \"0.2\"\nattic = \"1\"\n[dev-dependencies]\nloft = { version = \"1\" }\n".into(),
-        };
-        let document =
-            Text { path: "docs/b.md".into(), text: "`libc` is the system's door; attic is not in backticks".into() };
+        let text = "[package]\nname = \"a\"\n[dependencies]\nlibc = \"0.2\"\nattic = \"1\"\n\
+                    [dev-dependencies]\nloft = { version = \"1\" }\ncellar = { features = [], version = \"2\" }\n";
+        let manifest = Text { path: "Cargo.toml".into(), text: text.into() };
+        let text = "| `libc` 0.2 | the system's door; attic 1 is not in backticks, and `cellar` 1 was exchanged";
+        let document = Text { path: "docs/b.md".into(), text: text.into() };
         assert_eq!(
             shown(&unnamed_dependencies(&manifest, &document)),
             [
-                "Cargo.toml:5: `attic` is not accounted for in docs/b.md",
-                "Cargo.toml:7: `loft` is not accounted for in docs/b.md"
+                "Cargo.toml:5: `attic` 1 is not accounted for in docs/b.md",
+                "Cargo.toml:7: `loft` 1 is not accounted for in docs/b.md",
+                "Cargo.toml:8: `cellar` 2 is not accounted for in docs/b.md"
             ]
         );
     }
