@@ -106,6 +106,8 @@ pub struct Engine {
     link_up: bool,
     leaving: bool,
     advert_at: Instant,
+    /// Frames that have left since the next ADVERT is due.
+    sent_before_advert: u32,
     last_advert_at: Option<Instant>,
     last_run: Instant,
     full_reported: bool,
@@ -143,6 +145,7 @@ impl Engine {
             link_up: false,
             leaving: false,
             advert_at: now,
+            sent_before_advert: 0,
             last_advert_at: None,
             last_run: now,
             full_reported: false,
@@ -378,7 +381,8 @@ impl Engine {
             Role::Init => {}
         }
         self.event(Event::RoleChanged { from, to, term: self.term });
-        self.advert_soon(now);
+        // The others wait for this one; it happens too seldom to need a limit.
+        self.advert_at = now;
     }
 
     /// The role's own timer has run out. Before a backup acts on it, it looks whether somebody else should, or whether the

@@ -1,7 +1,8 @@
 //! The way out: which frame leaves next, and what is in it.
 //!
-//! Order: an ADVERT that is late (silence looks like death), frames asked for again (others wait for them), STATUS, PULL,
-//! DATA, and last an ADVERT that is due: behind the DATA, so that its digest can be compared as soon as it arrives.
+//! Order: frames asked for again (others wait for them), STATUS, PULL, DATA, and last an ADVERT that is due. Whatever waits
+//! is sent before an ADVERT, so that under any load its digest is that of a point in the stream and can be compared as soon
+//! as it arrives; but only [`FRAMES_BEFORE_ADVERT_MAX`] frames go before it, because silence looks like death.
 
 use super::Engine;
 use super::event::{Role, SyncState};
@@ -16,6 +17,9 @@ use crate::wire::{
 /// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
 const PLAIN_RECORD_LEN: usize = 24;
 
+/// Frames that leave before an ADVERT that is due.
+const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
+
 impl Engine {
     /// The next frame to send, written into `slot`: its length, or `None` if nothing is to be sent now.
     pub fn poll_transmit(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
@@ -29,32 +33,29 @@ impl Engine {
     }
 
     fn next_frame(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
-        let late = self.advert_at + self.config.advert_interval / 4;
-        if late <= now
-            && !self.leaving
-            && let Some(length) = self.send_advert(now, slot)
-        {
-            return Some(length);
-        }
-        if let Some(length) = self.send_again(now, slot) {
-            return Some(length);
-        }
-        if let Some(length) = self.send_status(now, slot) {
-            return Some(length);
-        }
-        if let Some(length) = self.send_pull(now, slot) {
-            return Some(length);
-        }
-        if let Some(length) = self.send_data(now, slot) {
-            return Some(length);
-        }
-        if self.advert_at <= now {
+        let advert_due = self.advert_at <= now;
+        if advert_due && self.sent_before_advert >= FRAMES_BEFORE_ADVERT_MAX && !self.leaving {
             return self.send_advert(now, slot);
         }
-        None
+        let length = match self.send_again(now, slot) {
+            None => match self.send_status(now, slot) {
+                None => match self.send_pull(now, slot) {
+                    None => self.send_data(now, slot),
+                    sent => sent,
+                },
+                sent => sent,
+            },
+            sent => sent,
+        };
+        if length.is_none() && advert_due {
+            return self.send_advert(now, slot);
+        }
+        self.sent_before_advert += u32::from(advert_due);
+        length
     }
 
-    /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame.
+    /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame, or with
+    /// the next ADVERT.
     pub(super) fn data_at(&self) -> Option<Instant> {
         if self.role() != Role::Master || !self.link_up {
             return None;
@@ -67,7 +68,8 @@ impl Engine {
         if pending == 0 {
             return None;
         }
-        Some(if self.leaving { Instant::ZERO } else { self.outbox.last_sent_at + self.config.batch_delay })
+        let gathered = self.outbox.last_sent_at + self.config.batch_delay;
+        Some(if self.leaving { Instant::ZERO } else { gathered.min(self.advert_at) })
     }
 
     /// A walk may run ahead of the slowest follower by half the history, so that what it loses can still be sent again.
@@ -194,6 +196,7 @@ impl Engine {
         self.counters.adverts_sent += 1;
         self.last_advert_at = Some(now);
         self.advert_at = now + self.config.advert_interval;
+        self.sent_before_advert = 0;
         if self.leaving {
             self.leaving = false;
             self.input(now, super::Input::Request(super::RoleRequest::None));

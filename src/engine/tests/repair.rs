@@ -138,3 +138,19 @@ fn before_its_first_dump_a_cold_master_proves_nothing() {
     world.run(Duration::from_millis(300));
     assert_eq!(world.sync(1), SyncState::InSync);
 }
+
+/// [4.4.4] [4.4.5] Under a load that never pauses, what waits is sent before an ADVERT: its digest can be compared all the same.
+#[test]
+fn equality_is_proven_again_and_again_under_load() {
+    let mut world = World::elected_pair();
+    let matched = world.counter(1, "digests_matched");
+    for number in 0..4000 {
+        world.upsert(0, number % 500);
+        world.update(0, Change::Upsert(Flow { mark: number, ..flow(number % 700) }));
+        world.run(Duration::from_micros(250));
+    }
+    assert_eq!(world.sync(1), SyncState::InSync);
+    // One ADVERT in 100 ms for a second; each comes right behind the last change.
+    assert!(world.counter(1, "digests_matched") >= matched + 9);
+    assert_eq!(world.counter(1, "digests_differed"), 0);
+}

@@ -152,8 +152,8 @@ fn an_older_advert_is_stale() {
     assert_eq!(world.counter(0, "drop_stale"), 1);
 }
 
-/// [3.5.4] Ten ADVERTs a second when nothing happens, one at once when the role changes, and never more than four times
-/// the rate.
+/// [3.5.4] Ten ADVERTs a second when nothing happens, one at once when the role changes, and else never more than four
+/// times the rate.
 #[test]
 fn adverts_come_once_an_interval_and_at_once_on_a_change() {
     let mut world = World::elected_pair();
@@ -164,12 +164,14 @@ fn adverts_come_once_an_interval_and_at_once_on_a_change() {
     world.kill(0);
     world.run_until("a new master", |world| world.role(1) == Role::Master);
     let became = world.now;
-    world.run(ms(26));
     let said = sent(&world, 1, Kind::ADVERT, Instant::from_nanos(became.as_nanos() - 1_000_000));
-    assert!(said.iter().any(|(_, bytes)| advert(bytes).role == WireRole::MASTER));
+    assert!(said.iter().any(|(_, bytes)| advert(bytes).role == WireRole::MASTER), "within a millisecond");
     for node in [0, 1] {
-        let times: Vec<Instant> = sent(&world, node, Kind::ADVERT, Instant::ZERO).iter().map(|(at, _)| *at).collect();
-        assert!(times.windows(2).all(|pair| pair[1].since(pair[0]) >= ms(25)));
+        let adverts = sent(&world, node, Kind::ADVERT, Instant::ZERO);
+        for pair in adverts.windows(2) {
+            let same_role = advert(&pair[0].1).role == advert(&pair[1].1).role;
+            assert!(!same_role || pair[1].0.since(pair[0].0) >= ms(25));
+        }
     }
 }
 
