@@ -55,6 +55,7 @@ pub fn run(node: &Node, group: &Group, desk: GroupDesk, report: &Sender<(u8, New
     let tell = |news| drop(report.send((group.sync_id, news)));
     // Naps are 200 µs; the default slack of 50 µs would blur them. A kernel that refuses only makes naps longer.
     let _ = nix::sys::prctl::set_timerslack(1000);
+    be_heard_in_time(node);
     let takeover = match start_takeover(group) {
         Ok(takeover) => takeover,
         Err(error) => return tell(News::Failed(error)),
@@ -87,6 +88,18 @@ pub fn run(node: &Node, group: &Group, desk: GroupDesk, report: &Sender<(u8, New
         Err(error) => {
             tell(News::Failed(error));
         }
+    }
+}
+
+/// A master that is not scheduled for three of its intervals is taken for dead, however well it is.
+fn be_heard_in_time(node: &Node) {
+    if node.realtime_priority == 0 {
+        return;
+    }
+    if let Err(error) = crate::sys::schedule::real_time(node.realtime_priority) {
+        tracing::info!(
+            "no real-time scheduling ({error}): on a busy machine this node may be heard too late; it needs CAP_SYS_NICE"
+        );
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct NodePlan<'a> {
     pub(super) id: u32,
     /// Its VRRP priority.
     pub(super) priority: u8,
+    /// Time between two of its ADVERTs, as the configuration says it.
+    pub(super) advert_interval: &'static str,
     /// Where its files go.
     pub(super) directory: &'a Path,
 }
@@ -142,7 +144,7 @@ impl Drop for Node {
 
 /// The configuration file, as an operator would write it.
 fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
-    let NodePlan { id, priority, .. } = plan;
+    let NodePlan { id, priority, advert_interval, .. } = plan;
     let socket = toml::Value::String(socket.display().to_string());
     format!(
         r#"# Written by ssyncp demo.
@@ -158,7 +160,7 @@ source = "conntrack"
 commit = "continuous"
 role = "vrrp"
 priority = {priority}
-advert_interval = "10ms"
+advert_interval = "{advert_interval}"
 preempt = false
 addresses = ["{VIRTUAL}/{PREFIX_LEN} dev {FRONT}", "{GATEWAY}/{PREFIX_LEN} dev {BACK}"]
 
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn the_configuration_is_toml_whatever_the_directory_is_called() {
         let directory = Path::new("/tmp/a \"strange\" place");
-        let plan = NodePlan { id: 2, priority: 100, directory };
+        let plan = NodePlan { id: 2, priority: 100, advert_interval: "10ms", directory };
         let text = configuration("lb-b", plan, &directory.join("lb-b.sock"));
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["control"]["socket"].as_str(), Some("/tmp/a \"strange\" place/lb-b.sock"));

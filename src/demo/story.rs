@@ -59,14 +59,23 @@ const EXAMPLES: usize = 3;
 /// VRRP priorities of lb-a and lb-b.
 const PRIORITIES: [u8; 2] = [150, 100];
 
+/// What every node of the story is told alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    /// Where its files go.
+    pub(super) directory: &'a Path,
+    /// Time between two of its ADVERTs, as the configuration says it.
+    pub(super) advert_interval: &'static str,
+}
+
 /// Plays the story in a laboratory that is built, and returns the figures of each death.
 pub(super) fn play(
     options: &Options,
     lab: Lab,
-    directory: &Path,
+    told: Told<'_>,
     narrator: &Narrator,
 ) -> Result<Vec<Failover>, DemoError> {
-    let mut story = Story::open(options, lab, directory, narrator)?;
+    let mut story = Story::open(options, lab, told, narrator)?;
     story.fill()?;
     (0..options.failovers).map(|number| story.failover(number)).collect()
 }
@@ -75,7 +84,7 @@ pub(super) fn play(
 struct Story<'a> {
     options: &'a Options,
     narrator: &'a Narrator,
-    directory: &'a Path,
+    told: Told<'a>,
     client: Client,
     probe: Probe,
     _server: Server,
@@ -89,7 +98,7 @@ struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// Starts servers, nodes and clients.
-    fn open(options: &'a Options, lab: Lab, directory: &'a Path, narrator: &'a Narrator) -> Result<Self, DemoError> {
+    fn open(options: &'a Options, lab: Lab, told: Told<'a>, narrator: &'a Narrator) -> Result<Self, DemoError> {
         let addresses: Vec<_> = SERVERS.map(|server| SocketAddrV4::new(server, SERVER_PORT)).into();
         let plan = ServerPlan { listen: addresses.clone(), udp: addresses };
         let server = Server::spawn(&lab.server, &plan).doing("starting the servers")?;
@@ -100,7 +109,7 @@ impl<'a> Story<'a> {
             lab.take_addresses(0).doing("giving lb-a the addresses")?;
             narrator.say("SSYNCP stays off; lb-a has the virtual address");
         } else {
-            nodes = start_pair(&lab, directory, narrator)?;
+            nodes = start_pair(&lab, told, narrator)?;
         }
         let watcher = Watcher::start(&lab.client, FRONT, vec![VIRTUAL]).doing("watching for announcements")?;
 
@@ -120,7 +129,7 @@ impl<'a> Story<'a> {
             "{} TCP connections to {VIRTUAL} begin: random bytes out, the same bytes back, all checked",
             number(options.connections.into())
         ));
-        Ok(Story { options, narrator, directory, client, probe, _server: server, nodes, watcher, master: 0, lab })
+        Ok(Story { options, narrator, told, client, probe, _server: server, nodes, watcher, master: 0, lab })
     }
 
     /// Waits for all connections, and shows both kernels' tables filling meanwhile.
@@ -251,7 +260,7 @@ impl<'a> Story<'a> {
             return self.fill();
         }
         self.narrator.say(format_args!("{name} is back, its kernel empty: it joins late"));
-        let plan = node_plan(back, self.directory);
+        let plan = node_plan(back, self.told);
         self.nodes[back] = Some(Node::start(&self.lab.balancers[back], plan)?);
         self.find_master()?;
         self.narrator.say(format_args!("{} is backup and in sync", self.lab.balancers[1 - self.master].name));
@@ -335,20 +344,21 @@ impl<'a> Story<'a> {
 }
 
 /// Starts `ssyncp run` on both balancers; the first one becomes master.
-fn start_pair(lab: &Lab, directory: &Path, narrator: &Narrator) -> Result<[Option<Node>; 2], DemoError> {
+fn start_pair(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<[Option<Node>; 2], DemoError> {
     let [a, b] = &lab.balancers;
     narrator.say("ssyncp run starts on lb-a and then on lb-b; between them raw IP protocol 114");
-    let mut node_a = Node::start(a, node_plan(0, directory))?;
+    let mut node_a = Node::start(a, node_plan(0, told))?;
     node_a.wait_until("master", READY_WITHIN, NodeStatus::is_master)?;
     narrator.say(format_args!("lb-a is master and has {VIRTUAL}"));
-    let mut node_b = Node::start(b, node_plan(1, directory))?;
+    let mut node_b = Node::start(b, node_plan(1, told))?;
     node_b.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup)?;
     narrator.say("lb-b is backup and in sync");
     Ok([Some(node_a), Some(node_b)])
 }
 
-fn node_plan(balancer: usize, directory: &Path) -> NodePlan<'_> {
-    NodePlan { id: balancer as u32 + 1, priority: PRIORITIES[balancer], directory }
+fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
+    let Told { directory, advert_interval } = told;
+    NodePlan { id: balancer as u32 + 1, priority: PRIORITIES[balancer], advert_interval, directory }
 }
 
 /// Now, by the clock that arrivals of packets are stamped with.

@@ -29,6 +29,8 @@ pub const DEFAULT_SOCKET: &str = "/run/ssyncp/control.sock";
 pub const GROUPS_MAX: usize = 64;
 /// Most addresses that one group may hold.
 pub const ADDRESSES_MAX: usize = 256;
+/// Default of `realtime_priority`: above the ordinary threads, below those of the kernel that handle interrupts (50).
+pub const REALTIME_PRIORITY: u8 = 10;
 /// Default of `dump_interval`.
 pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
 /// Least `dump_interval`.
@@ -58,6 +60,8 @@ pub struct Node {
     pub id: NodeId,
     /// Its name for people, at most 32 bytes.
     pub name: String,
+    /// Priority of the groups' threads among real-time threads (sched(7)), 1 to 99; 0: they are ordinary threads.
+    pub realtime_priority: u8,
 }
 
 /// `[control]`: how operators and programs reach the daemon.

@@ -5,7 +5,7 @@
 
 use super::{
     ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, Settings, SourceKind, TransportKind, VirtualAddress, value,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TransportKind, VirtualAddress, value,
 };
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
@@ -17,7 +17,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 const ROOT_KEYS: &[&str] = &["node", "group", "control"];
-const NODE_KEYS: &[&str] = &["id", "name", "secret_file"];
+const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "secret_file"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
 const GROUP_KEYS: &[&str] = &[
     "sync_id",
@@ -197,7 +197,7 @@ impl<'a, 't> Section<'a, 't> {
 }
 
 fn node(root: &Section<'_, '_>) -> Node {
-    let fallback = Node { id: NodeId(0), name: String::new() };
+    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0 };
     let Some(found) = root.get("node") else {
         root.report.note(0..0, "[node] is missing; write [node] with id = 1 (another number on each node)".into());
         return fallback;
@@ -217,7 +217,8 @@ fn node(root: &Section<'_, '_>) -> Node {
         Some(name) if name.chars().any(char::is_control) => Err("a name has no control characters".into()),
         Some(name) => Ok(name.to_owned()),
     });
-    Node { id: NodeId(id), name }
+    let realtime_priority = section.number("realtime_priority", REALTIME_PRIORITY, 0..=99);
+    Node { id: NodeId(id), name, realtime_priority }
 }
 
 fn control(root: &Section<'_, '_>) -> Control {
@@ -390,7 +391,7 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
         );
     }
     let frame_len = group.frame_len.unwrap_or(1480);
-    let node = Node { id: NodeId(node.id.0.max(1)), name: node.name.clone() };
+    let node = Node { id: NodeId(node.id.0.max(1)), ..node.clone() };
     for error in group.engine_config(&node, frame_len, 1, 1).problems() {
         section.wrong(error.key, error.problem);
     }
