@@ -199,6 +199,13 @@ fn a_node_that_is_told_to_end_leaves_nothing_behind_and_exits_with_0() {
     a.start();
     b.start();
     eventually("a is master, b in sync", || a.is("master", "source") && b.is("backup", "in_sync"));
+    eventually("a has its address", || a.holds_the_address());
+    ip(&a.namespace, &["address", "del", ADDRESS, "dev", "la"]);
+    eventually("what somebody removed is back, and told", || {
+        let group = a.group();
+        let told = |event: &Value| event["event"] == "AddressLost";
+        a.holds_the_address() && group["last_events"].as_array().is_some_and(|events| events.iter().any(told))
+    });
     let socket = a.socket();
     let start = Instant::now();
     assert_eq!(a.signal(Signal::SIGTERM).code(), Some(0));

@@ -143,3 +143,35 @@ fn an_address_that_is_there_already_is_held_all_the_same() {
     eventually("it is removed", || !has(&here, "192.0.2.10"));
     takeover.finish();
 }
+
+#[test]
+fn an_address_that_somebody_removes_comes_back_is_announced_and_told() {
+    if !root() {
+        return;
+    }
+    let (here, there) = pair();
+    let mut receiver = listen(&there, "vb");
+    let takeover = start(&here, &["192.0.2.10/24 dev va", "192.0.2.11/24 dev va"]);
+    takeover.hold(true);
+    arp_operations(&mut *receiver, [192, 0, 2, 10], 10);
+    // The second goes with the first, whose network it shares.
+    ip(&here, &["address", "del", "192.0.2.10/24", "dev", "va"]);
+    let mut losses = Vec::new();
+    eventually("both losses are told", || {
+        losses.extend(takeover.next_loss());
+        losses.len() == 2
+    });
+    assert_eq!(
+        losses,
+        [
+            "address 192.0.2.10/24 dev va was removed by somebody else; it is back",
+            "address 192.0.2.11/24 dev va was removed by somebody else; it is back",
+        ]
+    );
+    assert!(has(&here, "192.0.2.10/24") && has(&here, "192.0.2.11/24"));
+    assert_eq!(arp_operations(&mut *receiver, [192, 0, 2, 10], 2), [1, 2]);
+    takeover.hold(false);
+    eventually("an own removal is no loss", || !has(&here, "192.0.2.1"));
+    assert_eq!(takeover.next_loss(), None);
+    takeover.finish();
+}

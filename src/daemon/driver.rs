@@ -273,6 +273,9 @@ impl Driver {
     }
 
     fn note_events(&mut self, now: Instant) {
+        while let Some(text) = self.takeover.as_ref().and_then(Takeover::next_loss) {
+            self.journal.note(now, Weight::Warning, "AddressLost", text);
+        }
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.engine.poll_event() else { return };
             self.journal.event(now, &event);

@@ -24,6 +24,7 @@ use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use nix::unistd::Group;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub const HEALTH_DEADLINE: Duration = Duration::from_secs(5);
 pub const PAGES_MAX: usize = 4;
 /// Mode of the control socket: its owner and its group.
 pub const SOCKET_MODE: u32 = 0o660;
+/// The group that the control socket is given to, if the system has it.
+pub const SOCKET_GROUP: &str = "ssyncp";
 
 /// The schema of errors.
 pub const ERROR_SCHEMA: &str = "ssyncp.error/1";
@@ -163,9 +166,22 @@ fn open_socket(path: &Path) -> Result<std::os::unix::net::UnixListener, ServerEr
         Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(refused)?;
+    give_to_group(path, SOCKET_GROUP);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)
+}
+
+/// Gives the socket to the group called `name`, so that its members need not be root. Without that it works all the same.
+fn give_to_group(path: &Path, name: &str) {
+    let given = match Group::from_name(name) {
+        Ok(Some(group)) => nix::unistd::chown(path, None, Some(group.gid)),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = given {
+        tracing::warn!("{} cannot be given to the group {name}: {error}", path.display());
+    }
 }
 
 async fn serve(
@@ -561,6 +577,21 @@ async fn wrong_method(State(desk): State<Arc<Desk>>, method: Method, uri: Uri) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_socket_is_given_to_its_group_where_the_system_has_it() {
+        use std::os::unix::fs::MetadataExt;
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: needs root");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let group = || std::fs::metadata(file.path()).unwrap().gid();
+        give_to_group(file.path(), "no-such-group");
+        assert_eq!(group(), 0);
+        // Group 1 has this name on every Linux.
+        give_to_group(file.path(), "daemon");
+        assert_eq!(group(), 1);
+    }
 
     #[test]
     fn a_query_is_read_strictly() {

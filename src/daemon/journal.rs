@@ -71,6 +71,8 @@ impl Journal {
 fn weight(event: &Event) -> Weight {
     match event {
         Event::RoleChanged { to: Role::Fault, .. } | Event::LinkDown | Event::TableFull { .. } => Weight::Failure,
+        // The other has taken the role in good order, and this node hands it over.
+        Event::DuplicateMaster { term, own_term, .. } if term > own_term => Weight::Notice,
         Event::DuplicateMaster { .. }
         | Event::DuplicateNode { .. }
         | Event::PeerOneWay { .. }
@@ -99,7 +101,9 @@ pub fn describe(event: &Event) -> String {
         Event::NewMaster { node, term } => format!("node {} is master, term {term}", node.0),
         Event::MasterLost { node } => format!("master {} is silent or has left", node.0),
         Event::ElectionStarted => "no master is heard; the election runs".into(),
-        Event::DuplicateMaster { node, term } => format!("node {} is master too, term {term}", node.0),
+        Event::DuplicateMaster { node, term, own_term } => {
+            format!("node {} is master too, term {term}; ours is {own_term}", node.0)
+        }
         Event::DuplicateNode { incarnation } => {
             format!("another node uses this node's id (incarnation {incarnation:016x}); give one of them another")
         }
@@ -130,6 +134,12 @@ pub fn describe(event: &Event) -> String {
 mod tests {
     use super::*;
     use crate::wire::NodeId;
+
+    #[test]
+    fn a_master_of_a_higher_term_is_the_course_of_things_and_any_other_is_one_too_many() {
+        let heard = |term| weight(&Event::DuplicateMaster { node: NodeId(2), term, own_term: 4 });
+        assert_eq!([3, 4, 5].map(heard), [Weight::Warning, Weight::Warning, Weight::Notice]);
+    }
 
     #[test]
     fn the_journal_keeps_the_last_32() {

@@ -8,9 +8,11 @@
 //!
 //! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each
 //! second for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an
-//! address where it must not be for good. Netlink connection, link addresses and packet sockets are fetched at the
-//! start: a takeover is then two system calls an address. At the start the wish is "not held", which removes what a
-//! dead predecessor left behind; the same happens when the driver's thread dies, whatever it died of.
+//! address where it must not be for good. A held address is added again each second, too: the kernel's "exists already"
+//! is the cheapest proof that it is still there, and one that somebody has removed is back, announced and told
+//! ([`Takeover::next_loss`]). Netlink connection, link addresses and packet sockets are fetched at the start: a takeover
+//! is then a few system calls an address. At the start the wish is "not held", which removes what a dead predecessor
+//! left behind; the same happens when the driver's thread dies, whatever it died of.
 
 use crate::daemon::announce::{Announce, announcements};
 use crate::daemon::settings::VirtualAddress;
@@ -23,8 +25,8 @@ use rtnetlink::{AddressMessageBuilder, Handle};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -33,8 +35,10 @@ use tokio::time::Instant;
 pub const ANNOUNCEMENTS: u32 = 5;
 /// Time between two of them.
 pub const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_millis(250);
-/// Time after which a change that the kernel refused is tried again.
+/// Time after which a change that the kernel refused is tried again, and held addresses are looked at.
 pub const RETRY: Duration = Duration::from_secs(1);
+/// Losses that wait to be told; more are only logged.
+pub const LOSSES_MAX: usize = 16;
 /// Longest time that the kernel may take to answer at the start.
 pub const START_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -45,6 +49,7 @@ pub type OpenAnnouncer = fn(u32) -> io::Result<Box<dyn Announce>>;
 #[derive(Debug)]
 pub struct Takeover {
     wish: watch::Sender<Wish>,
+    losses: mpsc::Receiver<String>,
     addresses: Arc<[Address]>,
     thread: JoinHandle<()>,
 }
@@ -70,6 +75,10 @@ impl Address {
     const ABSENT: u8 = 1;
     const HELD: u8 = 2;
 
+    fn forget(&self) {
+        self.held.store(Self::UNKNOWN, Ordering::Relaxed);
+    }
+
     fn held(&self) -> Option<bool> {
         match self.held.load(Ordering::Relaxed) {
             Self::UNKNOWN => None,
@@ -92,7 +101,8 @@ impl Takeover {
         let unknown = |wanted| Address { wanted, held: AtomicU8::new(Address::UNKNOWN) };
         let addresses: Arc<[Address]> = addresses.into_iter().map(unknown).collect();
         let (wish, wishes) = watch::channel(Wish::default());
-        let (started, starting) = std::sync::mpsc::sync_channel(1);
+        let (started, starting) = mpsc::sync_channel(1);
+        let (loss, losses) = mpsc::sync_channel(LOSSES_MAX);
         let theirs = Arc::clone(&addresses);
         let body = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -100,7 +110,7 @@ impl Takeover {
                 Err(error) => return drop(started.send(Err(error))),
             };
             runtime.block_on(async move {
-                match Mover::new(sync_id, theirs, open) {
+                match Mover::new(sync_id, theirs, open, loss) {
                     Ok(mover) => mover.run(wishes, started).await,
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -108,7 +118,7 @@ impl Takeover {
         };
         let thread = std::thread::Builder::new().name(format!("takeover-{sync_id}")).spawn(body)?;
         match starting.recv_timeout(START_DEADLINE) {
-            Ok(result) => result.map(|()| Takeover { wish, addresses, thread }),
+            Ok(result) => result.map(|()| Takeover { wish, losses, addresses, thread }),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel does not answer about addresses")),
         }
     }
@@ -127,6 +137,11 @@ impl Takeover {
     /// Which addresses are here.
     pub fn status(&self) -> Vec<AddressStatus> {
         self.addresses.iter().map(|address| AddressStatus::new(&address.wanted, address.held())).collect()
+    }
+
+    /// The next sentence about an address that somebody else has removed, and that is back.
+    pub fn next_loss(&self) -> Option<String> {
+        self.losses.try_recv().ok()
     }
 
     /// Removes the addresses and returns when they are gone.
@@ -152,6 +167,7 @@ struct Mover {
     kernel: Handle,
     devices: HashMap<String, Device>,
     open: OpenAnnouncer,
+    losses: mpsc::SyncSender<String>,
     /// The last refusal of each address, so that it is said once.
     refusals: HashMap<Ipv4Addr, String>,
 }
@@ -164,13 +180,19 @@ struct Pending {
 }
 
 impl Mover {
-    fn new(sync_id: u8, addresses: Arc<[Address]>, open: OpenAnnouncer) -> io::Result<Self> {
+    fn new(
+        sync_id: u8,
+        addresses: Arc<[Address]>,
+        open: OpenAnnouncer,
+        losses: mpsc::SyncSender<String>,
+    ) -> io::Result<Self> {
         let (connection, kernel, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Mover { sync_id, addresses, kernel, devices: HashMap::new(), open, refusals: HashMap::new() })
+        let (devices, refusals) = (HashMap::new(), HashMap::new());
+        Ok(Mover { sync_id, addresses, kernel, devices, open, losses, refusals })
     }
 
-    async fn run(mut self, mut wishes: watch::Receiver<Wish>, started: std::sync::mpsc::SyncSender<io::Result<()>>) {
+    async fn run(mut self, mut wishes: watch::Receiver<Wish>, started: mpsc::SyncSender<io::Result<()>>) {
         self.find_devices().await;
         self.carry_out(false).await;
         // Nobody waits any longer if the kernel was too slow; then the wishes' sender is gone too.
@@ -184,32 +206,34 @@ impl Mover {
             if !wish.hold {
                 pending = None;
             } else if news || asked {
-                self.announce();
+                if asked {
+                    (0..self.addresses.len()).for_each(|number| self.announce(number));
+                }
                 pending = Some(Pending { left: ANNOUNCEMENTS - 1, at: Instant::now() + ANNOUNCEMENT_INTERVAL });
             }
-            let retry_at = (!settled).then(|| Instant::now() + RETRY);
-            if self.wait(&mut wishes, &mut pending, retry_at).await.is_err() {
+            let again_at = (wish.hold || !settled).then(|| Instant::now() + RETRY);
+            if self.wait(&mut wishes, &mut pending, again_at).await.is_err() {
                 self.carry_out(false).await;
                 return;
             }
         }
     }
 
-    /// Waits for another wish or the next attempt, announcing meanwhile; an error if nobody wishes any longer.
+    /// Waits for another wish or the next look, announcing meanwhile; an error if nobody wishes any longer.
     async fn wait(
         &mut self,
         wishes: &mut watch::Receiver<Wish>,
         pending: &mut Option<Pending>,
-        retry_at: Option<Instant>,
+        again_at: Option<Instant>,
     ) -> Result<(), watch::error::RecvError> {
         loop {
             let announce_at = pending.map(|pending| pending.at);
             tokio::select! {
                 biased;
                 changed = wishes.changed() => return changed,
-                () = sleep_until(retry_at) => return Ok(()),
+                () = sleep_until(again_at) => return Ok(()),
                 () = sleep_until(announce_at) => {
-                    self.announce();
+                    (0..self.addresses.len()).for_each(|number| self.announce(number));
                     *pending = pending.and_then(|Pending { left, at }| {
                         (left > 1).then_some(Pending { left: left - 1, at: at + ANNOUNCEMENT_INTERVAL })
                     });
@@ -222,7 +246,9 @@ impl Mover {
     async fn carry_out(&mut self, hold: bool) -> (bool, bool) {
         let (mut settled, mut news) = (true, false);
         for number in 0..self.addresses.len() {
-            if self.addresses[number].held() == Some(hold) {
+            let before = self.addresses[number].held();
+            // One that is held is looked at all the same.
+            if before == Some(false) && !hold {
                 continue;
             }
             let wanted = self.addresses[number].wanted.clone();
@@ -230,21 +256,38 @@ impl Mover {
                 Ok(changed) => {
                     self.addresses[number].set_held(hold);
                     self.refusals.remove(&wanted.address);
-                    news |= hold;
-                    match (hold, changed) {
-                        (true, true) => tracing::info!(group = self.sync_id, "address {wanted} added"),
-                        (true, false) => tracing::warn!(group = self.sync_id, "address {wanted} was there already"),
-                        (false, true) => tracing::info!(group = self.sync_id, "address {wanted} removed"),
-                        (false, false) => {}
+                    if hold && (changed || before != Some(true)) {
+                        self.announce(number);
+                        news = true;
                     }
+                    self.tell(&wanted, before, hold, changed);
                 }
                 Err(error) => {
                     settled = false;
+                    self.addresses[number].forget();
                     self.refused(&wanted, hold, &error);
                 }
             }
         }
         (settled, news)
+    }
+
+    /// Says what has become of an address.
+    fn tell(&self, wanted: &VirtualAddress, before: Option<bool>, hold: bool, changed: bool) {
+        let group = self.sync_id;
+        match (hold, changed) {
+            (true, true) if before == Some(true) => {
+                let text = format!("address {wanted} was removed by somebody else; it is back");
+                if let Err(mpsc::TrySendError::Full(text)) = self.losses.try_send(text) {
+                    tracing::warn!(group, "{text}");
+                }
+            }
+            (true, true) => tracing::info!(group, "address {wanted} added"),
+            (true, false) if before == Some(true) => {}
+            (true, false) => tracing::warn!(group, "address {wanted} was there already"),
+            (false, true) => tracing::info!(group, "address {wanted} removed"),
+            (false, false) => {}
+        }
     }
 
     /// Says a refusal once, until another reason or a success comes.
@@ -339,15 +382,14 @@ impl Mover {
         Ok(())
     }
 
-    /// Announces every address that is here.
-    fn announce(&mut self) {
-        for address in self.addresses.iter().filter(|address| address.held() == Some(true)) {
-            let Some(device) = self.devices.get_mut(&address.wanted.device) else { continue };
-            let Some((announcer, mac)) = &mut device.announcer else { continue };
-            for frame in announcements(*mac, address.wanted.address) {
-                if let Err(error) = announcer.send(&frame) {
-                    tracing::warn!(group = self.sync_id, "address {} could not be announced: {error}", address.wanted);
-                }
+    /// Announces an address, if it is here.
+    fn announce(&mut self, number: usize) {
+        let address = &self.addresses[number];
+        let device = self.devices.get_mut(&address.wanted.device).filter(|_| address.held() == Some(true));
+        let Some((announcer, mac)) = device.and_then(|device| device.announcer.as_mut()) else { return };
+        for frame in announcements(*mac, address.wanted.address) {
+            if let Err(error) = announcer.send(&frame) {
+                tracing::warn!(group = self.sync_id, "address {} could not be announced: {error}", address.wanted);
             }
         }
     }

@@ -85,12 +85,15 @@ pub enum Event {
     },
     /// No master is there; this node's timer runs.
     ElectionStarted,
-    /// Another node that says it is master with the same standing; the lower one steps down.
+    /// Another node says that it is master; the lower one steps down. One with a higher term has taken the role from
+    /// this one, as who preempts does; any other is one too many.
     DuplicateMaster {
         /// The other one.
         node: NodeId,
         /// Its term.
         term: u64,
+        /// This node's term.
+        own_term: u64,
     },
     /// Frames with this node's own id arrive from somebody else.
     DuplicateNode {

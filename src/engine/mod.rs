@@ -51,6 +51,9 @@ const EVENTS_MAX: usize = 256;
 /// Slots looked at per turn where the engine itself expires flows.
 const EXPIRY_SLOTS: u32 = 4096;
 
+/// Slots looked at per turn for what a completed dump did not name.
+const SWEEP_SLOTS: u32 = 16_384;
+
 /// A term more than this above the newest one known is not believed.
 const TERM_JUMP_MAX: u64 = 1 << 20;
 
@@ -105,6 +108,8 @@ pub struct Engine {
     deferred: bool,
     link_up: bool,
     leaving: bool,
+    /// The source's dump has come to its end; what it did not name is still to be taken.
+    dump_complete: bool,
     advert_at: Instant,
     /// Frames that have left since the next ADVERT is due.
     sent_before_advert: u32,
@@ -144,6 +149,7 @@ impl Engine {
             deferred: false,
             link_up: false,
             leaving: false,
+            dump_complete: false,
             advert_at: now,
             sent_before_advert: 0,
             last_advert_at: None,
@@ -181,6 +187,9 @@ impl Engine {
         }
         if self.election.deadline().is_some_and(|at| at <= now) {
             self.role_timer(now);
+        }
+        if self.dump_complete {
+            self.sweep(now);
         }
         if self.role() == Role::Master && !self.config.source_expires {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
@@ -241,18 +250,29 @@ impl Engine {
     /// A dump of the source begins: what it does not name until [`Engine::end_dump`] has died unseen.
     pub fn begin_dump(&mut self, now: Instant) {
         let _ = now;
+        self.dump_complete = false;
         self.table.begin_dump();
     }
 
-    /// The dump is complete: what it did not name is deleted, here and on the peers. A master's table is now worth copying.
-    /// A dump that began before this mastership says nothing, and is to be asked for again.
+    /// The dump is complete: what it did not name is deleted, here and on the peers, over as many turns as the size of the
+    /// table asks for. A master's table is then worth copying. A dump that began before this mastership says nothing, and
+    /// is to be asked for again.
     pub fn end_dump(&mut self, now: Instant) {
+        self.dump_complete = true;
+        self.sweep(now);
+    }
+
+    fn sweep(&mut self, now: Instant) {
         if self.role() != Role::Master || !self.table.dumping() {
+            self.dump_complete = false;
             return;
         }
-        self.counters.dump_deletes += u64::from(self.table.end_dump());
-        self.cold = false;
-        self.advert_soon(now);
+        self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
+        if !self.table.dumping() {
+            self.dump_complete = false;
+            self.cold = false;
+            self.advert_soon(now);
+        }
     }
 
     /// The source has lost changes; the owner dumps it next.
@@ -331,7 +351,7 @@ impl Engine {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
         }
-        if self.role() == Role::Master && self.outbox.resend_waiting() {
+        if self.dump_complete || (self.role() == Role::Master && self.outbox.resend_waiting()) {
             also(Some(Instant::ZERO));
         }
         due

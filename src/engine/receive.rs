@@ -113,7 +113,7 @@ impl Engine {
 
     fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
         if self.role() == Role::Master {
-            self.event(Event::DuplicateMaster { node: header.node, term: word.term });
+            self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
             let theirs = (word.term, word.priority, header.node);
             let ours = (self.term, self.election.priority(), self.config.node);
             if theirs < ours {

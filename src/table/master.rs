@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Kind, OWED, Place, UNSENT, Version, deadline};
 use super::record::Record;
-use super::{Pending, Refused, Table, hash_key};
+use super::{BUCKETS, Pending, Refused, Table, hash_key};
 use crate::flow::{Flow, FlowKey};
 use crate::time::Instant;
 
@@ -56,6 +56,7 @@ impl Table {
     /// A dump of the source begins; one that runs begins anew.
     pub fn begin_dump(&mut self) {
         self.dumping = true;
+        self.swept = 0;
         self.dump = match self.dump.checked_add(1) {
             Some(dump) => dump,
             None => {
@@ -70,22 +71,33 @@ impl Table {
         self.dumping
     }
 
-    /// The dump is complete: flows that no [`Table::put`] named since it began have died unseen, and are taken. How
-    /// many; none if no dump runs. O(n).
-    pub fn end_dump(&mut self) -> u32 {
-        if !core::mem::take(&mut self.dumping) {
+    /// The dump is complete: flows that no [`Table::put`] named since it began have died unseen, and are taken. One call
+    /// looks at about `slots` slots, in whole buckets and at least one; the dump has ended when [`Table::dumping`] says
+    /// so. How many were taken; none if no dump runs.
+    pub fn end_dump(&mut self, slots: u32) -> u32 {
+        if !self.dumping {
             return 0;
         }
-        // No run of entries crosses an empty slot: starting behind it, what moves up moves into what is still to come.
-        let end = self.slots.some_empty();
-        let mut at = self.slots.after(end);
+        let buckets = u64::from(slots) * BUCKETS as u64 / u64::from(self.slots.count());
+        let end = (u64::from(self.swept) + buckets.max(1)).min(BUCKETS as u64) as u16;
+        let taken = (self.swept..end).map(|bucket| self.take_unnamed(bucket)).sum();
+        self.swept = end;
+        self.dumping = usize::from(end) < BUCKETS;
+        taken
+    }
+
+    /// Takes the flows of a bucket that the dump has not named. A bucket at a time, because an entry never leaves its
+    /// bucket, however often others move it to another slot.
+    fn take_unnamed(&mut self, bucket: u16) -> u32 {
+        let mut walk = self.slots.walk(bucket);
         let mut taken = 0;
-        while at != end {
+        while let Some(at) = self.slots.next_of(&mut walk) {
             let Entry { kind, dump, .. } = *self.slots.get(at);
-            let unnamed = kind == Kind::Live && dump != self.dump;
-            taken += u32::from(unnamed);
-            if !(unnamed && self.take_at(at, self.slots.hash_at(at))) {
-                at = self.slots.after(at);
+            if kind == Kind::Live && dump != self.dump {
+                taken += 1;
+                if self.take_at(at, self.slots.hash_at(at)) {
+                    walk.again(at);
+                }
             }
         }
         taken

@@ -100,6 +100,8 @@ pub struct Table {
     /// Counts the dumps, so that an entry can say which one named it last.
     dump: u8,
     dumping: bool,
+    /// Buckets below this one have been rid of what a completed dump did not name.
+    swept: u16,
 }
 
 impl Table {
@@ -124,6 +126,7 @@ impl Table {
             ordinal: 0,
             dump: 0,
             dumping: false,
+            swept: 0,
         }
     }
 
@@ -216,6 +219,7 @@ impl Table {
         }
         self.slots.reseed(seed);
         self.digest.restart(seed);
+        self.swept = 0;
         for at in 0..self.slots.count() {
             let Entry { kind, place, record, .. } = *self.slots.get(at);
             let hash = hash_key(seed, record.key_bytes());

@@ -217,7 +217,7 @@ impl Slots {
     }
 
     /// The next slot of the bucket; its neighbours are skipped. Entries may change during the walk, but none may be
-    /// freed. The walk ends at the first empty slot that is not before the last of the bucket's own stretch:
+    /// freed (see [`Walk::again`]). The walk ends at the first empty slot that is not before the last of the bucket's own stretch:
     /// nothing of it lies beyond.
     pub(super) fn next_of(&self, walk: &mut Walk) -> Option<u32> {
         while walk.walked < self.count() {
@@ -233,11 +233,6 @@ impl Slots {
             }
         }
         None
-    }
-
-    /// Some empty slot: no run of entries crosses it.
-    pub(super) fn some_empty(&self) -> u32 {
-        self.entries.iter().position(|entry| entry.kind == Kind::Empty).unwrap_or(0) as u32
     }
 
     /// Asserts all that must always be true; O(n), for tests.
@@ -293,4 +288,12 @@ pub(super) struct Walk {
     walked: u32,
     /// Steps to the last slot that is home to the bucket: an empty one before it is a hole, and not the end.
     holes_until: u32,
+}
+
+impl Walk {
+    /// The slot that the walk came to last was freed: what moved up into it, and behind it, is still to come.
+    pub(super) fn again(&mut self, at: u32) {
+        self.at = at;
+        self.walked -= 1;
+    }
 }

@@ -350,6 +350,7 @@ mod tests {
             r#"[node]
 id = 1
 name = "node-1"
+realtime_priority = 10
 
 [control]
 socket = "/run/ssyncp/control.sock"
