@@ -145,7 +145,7 @@ impl Pair {
 
 #[test]
 fn a_turn_allocates_nothing_after_the_start() {
-    let mut pair = Pair::new(50_000);
+    let mut pair = Pair::new(5_000);
     pair.settle();
     let done = |pair: &Pair| {
         [
