@@ -140,7 +140,8 @@ impl<T: Transport> Side<T> {
         config.name = NAMES[node].into();
         config.incarnation = clock::random_u64();
         config.seed = clock::random_u64();
-        config.capacity = config.capacity.max(options.connections);
+        // Both nodes share a thread: what takes one of them long, as a new seed for a large table, stalls the other.
+        config.capacity = 2 * options.connections;
         config.frame_len = link.limits().frame_len.clamp(1208, 8960);
         config.role = RoleMode::Vrrp;
         config.priority = PRIORITIES[node];
