@@ -26,6 +26,9 @@ use std::collections::HashMap;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Longest sleep between two turns.
 const TURN_EVERY: Duration = Duration::from_millis(1);
+/// Most time that passes for the nodes from one turn to the next. Both are in this process: while it is held up neither
+/// is late, and neither must take the other for dead.
+const TIME_PER_TURN_MAX: Duration = Duration::from_millis(2);
 /// Changes that move from an engine to its map in one step.
 const BATCH: usize = 1024;
 /// Time between two ADVERTs, as in the laboratory.
@@ -37,22 +40,24 @@ const PRIORITIES: [u8; 2] = [150, 100];
 
 /// Plays the story in memory, and returns the figures of each death: `connections` are synthetic flows, `survived` are those
 /// that the new master holds with the same value as the dead one, `stalled` are the others. Times on a wire stay `None`, but
-/// `takeover_ms` is there: from the last turn of the dead engine to the role of the other.
+/// `takeover_ms` is there: from the last turn of the dead engine to the role of the other, by the nodes' own time.
 pub(super) fn run(options: &Options, narrator: &Narrator) -> Result<Vec<Failover>, DemoError> {
     let hub = MemoryHub::new();
     // Without SSYNCP the two hear nothing of each other.
     let other = MemoryHub::new();
     let port = |node: usize| if options.no_sync && node == 1 { other.port() } else { hub.port() };
-    let mut pair = Pair { sides: [Side::start(0, options, port(0))?, Side::start(1, options, port(1))?], master: 0 };
+    let now = clock::now();
+    let sides = [Side::start(0, options, port(0), now)?, Side::start(1, options, port(1), now)?];
+    let mut pair = Pair { sides, master: 0, now, turned_at: now };
     pair.turn_until("a is not master", |pair| pair.sides[0].engine.role() == Role::Master)?;
     let flows: Vec<Flow> = (0..options.connections).map(synthetic_flow).collect();
-    pair.sides[0].load(&flows);
+    pair.sides[0].load(&flows, pair.now);
     narrator.say(format_args!("a is master and holds {} synthetic flows", number(options.connections.into())));
     let mut failovers = Vec::new();
     for round in 0..options.failovers {
         if round > 0 {
             let back = 1 - pair.master;
-            pair.sides[back] = Side::start(back, options, port(back))?;
+            pair.sides[back] = Side::start(back, options, port(back), pair.now)?;
             narrator.say(format_args!("{} is back, its table empty: it joins late", NAMES[back]));
         }
         failovers.push(failover(&mut pair, options, narrator)?);
@@ -69,17 +74,17 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
         })?;
         narrator.say(format_args!("{} is backup and in sync", NAMES[backup]));
     }
-    let now = clock::now();
+    let now = pair.now;
     let truth: HashMap<FlowKey, Flow> = pair.sides[master].engine.flows(now).map(|flow| (flow.key, flow)).collect();
     let copy = pair.sides[backup].held.clone();
     narrator.say(format_args!("{} falls silent, with {} flows", NAMES[master], number(truth.len() as u64)));
     pair.sides[master].alive = false;
     pair.turn_until("the backup does not take over", |pair| pair.sides[backup].engine.role() == Role::Master)?;
-    let takeover = clock::now().since(now);
+    let takeover = pair.now.since(now);
     narrator.say(format_args!("{} is master after {:.1} ms", NAMES[backup], takeover.as_secs_f64() * 1e3));
     pair.master = backup;
     let held = pair.sides[backup].held.clone();
-    pair.sides[backup].load(&held.values().copied().collect::<Vec<_>>());
+    pair.sides[backup].load(&held.values().copied().collect::<Vec<_>>(), pair.now);
 
     let same =
         |table: &HashMap<FlowKey, Flow>, flow: &Flow| table.get(&flow.key).is_some_and(|copy| copy.same_value(flow));
@@ -106,6 +111,10 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
 struct Pair<T> {
     sides: [Side<T>; 2],
     master: usize,
+    /// The nodes' time, which never leaps.
+    now: Instant,
+    /// When they had their last turn, by the real clock.
+    turned_at: Instant,
 }
 
 impl<T: Transport> Pair<T> {
@@ -113,12 +122,14 @@ impl<T: Transport> Pair<T> {
     fn turn_until(&mut self, otherwise: &'static str, so: impl Fn(&Self) -> bool) -> Result<(), DemoError> {
         let start = clock::now();
         while !so(self) {
-            let now = clock::now();
-            if now.since(start) > READY_WITHIN {
+            let real = clock::now();
+            if real.since(start) > READY_WITHIN {
                 return Err(DemoError::Stuck(otherwise));
             }
+            self.now = self.now + real.since(self.turned_at).min(TIME_PER_TURN_MAX);
+            self.turned_at = real;
             for side in self.sides.iter_mut().filter(|side| side.alive) {
-                side.turn(now)?;
+                side.turn(self.now)?;
             }
             wait(&[], Some(TURN_EVERY)).doing("waiting")?;
         }
@@ -135,7 +146,7 @@ struct Side<T> {
 }
 
 impl<T: Transport> Side<T> {
-    fn start(node: usize, options: &Options, link: T) -> Result<Self, DemoError> {
+    fn start(node: usize, options: &Options, link: T, now: Instant) -> Result<Self, DemoError> {
         let mut config = Config::new(NodeId(node as u32 + 1), 51);
         config.name = NAMES[node].into();
         config.incarnation = clock::random_u64();
@@ -146,15 +157,13 @@ impl<T: Transport> Side<T> {
         config.priority = PRIORITIES[node];
         config.preempt = false;
         config.advert_interval = ADVERT_INTERVAL;
-        let now = clock::now();
         let mut engine = Engine::new(config, now).map_err(DemoError::Config)?;
         engine.handle_link(now, true);
         Ok(Side { engine, link, held: HashMap::new(), alive: true })
     }
 
     /// What a source tells a new master: every flow that exists.
-    fn load(&mut self, flows: &[Flow]) {
-        let now = clock::now();
+    fn load(&mut self, flows: &[Flow], now: Instant) {
         self.engine.begin_dump(now);
         for flow in flows {
             self.held.insert(flow.key, *flow);
