@@ -11,7 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 
+/// Demos share the machine's time, except with one in which nodes must keep their roles: that one has it alone.
+static TIME: RwLock<()> = RwLock::new(());
 /// The user and group that have nothing.
 const NOBODY: u32 = 65534;
 
@@ -58,6 +61,7 @@ fn every_connection_survives_two_deaths() {
     if !root() {
         return;
     }
+    let _alone = TIME.write().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let arguments = ["--connections", "200", "--failovers", "2", "--json"];
     let (status, report) = verdict(demo(directory.path(), &arguments));
@@ -76,6 +80,7 @@ fn without_ssyncp_every_connection_is_lost() {
     if !root() {
         return;
     }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let (status, report) = verdict(demo(directory.path(), &["--no-sync", "--connections", "50", "--json"]));
     assert_eq!(report["mode"], "root", "{report}");
@@ -93,6 +98,7 @@ fn an_ordinary_user_gets_a_user_namespace() {
     if !root() {
         return;
     }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
     // The build's own directory may be closed to others.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -116,6 +122,7 @@ fn a_user_who_may_make_no_namespaces_sees_the_memory_mode() {
     if !root() {
         return;
     }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
     if !program("unshare") {
         return;
     }
@@ -137,6 +144,7 @@ fn an_interrupt_ends_it_with_130_and_nothing_is_left() {
     if !root() {
         return;
     }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let (mut child, parts) = in_full_swing(directory.path());
     let process = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
@@ -151,6 +159,7 @@ fn its_parts_die_with_it_however_it_dies() {
     if !root() {
         return;
     }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let (mut child, parts) = in_full_swing(directory.path());
     child.kill().unwrap();
