@@ -54,7 +54,8 @@ impl Engine {
         None
     }
 
-    /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame.
+    /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame, or with
+    /// the next ADVERT.
     pub(super) fn data_at(&self) -> Option<Instant> {
         if self.role() != Role::Master || !self.link_up {
             return None;
@@ -67,7 +68,8 @@ impl Engine {
         if pending == 0 {
             return None;
         }
-        Some(if self.leaving { Instant::ZERO } else { self.outbox.last_sent_at + self.config.batch_delay })
+        let gathered = self.outbox.last_sent_at + self.config.batch_delay;
+        Some(if self.leaving { Instant::ZERO } else { gathered.min(self.advert_at) })
     }
 
     /// A walk may run ahead of the slowest follower by half the history, so that what it loses can still be sent again.
@@ -170,6 +172,7 @@ impl Engine {
     }
 
     fn send_advert(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        self.warm_up(now);
         let mut reports = [PeerReport::new(NodeId(0), 0, 0, 0, 0); PEERS_MAX];
         let count = self.peer_reports(&mut reports);
         let header = self.control_header(Kind::ADVERT);
