@@ -106,6 +106,9 @@ impl Config {
         if self.history < 16 {
             wrong("history", format!("{} frames; at least 16 are needed to answer a re-request", self.history));
         }
+        if self.history > 1 << 20 {
+            wrong("history", format!("{} frames; at most 1048576 are kept", self.history));
+        }
         if self.priority == 0 {
             wrong("priority", "0 says 'I am leaving'; a node has 1 to 254, or 255 as owner".into());
         }

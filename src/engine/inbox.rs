@@ -201,7 +201,7 @@ impl Inbox {
     }
 
     /// Hands over every bucket-end that the frontier has passed and that may be believed: its walk must have begun at the
-    /// base or above it, or it says nothing about what was missed below. Arguments: the bucket, and the number before the
+    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and the number before the
     /// walk's first frame as the table counts it.
     pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) {
         if self.frontier < self.earliest_bucket_end {
@@ -216,7 +216,7 @@ impl Inbox {
                 continue;
             }
             self.bucket_ends.swap_remove(at);
-            if end.since >= self.base {
+            if (self.base..end.seq).contains(&end.since) {
                 believe(end.bucket, self.local(end.since));
             }
         }

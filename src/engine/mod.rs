@@ -57,6 +57,13 @@ const SWEEP_SLOTS: u32 = 16_384;
 /// A term more than this above the newest one known is not believed.
 const TERM_JUMP_MAX: u64 = 1 << 20;
 
+/// The highest term that a node believes which knows none.
+const TERM_MAX: u64 = 1 << 62;
+
+/// The highest number of a stream that is believed: a table counts versions in 48 bits, nine years of a million frames a
+/// second.
+const STREAM_SEQ_MAX: u64 = (1 << 48) - 1;
+
 /// Why a change from the owner was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UpdateError {
@@ -104,8 +111,14 @@ pub struct Engine {
     control_seq: u64,
     /// Not yet proven equal to a master, nor a master with a complete dump, since the start.
     cold: bool,
+    /// The dump that this mastership began with is complete.
+    dumped: bool,
+    /// When this node last became master.
+    master_since: Instant,
     /// The one master-down that a cold node gives to a warmer one has been given.
     deferred: bool,
+    /// ADVERTs of the followed master at which the role could have been taken from it.
+    chances: u32,
     link_up: bool,
     leaving: bool,
     /// The source's dump has come to its end; what it did not name is still to be taken.
@@ -146,7 +159,10 @@ impl Engine {
             term: 0,
             control_seq: 0,
             cold: true,
+            dumped: false,
+            master_since: now,
             deferred: false,
+            chances: 0,
             link_up: false,
             leaving: false,
             dump_complete: false,
@@ -270,7 +286,8 @@ impl Engine {
         self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
         if !self.table.dumping() {
             self.dump_complete = false;
-            self.cold = false;
+            self.dumped = true;
+            self.warm_up(now);
             self.advert_soon(now);
         }
     }
@@ -286,8 +303,11 @@ impl Engine {
     pub fn set_role(&mut self, now: Instant, request: RoleRequest) {
         self.input(now, Input::Request(request));
         if request == RoleRequest::None {
+            self.leaving = false;
             self.inbox.unfollow();
             self.repair.unfollow();
+        } else if !self.link_up && self.role() != Role::Init {
+            self.input(now, Input::LinkDown);
         } else if self.link_up {
             self.advert_soon(now);
         }
@@ -391,7 +411,7 @@ impl Engine {
                 if from == Role::Promoting && input == Input::TimerExpired && give_up.is_some() {
                     self.event(Event::CommitDeadlinePassed);
                 }
-                self.begin_mastership();
+                self.begin_mastership(now);
             }
             Role::Backup => self.deferred = false,
             Role::None | Role::Fault => {
@@ -425,8 +445,12 @@ impl Engine {
         let short = (self.config.advert_interval / 4).max(std::time::Duration::from_millis(1));
         let one_way_hold = self.config.one_way_hold;
         // A peer that hears a living master says so; then it is our link that is at fault.
-        let witness =
-            self.peers.established().find(|peer| peer.word.follows.node != NodeId(0) && peer.word.follows.node != own);
+        let witness = self.peers.established().find(|peer| {
+            let follows = &peer.word.follows;
+            let cold = |master: &peers::Peer| !self.cold && master.established && master.word.is_cold();
+            let believed = !self.peers.get(follows.node, follows.incarnation).is_some_and(cold);
+            follows.node != NodeId(0) && follows.node != own && believed
+        });
         let unproven = self
             .peers
             .iter()
@@ -436,12 +460,33 @@ impl Engine {
             self.report_one_way(node);
             return Some(Input::Hold { wait: short });
         }
-        let warmer = self.peers.established().any(|peer| peer.role() == Role::Backup && !peer.word.is_cold());
-        if self.cold && warmer && !self.deferred {
+        // Somebody is taking over already, and only waits for its sink. One who has nothing stops nobody who has something.
+        let promoting = |peer: &peers::Peer| peer.role() == Role::Promoting && (self.cold || !peer.word.is_cold());
+        if self.peers.established().any(promoting) {
+            return Some(Input::Hold { wait: short });
+        }
+        if self.cold && self.hears_a_warm_backup() && !self.deferred {
             self.deferred = true;
             return Some(Input::Hold { wait: master_down(self.election.priority(), self.config.advert_interval) });
         }
         None
+    }
+
+    /// Somebody holds a table that was proven once, and may yet take the role.
+    fn hears_a_warm_backup(&self) -> bool {
+        let may = |peer: &peers::Peer| matches!(peer.role(), Role::Backup | Role::Promoting) && !peer.word.is_cold();
+        self.peers.established().any(may)
+    }
+
+    /// A master whose dump is complete is cold no more: its table is the one to equal. But while a backup holds more than it
+    /// may know of, that one is to take the role from it, and is given time to.
+    fn warm_up(&mut self, now: Instant) {
+        let contested = self.config.role == RoleMode::Vrrp
+            && now.since(self.master_since) < self.config.one_way_hold
+            && self.hears_a_warm_backup();
+        if self.role() == Role::Master && self.dumped && !contested {
+            self.cold = false;
+        }
     }
 
     fn report_one_way(&mut self, node: NodeId) {
@@ -454,7 +499,8 @@ impl Engine {
         }
     }
 
-    fn begin_mastership(&mut self) {
+    fn begin_mastership(&mut self, now: Instant) {
+        (self.dumped, self.master_since) = (false, now);
         self.inbox.unfollow();
         self.repair.unfollow();
         self.term += 1;

@@ -13,9 +13,6 @@ use crate::table::{BUCKETS, Table};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
-/// Ranges of frames that wait to be sent again; more are dropped, and the peer asks once more.
-const RESEND_RANGES_MAX: usize = 256;
-
 /// Records queued by walks at a time, so that a live change never waits behind more than this and one bucket.
 const WALK_AHEAD: u32 = 128;
 
@@ -90,6 +87,76 @@ struct Walking {
     until: u64,
 }
 
+/// The stored frames that somebody asked for: a bit for each place of the ring, so that it costs the same however many ask
+/// and however often.
+#[derive(Debug)]
+struct Asked {
+    bits: Box<[u64]>,
+    places: u64,
+    /// Every number in it lies from `first` to `last`.
+    first: u64,
+    last: u64,
+}
+
+impl Asked {
+    fn new(places: usize) -> Self {
+        Asked { bits: vec![0; places.div_ceil(64)].into_boxed_slice(), places: places as u64, first: 1, last: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first > self.last
+    }
+
+    fn clear(&mut self) {
+        self.bits.fill(0);
+        (self.first, self.last) = (1, 0);
+    }
+
+    /// Puts in the numbers of a range that is no longer than the ring.
+    fn insert(&mut self, first: u64, last: u64) {
+        if self.is_empty() {
+            (self.first, self.last) = (first, last);
+        }
+        (self.first, self.last) = (self.first.min(first), self.last.max(last));
+        let mut seq = first;
+        while seq <= last {
+            let (word, bit, room) = self.place(seq);
+            let count = room.min(last - seq + 1);
+            self.bits[word] |= (u64::MAX >> (64 - count)) << bit;
+            seq += count;
+        }
+    }
+
+    fn remove(&mut self, seq: u64) {
+        let (word, bit, _) = self.place(seq);
+        self.bits[word] &= !(1 << bit);
+    }
+
+    /// Takes out the lowest number; below `oldest` there is none.
+    fn take_first(&mut self, oldest: u64) -> Option<u64> {
+        self.first = self.first.max(oldest);
+        while !self.is_empty() {
+            let (word, bit, room) = self.place(self.first);
+            let found = (self.bits[word] >> bit).trailing_zeros();
+            if u64::from(found) < room {
+                let seq = self.first + u64::from(found);
+                self.first = seq + 1;
+                self.remove(seq);
+                return Some(seq);
+            }
+            self.first += room;
+        }
+        None
+    }
+
+    /// Word and bit of a number, and how many numbers from it on lie in the same word one after the other.
+    fn place(&self, seq: u64) -> (usize, u64, u64) {
+        let place = seq % self.places;
+        let bit = place % 64;
+        ((place / 64) as usize, bit, (64 - bit).min(self.places - place))
+    }
+}
+
 /// What a master keeps of its stream.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -104,7 +171,7 @@ pub(super) struct Outbox {
     /// The stream number before the first of this mastership: what the table's numbers are counted from.
     origin: u64,
     pub(super) last_sent_at: Instant,
-    resend: VecDeque<(u64, u64)>,
+    asked: Asked,
     wanted: BucketSet,
     walking: VecDeque<Walking>,
     /// Records that have left the queue.
@@ -124,7 +191,7 @@ impl Outbox {
             term_start: 0,
             origin: 0,
             last_sent_at: Instant::ZERO,
-            resend: VecDeque::with_capacity(RESEND_RANGES_MAX),
+            asked: Asked::new(history),
             wanted: BucketSet::empty(),
             walking: VecDeque::with_capacity(WALKS_MAX),
             left: 0,
@@ -160,7 +227,7 @@ impl Outbox {
     /// A new term of the same mastership: frames of the old one are never sent again. Walks go on, under new numbers.
     pub(super) fn begin_term(&mut self) {
         self.term_start = self.seq;
-        self.resend.clear();
+        self.asked.clear();
         for walking in self.walking.drain(..) {
             self.wanted.insert(walking.bucket);
         }
@@ -177,6 +244,7 @@ impl Outbox {
         let at = (self.seq % self.lengths.len() as u64) as usize;
         self.frames[at * self.frame_len..][..frame.len()].copy_from_slice(frame);
         self.lengths[at] = frame.len() as u16;
+        self.asked.remove(self.seq);
         self.resent_at[at] = Instant::ZERO;
         self.last_sent_at = now;
     }
@@ -185,22 +253,15 @@ impl Outbox {
     pub(super) fn ask_again(&mut self, first: u64, length: u32) {
         let last = first.saturating_add(u64::from(length) - 1).min(self.seq);
         let first = first.max(self.history_start());
-        if first <= last && self.resend.len() < RESEND_RANGES_MAX {
-            self.resend.push_back((first, last));
+        if first <= last {
+            self.asked.insert(first, last);
         }
     }
 
     /// The next stored frame that was asked for and was not sent again within `spacing`, copied into `slot`.
     pub(super) fn send_again(&mut self, now: Instant, spacing: Duration, slot: &mut [u8]) -> Option<usize> {
-        while let Some((first, last)) = self.resend.pop_front() {
-            let first = first.max(self.history_start());
-            if first > last {
-                continue;
-            }
-            if first < last {
-                self.resend.push_front((first + 1, last));
-            }
-            let at = (first % self.lengths.len() as u64) as usize;
+        while let Some(seq) = self.asked.take_first(self.history_start()) {
+            let at = (seq % self.lengths.len() as u64) as usize;
             let length = usize::from(self.lengths[at]);
             let too_soon = self.resent_at[at] != Instant::ZERO && now.since(self.resent_at[at]) < spacing;
             if too_soon || length > slot.len() {
@@ -214,7 +275,7 @@ impl Outbox {
     }
 
     pub(super) fn resend_waiting(&self) -> bool {
-        !self.resend.is_empty()
+        !self.asked.is_empty()
     }
 
     /// A peer wants these buckets walked. One that is asked for during its walk is walked again.
@@ -310,6 +371,25 @@ mod tests {
         assert_eq!(resent(&mut outbox, 5_999), Vec::<u8>::new());
         outbox.ask_again(2, 1);
         assert_eq!(resent(&mut outbox, 6_000), vec![2]);
+    }
+
+    /// [1.2.2] However many ask for everything, and however often: a frame is looked at once.
+    #[test]
+    fn asking_again_and_again_costs_nothing_more() {
+        let mut outbox = Outbox::new(100, 1208);
+        for number in 1..=170 {
+            outbox.keep(Instant::from_nanos(number), &[number as u8; 100]);
+        }
+        for _ in 0..1000 {
+            outbox.ask_again(1, u32::MAX);
+            outbox.ask_again(u64::MAX, 1);
+        }
+        assert_eq!(resent(&mut outbox, 5_000), (71..=170).collect::<Vec<u8>>());
+        assert!(!outbox.resend_waiting());
+        outbox.ask_again(165, 3);
+        outbox.ask_again(90, 2);
+        (171..=192).for_each(|number| outbox.keep(Instant::from_nanos(number), &[number as u8; 100]));
+        assert_eq!(resent(&mut outbox, 9_000), vec![165, 166, 167], "90 and 91 have been overwritten");
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Peers {
     }
 
     /// Takes an ADVERT. `own` is this node with its incarnation, `next_control` the number that its next control frame
-    /// will have.
+    /// will have, `newest` that of the last frame of its stream: no peer can hold what was never sent.
     pub(super) fn advert(
         &mut self,
         now: Instant,
@@ -198,6 +198,7 @@ impl Peers {
         advert: &Advert<'_>,
         own: (NodeId, u64),
         next_control: u64,
+        newest: u64,
     ) -> Result<Arrival, FrameError> {
         let Some(at) = self.position(header) else {
             return self.admit(now, header, advert, next_control);
@@ -218,10 +219,11 @@ impl Peers {
         };
         if peer.established {
             peer.proven_at = now;
-            peer.frontier = peer.frontier.max(report.frontier());
+            peer.frontier = peer.frontier.max(report.frontier().min(newest));
             return Ok(Arrival::Known);
         }
-        if report.heard() < peer.challenge {
+        // Nobody can have heard what was not sent yet.
+        if !(peer.challenge..next_control).contains(&report.heard()) {
             return Ok(Arrival::Waiting);
         }
         if room == 0 {
@@ -229,7 +231,7 @@ impl Peers {
         }
         peer.established = true;
         peer.proven_at = now;
-        peer.frontier = report.frontier();
+        peer.frontier = report.frontier().min(newest);
         let replaced = self.forget_others(header);
         Ok(Arrival::Established { replaced })
     }

@@ -8,12 +8,21 @@ use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
 use super::peers::{Arrival, Word};
 use super::status::VERSIONS_MAX;
-use super::{Engine, TERM_JUMP_MAX};
+use super::{Engine, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
 use crate::table::{Applied, Refused};
 use crate::time::Instant;
 use crate::wire::{
-    Advert, AdvertFlags, Frame, FrameError, Header, NodeId, Payload, Pull, Record, Records, Status, Target,
+    Advert, AdvertFlags, Frame, FrameError, Header, NodeId, Payload, Pull, Record, Records, Status, Target, WireRole,
 };
+
+/// Whether the numbers of an ADVERT can be those of a stream: its start, its oldest frame and its newest in this order.
+fn is_possible(advert: &Advert<'_>) -> bool {
+    let &Advert { role, term_start, stream_seq, history_start, .. } = advert;
+    let history = term_start.saturating_add(1)..=stream_seq.saturating_add(1);
+    term_start <= stream_seq
+        && stream_seq <= STREAM_SEQ_MAX
+        && (role != WireRole::MASTER || history.contains(&history_start))
+}
 
 impl Engine {
     pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<(), FrameError> {
@@ -41,11 +50,16 @@ impl Engine {
     // ------------------------------------------------------------------ ADVERT
 
     fn receive_advert(&mut self, now: Instant, header: &Header, advert: &Advert<'_>) -> Result<(), FrameError> {
-        if header.term > self.term.saturating_add(TERM_JUMP_MAX) {
+        // A node that knows no term yet cannot know how far the others are.
+        let jump = if self.term == 0 { TERM_MAX } else { TERM_JUMP_MAX };
+        if header.term > self.term.saturating_add(jump) {
             return Err(FrameError::TermJump);
         }
+        if !is_possible(advert) {
+            return Err(FrameError::AdvertField);
+        }
         let own = (self.config.node, self.incarnation);
-        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1)?;
+        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1, self.outbox.seq())?;
         self.counters.adverts_received += 1;
         match arrival {
             Arrival::Candidate | Arrival::Waiting => {
@@ -114,16 +128,20 @@ impl Engine {
     fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
         if self.role() == Role::Master {
             self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
-            let theirs = (word.term, word.priority, header.node);
-            let ours = (self.term, self.election.priority(), self.config.node);
+            let theirs = (!word.is_cold(), word.term, word.priority, header.node);
+            let ours = (!self.cold, self.term, self.election.priority(), self.config.node);
             if theirs < ours {
                 // No two masterships share a term; and the loser is answered at once, so that it learns that it has lost.
-                if word.term == self.term {
+                if word.term >= self.term {
                     self.renew_term(now, word.term);
                 }
                 return self.advert_soon(now);
             }
             self.step_down(now, word);
+            self.term = self.term.max(word.term);
+        } else if word.is_cold() && !self.cold {
+            // It has nothing, and we have: to us it is no master, and no sign of life. It will step down for us.
+            return;
         }
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: word.term };
         match self.inbox.stream() {
@@ -162,7 +180,7 @@ impl Engine {
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
-        self.full_reported = false;
+        (self.full_reported, self.deferred, self.chances) = (false, false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
     }
@@ -188,7 +206,8 @@ impl Engine {
             }
         } else {
             self.counters.digests_differed += 1;
-            if self.repair.differed(now) {
+            let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
+            if self.repair.differed(now, fits) {
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
                 self.advert_soon(now);
             }
@@ -196,9 +215,18 @@ impl Engine {
     }
 
     /// A node of higher priority takes the role from a living master only when it is proven equal to it.
+    /// Of several that may, the highest goes first, and each of the others waits for one ADVERT more.
     fn consider_preempting(&mut self, now: Instant, word: &Word) {
         let higher = self.election.priority() > word.priority;
-        if self.config.preempt && higher && self.repair.is_proven() {
+        let whole = self.repair.is_proven() && self.inbox.frontier() >= word.stream_seq;
+        if !self.config.preempt || !higher || !whole {
+            return;
+        }
+        let own = (self.election.priority(), self.config.node);
+        let warm = self.peers.established().filter(|peer| peer.role() == Role::Backup && !peer.word.is_cold());
+        if warm.filter(|peer| (peer.word.priority, peer.node) > own).count() as u32 > self.chances {
+            self.chances += 1;
+        } else {
             self.input(now, Input::Preempt { term: word.term });
         }
     }
@@ -260,12 +288,12 @@ impl Engine {
             match applied {
                 Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
                 Ok(Applied::Older) => self.counters.records_older += 1,
-                Err(Refused::TombstonesFull) => {
+                Err(Refused::TombstonesFull | Refused::TableFull) if matches!(record, Record::Delete(_)) => {
                     // The frame counts as not received: it is asked for again when there is room.
                     self.counters.data_no_tombstone += 1;
                     return;
                 }
-                Err(Refused::TableFull) => {
+                Err(Refused::TableFull | Refused::TombstonesFull) => {
                     refused = true;
                     self.table_is_full();
                 }

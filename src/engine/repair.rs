@@ -97,12 +97,15 @@ impl Repair {
         news
     }
 
-    /// The totals were compared, and they differ. Whether something proven was lost by it.
-    pub(super) fn differed(&mut self, now: Instant) -> bool {
+    /// The totals were compared, and they differ; `fits` says whether the master's table would fit into ours. Whether
+    /// something proven was lost by it.
+    pub(super) fn differed(&mut self, now: Instant, fits: bool) -> bool {
         if self.proven {
             return self.doubt(now);
         }
-        if self.dirty.len() == 0 {
+        if self.dirty.len() == 0 && !fits {
+            // No walk can help before there is room, and then the first comparison asks for one.
+        } else if self.dirty.len() == 0 {
             // A whole walk did not help: try again, ever more rarely.
             self.dirty.fill();
             self.pull_at = Some(now + self.retry);
@@ -181,10 +184,10 @@ mod tests {
     #[test]
     fn unequal_totals_pull_at_once_and_again_after_silence() {
         let mut repair = followed();
-        assert!(!repair.differed(at(1)));
+        assert!(!repair.differed(at(1), true));
         assert_eq!(repair.pull_at(), Some(at(1)));
         assert_eq!(pulled(&mut repair, at(1)), vec![(0, 4096)]);
-        assert!(!repair.differed(at(5)));
+        assert!(!repair.differed(at(5), true));
         assert_eq!(repair.pull_at(), Some(at(201)));
         for bucket in (0..4096).filter(|bucket| ![7, 8, 4095].contains(bucket)) {
             repair.bucket_walked(at(10), bucket);
@@ -202,7 +205,7 @@ mod tests {
             pulled(&mut repair, at(0));
             (0..4096).for_each(|bucket| repair.bucket_walked(at(0), bucket));
             assert_eq!(repair.pull_at(), None);
-            assert!(!repair.differed(at(0)));
+            assert!(!repair.differed(at(0), true));
             waits.push(repair.pull_at().unwrap().since(at(0)).as_millis());
         }
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
@@ -213,7 +216,7 @@ mod tests {
     fn a_difference_after_the_proof_is_noticed() {
         let mut repair = followed();
         repair.matched(at(1));
-        assert!(repair.differed(at(2)));
+        assert!(repair.differed(at(2), true));
         assert_eq!((repair.is_proven(), repair.dirty(), repair.pull_at()), (false, 4096, Some(at(2))));
     }
 }

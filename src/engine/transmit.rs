@@ -172,6 +172,7 @@ impl Engine {
     }
 
     fn send_advert(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        self.warm_up(now);
         let mut reports = [PeerReport::new(NodeId(0), 0, 0, 0, 0); PEERS_MAX];
         let count = self.peer_reports(&mut reports);
         let header = self.control_header(Kind::ADVERT);

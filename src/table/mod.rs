@@ -145,6 +145,11 @@ impl Table {
         self.capacity
     }
 
+    /// Slots that are free: new keys that would be taken now.
+    pub fn room(&self) -> u32 {
+        self.capacity - self.slots.used()
+    }
+
     /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {

@@ -154,3 +154,53 @@ fn equality_is_proven_again_and_again_under_load() {
     assert!(world.counter(1, "digests_matched") >= matched + 9);
     assert_eq!(world.counter(1, "digests_differed"), 0);
 }
+
+/// [4.5.5] While the master's table cannot fit into ours, no walk is asked for; when it can, one is, and at once.
+#[test]
+fn a_table_too_small_asks_again_when_it_is_not_too_small() {
+    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, Config { capacity: 10, ..config(2) }]);
+    world.run(Duration::from_secs(1));
+    world.dump_done(0);
+    (0..40).for_each(|number| world.upsert(0, number));
+    world.run(Duration::from_secs(30));
+    let pulls = world.counter(1, "pulls_sent");
+    assert!(pulls <= 3, "{pulls} pulls of what does not fit");
+    (5..40).for_each(|number| world.update(0, Change::Delete(key(number))));
+    let took = world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    assert!(took <= Duration::from_millis(500), "took {took:?}");
+    world.assert_equal(0, 1);
+}
+
+/// [4.2.3] A delete that came early and finds no slot for its tombstone: its frame counts as not received, so that the upsert
+/// that comes late cannot bring the flow back.
+#[test]
+fn an_early_delete_without_a_slot_is_not_taken() {
+    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, Config { capacity: 3, ..config(2) }]);
+    world.run(Duration::from_secs(1));
+    world.dump_done(0);
+    (0..3).for_each(|number| world.upsert(0, number));
+    world.run(Duration::from_millis(300));
+    // The frames that make room, and the one that brings flow 9, are on their way when the one that deletes it arrives.
+    world.passes = Box::new(|_, _, bytes| bytes[5] != 2);
+    let (seq, pulls) = (world.engine(0).status().stream_seq, world.counter(1, "pulls_sent"));
+    world.update(0, Change::Delete(key(0)));
+    world.run(Duration::from_millis(2));
+    world.upsert(0, 9);
+    world.run(Duration::from_millis(2));
+    world.update(0, Change::Delete(key(9)));
+    world.run(Duration::from_millis(2));
+    let frames: Vec<Vec<u8>> =
+        world.sent.iter().filter(|(_, _, bytes)| bytes[5] == 2).map(|(_, _, b)| b.clone()).collect();
+    let mut late = frames[frames.len() - 3..].to_vec();
+    assert_eq!(world.engine(0).status().stream_seq, seq + 3);
+    for nth in [2, 0, 1] {
+        world.hand_in(1, &mut late[nth]);
+        world.run(Duration::from_micros(1));
+    }
+    assert_eq!(world.counter(1, "data_no_tombstone"), 1);
+    assert_eq!(world.engine(1).status().frontier, seq + 2);
+    world.passes = Box::new(|_, _, _| true);
+    world.run(Duration::from_millis(300));
+    world.assert_equal(0, 1);
+    assert_eq!((world.engine(1).status().entries, world.counter(1, "pulls_sent")), (2, pulls));
+}

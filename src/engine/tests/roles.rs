@@ -330,3 +330,189 @@ fn an_engine_refuses_a_configuration_that_cannot_work() {
     let nonsense = Config { node: NodeId(0), priority: 0, capacity: 0, ..config(1) };
     assert_eq!(nonsense.problems().len(), 3, "every problem at once");
 }
+
+/// Three nodes of priority 150, 120 and 100, the first one master with an empty dump, all in sync.
+fn elected_three(change: impl Fn(Config) -> Config) -> World {
+    let priorities = [(1, 150), (2, 120), (3, 100)];
+    let configs = priorities.map(|(node, priority)| change(Config { priority, ..config(node) }));
+    let mut world = World::new(configs.into());
+    world.run(Duration::from_secs(1));
+    world.dump_done(0);
+    world.run(Duration::from_millis(300));
+    assert_eq!((world.role(0), world.sync(1), world.sync(2)), (Role::Master, SyncState::InSync, SyncState::InSync));
+    world
+}
+
+/// [5.1.4] A backup that is slow to write its table is already taking over: a cold node, which has nothing to write, must not
+/// come first.
+#[test]
+fn a_node_that_is_promoting_is_waited_for() {
+    let mut world = elected_three(|config| config);
+    (0..100).for_each(|number| world.upsert(0, number));
+    world.run(Duration::from_millis(250));
+    world.kill(2);
+    world.start(2, Config { incarnation: 5555, priority: 254, preempt: false, ..config(3) });
+    world.run(Duration::from_millis(30)); // established, and not yet proven
+    world.passes = Box::new(|_, _, bytes| bytes[5] != Kind::DATA.0);
+    world.upsert(0, 500);
+    world.node(1).commits = false;
+    world.kill(0);
+    world.run_until("promoting", |world| world.role(1) == Role::Promoting);
+    assert!(world.engine(2).status().cold);
+    world.run(Duration::from_millis(950));
+    assert_eq!((world.role(1), world.role(2)), (Role::Promoting, Role::Backup));
+    world.node(1).commits = true;
+    world.run(Duration::from_millis(1));
+    assert_eq!((world.role(1), world.engine(1).status().entries), (Role::Master, 100));
+}
+
+/// [5.1.1] A node that is still cold gives way at every death of a master, not at the first only.
+#[test]
+fn a_cold_node_gives_way_every_time() {
+    let mut world = elected_three(|config| config);
+    world.passes = Box::new(|from, to, bytes| bytes[5] != Kind::DATA.0 || (from, to) == (0, 1) || (from, to) == (1, 0));
+    (0..100).for_each(|number| world.upsert(0, number));
+    world.run(Duration::from_millis(250));
+    world.kill(2);
+    world.start(2, Config { incarnation: 5555, priority: 254, ..config(3) });
+    world.run(Duration::from_secs(1));
+    world.kill(0);
+    world.run_until("the second master", |world| world.role(1) == Role::Master);
+    world.start(0, Config { incarnation: 6666, priority: 90, ..config(1) });
+    world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
+    assert!(world.engine(2).status().cold);
+    world.kill(1);
+    world.run_until("the third master", |world| world.role(0) == Role::Master || world.role(2) == Role::Master);
+    assert_eq!((world.role(0), world.engine(0).status().entries), (Role::Master, 100));
+}
+
+/// [5.4.1] [1.5.2] Of two masters the cold one gives way, whatever its term: it has nothing.
+#[test]
+fn of_two_masters_the_cold_one_gives_way() {
+    let mut world = World::elected_pair_without_preempt();
+    (0..100).for_each(|number| world.upsert(0, number));
+    world.run(Duration::from_millis(250));
+    world.kill(1);
+    world.passes = Box::new(|_, _, _| false);
+    world.start(1, Config { incarnation: 5555, priority: 254, preempt: false, ..config(2) });
+    world.node(1).engine.term = 40;
+    world.run(Duration::from_secs(1));
+    assert_eq!((world.role(0), world.role(1), world.engine(1).status().term), (Role::Master, Role::Master, 41));
+    world.passes = Box::new(|_, _, _| true);
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    assert_eq!((world.role(0), world.role(1)), (Role::Master, Role::Backup));
+    assert!(world.engine(0).status().term > 41);
+    assert_eq!(world.table(1).len(), 100);
+}
+
+/// [5.1.5] [1.5.2] A cold node became master while the warm one was cut off. The warm one does not follow it but takes the role,
+/// even if the cold one's source has told all that it knows: nothing.
+#[test]
+fn a_warm_backup_takes_the_role_from_a_cold_master() {
+    let mut world = elected_three(|config| Config { preempt: false, ..config });
+    (0..100).for_each(|number| world.upsert(0, number));
+    world.run(Duration::from_millis(250));
+    world.kill(2);
+    world.kill(0);
+    // Node 2 hears nobody: the warm one does not run.
+    let stalled = world.nodes[1].take();
+    world.start(2, Config { incarnation: 5555, priority: 254, preempt: false, ..config(3) });
+    world.run_until("a cold master", |world| world.role(2) == Role::Master);
+    world.nodes[1] = stalled;
+    world.run_until("they hear each other", |world| world.engine(2).status().peers.iter().any(|peer| peer.established));
+    world.dump_done(2);
+    assert!(world.engine(2).status().cold);
+    world.run_until("in sync", |world| world.sync(2) == SyncState::InSync);
+    assert_eq!((world.role(1), world.role(2)), (Role::Master, Role::Backup));
+    assert_eq!((world.table(1).len(), world.table(2).len()), (100, 100));
+    assert_eq!((world.counter(1, "repair_deletes"), world.events(1, "NewMaster")), (0, 1));
+}
+
+/// [5.1.5] But no longer than `one_way_hold` (10 s): a warm node that must not take the role would block the group for ever.
+#[test]
+fn a_cold_master_with_a_dump_is_believed_after_a_while() {
+    let manual = |node| Config { role: RoleMode::Manual, ..config(node) };
+    let mut world = World::new(vec![manual(1), manual(2), config(3)]);
+    let now = world.now;
+    world.node(0).engine.set_role(now, RoleRequest::Master);
+    world.run(Duration::from_millis(100));
+    world.dump_done(0);
+    world.upsert(0, 1);
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    world.kill(0);
+    world.kill(2);
+    world.start(2, Config { incarnation: 5555, ..config(3) });
+    world.run_until("a cold master", |world| world.role(2) == Role::Master);
+    world.dump_done(2);
+    world.run(Duration::from_millis(9_000));
+    assert_eq!((world.role(1), world.table(1).len()), (Role::Backup, 1));
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    assert_eq!((world.role(1), world.role(2)), (Role::Backup, Role::Master));
+}
+
+/// [5.3.1] A proven node that misses the newest frame does not take the role yet: what it misses would be lost.
+#[test]
+fn a_node_that_misses_a_frame_does_not_preempt() {
+    let mut world = World::elected_pair();
+    world.passes = Box::new(|from, _, bytes| from != 0 || bytes[5] != Kind::DATA.0);
+    world.upsert(0, 1);
+    world.run(Duration::from_millis(1));
+    let now = world.now;
+    world.node(1).engine.set_priority(now, 200).unwrap();
+    world.run(Duration::from_millis(500));
+    assert_eq!((world.role(0), world.sync(1)), (Role::Master, SyncState::InSync));
+    world.passes = Box::new(|_, _, _| true);
+    world.run_until("the takeover", |world| world.role(1) == Role::Master);
+    assert_eq!(world.table(1).len(), 1);
+}
+
+/// [5.3.1] Two nodes may take the role from a third at the same moment: the higher one does, the other never promotes.
+#[test]
+fn of_several_that_may_preempt_the_highest_does() {
+    let mut world = elected_three(|config| config);
+    let now = world.now;
+    world.node(0).engine.set_priority(now, 10).unwrap();
+    world.run_until("a new master", |world| world.role(1) == Role::Master);
+    world.run(Duration::from_secs(2));
+    assert_eq!((world.role(0), world.role(1), world.role(2)), (Role::Backup, Role::Master, Role::Backup));
+    assert_eq!((world.events(2, "RoleChanged"), world.engine(1).status().term), (1, 2));
+}
+
+/// [5.0.5] Who comes back into the game without a link is in Fault, and elects nobody.
+#[test]
+fn a_node_that_returns_without_a_link_is_in_fault() {
+    let mut world = World::elected_pair();
+    let now = world.now;
+    world.node(1).engine.set_role(now, RoleRequest::None);
+    world.node(1).engine.handle_link(now, false);
+    world.node(1).engine.set_role(now, RoleRequest::Backup);
+    assert_eq!(world.role(1), Role::Fault);
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.role(1), Role::Fault);
+    let now = world.now;
+    world.node(1).engine.handle_link(now, true);
+    assert_eq!(world.role(1), Role::Backup);
+}
+
+/// A goodbye that is overtaken by the wish to be out of the game: silent, and with nothing left to do.
+#[test]
+fn a_goodbye_cut_short_leaves_nothing_due() {
+    let mut world = World::elected_pair();
+    let now = world.now;
+    world.node(1).engine.leave(now);
+    world.node(1).engine.set_role(now, RoleRequest::None);
+    assert_eq!(world.engine(1).poll_timeout(), None);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.role(1), Role::None);
+}
+
+/// [5.2.4] A master that steps down for a higher term knows that term at once, and never takes it itself.
+#[test]
+fn a_master_that_steps_down_knows_the_new_term() {
+    let mut world = World::elected_pair_without_preempt();
+    world.passes = Box::new(|_, _, _| false);
+    world.run(Duration::from_secs(1));
+    world.passes = Box::new(|_, _, _| true);
+    world.run_until("one master", |world| world.role(0) == Role::Backup);
+    assert_eq!((world.engine(0).status().term, world.engine(1).status().term), (2, 2));
+}
