@@ -109,7 +109,7 @@ impl World<'_> {
         } else {
             let value = self.dice.roll(1 << 20) as u32;
             let plain = Flow { reply_source: None, tcp: None, ..flow(number) };
-            let flow = if number % 3 == 0 { plain } else { flow(number) };
+            let flow = if number.is_multiple_of(3) { plain } else { flow(number) };
             Change::Upsert(Flow { mark: value, timeout: self.dice.pick(&[1, 30, 600, 432_000]), ..flow })
         };
         self.apply(at, &change);
