@@ -26,10 +26,12 @@ use std::collections::HashMap;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Longest sleep between two turns.
 const TURN_EVERY: Duration = Duration::from_millis(1);
+/// Most time that passes for the nodes from one turn to the next, see [`Clock`].
+const STEP_MAX: Duration = Duration::from_millis(5);
 /// Changes that move from an engine to its map in one step.
 const BATCH: usize = 1024;
-/// Time between two ADVERTs: both nodes share one thread, which a busy machine may let wait for long.
-const ADVERT_INTERVAL: Duration = Duration::from_millis(50);
+/// Time between two ADVERTs, as in the laboratory.
+const ADVERT_INTERVAL: Duration = Duration::from_millis(10);
 /// Names of the two nodes.
 const NAMES: [&str; 2] = ["a", "b"];
 /// Their VRRP priorities.
@@ -37,22 +39,25 @@ const PRIORITIES: [u8; 2] = [150, 100];
 
 /// Plays the story in memory, and returns the figures of each death: `connections` are synthetic flows, `survived` are
 /// those that the new master holds with the same value as the dead one, `stalled` are the others. Times on a wire stay
-/// `None`, but `takeover_ms` is there: from the last turn of the dead engine to the role of the other.
+/// `None`, but `takeover_ms` is there: from the last turn of the dead engine to the role of the other, pauses of this
+/// process aside.
 pub(super) fn run(options: &Options, narrator: &Narrator) -> Result<Vec<Failover>, DemoError> {
     let hub = MemoryHub::new();
     // Without SSYNCP the two hear nothing of each other.
     let other = MemoryHub::new();
     let port = |node: usize| if options.no_sync && node == 1 { other.port() } else { hub.port() };
-    let mut pair = Pair { sides: [Side::start(0, options, port(0))?, Side::start(1, options, port(1))?], master: 0 };
+    let clock = Clock::start();
+    let sides = [Side::start(clock.now, 0, options, port(0))?, Side::start(clock.now, 1, options, port(1))?];
+    let mut pair = Pair { clock, sides, master: 0 };
     pair.turn_until("a is not master", |pair| pair.sides[0].engine.role() == Role::Master)?;
     let flows: Vec<Flow> = (0..options.connections).map(synthetic_flow).collect();
-    pair.sides[0].load(&flows);
+    pair.sides[0].load(pair.clock.now, &flows);
     narrator.say(format_args!("a is master and holds {} synthetic flows", number(options.connections.into())));
     let mut failovers = Vec::new();
     for round in 0..options.failovers {
         if round > 0 {
             let back = 1 - pair.master;
-            pair.sides[back] = Side::start(back, options, port(back))?;
+            pair.sides[back] = Side::start(pair.clock.now, back, options, port(back))?;
             narrator.say(format_args!("{} is back, its table empty: it joins late", NAMES[back]));
         }
         failovers.push(failover(&mut pair, options, narrator)?);
@@ -69,16 +74,17 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
         })?;
         narrator.say(format_args!("{} is backup and in sync", NAMES[backup]));
     }
-    let now = clock::now();
+    let now = pair.clock.now;
     let truth: HashMap<FlowKey, Flow> = pair.sides[master].engine.flows(now).map(|flow| (flow.key, flow)).collect();
     let copy = pair.sides[backup].held.clone();
     narrator.say(format_args!("{} falls silent, with {} flows", NAMES[master], number(truth.len() as u64)));
     pair.sides[master].alive = false;
     pair.turn_until("the backup does not take over", |pair| pair.sides[backup].engine.role() == Role::Master)?;
-    let takeover = clock::now().since(now);
+    let takeover = pair.clock.now.since(now);
     narrator.say(format_args!("{} is master after {:.1} ms", NAMES[backup], takeover.as_secs_f64() * 1e3));
     pair.master = backup;
     let held = pair.sides[backup].held.clone();
+    pair.sides[backup].load(pair.clock.now, &held.values().copied().collect::<Vec<_>>());
 
     let same =
         |table: &HashMap<FlowKey, Flow>, flow: &Flow| table.get(&flow.key).is_some_and(|copy| copy.same_value(flow));
@@ -101,8 +107,30 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
     })
 }
 
+/// The nodes' time. It stands still while this process does not run: a pause would otherwise look to each of the two
+/// like the death of the other, although both had it.
+struct Clock {
+    now: Instant,
+    real: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let now = clock::now();
+        Clock { now, real: now }
+    }
+
+    fn tick(&mut self) -> Instant {
+        let real = clock::now();
+        self.now += real.since(self.real).min(STEP_MAX);
+        self.real = real;
+        self.now
+    }
+}
+
 /// Both nodes, and who is master.
 struct Pair<T> {
+    clock: Clock,
     sides: [Side<T>; 2],
     master: usize,
 }
@@ -112,8 +140,8 @@ impl<T: Transport> Pair<T> {
     fn turn_until(&mut self, otherwise: &'static str, so: impl Fn(&Self) -> bool) -> Result<(), DemoError> {
         let start = clock::now();
         while !so(self) {
-            let now = clock::now();
-            if now.since(start) > READY_WITHIN {
+            let now = self.clock.tick();
+            if self.clock.real.since(start) > READY_WITHIN {
                 return Err(DemoError::Stuck(otherwise));
             }
             for side in self.sides.iter_mut().filter(|side| side.alive) {
@@ -131,31 +159,28 @@ struct Side<T> {
     link: T,
     held: HashMap<FlowKey, Flow>,
     alive: bool,
-    master: bool,
 }
 
 impl<T: Transport> Side<T> {
-    fn start(node: usize, options: &Options, link: T) -> Result<Self, DemoError> {
+    fn start(now: Instant, node: usize, options: &Options, link: T) -> Result<Self, DemoError> {
         let mut config = Config::new(NodeId(node as u32 + 1), 51);
         config.name = NAMES[node].into();
         config.incarnation = clock::random_u64();
         config.seed = clock::random_u64();
-        // Both nodes share a thread: what takes one of them long, as a new seed for a large table, stalls the other.
+        // Both nodes share a thread: what takes one of them long, as a new seed for a large table, delays the other.
         config.capacity = 2 * options.connections;
         config.frame_len = link.limits().frame_len.clamp(1208, 8960);
         config.role = RoleMode::Vrrp;
         config.priority = PRIORITIES[node];
         config.preempt = false;
         config.advert_interval = ADVERT_INTERVAL;
-        let now = clock::now();
         let mut engine = Engine::new(config, now).map_err(DemoError::Config)?;
         engine.handle_link(now, true);
-        Ok(Side { engine, link, held: HashMap::new(), alive: true, master: false })
+        Ok(Side { engine, link, held: HashMap::new(), alive: true })
     }
 
     /// What a source tells a new master: every flow that exists.
-    fn load(&mut self, flows: &[Flow]) {
-        let now = clock::now();
+    fn load(&mut self, now: Instant, flows: &[Flow]) {
         self.engine.begin_dump(now);
         for flow in flows {
             self.held.insert(flow.key, *flow);
@@ -169,7 +194,9 @@ impl<T: Transport> Side<T> {
     fn turn(&mut self, now: Instant) -> Result<(), DemoError> {
         let Side { engine, link, held, .. } = self;
         while link.receive(&mut |meta, frame| engine.handle_frame(now, meta, frame)).doing("receiving")? > 0 {}
-        engine.handle_timeout(now);
+        if engine.poll_timeout().is_some_and(|due| due <= now) {
+            engine.handle_timeout(now);
+        }
         let mut batch = Vec::new();
         while engine.poll_applied(now, &mut batch, BATCH) > 0 {
             for change in batch.drain(..) {
@@ -181,14 +208,6 @@ impl<T: Transport> Side<T> {
         }
         engine.handle_committed(now);
         while engine.poll_event().is_some() {}
-        let became_master = !self.master && engine.role() == Role::Master;
-        self.master = engine.role() == Role::Master;
-        if became_master {
-            // As a daemon does: a dump from before this mastership says nothing.
-            let flows: Vec<Flow> = held.values().copied().collect();
-            self.load(&flows);
-        }
-        let Side { engine, link, .. } = self;
         while link.transmit(&mut |slot| engine.poll_transmit(now, slot)).doing("sending")? > 0 {}
         Ok(())
     }
