@@ -116,6 +116,13 @@ fn a_split_ends_with_one_master_equal_kernels_and_neighbours_that_know() {
         return;
     }
     let pair = at_work("preempt = false");
+    let mut neighbour = announcements(&pair.b, "lb0");
+    let mut heard = 0;
+    let mut hear = || {
+        let mut buffer = [0; 64];
+        heard += std::iter::from_fn(|| neighbour.receive(&mut buffer).unwrap()).count();
+        heard
+    };
     ip(&pair.switch, "link set pb nomaster");
     until_master(&pair.b);
     until_master(&pair.a);
@@ -123,14 +130,14 @@ fn a_split_ends_with_one_master_equal_kernels_and_neighbours_that_know() {
     pair.b.disconnect(0..200);
     pair.a.connect(7000..7100);
     pair.a.disconnect(500..600);
-    let mut neighbour = announcements(&pair.b, "lb0");
+    // Two packets, five times in a second.
+    eventually("b has announced its takeover to the end", || hear() == 10);
     ip(&pair.switch, "link set pb master sync");
     pair.settle();
     assert!(pair.b.is("master", "source"), "its term is the newer one");
     pair.until_equal(3300);
     // While both had the address, both said so. The one that stays says it once more, or the other one's word stands.
-    let mut buffer = [0; 64];
-    eventually("b announces its address again", || neighbour.receive(&mut buffer).unwrap().is_some());
+    eventually("b announces its address again", || hear() > 10);
 }
 
 /// Hears the ARP frames that arrive at an interface from now on.
