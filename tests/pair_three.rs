@@ -29,10 +29,7 @@ impl Trio {
                      link set p{letter} master sync up"
                 ),
             );
-            ip(
-                &node.namespace,
-                &format!("address add 10.255.0.{}/24 dev s{letter}\nlink set s{letter} up", host + 1),
-            );
+            ip(&node.namespace, &format!("address add 10.255.0.{}/24 dev s{letter}\nlink set s{letter} up", host + 1));
             node.start();
         }
         let trio = Trio { nodes, _switch: switch };
@@ -58,9 +55,9 @@ impl Trio {
     fn until_equal(&self, nodes: &[usize], entries: usize) {
         eventually(&format!("the kernels of {nodes:?} hold the same {entries} entries"), || {
             let tables: Vec<_> = nodes.iter().map(|at| self.nodes[*at].table()).collect();
-            tables.iter().all(|table| {
-                table.len() == entries && kernel::compare(&tables[0], table) == Difference::default()
-            })
+            tables
+                .iter()
+                .all(|table| table.len() == entries && kernel::compare(&tables[0], table) == Difference::default())
         });
     }
 }

@@ -4,7 +4,7 @@
 //! A body does more than wait for a panic: what can be read must be written again and read the same, and engines that
 //! were told nonsense must find together afterwards.
 
-#![allow(dead_code, reason = "each target uses one of them")]
+#![allow(dead_code, unreachable_pub, reason = "each target uses one of them")]
 
 mod engine;
 
@@ -149,7 +149,6 @@ fn write_again<'a>(header: Header, records: impl Iterator<Item = Record<'a>>) {
         assert_eq!(again, change);
     }
 }
-
 
 /// What a target begins with: from the golden captures, the examples of the documents, and by hand.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
