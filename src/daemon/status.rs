@@ -244,6 +244,8 @@ mod tests {
             stream_seq: 0,
             frontier: 9,
             pending: 0,
+            unacknowledged_since: None,
+            unacknowledged: None,
             unapplied: 0,
             link_up: true,
             peers: vec![PeerStatus {

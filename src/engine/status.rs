@@ -65,6 +65,10 @@ pub struct EngineStatus {
     pub frontier: u64,
     /// Records that wait to be sent.
     pub pending: u64,
+    /// When the oldest frame left that not every proven follower is known to hold; `None` if there is none.
+    pub unacknowledged_since: Option<Instant>,
+    /// Frames of this mastership that not every proven follower is known to hold; `None` without a follower.
+    pub unacknowledged: Option<u64>,
     /// Records that wait for the sink.
     pub unapplied: u64,
     /// Sync links up.
@@ -113,6 +117,8 @@ impl Engine {
             stream_seq: self.outbox.seq(),
             frontier: self.inbox.frontier(),
             pending: u64::from(self.table.pending()),
+            unacknowledged_since: self.unacknowledged_since(),
+            unacknowledged: self.unacknowledged(),
             unapplied: u64::from(self.table.unapplied()),
             link_up: self.link_up,
             peers: self.peers.iter().map(peer_status).collect(),
