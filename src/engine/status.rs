@@ -1,7 +1,7 @@
 //! The engine's state in one picture, for people and programs. Allocates, so it is not for the hot path.
 
 use super::event::{Role, SyncState};
-use super::{Engine, NodeId};
+use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
 
 /// Foreign protocol versions that are reported; more are only counted.
@@ -91,6 +91,11 @@ impl Engine {
         } else {
             SyncState::Syncing
         }
+    }
+
+    /// What it has counted so far, without an allocation.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The state in one picture.
