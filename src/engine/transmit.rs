@@ -198,7 +198,7 @@ impl Engine {
         let length = encode_advert(slot, header, &advert)?;
         self.counters.adverts_sent += 1;
         self.last_advert_at = Some(now);
-        self.advert_at = now + self.config.advert_interval;
+        self.advert_at = now + self.pace_of_adverts();
         self.sent_before_advert = 0;
         if self.leaving {
             self.leaving = false;

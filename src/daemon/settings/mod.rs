@@ -12,9 +12,10 @@
 mod read;
 mod value;
 
-use crate::engine::{Config, RoleMode};
+use crate::engine::{Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -41,7 +42,7 @@ pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 pub const FILE_MAX: u64 = 1 << 20;
 
 /// Everything that the file says, with defaults filled in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Settings {
     /// `[node]`.
     pub node: Node,
@@ -53,10 +54,11 @@ pub struct Settings {
 }
 
 /// `[node]`: who this machine is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Node {
     /// Its number, not zero, another one on each node.
     #[serde(serialize_with = "node_number")]
+    #[schemars(with = "u32")]
     pub id: NodeId,
     /// Its name for people, at most 32 bytes.
     pub name: String,
@@ -65,7 +67,7 @@ pub struct Node {
 }
 
 /// `[control]`: how operators and programs reach the daemon.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Control {
     /// The Unix socket on which all calls are taken.
     pub socket: PathBuf,
@@ -75,7 +77,7 @@ pub struct Control {
 }
 
 /// `[[group]]`: one replicated table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
     /// The table's number, the same on all nodes.
     pub sync_id: u8,
@@ -94,20 +96,24 @@ pub struct Group {
     pub source: SourceKind,
     /// Time from the end of one dump of the source to the next.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
+    #[schemars(with = "String")]
     pub role: RoleMode,
     /// VRRP priority.
     pub priority: u8,
     /// Time between two ADVERTs.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub advert_interval: Duration,
     /// Whether a higher priority takes the role from a lower.
     pub preempt: bool,
     /// The addresses that the master holds.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<VirtualAddress>,
     /// Most flows in the table.
     pub capacity: u32,
@@ -115,22 +121,26 @@ pub struct Group {
     pub history: u32,
     /// Longest time that a record waits for company.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub batch_delay: Duration,
     /// Frames after which a backup acknowledges.
     pub ack_every: u32,
     /// Time after which a backup acknowledges.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub ack_delay: Duration,
     /// Time that a gap may stand before it is asked for again.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub reorder_delay: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub commit_deadline: Duration,
 }
 
 /// How frames travel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
@@ -140,7 +150,7 @@ pub enum TransportKind {
 }
 
 /// The format on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// SSYNCP/1.
@@ -148,7 +158,7 @@ pub enum Profile {
 }
 
 /// Where flows come from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// The kernel's connection tracking.
@@ -158,7 +168,7 @@ pub enum SourceKind {
 }
 
 /// When a backup writes flows into its sink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commit {
     /// At once: the takeover has little left to write.
@@ -277,6 +287,20 @@ impl Group {
             ..Config::new(node.id, self.sync_id)
         }
     }
+
+    /// What of it the engine takes while it runs.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            priority: self.priority,
+            preempt: self.preempt,
+            advert_interval: self.advert_interval,
+            batch_delay: self.batch_delay,
+            ack_every: self.ack_every,
+            ack_delay: self.ack_delay,
+            reorder_delay: self.reorder_delay,
+            commit_deadline: self.commit_deadline,
+        }
+    }
 }
 
 /// Everything that is wrong with one file.
@@ -311,6 +335,14 @@ impl fmt::Display for Problems {
         }
         Ok(())
     }
+}
+
+/// Reads a duration with its unit, as `"100ms"`.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    value::duration(text)
 }
 
 fn node_number<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
