@@ -36,7 +36,7 @@ enum Content {
 }
 
 /// One record of a DATA frame, as a value.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 enum Entry {
     Change(Change),
     BucketEnd(u16, u64),

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
+use ssyncp::flow::{Attributes, Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::wire::{
     Advert, AdvertFlags, BucketRange, DataWriter, FRAME_LEN_MAX, Follows, Frame, FrameError, FrameFlags, HEADER_LEN,
     Header, Kind, MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, Target, WireRole,
@@ -13,7 +13,7 @@ use ssyncp::wire::{
 };
 
 /// One record, as a value.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 enum Entry {
     Change(Change),
     BucketEnd(u16, u64),
@@ -53,7 +53,18 @@ fn flow() -> impl Strategy<Value = Flow> {
     let mark = prop_oneof![Just(0), any::<u32>()];
     (key(), reply, any::<(u8, u16, u32)>(), option::of(tcp()), mark).prop_map(
         |(key, (reply_source, reply_destination), (state, status, timeout), tcp, mark)| {
-            Flow { key, reply_source, reply_destination, state, status, timeout, tcp, mark }.canonical()
+            Flow {
+                key,
+                reply_source,
+                reply_destination,
+                state,
+                status,
+                timeout,
+                tcp,
+                mark,
+                attributes: Attributes::NONE,
+            }
+            .canonical()
         },
     )
 }
@@ -226,7 +237,7 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     let entries = [
         Entry::Change(Change::Upsert(Flow::new(plain))),
-        Entry::Change(Change::Upsert(natted)),
+        Entry::Change(Change::Upsert(natted.clone())),
         Entry::Change(Change::Delete(natted.key)),
         Entry::BucketEnd(9, 1),
     ];

@@ -207,7 +207,7 @@ fn endpoint(endpoint: Option<Endpoint>) -> Option<Option<RawEndpoint>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{TcpInfo, protocol};
+    use crate::flow::{Attributes, TcpInfo, protocol};
     use crate::wire::{Frame, FrameError, NodeId, Payload, Record};
     use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -245,6 +245,7 @@ mod tests {
                 flags_reply: 0x33,
             }),
             mark: 0xdead_beef,
+            attributes: Attributes::NONE,
         }
     }
 
@@ -327,11 +328,11 @@ mod tests {
         let full = full();
         let bare = Flow::new(KEY);
         let cases = [
-            (Flow { reply_source: full.reply_source, ..bare }, 32),
-            (Flow { reply_destination: full.reply_destination, ..bare }, 32),
-            (Flow { tcp: full.tcp, ..bare }, 28),
-            (Flow { mark: 1, ..bare }, 28),
-            (Flow { key: FlowKey { zone: Zone { id: 0, direction: Zone::ORIGINAL }, ..KEY }, ..bare }, 28),
+            (Flow { reply_source: full.reply_source, ..bare.clone() }, 32),
+            (Flow { reply_destination: full.reply_destination, ..bare.clone() }, 32),
+            (Flow { tcp: full.tcp, ..bare.clone() }, 28),
+            (Flow { mark: 1, ..bare.clone() }, 28),
+            (Flow { key: FlowKey { zone: Zone { id: 0, direction: Zone::ORIGINAL }, ..KEY }, ..bare.clone() }, 28),
         ];
         for (flow, len) in cases {
             let mut slot = [0; 1480];
@@ -341,7 +342,7 @@ mod tests {
             let frame = Frame::parse(&slot[..HEADER_LEN + len]).and_then(Frame::verify).expect("valid");
             let Payload::Data(mut records) = frame.payload() else { panic!("not DATA") };
             let Some(Record::Upsert(conn)) = records.next() else { panic!("not an upsert") };
-            assert_eq!((conn.flow(), conn.key()), (flow, flow.key));
+            assert_eq!((conn.flow(), conn.key()), (flow.clone(), flow.key));
         }
     }
 
