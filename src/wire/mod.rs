@@ -60,6 +60,7 @@ mod data;
 mod describe;
 mod error;
 mod frame;
+pub mod ipvs;
 mod pull;
 mod record;
 mod sequence;
