@@ -15,7 +15,9 @@ use pnet::packet::ipv4::{MutableIpv4Packet, checksum};
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::poll;
 use ssyncp::sys::socket::{self, PacketSocket};
-use ssyncp::transport::{NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError};
+use ssyncp::transport::{
+    LinkStatus, NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError,
+};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -46,6 +48,11 @@ pub fn options() -> RawOptions {
     }
 }
 
+/// The same over IPv6.
+pub fn ipv6_options() -> RawOptions {
+    RawOptions { group: "ff02::7251".parse().unwrap(), ..options() }
+}
+
 /// Nodes on common links.
 pub struct Lan {
     /// Where the nodes live; their interfaces are `sync0`, `sync1`, …
@@ -60,6 +67,11 @@ impl Lan {
             nodes: (0..nodes).map(|_| Namespace::create().unwrap()).collect(),
             switch: Namespace::create().unwrap(),
         };
+        for node in &lan.nodes {
+            // An IPv6 address is usable at once, without the second of duplicate address detection.
+            let setting = "/proc/sys/net/ipv6/conf/default/accept_dad";
+            node.run(|| std::fs::write(setting, "0")).unwrap();
+        }
         for link in 0..links {
             ip(
                 &lan.switch,
@@ -125,7 +137,9 @@ impl Lan {
 /// What both socket transports have beside [`Transport`].
 pub trait SocketTransport: Transport + Send + Sized + 'static {
     fn open(options: &RawOptions) -> Result<Self, TransportError>;
+    fn look(&mut self);
     fn link_is_up(&self) -> bool;
+    fn links(&self) -> Vec<LinkStatus>;
     fn reopen(&mut self) -> Result<(), TransportError>;
 }
 
@@ -133,8 +147,14 @@ impl SocketTransport for RawTransport {
     fn open(options: &RawOptions) -> Result<Self, TransportError> {
         RawTransport::open(options)
     }
+    fn look(&mut self) {
+        RawTransport::look(self);
+    }
     fn link_is_up(&self) -> bool {
         RawTransport::link_is_up(self)
+    }
+    fn links(&self) -> Vec<LinkStatus> {
+        RawTransport::links(self)
     }
     fn reopen(&mut self) -> Result<(), TransportError> {
         RawTransport::reopen(self)
@@ -145,8 +165,14 @@ impl SocketTransport for NixTransport {
     fn open(options: &RawOptions) -> Result<Self, TransportError> {
         NixTransport::open(options)
     }
+    fn look(&mut self) {
+        NixTransport::look(self);
+    }
     fn link_is_up(&self) -> bool {
         NixTransport::link_is_up(self)
+    }
+    fn links(&self) -> Vec<LinkStatus> {
+        NixTransport::links(self)
     }
     fn reopen(&mut self) -> Result<(), TransportError> {
         NixTransport::reopen(self)
@@ -156,6 +182,16 @@ impl SocketTransport for NixTransport {
 /// Opens a transport in a node's namespace.
 pub fn open<T: SocketTransport>(lan: &Lan, node: usize, options: &RawOptions) -> T {
     lan.nodes[node].run(|| T::open(options).map_err(io::Error::other)).unwrap()
+}
+
+/// Looks at a transport's links, in a node's namespace; whether one is up.
+pub fn is_up<T: SocketTransport>(lan: &Lan, node: usize, transport: &mut T) -> bool {
+    lan.nodes[node]
+        .run(|| {
+            transport.look();
+            Ok(transport.link_is_up())
+        })
+        .unwrap()
 }
 
 /// Opens a transport again, in a node's namespace.
