@@ -7,9 +7,11 @@ mod transport_support;
 use ssyncp::sys::{poll, socket};
 use ssyncp::transport::{RawOptions, RawTransport, Transport, TransportError};
 use std::io;
+use std::net::Ipv4Addr;
 use transport_support::machine::root;
 use transport_support::{
     BATCH, BUFFER, Crafted, Lan, SocketTransport, hear, ip, is_up, open, options, reopen, send, until, until_counted,
+    until_heard,
 };
 
 macro_rules! on_the_wire {
@@ -112,9 +114,9 @@ fn drops_by_the_kernel_are_counted_to_the_last<T: SocketTransport>() {
 fn a_group_that_was_not_joined_is_unheard<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let mut port: T = open(&lan, 1, &options());
-    let other = "224.0.0.82".parse().unwrap();
+    let other = Ipv4Addr::new(224, 0, 0, 82);
     // Another socket of the host has joined it, which is enough for a socket that leaves IP_MULTICAST_ALL on.
-    let mut neighbour: T = open(&lan, 1, &RawOptions { group: other, ..options() });
+    let mut neighbour: T = open(&lan, 1, &RawOptions { group: other.into(), ..options() });
     let wire = lan.packet_socket(0, 0);
     wire.send(&Crafted { group: other, ..Crafted::new(b"not for us") }.bytes()).unwrap();
     wire.send(&Crafted::new(b"fence").bytes()).unwrap();
@@ -240,8 +242,7 @@ fn a_link_that_goes_down_says_so_and_works_again_when_it_is_up<T: SocketTranspor
     assert_eq!(a.receive(&mut |_, _| {}).unwrap_or(0), 0);
     lan.ip(0, "link set sync0 up");
     until(|| is_up(&lan, 0, &mut a));
-    send(&mut a, &[b"back"]);
-    assert_eq!(hear(&mut b, 1), [b"back"]);
+    until_heard(&mut a, &mut b, b"back");
     send(&mut b, &[b"welcome"]);
     // To open again what is as it was must cost nothing that waits.
     poll::wait(&[a.readiness().unwrap()], Some(transport_support::DEADLINE)).unwrap();
@@ -275,8 +276,7 @@ fn an_interface_that_was_replaced_is_opened_again<T: SocketTransport>() {
     assert!(a.transmit(&mut |_| (frames > 0).then(|| frames -= 1).map(|()| 10)).is_err());
     assert!(!a.link_is_up(), "an interface of the same name is not yet ours");
     assert!(is_up(&lan, 0, &mut a), "a look opens it");
-    send(&mut a, &[b"back"]);
-    assert_eq!(hear(&mut b, 1), [b"back"]);
+    until_heard(&mut a, &mut b, b"back");
     send(&mut b, &[b"welcome"]);
     assert_eq!(hear(&mut a, 1), [b"welcome"]);
     let after = a.counters();

@@ -34,7 +34,7 @@ pub struct LinkState {
     pub index: u32,
     /// An operator has switched it on (IFF_UP).
     pub enabled: bool,
-    /// It has a carrier (IFLA_CARRIER), and what it stands on is not down (IFLA_OPERSTATE of RFC 2863).
+    /// It has a carrier (IFLA_CARRIER) and is operational (IFLA_OPERSTATE; RFC 2863).
     pub carrier: bool,
     /// Largest IP datagram in bytes that it carries in one piece.
     pub mtu: u32,
@@ -144,13 +144,13 @@ fn read(payload: &[u8]) -> Option<LinkState> {
     Some(LinkState { index, enabled, carrier: enabled && carrier && operates, mtu })
 }
 
-/// Operational states of linux/if.h in which frames pass: all but "not present", "lower layer down", "testing" and
-/// "dormant". "Down" (2) passes too: it lags behind the carrier, which is looked at by itself.
+/// Operational states of linux/if.h in which frames pass. "Unknown" is what loopback and tunnels say. A carrier that is
+/// back is worth nothing before the state follows: until the link watch has run, the queue swallows what is sent and
+/// reports success (`noop_enqueue` of net/sched/sch_generic.c).
 fn operates_at(state: u8) -> bool {
     const UNKNOWN: u8 = 0;
-    const DOWN: u8 = 2;
     const UP: u8 = 6;
-    matches!(state, UNKNOWN | DOWN | UP)
+    matches!(state, UNKNOWN | UP)
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
         let state = |carrier| Some(LinkState { index: 7, enabled: true, carrier, mtu: 1400 });
         assert_eq!(read(&message(7, 1, 6, 1)), state(true));
         assert_eq!(read(&message(7, 1, 6, 0)), state(false), "the carrier is lost, the operational state not yet told");
-        assert_eq!(read(&message(7, 1, 2, 1)), state(true), "it is back, the operational state not yet told");
+        assert_eq!(read(&message(7, 1, 2, 1)), state(false), "it is back, and the queue behind it not yet");
         assert_eq!(read(&message(7, 1, 0, 1)), state(true), "loopback and tunnels know none");
         assert_eq!(read(&message(7, 1, 5, 1)), state(false), "dormant: 802.1X has not let it in");
         assert_eq!(read(&message(7, 1, 3, 1)), state(false), "what it stands on is down");

@@ -13,12 +13,13 @@
 //! A raw socket of a protocol gets every datagram of it that reaches the host, so the sender is made deaf: no
 //! memberships, and no datagrams of other sockets' memberships (IP_MULTICAST_ALL=0, which is 1 by default).
 //!
-//! IPv6 has an option of its own for each of these, and three traps (net/ipv6/raw.c, net/ipv6/ip6_output.c):
+//! IPv6 has an option of its own for each of these, and four traps (net/ipv6/raw.c, net/ipv6/ip6_output.c):
 //!
 //! * An unbound raw IPv6 socket hears every group that the host hears, whatever IPV6_MULTICAST_ALL says: only a filter
 //!   that drops everything makes the sender deaf.
 //! * IPV6_DONTFRAG works for UDP and ICMP only. For other protocols it takes IPV6_MTU_DISCOVER, and there PROBE, which
 //!   looks at the interface's MTU alone: an ICMPv6 "packet too big" is as easily forged as any other.
+//! * IPV6_V6ONLY is refused (`EINVAL`), and not needed: a raw IPv6 socket never sees IPv4.
 //! * No header comes with a datagram: the hop limit is a control message, the sender the address of the message.
 
 use super::cbpf;
@@ -141,7 +142,6 @@ pub fn multicast_receiver(
                 .map_err(at("IP_ADD_MEMBERSHIP"))?;
         }
         IpAddr::V6(group) => {
-            socket.set_only_v6(true).map_err(at("IPV6_V6ONLY"))?;
             socket.set_multicast_all_v6(false).map_err(at("IPV6_MULTICAST_ALL"))?;
             socket.set_recv_hoplimit_v6(true).map_err(at("IPV6_RECVHOPLIMIT"))?;
             socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
@@ -194,7 +194,6 @@ fn send_ipv4(socket: &Socket, interface: &Interface) -> Result<(), SetupError> {
 
 fn send_ipv6(socket: &Socket, interface: &Interface) -> Result<(), SetupError> {
     cbpf::Program::drop_all().attach(socket).map_err(at("SO_ATTACH_FILTER"))?;
-    socket.set_only_v6(true).map_err(at("IPV6_V6ONLY"))?;
     socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
     // It stands for the scope of a link-local destination, so that all links can be given the same address.
     socket.set_multicast_if_v6(interface.index).map_err(at("IPV6_MULTICAST_IF"))?;

@@ -87,6 +87,9 @@ impl NixTransport {
                     true => Err(io::ErrorKind::NotConnected.into()),
                     false => send(&link.sender, &next.frame, &self.destination),
                 };
+                if result.as_ref().is_err_and(link::is_no_address) {
+                    link.note_no_address();
+                }
                 match result {
                     Ok(()) => {
                         link.counters.frames_sent += 1;

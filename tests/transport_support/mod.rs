@@ -127,6 +127,13 @@ impl Lan {
         names.zip(values).find(|(column, _)| *column == name).unwrap().1.parse().unwrap()
     }
 
+    /// A counter of a node's `/proc/net/snmp6`.
+    pub fn snmp6(&self, node: usize, name: &str) -> u64 {
+        let table = self.nodes[node].run(|| std::fs::read_to_string("/proc/thread-self/net/snmp6")).unwrap();
+        let row = table.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        row.trim().parse().unwrap()
+    }
+
     /// Runs `tc` in a node's namespace.
     pub fn tc(&self, node: usize, arguments: &str) {
         let mut command = self.nodes[node].command("tc").unwrap();
@@ -247,6 +254,17 @@ pub fn hear(port: &mut dyn Transport, count: usize) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Sends a frame again and again until it arrives. A bridge has a link watch of its own: for a while after a port came
+/// back it passes nothing, whatever the ends say.
+pub fn until_heard(from: &mut dyn Transport, to: &mut dyn Transport, frame: &[u8]) {
+    let mut heard = false;
+    until(|| {
+        send(from, &[frame]);
+        to.receive(&mut |_, arrived| heard |= arrived == frame).unwrap();
+        heard
+    });
+}
+
 /// Receives (and forgets) until the counters satisfy a condition.
 pub fn until_counted(port: &mut dyn Transport, condition: impl Fn(&TransportCounters) -> bool) -> TransportCounters {
     until(|| {
@@ -308,5 +326,37 @@ pub fn icmp_unreachable(to: [u8; 6], code: u8, next_hop_mtu: u16) -> Vec<u8> {
     header.set_source(Ipv4Addr::new(10, 114, 0, 2));
     header.set_destination(Ipv4Addr::new(10, 114, 0, 1));
     header.set_checksum(checksum(&header.to_immutable()));
+    frame
+}
+
+/// An Ethernet frame with an IPv6 packet of protocol 114 from fe80::1 to ff02::`group`.
+pub fn ipv6_frame(group: u16, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+    let [high, low] = group.to_be_bytes();
+    let mut frame = vec![0x33, 0x33, 0, 0, high, low, 2, 0, 0, 0, 0, 1, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend((payload.len() as u16).to_be_bytes());
+    frame.extend([114, hop_limit]);
+    frame.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    frame.extend([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]);
+    frame.extend(payload);
+    frame
+}
+
+/// An ICMPv6 error about `packet` (an Ethernet frame), from somebody on the link to its sender.
+pub fn icmpv6_error(packet: &[u8], kind: u8, code: u8, mtu: u32) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(&packet[14..14 + 40 + 64]);
+    let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let mut summed = [&source[..], &packet[22..38], &(message.len() as u32).to_be_bytes(), &[0, 0, 0, 58]].concat();
+    summed.extend(&message);
+    let sum = pnet::packet::util::checksum(&summed, usize::MAX);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = [&packet[6..12], &[2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x60, 0, 0, 0]].concat();
+    frame.extend((message.len() as u16).to_be_bytes());
+    frame.extend([58, 255]);
+    frame.extend(source);
+    frame.extend(&packet[22..38]);
+    frame.extend(message);
     frame
 }
