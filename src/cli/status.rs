@@ -111,6 +111,13 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  refused     {}", drops.join(", "))?;
     }
     writeln!(text, "  link        {}", if group.link_up { "up" } else { "down" })?;
+    for link in &group.links {
+        writeln!(
+            text,
+            "  link        {}: {}, MTU {}, {} frames in, {} out, {} not sent",
+            link.name, link.condition, link.mtu, link.frames_received, link.frames_sent, link.send_errors
+        )?;
+    }
     for address in &group.addresses {
         let held = match address.held {
             None => "unknown",

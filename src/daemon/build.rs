@@ -10,7 +10,7 @@ use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::PacketSocket;
 use crate::transport::memory::MemoryHub;
 use crate::transport::raw::RawTransport;
-use crate::transport::{RawOptions, TransportError};
+use crate::transport::{LinkStatus, RawOptions, TransportError};
 use std::io;
 
 /// Why a transport, a source or a sink could not be opened.
@@ -65,6 +65,18 @@ pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
 impl Line for RawTransport {
     fn is_up(&self) -> bool {
         self.link_is_up()
+    }
+
+    fn look(&mut self) {
+        RawTransport::look(self);
+    }
+
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        RawTransport::next_change(self)
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        RawTransport::links(self)
     }
 
     fn reopen(&mut self) -> io::Result<()> {

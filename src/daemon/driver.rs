@@ -24,7 +24,7 @@ use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::settings::{Commit, Group};
-use crate::daemon::status::{EventRow, GroupStatus, Rates};
+use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Counters, Engine, Event, Role};
 use crate::flow::Flow;
@@ -73,7 +73,7 @@ pub struct Parts {
     pub advert_interval: Duration,
     /// Longest time that a record waits for company.
     pub batch_delay: Duration,
-    /// Largest frame that the engine makes.
+    /// Largest frame that the engine makes until the line's limit changes.
     pub frame_len: usize,
     /// What tells the time; the system's clock, in life.
     pub clock: Box<dyn Fn() -> Instant>,
@@ -281,7 +281,13 @@ impl Driver {
     }
 
     fn look_at_link(&mut self, now: Instant) {
-        if now < self.watch.look_at() {
+        let due = now >= self.watch.look_at();
+        if due {
+            self.line.look();
+        }
+        let changed = self.note_links(now);
+        self.follow_frame_len(now);
+        if !due && !changed {
             return;
         }
         match self.watch.look(now, self.line.is_up()) {
@@ -291,14 +297,37 @@ impl Driver {
         }
     }
 
+    /// Says which links have gone down or come back; whether there was one.
+    fn note_links(&mut self, now: Instant) -> bool {
+        let mut changed = false;
+        while let Some(link) = self.line.next_change() {
+            changed = true;
+            if link.up() {
+                self.journal.note(now, Weight::Notice, "LinkUp", format!("sync link {} is up", link.name));
+            } else {
+                let text = format!("sync link {} is down: {}", link.name, link.condition.words());
+                self.journal.note(now, Weight::Warning, "LinkDown", text);
+            }
+        }
+        changed
+    }
+
+    /// Has the engine make its frames as large as the links carry now.
+    fn follow_frame_len(&mut self, now: Instant) {
+        let carries = self.line.limits().frame_len;
+        let before = std::mem::replace(&mut self.frame_len, carries);
+        if before == carries {
+            return;
+        }
+        self.engine.set_frame_len(carries);
+        let text =
+            format!("frames have up to {carries} bytes now, before {before}: the MTU of a sync link has changed");
+        self.journal.note(now, Weight::Notice, "FrameLengthChanged", text);
+    }
+
     fn reopen(&mut self, now: Instant) {
-        let carries = match self.line.reopen() {
-            Ok(()) => self.line.limits().frame_len,
-            Err(error) => return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}"),
-        };
-        if carries < self.frame_len {
-            let text = format!("the link now carries frames of {carries} bytes and {} are needed", self.frame_len);
-            return self.journal.note(now, Weight::Failure, "TransportFailed", text);
+        if let Err(error) = self.line.reopen() {
+            return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}");
         }
         let up = self.line.is_up();
         self.watch.reopened(up);
@@ -461,6 +490,8 @@ impl Driver {
         let mut status = GroupStatus::of_engine(&engine, now);
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
+        status.frame_len = self.frame_len as u64;
+        status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);

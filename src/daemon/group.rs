@@ -168,7 +168,7 @@ impl Waiting {
     fn driver(self, node: &Node, line: Box<dyn Line>) -> Result<Driver, StartError> {
         let group = &self.group;
         let bridge = build::bridge(group)?;
-        let frame_len = group.frame_len.unwrap_or(usize::MAX).min(line.limits().frame_len);
+        let frame_len = line.limits().frame_len;
         let config = group.engine_config(node, frame_len, clock::random_u64(), clock::random_u64());
         let parts = Parts {
             engine: Engine::new(config, clock::now())?,

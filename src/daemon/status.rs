@@ -5,6 +5,7 @@ use crate::daemon::settings::{Node, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
 use schemars::JsonSchema;
+use crate::transport::LinkStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -104,6 +105,12 @@ pub struct GroupStatus {
     pub unapplied: u64,
     /// A sync link is up.
     pub link_up: bool,
+    /// Largest frame in bytes that all sync links carry now.
+    #[serde(default)]
+    pub frame_len: u64,
+    /// Every sync link, in the order of the configuration.
+    #[serde(default)]
+    pub links: Vec<LinkRow>,
     /// What keeps the group from working: a missing interface, a source or a sink that fails; null if nothing does.
     pub trouble: Option<String>,
     /// The addresses that the master holds.
@@ -151,6 +158,32 @@ pub struct AddressStatus {
     pub address: String,
     /// Whether this node holds it; null before that is known.
     pub held: Option<bool>,
+}
+
+/// One sync link of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LinkRow {
+    /// The interface.
+    pub name: String,
+    /// Whether frames can pass.
+    pub up: bool,
+    /// `up`, or why they cannot.
+    pub condition: String,
+    /// MTU of the interface in bytes.
+    pub mtu: u32,
+    /// Frames taken from it, copies of what another link brought included.
+    pub frames_received: u64,
+    /// Bytes of those frames.
+    pub bytes_received: u64,
+    /// Frames given to it.
+    pub frames_sent: u64,
+    /// Bytes of those frames.
+    pub bytes_sent: u64,
+    /// Frames that it did not take.
+    pub send_errors: u64,
+    /// Frames that the kernel dropped before they were read.
+    pub dropped_by_kernel: u64,
 }
 
 /// One peer of [`GroupStatus`].
@@ -225,6 +258,8 @@ impl GroupStatus {
                 .map(|_| engine.unacknowledged_since.map_or(0.0, |since| now.since(since).as_secs_f64())),
             unapplied: engine.unapplied,
             link_up: engine.link_up,
+            frame_len: 0,
+            links: Vec::new(),
             trouble: None,
             addresses: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(peer, now)).collect(),
@@ -270,6 +305,25 @@ impl PeerRow {
             cold: peer.cold,
             frontier: peer.frontier,
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl LinkRow {
+    /// A link as of now.
+    pub fn new(link: &LinkStatus) -> Self {
+        let counters = link.counters;
+        LinkRow {
+            name: link.name.clone(),
+            up: link.up(),
+            condition: link.condition.words().to_owned(),
+            mtu: link.mtu,
+            frames_received: counters.frames_received,
+            bytes_received: counters.bytes_received,
+            frames_sent: counters.frames_sent,
+            bytes_sent: counters.bytes_sent,
+            send_errors: counters.send_errors,
+            dropped_by_kernel: counters.dropped_by_kernel,
         }
     }
 }

@@ -201,10 +201,9 @@ impl Engine {
 
     /// A frame has arrived. What is wrong with it is counted under its name and changes nothing.
     pub fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
-        let _ = meta;
         self.counters.frames_received += 1;
         self.notice_stall(now);
-        if let Err(reason) = self.receive(now, frame) {
+        if let Err(reason) = self.receive(now, meta.link, frame) {
             self.drops.count(reason);
         }
     }
@@ -240,6 +239,14 @@ impl Engine {
         self.event(if up { Event::LinkUp } else { Event::LinkDown });
         self.input(now, if up { Input::LinkUp } else { Input::LinkDown });
         self.advert_soon(now);
+    }
+
+    /// The sync links now carry frames of this many bytes, at most [`crate::wire::FRAME_LEN_MAX`]. Stored frames that are
+    /// longer can no longer be sent again: the history then begins behind the last of them, and who misses one repairs by
+    /// buckets. To be told before the next frame is made, or with slots that are no longer than this.
+    pub fn set_frame_len(&mut self, frame_len: usize) {
+        self.config.frame_len = frame_len.clamp(crate::wire::FRAME_LEN_MIN, crate::wire::FRAME_LEN_MAX);
+        self.outbox.set_frame_len(self.config.frame_len);
     }
 
     /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is

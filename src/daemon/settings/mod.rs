@@ -18,7 +18,7 @@ use crate::wire::NodeId;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -85,9 +85,9 @@ pub struct Group {
     pub transport: TransportKind,
     /// The sync links; frames go out on all.
     pub interfaces: Vec<String>,
-    /// The multicast address of the frames.
-    pub group: Ipv4Addr,
-    /// Largest frame in bytes; by the link's MTU unless set.
+    /// The multicast address of the frames: IPv4, or IPv6 of link-local scope.
+    pub group: IpAddr,
+    /// Largest frame in bytes; what the links' MTUs leave unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_len: Option<usize>,
     /// The format on the wire.
@@ -521,7 +521,7 @@ listen = "localhost"
         ssyncp.toml:18: frame_len: 100 bytes; a frame has 1208 to 8960
         ssyncp.toml:20: sync_id: 51 is taken by a group above; each group has its own
         ssyncp.toml:21: interfaces: "eth1" is no list; write ["eth1"]
-        ssyncp.toml:22: group: "192.0.2.1" is no IPv4 multicast address; write "224.0.0.81"
+        ssyncp.toml:22: group: "192.0.2.1" is no multicast address; write "224.0.0.81", or "ff02::7251" for IPv6
         ssyncp.toml:23: priority: 300 is not from 1 to 255
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
@@ -531,6 +531,47 @@ listen = "localhost"
         ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
         ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
+    }
+
+    /// [3.0.7]
+    #[test]
+    fn a_group_is_any_of_ipv4_or_one_of_ipv6_that_no_router_passes_on() {
+        let with = |group: &str| parse(&format!("{SMALLEST}group = \"{group}\"\n"));
+        assert_eq!(with("ff02::7251").unwrap().groups[0].group.to_string(), "ff02::7251");
+        assert_eq!(with("224.0.0.99").unwrap().groups[0].group.to_string(), "224.0.0.99");
+        for group in ["ff05::7251", "ff0e::1", "ff12::1", "ff01::1"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is not of link-local scope (ff02::/16); write \"ff02::7251\""
+                )
+            );
+        }
+        for group in ["fe80::1", "2001:db8::1", "::"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is no multicast address; write \"224.0.0.81\", or \"ff02::7251\" \
+                     for IPv6"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_ninth_sync_link_and_one_that_stands_there_twice_are_mistakes() {
+        let with =
+            |interfaces: &str| parse(&format!("[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = {interfaces}\n"));
+        let eight = r#"["e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"]"#;
+        assert_eq!(with(eight).unwrap().groups[0].interfaces.len(), 8);
+        assert_eq!(
+            with(&eight.replace(']', ", \"e9\"]")).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: 9 entries; at most 8"
+        );
+        assert_eq!(
+            with(r#"["e1", "e2", "e1"]"#).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: \"e1\" stands there twice; name each sync link once"
+        );
     }
 
     #[test]
