@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod backup;
 mod digest;
 mod entry;
@@ -40,6 +41,7 @@ use crate::flow::{Flow, FlowKey};
 use crate::time::{Duration, Instant};
 use core::fmt;
 use core::ops::Range;
+pub use audit::Held;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_key, hash_key};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
@@ -97,7 +99,7 @@ pub struct Table {
     owed: u32,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
-    /// Counts the dumps, so that an entry can say which one named it last.
+    /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
     dump: u8,
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
