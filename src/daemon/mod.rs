@@ -4,6 +4,7 @@
 //!   settings ─▶ run ─┬─▶ group ─▶ driver ◀─▶ engine          one thread a group
 //!                    │              │ ├─ feed ◀── source      kernel → engine
 //!                    │              │ ├─ drain ──▶ sink       engine → kernel
+//!                    │              │ ├─ audit ◀── inspector  engine ≟ kernel
 //!                    │              │ └─ link ◀─▶ transport   frames
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
@@ -14,6 +15,7 @@
 //! that names concrete transports, sources and sinks.
 
 pub mod announce;
+pub mod audit;
 pub mod build;
 pub mod client;
 pub mod control;
@@ -27,6 +29,7 @@ pub mod journal;
 pub mod link;
 pub mod pace;
 pub mod privilege;
+mod room;
 pub mod run;
 pub mod settings;
 pub mod status;

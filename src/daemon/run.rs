@@ -12,7 +12,7 @@ use crate::daemon::control::{self, GroupDesk, GroupHandle};
 use crate::daemon::group::{self, News, StartError};
 use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
 use crate::daemon::privilege;
-use crate::daemon::settings::{Group, Node, Settings};
+use crate::daemon::settings::{Group, Settings};
 use crate::daemon::status::NodeName;
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
@@ -155,7 +155,7 @@ impl Groups {
     /// Starts every group and waits until each runs, or waits for its link.
     fn start(&mut self, settings: &Settings, desks: Vec<GroupDesk>) -> Result<(), RunError> {
         for (group, desk) in settings.groups.iter().zip(desks) {
-            self.spawn(&settings.node, group, desk)?;
+            self.spawn(settings, group, desk)?;
         }
         let mut starting = self.threads.len();
         while starting > 0 {
@@ -169,12 +169,12 @@ impl Groups {
         Ok(())
     }
 
-    fn spawn(&mut self, node: &Node, group: &Group, desk: GroupDesk) -> io::Result<()> {
-        let (node, group, reporter) = (node.clone(), group.clone(), self.reporter.clone());
+    fn spawn(&mut self, settings: &Settings, group: &Group, desk: GroupDesk) -> io::Result<()> {
+        let (settings, group, reporter) = (settings.clone(), group.clone(), self.reporter.clone());
         let sync_id = group.sync_id;
         let body = move || {
             let end = ReportsItsEnd(sync_id, reporter);
-            group::run(&node, &group, desk, &end.1.reports);
+            group::run(&settings, &group, desk, &end.1.reports);
         };
         let thread = std::thread::Builder::new().name(format!("group-{sync_id}")).spawn(body)?;
         self.threads.push((sync_id, thread));

@@ -14,6 +14,11 @@ impl Engine {
         self.repair.proof().filter(|_| follows)
     }
 
+    /// Flows that fit the table.
+    pub fn capacity(&self) -> u64 {
+        u64::from(self.table.capacity())
+    }
+
     /// An audit of the sink begins, which has taken everything that it was given.
     pub fn begin_audit(&mut self) {
         self.table.begin_audit();

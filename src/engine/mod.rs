@@ -35,6 +35,7 @@ pub use event::{Event, Role, SyncState};
 pub use status::{EngineStatus, PeerStatus};
 
 use crate::flow::{Change, Flow};
+pub use crate::table::Held;
 use crate::table::{Refused, Table};
 use crate::time::Instant;
 use crate::wire::{DropCounters, FrameMeta, NodeId};

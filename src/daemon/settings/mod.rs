@@ -37,6 +37,12 @@ pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
 pub const DUMP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `dump_interval`.
 pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Default of `audit_interval`.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
+/// Least `audit_interval` that is not none.
+pub const AUDIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Greatest `audit_interval`.
+pub const AUDIT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Largest configuration file in bytes; a longer one is a mistake in the path.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -97,6 +103,11 @@ pub struct Group {
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
+    /// What is done with what an audit of a backup's kernel finds.
+    pub audit: AuditMode,
+    /// Time from the end of one audit to the next; zero for none.
+    #[serde(serialize_with = "duration_words")]
+    pub audit_interval: Duration,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
     pub role: RoleMode,
@@ -165,6 +176,18 @@ pub enum Commit {
     Continuous,
     /// When it takes over: a backup's kernel stays empty.
     OnTakeover,
+}
+
+/// What is done with what an audit of a backup's kernel finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditMode {
+    /// What is missing or other is written again, what is stale is removed.
+    Repair,
+    /// It is told, and nothing more.
+    Report,
+    /// Nobody looks.
+    Off,
 }
 
 /// An address that only the master holds: `192.0.2.10/24 dev eth0`.
@@ -242,6 +265,13 @@ impl Settings {
              sync link"
                 .to_owned(),
         ];
+        if self.groups.len() > 1 && self.groups.iter().any(|group| !self.is_sole(group) && group.audits()) {
+            warnings.push(
+                "several groups share this machine's kernel: audits do not look for stale entries, because what one \
+                 group lacks may be another's"
+                    .to_owned(),
+            );
+        }
         for group in &self.groups {
             if group.transport == TransportKind::Memory {
                 warnings.push(format!(
@@ -252,9 +282,21 @@ impl Settings {
         }
         warnings
     }
+
+    /// Whether no other group writes to the kernel's connection table.
+    pub fn is_sole(&self, group: &Group) -> bool {
+        let others = self.groups.iter().filter(|other| other.sync_id != group.sync_id);
+        others.into_iter().all(|other| other.source != SourceKind::Conntrack)
+    }
 }
 
 impl Group {
+    /// Whether a backup's kernel is compared with what was committed to it.
+    pub fn audits(&self) -> bool {
+        let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
+        committed && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
+    }
+
     /// What the engine of this group is told; `frame_len` is what the link carries, the random numbers are drawn by the
     /// caller.
     pub fn engine_config(&self, node: &Node, frame_len: usize, incarnation: u64, seed: u64) -> Config {
@@ -364,6 +406,8 @@ profile = "ssyncp1"
 source = "conntrack"
 dump_interval = "30s"
 commit = "continuous"
+audit = "repair"
+audit_interval = "1m"
 role = "vrrp"
 priority = 100
 advert_interval = "100ms"
@@ -394,6 +438,8 @@ commit_deadline = "1s"
             source = "synthetic"
             dump_interval = "1m"
             commit = "on-takeover"
+            audit = "off"
+            audit_interval = "0s"
             role = "manual"
             ack = "none"
             priority = 150
@@ -461,6 +507,8 @@ group = "192.0.2.1"
 priority = 300
 preempt = "yes"
 commit = "sometimes"
+audit = "maybe"
+audit_interval = "2h"
 history = 2
 dump_interval = "999ms"
 filter = ["ct state established"]
@@ -525,6 +573,8 @@ interfaces = ["eth1"]
 role = "manual"
 preempt = true
 addresses = ["192.0.2.10/24 dev eth0"]
+commit = "on-takeover"
+audit = "report"
 "#;
         insta::assert_snapshot!(problems(text), @r#"
         ssyncp.toml:6: interfaces: transport "memory" has none; remove them, or write transport = "raw"
