@@ -74,12 +74,13 @@ fn an_inspector_finds_what_a_sink_has_written_and_how_large_the_table_is() {
     let flows = read_back(&node.namespace);
     assert_eq!(flows.len(), 1001);
     let inspector = node.namespace.run(|| ConntrackInspector::open().map_err(io::Error::other)).unwrap();
-    for flow in flows.iter().filter(|flow| **flow != own(1)) {
+    for flow in flows.iter().filter(|flow| flow.key != own(1).key) {
         let same = (0..1000).map(connection).find(|wanted| wanted.key == flow.key);
-        assert!(same.is_none_or(|wanted| inspector.agrees(flow, &wanted)), "{flow:?}");
+        assert!(same.is_some_and(|wanted| inspector.agrees(flow, &wanted)), "{flow:?}");
     }
     let room = node.namespace.run(|| inspector.room()).unwrap();
-    let capacity: u64 = run(&node.namespace, "sysctl", &["-n", "net.netfilter.nf_conntrack_max"]).trim().parse().unwrap();
+    let capacity: u64 =
+        run(&node.namespace, "sysctl", &["-n", "net.netfilter.nf_conntrack_max"]).trim().parse().unwrap();
     assert_eq!((room.entries, room.capacity), (1001, capacity));
     assert!(room.buckets > 0);
 }

@@ -127,6 +127,11 @@ impl Findings {
     fn wrong(&self) -> u64 {
         self.differing + self.missing + self.extra
     }
+
+    /// Whether there were more stale entries than one audit remembers.
+    fn has_more(&self) -> bool {
+        self.extra >= SUSPECTS_MAX as u64
+    }
 }
 
 /// The audit of one group's kernel.
@@ -222,7 +227,8 @@ impl Audit {
 
     fn keeps_from_preempting(&self, now: Instant) -> bool {
         let patient = self.proven_since.is_none_or(|since| now < since + PREEMPTION_PATIENCE);
-        self.repairs() && self.last.is_none() && patient
+        let through = self.last.is_some_and(|(findings, _)| !findings.has_more());
+        self.repairs() && !through && patient
     }
 
     /// What was found says nothing of a kernel that carries traffic, or of a node that takes part in nothing.
@@ -351,8 +357,10 @@ impl Audit {
             _ if before.is_some_and(|before| Findings { entries: found.entries, ..before } == found) => {}
             _ => journal.note(now, Weight::Warning, "KernelDiffers", self.describe(&found)),
         }
-        let progress = found.wrong() > 0 && before.is_none_or(|before| before.wrong() == 0 || found.wrong() < before.wrong());
-        let rest = if progress { RECHECK.min(self.parts.interval) } else { self.parts.interval };
+        let less =
+            before.is_none_or(|before| before.wrong() == 0 || found.wrong() < before.wrong() || found.has_more());
+        let soon = found.wrong() > 0 && less;
+        let rest = if soon { RECHECK.min(self.parts.interval) } else { self.parts.interval };
         self.last = Some((found, now));
         self.idle(now + rest);
     }
@@ -360,7 +368,9 @@ impl Audit {
     fn describe(&self, found: &Findings) -> String {
         let Findings { entries, differing, missing, extra } = found;
         let done = if self.repairs() { "this is repaired" } else { "nothing is repaired (audit = \"report\")" };
-        format!("of the kernel's {entries} entries {differing} are other and {extra} stale; {missing} are missing; {done}")
+        format!(
+            "of the kernel's {entries} entries {differing} are other and {extra} stale; {missing} are missing; {done}"
+        )
     }
 
     fn failed(&mut self, now: Instant, journal: &mut Journal, error: &io::Error) {
@@ -400,3 +410,6 @@ impl Audit {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,9 +39,9 @@ mod slots;
 
 use crate::flow::{Flow, FlowKey};
 use crate::time::{Duration, Instant};
+pub use audit::Held;
 use core::fmt;
 use core::ops::Range;
-pub use audit::Held;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_key, hash_key};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};

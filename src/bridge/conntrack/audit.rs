@@ -193,10 +193,9 @@ mod tests {
 
     #[test]
     fn labels_and_helper_count_where_the_flow_has_them() {
-        for (kind, data, other) in [
-            (attribute::LABELS, &[1; 16][..], &[2; 16][..]),
-            (attribute::HELPER, b"ftp", b"sip"),
-        ] {
+        for (kind, data, other) in
+            [(attribute::LABELS, &[1; 16][..], &[2; 16][..]), (attribute::HELPER, b"ftp", b"sip")]
+        {
             let with = |data| {
                 let mut flow = flow();
                 flow.attributes.set(kind, data).unwrap();

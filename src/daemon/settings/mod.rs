@@ -467,6 +467,8 @@ commit_deadline = "1s"
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
+        assert_eq!((settings.groups[0].audit, settings.groups[0].audit_interval), (AuditMode::Off, Duration::ZERO));
+        assert!(!settings.groups[0].audits() && settings.groups[1].audits());
         assert_eq!(settings.control.listen, Some("127.0.0.1:9114".parse().unwrap()));
     }
 
@@ -541,11 +543,13 @@ listen = "localhost"
         ssyncp.toml:23: priority: 300 is not from 1 to 255
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
-        ssyncp.toml:26: history: 2 frames; at least 16 are needed to answer a re-request
-        ssyncp.toml:27: dump_interval: 999ms is not from 1s to 1h; write "30s"
-        ssyncp.toml:28: filter: not in this version: every flow of the source is replicated; remove it
-        ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
-        ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
+        ssyncp.toml:26: audit: "maybe" is unknown; write "repair" or "report" or "off"
+        ssyncp.toml:27: audit_interval: 2h is not from 1s to 1h; write "1m", or "0s" for none
+        ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
+        ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
+        ssyncp.toml:30: filter: not in this version: every flow of the source is replicated; remove it
+        ssyncp.toml:31: ack: "quorum" is not in this version; write "none"
+        ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
     }
 
@@ -586,6 +590,7 @@ audit = "report"
         ssyncp.toml:16: addresses: 192.0.2.10 stands there twice; name each address once
         ssyncp.toml:21: preempt: with role "manual" nobody preempts; remove it, or write role = "vrrp"
         ssyncp.toml:22: addresses: 192.0.2.10 is held by group 2; one group holds an address
+        ssyncp.toml:24: audit: with commit "on-takeover" a backup's kernel holds nothing to audit; remove it, or write audit = "off"
         "#);
     }
 
@@ -620,6 +625,15 @@ audit = "report"
     fn a_missing_file_is_one_plain_line() {
         let error = Settings::load(Path::new("/nonexistent/ssyncp.toml")).unwrap_err();
         assert_eq!(error.to_string(), "/nonexistent/ssyncp.toml: there is no such file; name another with -c FILE");
+    }
+
+    #[test]
+    fn groups_that_share_the_kernel_are_warned_about() {
+        let other = |source: &str| format!("{SMALLEST}[[group]]\nsync_id = 52\ninterfaces = [\"eth1\"]\n{source}\n");
+        let (shared, sole) = (parse(&other("")).unwrap(), parse(&other("source = \"synthetic\"")).unwrap());
+        assert!(!shared.is_sole(&shared.groups[0]) && sole.is_sole(&sole.groups[0]));
+        assert!(shared.warnings()[1].contains("share this machine's kernel"), "{:?}", shared.warnings());
+        assert_eq!(sole.warnings().len(), 1);
     }
 
     #[test]

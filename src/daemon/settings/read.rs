@@ -4,8 +4,9 @@
 //! never hides the next.
 
 use super::{
-    ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TransportKind, VirtualAddress, value,
+    ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
+    DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
+    Settings, SourceKind, TransportKind, VirtualAddress, value,
 };
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
