@@ -3,7 +3,7 @@
 use super::output::{colour, complain, print, unanswered};
 use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
 use crate::daemon::client;
-use crate::daemon::status::{GroupStatus, NodeStatus};
+use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -94,6 +94,18 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
+    if let Some(kernel) = &group.kernel {
+        let peer = kernel.peer_capacity.map_or(String::new(), |capacity| format!(", the peer's can hold {capacity}"));
+        writeln!(text, "  kernel      {} of {} entries{peer}", kernel.entries, kernel.capacity)?;
+    }
+    if let Some(verified) = &group.kernel_verified {
+        let KernelVerified { entries, differing, missing, extra, age_s } = verified;
+        let wrong = match differing + missing + extra {
+            0 => "as written".to_owned(),
+            _ => paint(false, &format!("{differing} other, {missing} missing, {extra} stale")),
+        };
+        writeln!(text, "  verified    {entries} entries {age_s:.1} s ago: {wrong}")?;
+    }
     writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
     writeln!(text, "  link        {}", if group.link_up { "up" } else { "down" })?;
     for address in &group.addresses {
@@ -126,7 +138,7 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, STATUS_SCHEMA};
+    use crate::daemon::status::{AddressStatus, EventRow, KernelRow, NodeName, PeerRow, STATUS_SCHEMA};
     use std::collections::BTreeMap;
 
     fn status() -> NodeStatus {
@@ -160,6 +172,14 @@ mod tests {
                     text: format!("{number}"),
                 })
                 .collect(),
+            kernel_verified: Some(KernelVerified { entries: 4, differing: 0, missing: 0, extra: 0, age_s: 7.5 }),
+            kernel: Some(KernelRow {
+                capacity: 1000,
+                entries: 5,
+                buckets: 64,
+                peer_capacity: Some(2000),
+                peer_buckets: Some(128),
+            }),
             ..GroupStatus::default()
         };
         NodeStatus {
@@ -179,6 +199,8 @@ mod tests {
           master      node 2, term 7, own priority 100
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
+          kernel      5 of 1000 entries, the peer's can hold 2000
+          verified    4 entries 7.5 s ago: as written
           waiting     0 to be sent, 0 to be written
           link        up
           address     192.0.2.10/24 dev eth0: not held
@@ -196,6 +218,15 @@ mod tests {
           waiting     0 to be sent, 0 to be written
           link        down
         "#);
+    }
+
+    #[test]
+    fn what_an_audit_found_wrong_is_named() {
+        let mut status = status();
+        let verified = KernelVerified { entries: 4, differing: 1, missing: 2, extra: 3, age_s: 0.0 };
+        status.groups[0].kernel_verified = Some(verified);
+        let text = words(&status, false);
+        assert!(text.contains("  verified    4 entries 0.0 s ago: 1 other, 2 missing, 3 stale\n"), "{text}");
     }
 
     #[test]
