@@ -3,7 +3,7 @@
 use super::output::{colour, complain, print, unanswered};
 use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
 use crate::daemon::client;
-use crate::daemon::status::{GroupStatus, NodeStatus};
+use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -97,6 +97,18 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
+    if let Some(kernel) = &group.kernel {
+        let peer = kernel.peer_capacity.map_or(String::new(), |capacity| format!(", the peer's can hold {capacity}"));
+        writeln!(text, "  kernel      {} of {} entries{peer}", kernel.entries, kernel.capacity)?;
+    }
+    if let Some(verified) = &group.kernel_verified {
+        let KernelVerified { entries, differing, missing, extra, age_s } = verified;
+        let wrong = match differing + missing + extra {
+            0 => "as written".to_owned(),
+            _ => paint(false, &format!("{differing} other, {missing} missing, {extra} stale")),
+        };
+        writeln!(text, "  verified    {entries} entries {age_s:.1} s ago: {wrong}")?;
+    }
     writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
     if let (Some(frames), Some(age)) = (group.unacknowledged, group.unacknowledged_age_s) {
         writeln!(text, "  at risk     {frames} frames that not every peer holds, the oldest {age:.3} s old")?;
@@ -148,7 +160,9 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA};
+    use crate::daemon::status::{
+        AddressStatus, EventRow, KernelRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA,
+    };
     use std::collections::BTreeMap;
 
     fn status() -> NodeStatus {
@@ -193,6 +207,14 @@ mod tests {
                     text: format!("{number}"),
                 })
                 .collect(),
+            kernel_verified: Some(KernelVerified { entries: 4, differing: 0, missing: 0, extra: 0, age_s: 7.5 }),
+            kernel: Some(KernelRow {
+                capacity: 1000,
+                entries: 5,
+                buckets: 64,
+                peer_capacity: Some(2000),
+                peer_buckets: Some(128),
+            }),
             ..GroupStatus::default()
         };
         NodeStatus {
@@ -214,6 +236,8 @@ mod tests {
           master      node 2, term 7, own priority 100
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
+          kernel      5 of 1000 entries, the peer's can hold 2000
+          verified    4 entries 7.5 s ago: as written
           waiting     0 to be sent, 0 to be written
           at risk     2 frames that not every peer holds, the oldest 0.013 s old
           per second  0 records in 10 frames out, 500 in 30 in
@@ -234,6 +258,15 @@ mod tests {
           waiting     0 to be sent, 0 to be written
           link        down
         "#);
+    }
+
+    #[test]
+    fn what_an_audit_found_wrong_is_named() {
+        let mut status = status();
+        let verified = KernelVerified { entries: 4, differing: 1, missing: 2, extra: 3, age_s: 0.0 };
+        status.groups[0].kernel_verified = Some(verified);
+        let text = words(&status, false);
+        assert!(text.contains("  verified    4 entries 0.0 s ago: 1 other, 2 missing, 3 stale\n"), "{text}");
     }
 
     #[test]

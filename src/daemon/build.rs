@@ -1,9 +1,9 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
-use crate::bridge::conntrack::{self, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
+use crate::bridge::conntrack::{self, ConntrackInspector, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
 use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
-use crate::bridge::{Sink, Source};
+use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
@@ -91,6 +91,8 @@ pub struct Bridge {
     pub source: Option<Box<dyn Source>>,
     /// Where they go to.
     pub sink: Option<Box<dyn Sink>>,
+    /// Who looks at what is really there.
+    pub inspector: Option<Box<dyn Inspector>>,
 }
 
 /// Opens the group's source and sink. The sink comes first, because the source must not take the sink's own writes for
@@ -104,11 +106,16 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
             let sink = ConntrackSink::open(&SinkOptions::default())?;
             let ignore_port_ids = vec![sink.port_id()?];
             let source = ConntrackSource::open(&SourceOptions { ignore_port_ids, ..SourceOptions::default() })?;
-            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(sink)) })
+            let inspector = ConntrackInspector::open()?;
+            Ok(Bridge {
+                source: Some(Box::new(source)),
+                sink: Some(Box::new(sink)),
+                inspector: Some(Box::new(inspector)),
+            })
         }
         SourceKind::Synthetic => {
             let source = SyntheticSource::new(&SyntheticOptions::default())?;
-            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())) })
+            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())), inspector: None })
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The loop of one group: one thread, one turn after the other, bounded work in each.
 //!
 //! ```text
-//!   ┌▶ receive ▶ source ▶ time-outs ▶ sink ▶ role ▶ events ▶ transmit ▶ commands ▶ link ▶ rest ┐
-//!   └──────────────────────────────────────────────────────────────────────────────────────────┘
+//!   ┌▶ receive ▶ source ▶ time-outs ▶ sink ▶ audit ▶ role ▶ events ▶ transmit ▶ commands ▶ link ▶ rest ┐
+//!   └──────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Receiving comes before time-outs, so that a full socket buffer never looks like a dead peer. ADVERTs leave from the
@@ -12,10 +12,12 @@
 //! What the loop decides itself, and where to look at 3 a.m.:
 //! - [`Feed`]: when the source is listened to, and when a dump of it is asked for;
 //! - [`Drain`]: when the engine's changes go to the sink, and what happens when the sink refuses;
+//! - [`Audit`]: whether the kernel holds what the sink was given;
 //! - [`Watch`]: when a link counts as down.
 
 use crate::bridge::{Sink, Source};
 use crate::daemon::answers::FlushRow;
+use crate::daemon::audit::{Audit, AuditParts};
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
@@ -23,6 +25,7 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::room::{PeerRoom, RoomWatch, Wanted};
 use crate::daemon::settings::{Commit, Group};
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
@@ -61,6 +64,8 @@ pub struct Parts {
     pub sink: Option<Box<dyn Sink>>,
     /// When a backup writes into the sink.
     pub commit: Commit,
+    /// Who compares what the sink has really become with the table.
+    pub audit: AuditParts,
     /// Who adds and removes the addresses; none if the group has none.
     pub takeover: Option<Takeover>,
     /// Where commands come from.
@@ -86,6 +91,8 @@ pub struct Driver {
     line: Box<dyn Line>,
     feed: Feed,
     drain: Drain,
+    audit: Audit,
+    room: RoomWatch,
     takeover: Option<Takeover>,
     desk: GroupDesk,
     journal: Journal,
@@ -134,6 +141,8 @@ impl Driver {
             line: parts.line,
             feed: Feed::new(parts.source, parts.dump_interval),
             drain: Drain::new(parts.sink, parts.commit),
+            audit: Audit::new(parts.audit, now),
+            room: RoomWatch::default(),
             takeover: parts.takeover,
             desk: parts.desk,
             journal: parts.journal,
@@ -189,6 +198,8 @@ impl Driver {
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
+        self.audit.turn(now, &mut self.engine, &mut self.drain, &mut self.journal);
+        self.look_at_room(now);
         self.follow_role(now);
         self.note_events(now);
         self.transmit(now, &mut load);
@@ -323,6 +334,21 @@ impl Driver {
         let text =
             format!("frames have up to {carries} bytes now, before {before}: the MTU of a sync link has changed");
         self.journal.note(now, Weight::Notice, "FrameLengthChanged", text);
+    }
+
+    fn look_at_room(&mut self, now: Instant) {
+        if !self.room.is_due(now) {
+            return;
+        }
+        let Some(room) = self.audit.room() else { return };
+        let master = self.peer_room().filter(|_| self.role == Role::Backup);
+        let wanted = Wanted { capacity: self.engine.capacity(), master };
+        self.room.look(now, room, &wanted, &mut self.journal);
+    }
+
+    /// How large the kernel of the master is; on a master, the smallest of the backups'.
+    fn peer_room(&self) -> Option<PeerRoom> {
+        None
     }
 
     fn reopen(&mut self, now: Instant) {
@@ -493,6 +519,8 @@ impl Driver {
         status.frame_len = self.frame_len as u64;
         status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
+        status.kernel_verified = self.audit.verified(now);
+        status.kernel = self.room.row(self.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
@@ -500,6 +528,7 @@ impl Driver {
         status.count("sink", self.drain.sink_counters());
         status.count("driver", self.feed.counters());
         status.count("driver", self.drain.counters());
+        status.count("driver", self.audit.counters());
         status.count("driver", [("turns", self.turns)]);
         status.rates = self.meter.rates;
         status.events = self.journal.count();
@@ -511,9 +540,9 @@ impl Driver {
     pub fn rest(&mut self, found: Found) {
         let now = (self.clock)();
         let mut deadline = self.watch.look_at();
-        let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at()];
+        let bridges = [self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at(), self.audit.wake_at()];
         let flushes = self.flushes.iter().map(|order| order.deadline);
-        for at in wakes.into_iter().flatten().chain(flushes) {
+        for at in bridges.into_iter().chain([self.engine.poll_timeout()]).flatten().chain(flushes) {
             deadline = deadline.min(at);
         }
         // What is due at once was not asked for by a timer.

@@ -4,8 +4,8 @@ use crate::daemon::journal::Entry;
 use crate::daemon::settings::{Node, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
-use schemars::JsonSchema;
 use crate::transport::LinkStatus;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -89,6 +89,10 @@ pub struct GroupStatus {
     pub digest_age_s: Option<f64>,
     /// Buckets not proven, of 4096.
     pub buckets_unproven: u32,
+    /// What the last audit of the kernel found; null before there was one, and on who is no backup.
+    pub kernel_verified: Option<KernelVerified>,
+    /// How large the kernel's table is; null where there is none.
+    pub kernel: Option<KernelRow>,
     /// Number of the newest DATA frame sent.
     pub stream_seq: u64,
     /// Number up to which the followed stream is held without a hole.
@@ -148,6 +152,38 @@ pub struct Rates {
     pub records_sent_per_s: f64,
     /// Changes that the source told.
     pub updates_per_s: f64,
+}
+
+/// What an audit found: the kernel of a backup, against the table that was committed to it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KernelVerified {
+    /// Entries in the kernel that the group's source would take.
+    pub entries: u64,
+    /// Entries that are other than what was committed.
+    pub differing: u64,
+    /// Flows that were committed and are not there.
+    pub missing: u64,
+    /// Entries that nobody committed, and that are not this machine's own.
+    pub extra: u64,
+    /// Time since the audit ended.
+    pub age_s: f64,
+}
+
+/// The size of the kernel's table, and of the master's or (on a master) the smallest of the backups'.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KernelRow {
+    /// Entries that it can hold (`nf_conntrack_max`).
+    pub capacity: u64,
+    /// Entries that it holds, in all (`nf_conntrack_count`).
+    pub entries: u64,
+    /// Buckets of its hash (`nf_conntrack_buckets`).
+    pub buckets: u64,
+    /// Entries that the peer's kernel can hold; null until it is told.
+    pub peer_capacity: Option<u64>,
+    /// Buckets of the peer's hash; null until it is told.
+    pub peer_buckets: Option<u64>,
 }
 
 /// One address of [`GroupStatus`].
@@ -249,6 +285,8 @@ impl GroupStatus {
             digest: Some(format!("{:016x}", engine.digest)),
             digest_age_s: engine.proven_at.map(|at| now.since(at).as_secs_f64()),
             buckets_unproven: engine.buckets_unproven,
+            kernel_verified: None,
+            kernel: None,
             stream_seq: engine.stream_seq,
             frontier: engine.frontier,
             pending: engine.pending,

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod config;
 pub mod counters;
 pub mod election;
@@ -38,6 +39,7 @@ pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow};
+pub use crate::table::Held;
 use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
@@ -149,6 +151,8 @@ pub struct Engine {
     duplicate_reported: u64,
     versions_reported: Vec<(NodeId, u8)>,
     expiry_hand: u32,
+    /// The owner does not want a living master to be replaced yet.
+    preemption_held: bool,
 }
 
 impl Engine {
@@ -192,6 +196,7 @@ impl Engine {
             duplicate_reported: 0,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
+            preemption_held: false,
             random,
             config,
         })

@@ -231,7 +231,7 @@ impl Engine {
     fn consider_preempting(&mut self, now: Instant, word: &Word) {
         let higher = self.election.priority() > word.priority;
         let whole = self.repair.is_proven() && self.inbox.frontier() >= word.stream_seq;
-        if !self.config.preempt || !higher || !whole {
+        if !self.config.preempt || self.preemption_held || !higher || !whole {
             return;
         }
         let own = (self.election.priority(), self.config.node);

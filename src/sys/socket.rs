@@ -27,6 +27,7 @@ use crate::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use std::collections::HashSet;
 use std::io::{self, IoSliceMut};
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -75,6 +76,20 @@ pub fn interface(name: &str) -> io::Result<Interface> {
             })
             .collect(),
     })
+}
+
+/// The addresses of this machine in the calling thread's network namespace, and its networks' broadcast addresses: what
+/// is sent to one of them ends here. (Routes of type `local` for other addresses are not looked at.)
+///
+/// # Errors
+/// If the system cannot list its interfaces: no machine is without any.
+pub fn own_addresses() -> io::Result<HashSet<IpAddr>> {
+    let interfaces = pnet::datalink::interfaces();
+    if interfaces.is_empty() {
+        return Err(io::Error::other("the system lists no network interface"));
+    }
+    let networks = interfaces.into_iter().flat_map(|interface| interface.ips);
+    Ok(networks.flat_map(|network| [network.ip(), network.broadcast()]).collect())
 }
 
 /// The MTU of the interface called `name`, in the network namespace of the socket `any`.

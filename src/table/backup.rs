@@ -142,6 +142,8 @@ impl Table {
         let entry = *self.slots.get(at);
         self.slots.delist(at);
         if entry.kind == Kind::Live {
+            // What an audit reads of it may be older than what is written now.
+            self.slots.get_mut(at).dump = self.dump;
             return Some(Change::Upsert(entry.record.flow(entry.remaining(now))));
         }
         if entry.is(TOMBSTONE) && entry.version.number() > self.slots.graves.frontier() {

@@ -57,6 +57,11 @@ impl Table {
     pub fn begin_dump(&mut self) {
         self.dumping = true;
         self.swept = 0;
+        self.next_dump();
+    }
+
+    /// From here on, nothing counts as named.
+    pub(super) fn next_dump(&mut self) {
         self.dump = match self.dump.checked_add(1) {
             Some(dump) => dump,
             None => {

@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod backup;
 mod digest;
 mod entry;
@@ -38,6 +39,7 @@ mod slots;
 
 use crate::flow::{Flow, FlowKey};
 use crate::time::{Duration, Instant};
+pub use audit::Held;
 use core::fmt;
 use core::ops::Range;
 pub use digest::BUCKETS;
@@ -97,7 +99,7 @@ pub struct Table {
     owed: u32,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
-    /// Counts the dumps, so that an entry can say which one named it last.
+    /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
     dump: u8,
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.

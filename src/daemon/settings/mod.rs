@@ -38,6 +38,12 @@ pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
 pub const DUMP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `dump_interval`.
 pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Default of `audit_interval`.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
+/// Least `audit_interval` that is not none.
+pub const AUDIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Greatest `audit_interval`.
+pub const AUDIT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Largest configuration file in bytes; a longer one is a mistake in the path.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -100,6 +106,12 @@ pub struct Group {
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
+    /// What is done with what an audit of a backup's kernel finds.
+    pub audit: AuditMode,
+    /// Time from the end of one audit to the next; zero for none.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub audit_interval: Duration,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
     #[schemars(with = "String")]
@@ -177,6 +189,18 @@ pub enum Commit {
     OnTakeover,
 }
 
+/// What is done with what an audit of a backup's kernel finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditMode {
+    /// What is missing or other is written again, what is stale is removed.
+    Repair,
+    /// It is told, and nothing more.
+    Report,
+    /// Nobody looks.
+    Off,
+}
+
 /// An address that only the master holds: `192.0.2.10/24 dev eth0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct VirtualAddress {
@@ -252,6 +276,13 @@ impl Settings {
              sync link"
                 .to_owned(),
         ];
+        if self.groups.len() > 1 && self.groups.iter().any(|group| !self.is_sole(group) && group.audits()) {
+            warnings.push(
+                "several groups share this machine's kernel: audits do not look for stale entries, because what one \
+                 group lacks may be another's"
+                    .to_owned(),
+            );
+        }
         for group in &self.groups {
             if group.transport == TransportKind::Memory {
                 warnings.push(format!(
@@ -262,9 +293,21 @@ impl Settings {
         }
         warnings
     }
+
+    /// Whether no other group writes to the kernel's connection table.
+    pub fn is_sole(&self, group: &Group) -> bool {
+        let others = self.groups.iter().filter(|other| other.sync_id != group.sync_id);
+        others.into_iter().all(|other| other.source != SourceKind::Conntrack)
+    }
 }
 
 impl Group {
+    /// Whether a backup's kernel is compared with what was committed to it.
+    pub fn audits(&self) -> bool {
+        let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
+        committed && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
+    }
+
     /// What the engine of this group is told; `frame_len` is what the link carries, the random numbers are drawn by the
     /// caller.
     pub fn engine_config(&self, node: &Node, frame_len: usize, incarnation: u64, seed: u64) -> Config {
@@ -396,6 +439,8 @@ profile = "ssyncp1"
 source = "conntrack"
 dump_interval = "30s"
 commit = "continuous"
+audit = "repair"
+audit_interval = "1m"
 role = "vrrp"
 priority = 100
 advert_interval = "100ms"
@@ -426,6 +471,8 @@ commit_deadline = "1s"
             source = "synthetic"
             dump_interval = "1m"
             commit = "on-takeover"
+            audit = "off"
+            audit_interval = "0s"
             role = "manual"
             ack = "none"
             priority = 150
@@ -453,6 +500,8 @@ commit_deadline = "1s"
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
+        assert_eq!((settings.groups[0].audit, settings.groups[0].audit_interval), (AuditMode::Off, Duration::ZERO));
+        assert!(!settings.groups[0].audits() && settings.groups[1].audits());
         assert_eq!(settings.control.listen, Some("127.0.0.1:9114".parse().unwrap()));
     }
 
@@ -493,6 +542,8 @@ group = "192.0.2.1"
 priority = 300
 preempt = "yes"
 commit = "sometimes"
+audit = "maybe"
+audit_interval = "2h"
 history = 2
 dump_interval = "999ms"
 filter = ["ct state established"]
@@ -525,11 +576,13 @@ listen = "localhost"
         ssyncp.toml:23: priority: 300 is not from 1 to 255
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
-        ssyncp.toml:26: history: 2 frames; at least 16 are needed to answer a re-request
-        ssyncp.toml:27: dump_interval: 999ms is not from 1s to 1h; write "30s"
-        ssyncp.toml:28: filter: not in this version: every flow of the source is replicated; remove it
-        ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
-        ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
+        ssyncp.toml:26: audit: "maybe" is unknown; write "repair" or "report" or "off"
+        ssyncp.toml:27: audit_interval: 2h is not from 1s to 1h; write "1m", or "0s" for none
+        ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
+        ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
+        ssyncp.toml:30: filter: not in this version: every flow of the source is replicated; remove it
+        ssyncp.toml:31: ack: "quorum" is not in this version; write "none"
+        ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
     }
 
@@ -598,6 +651,8 @@ interfaces = ["eth1"]
 role = "manual"
 preempt = true
 addresses = ["192.0.2.10/24 dev eth0"]
+commit = "on-takeover"
+audit = "report"
 "#;
         insta::assert_snapshot!(problems(text), @r#"
         ssyncp.toml:6: interfaces: transport "memory" has none; remove them, or write transport = "raw"
@@ -609,6 +664,7 @@ addresses = ["192.0.2.10/24 dev eth0"]
         ssyncp.toml:16: addresses: 192.0.2.10 stands there twice; name each address once
         ssyncp.toml:21: preempt: with role "manual" nobody preempts; remove it, or write role = "vrrp"
         ssyncp.toml:22: addresses: 192.0.2.10 is held by group 2; one group holds an address
+        ssyncp.toml:24: audit: with commit "on-takeover" a backup's kernel holds nothing to audit; remove it, or write audit = "off"
         "#);
     }
 
@@ -643,6 +699,15 @@ addresses = ["192.0.2.10/24 dev eth0"]
     fn a_missing_file_is_one_plain_line() {
         let error = Settings::load(Path::new("/nonexistent/ssyncp.toml")).unwrap_err();
         assert_eq!(error.to_string(), "/nonexistent/ssyncp.toml: there is no such file; name another with -c FILE");
+    }
+
+    #[test]
+    fn groups_that_share_the_kernel_are_warned_about() {
+        let other = |source: &str| format!("{SMALLEST}[[group]]\nsync_id = 52\ninterfaces = [\"eth1\"]\n{source}\n");
+        let (shared, sole) = (parse(&other("")).unwrap(), parse(&other("source = \"synthetic\"")).unwrap());
+        assert!(!shared.is_sole(&shared.groups[0]) && sole.is_sole(&sole.groups[0]));
+        assert!(shared.warnings()[1].contains("share this machine's kernel"), "{:?}", shared.warnings());
+        assert_eq!(sole.warnings().len(), 1);
     }
 
     #[test]

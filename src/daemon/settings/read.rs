@@ -4,8 +4,9 @@
 //! never hides the next.
 
 use super::{
-    ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TransportKind, VirtualAddress, value,
+    ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
+    DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
+    Settings, SourceKind, TransportKind, VirtualAddress, value,
 };
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
@@ -28,6 +29,8 @@ const GROUP_KEYS: &[&str] = &[
     "source",
     "dump_interval",
     "commit",
+    "audit",
+    "audit_interval",
     "role",
     "priority",
     "advert_interval",
@@ -308,6 +311,13 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("continuous", Commit::Continuous), ("on-takeover", Commit::OnTakeover)],
             &[],
         ),
+        audit: section.word(
+            "audit",
+            AuditMode::Repair,
+            &[("repair", AuditMode::Repair), ("report", AuditMode::Report), ("off", AuditMode::Off)],
+            &[],
+        ),
+        audit_interval: section.duration("audit_interval", AUDIT_INTERVAL),
         role: section.word(
             "role",
             RoleMode::Vrrp,
@@ -360,6 +370,12 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
     if group.role == RoleMode::Manual && given("preempt") && group.preempt {
         section.wrong("preempt", "with role \"manual\" nobody preempts; remove it, or write role = \"vrrp\"");
     }
+    if group.commit == Commit::OnTakeover && given("audit") && group.audit != AuditMode::Off {
+        section.wrong(
+            "audit",
+            "with commit \"on-takeover\" a backup's kernel holds nothing to audit; remove it, or write audit = \"off\"",
+        );
+    }
     for (key, delay) in
         [("batch_delay", group.batch_delay), ("ack_delay", group.ack_delay), ("reorder_delay", group.reorder_delay)]
     {
@@ -385,6 +401,15 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
         section.wrong(
             "dump_interval",
             format!("{given} is not from {least} to {most}; write \"{}\"", words(DUMP_INTERVAL)),
+        );
+    }
+    let audited = group.audit_interval.is_zero() || group.audit_interval >= AUDIT_INTERVAL_MIN;
+    if !audited || group.audit_interval > AUDIT_INTERVAL_MAX {
+        let words = value::duration_words;
+        let (given, least, most) = (words(group.audit_interval), words(AUDIT_INTERVAL_MIN), words(AUDIT_INTERVAL_MAX));
+        section.wrong(
+            "audit_interval",
+            format!("{given} is not from {least} to {most}; write \"{}\", or \"0s\" for none", words(AUDIT_INTERVAL)),
         );
     }
     let frame_len = group.frame_len.unwrap_or(1480);
