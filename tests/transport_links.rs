@@ -3,6 +3,7 @@
 
 mod transport_support;
 
+use ssyncp::sys::interface::InterfaceWatch;
 use ssyncp::transport::{LinkCondition, LinkStatus, RawOptions, RawTransport, Transport};
 use transport_support::machine::root;
 use transport_support::{
@@ -338,6 +339,31 @@ fn a_link_that_goes_down_wakes_who_waits() {
     ssyncp::sys::poll::wait(&[a.readiness().unwrap()], None).unwrap();
     assert!(a.transmit(&mut |_| None).is_ok());
     assert!(!a.link_is_up(), "to send is to have heard of it");
+}
+
+#[test]
+fn a_watch_hears_of_its_own_interfaces_only_and_gets_every_answer() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(1, 1);
+    let mut watch = lan.nodes[0].run(InterfaceWatch::open).unwrap();
+    let index = watch.ask("sync0").unwrap().index;
+    watch.listen_to(&[index]).unwrap();
+    // Joining the group, being plugged in and the like may still be told.
+    until(|| !watch.changed());
+    lan.ip(0, "link add other type veth peer name another\nlink set other mtu 1300\nlink del other");
+    assert!(!watch.changed());
+    lan.ip(0, "link set sync0 mtu 1400");
+    assert!(watch.changed());
+    assert!(!watch.changed());
+    lan.ip(0, "link add other type veth peer name another\nlink set sync0 mtu 1300");
+    let answer = watch.ask("other").unwrap();
+    assert_eq!((answer.enabled, answer.carrier, answer.mtu), (false, false, 1500));
+    assert!(watch.changed(), "what came before the answer is not forgotten");
+    assert_eq!(watch.ask("nobody").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    lan.ip(0, "link del sync0");
+    assert!(watch.changed());
 }
 
 /// [3.0.5] Anybody can forge an ICMPv6 error about our frames. It must neither fail the next one nor shrink what may

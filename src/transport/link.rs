@@ -362,6 +362,7 @@ impl Links {
             links.push(Link::open(&interface, options)?);
         }
         let readiness = gather(&links, &watch).map_err(|source| system("epoll", &options.interfaces[0], source))?;
+        listen(&links, &watch)?;
         let mut links = Links { links, watch, readiness, options: options.clone(), frame_len };
         links.observe(|_| true);
         Ok(links)
@@ -402,6 +403,7 @@ impl Links {
         }
         let readiness = gather(&self.links, &self.watch);
         self.readiness = readiness.map_err(|source| system("epoll", &self.links[0].name, source))?;
+        listen(&self.links, &self.watch)?;
         self.observe(|_| true);
         result
     }
@@ -538,6 +540,12 @@ fn is_addressed(group: IpAddr, index: u32) -> bool {
         IpAddr::V4(_) => true,
         IpAddr::V6(group) => socket::has_source_address(group, index),
     }
+}
+
+/// Has the watch hear of these links and no others.
+fn listen(links: &[Link], watch: &InterfaceWatch) -> Result<(), TransportError> {
+    let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+    watch.listen_to(&indices).map_err(|source| system("SO_ATTACH_FILTER", &links[0].name, source))
 }
 
 /// One descriptor for the receivers of all links and for what the kernel tells of interfaces.
