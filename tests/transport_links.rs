@@ -223,7 +223,7 @@ fn an_mtu_that_is_too_small_is_a_link_that_is_down<T: SocketTransport>() {
 fn over_ipv6_frames_follow_the_mtu_too<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let all = RawOptions { frame_len: None, ..ipv6_options() };
-    let (mut a, _) = ipv6_pair::<T>(&lan, &all);
+    let (mut a, mut b) = ipv6_pair::<T>(&lan, &all);
     for (mtu, frame_len) in [(1500, 1460), (1280, 1240), (9000, 8960)] {
         set_mtu(&lan, 0, mtu);
         assert_eq!(fill_slots(&mut a, 3), [frame_len; 3], "MTU {mtu}");
@@ -232,6 +232,11 @@ fn over_ipv6_frames_follow_the_mtu_too<T: SocketTransport>() {
     lan.ip(0, "link set sync0 mtu 1279");
     assert!(!is_up(&lan, 0, &mut a));
     assert_eq!(conditions(&a.links()), [("sync0", LinkCondition::SmallMtu)]);
+    // The interface has forgotten the group, and is to hear it again all the same.
+    lan.ip(0, "link set sync0 mtu 1500");
+    until(|| is_up(&lan, 0, &mut a));
+    until_heard(&mut b, &mut a, b"do you hear");
+    until_heard(&mut a, &mut b, b"I do");
 }
 
 /// [3.0.8]
