@@ -133,7 +133,7 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, STATUS_SCHEMA};
+    use crate::daemon::status::{AddressStatus, EventRow, LinkRow, NodeName, PeerRow, STATUS_SCHEMA};
     use std::collections::BTreeMap;
 
     fn status() -> NodeStatus {
@@ -149,6 +149,24 @@ mod tests {
             digest: Some("0000000000000abc".into()),
             digest_age_s: Some(0.25),
             link_up: true,
+            links: vec![
+                LinkRow {
+                    name: "eth1".into(),
+                    up: true,
+                    condition: "up".into(),
+                    mtu: 9000,
+                    frames_received: 12,
+                    frames_sent: 34,
+                    ..LinkRow::default()
+                },
+                LinkRow {
+                    name: "eth2".into(),
+                    condition: "no carrier".into(),
+                    mtu: 1500,
+                    send_errors: 5,
+                    ..LinkRow::default()
+                },
+            ],
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
             peers: vec![PeerRow {
                 node: 2,
@@ -188,6 +206,8 @@ mod tests {
           table       3 of 10 flows
           waiting     0 to be sent, 0 to be written
           link        up
+          link        eth1: up, MTU 9000, 12 frames in, 34 out, 0 not sent
+          link        eth2: no carrier, MTU 1500, 0 frames in, 0 out, 5 not sent
           address     192.0.2.10/24 dev eth0: not held
           peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
           event       7.0 s ago: LinkUp: 2

@@ -107,7 +107,7 @@ pub struct AddressStatus {
 }
 
 /// One sync link of [`GroupStatus`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct LinkRow {
     /// The interface.
     pub name: String,
