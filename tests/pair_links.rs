@@ -135,6 +135,20 @@ fn one_link_of_two_may_go_and_come_and_only_the_last_one_counts() {
     pair.until_equal(held as usize);
 }
 
+/// [5.0.5] A backup without a carrier hears no master, and must not take its own deafness for a dead master.
+#[test]
+fn a_backup_that_loses_its_carrier_takes_nothing_over() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new(&["s1"], "advert_interval = \"200ms\"");
+    pair.start();
+    ip(&pair.a.namespace, "link set s1 down");
+    eventually("b knows", || pair.b.group()["role"] == "fault");
+    assert_eq!(told(&pair.b, "RoleChanged").last().map(String::as_str), Some("role: backup to fault, term 1"));
+    assert!(told(&pair.b, "LinkDown").contains(&"sync link s1 is down: no carrier".to_owned()));
+}
+
 /// An interface that is made anew beside one that works is opened again, although nothing ever failed.
 #[test]
 fn one_interface_of_two_that_is_made_anew_is_used_again() {

@@ -3,6 +3,7 @@
 
 mod transport_support;
 
+use ssyncp::sys::interface::InterfaceWatch;
 use ssyncp::transport::{LinkCondition, LinkStatus, RawOptions, RawTransport, Transport};
 use transport_support::machine::root;
 use transport_support::{
@@ -222,7 +223,7 @@ fn an_mtu_that_is_too_small_is_a_link_that_is_down<T: SocketTransport>() {
 fn over_ipv6_frames_follow_the_mtu_too<T: SocketTransport>() {
     let lan = Lan::new(2, 1);
     let all = RawOptions { frame_len: None, ..ipv6_options() };
-    let (mut a, _) = ipv6_pair::<T>(&lan, &all);
+    let (mut a, mut b) = ipv6_pair::<T>(&lan, &all);
     for (mtu, frame_len) in [(1500, 1460), (1280, 1240), (9000, 8960)] {
         set_mtu(&lan, 0, mtu);
         assert_eq!(fill_slots(&mut a, 3), [frame_len; 3], "MTU {mtu}");
@@ -231,6 +232,11 @@ fn over_ipv6_frames_follow_the_mtu_too<T: SocketTransport>() {
     lan.ip(0, "link set sync0 mtu 1279");
     assert!(!is_up(&lan, 0, &mut a));
     assert_eq!(conditions(&a.links()), [("sync0", LinkCondition::SmallMtu)]);
+    // The interface has forgotten the group, and is to hear it again all the same.
+    lan.ip(0, "link set sync0 mtu 1500");
+    until(|| is_up(&lan, 0, &mut a));
+    until_heard(&mut b, &mut a, b"do you hear");
+    until_heard(&mut a, &mut b, b"I do");
 }
 
 /// [3.0.8]
@@ -338,6 +344,31 @@ fn a_link_that_goes_down_wakes_who_waits() {
     ssyncp::sys::poll::wait(&[a.readiness().unwrap()], None).unwrap();
     assert!(a.transmit(&mut |_| None).is_ok());
     assert!(!a.link_is_up(), "to send is to have heard of it");
+}
+
+#[test]
+fn a_watch_hears_of_its_own_interfaces_only_and_gets_every_answer() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(1, 1);
+    let mut watch = lan.nodes[0].run(InterfaceWatch::open).unwrap();
+    let index = watch.ask("sync0").unwrap().index;
+    watch.listen_to(&[index]).unwrap();
+    // Joining the group, being plugged in and the like may still be told.
+    until(|| !watch.changed());
+    lan.ip(0, "link add other type veth peer name another\nlink set other mtu 1300\nlink del other");
+    assert!(!watch.changed());
+    lan.ip(0, "link set sync0 mtu 1400");
+    assert!(watch.changed());
+    assert!(!watch.changed());
+    lan.ip(0, "link add other type veth peer name another\nlink set sync0 mtu 1300");
+    let answer = watch.ask("other").unwrap();
+    assert_eq!((answer.enabled, answer.carrier, answer.mtu), (false, false, 1500));
+    assert!(watch.changed(), "what came before the answer is not forgotten");
+    assert_eq!(watch.ask("nobody").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+    lan.ip(0, "link del sync0");
+    assert!(watch.changed());
 }
 
 /// [3.0.5] Anybody can forge an ICMPv6 error about our frames. It must neither fail the next one nor shrink what may

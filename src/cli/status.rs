@@ -161,7 +161,7 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
 mod tests {
     use super::*;
     use crate::daemon::status::{
-        AddressStatus, EventRow, KernelRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA,
+        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA,
     };
     use std::collections::BTreeMap;
 
@@ -189,6 +189,24 @@ mod tests {
             }),
             drops: BTreeMap::from([("checksum".into(), 3)]),
             link_up: true,
+            links: vec![
+                LinkRow {
+                    name: "eth1".into(),
+                    up: true,
+                    condition: "up".into(),
+                    mtu: 9000,
+                    frames_received: 12,
+                    frames_sent: 34,
+                    ..LinkRow::default()
+                },
+                LinkRow {
+                    name: "eth2".into(),
+                    condition: "no carrier".into(),
+                    mtu: 1500,
+                    send_errors: 5,
+                    ..LinkRow::default()
+                },
+            ],
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
             peers: vec![PeerRow {
                 node: 2,
@@ -243,6 +261,8 @@ mod tests {
           per second  0 records in 10 frames out, 500 in 30 in
           refused     checksum 3
           link        up
+          link        eth1: up, MTU 9000, 12 frames in, 34 out, 0 not sent
+          link        eth2: no carrier, MTU 1500, 0 frames in, 0 out, 5 not sent
           address     192.0.2.10/24 dev eth0: not held
           peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
           event       7.0 s ago: LinkUp: 2

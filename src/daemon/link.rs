@@ -21,7 +21,8 @@ use std::io;
 pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two looks at the carrier of a link that works.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks within the time that the peers would wait for us: a lost carrier must be seen before it is taken for a dead master.
+/// Looks within the time that the peers would wait for us: a lost carrier must be seen before it is taken for a dead
+/// master. (The first look after the loss may still find that something was heard; the second asks.)
 pub const LOOKS_WITHIN_PATIENCE: u32 = 3;
 /// Time between two looks at a link that is down, whose return nothing else tells. An interface that was switched on just
 /// before the start is one of them: the kernel needs some milliseconds until it calls it running.

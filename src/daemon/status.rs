@@ -197,7 +197,7 @@ pub struct AddressStatus {
 }
 
 /// One sync link of [`GroupStatus`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct LinkRow {
     /// The interface.

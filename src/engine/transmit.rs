@@ -10,8 +10,8 @@ use crate::table::Pending;
 use crate::time::Instant;
 use crate::wire::{
     Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind,
-    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert,
-    encode_pull, encode_status,
+    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, RANGES_MAX, RECORDS_MAX, Status, SyncCode, Target, WireRole,
+    encode_advert, encode_pull, encode_status,
 };
 
 /// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
@@ -61,7 +61,7 @@ impl Engine {
             return None;
         }
         let pending = self.table.pending() as usize;
-        let full = (self.config.frame_len - HEADER_LEN) / PLAIN_RECORD_LEN;
+        let full = ((self.config.frame_len - HEADER_LEN) / PLAIN_RECORD_LEN).min(RECORDS_MAX);
         if pending >= full || (self.outbox.is_walking() && self.may_walk()) {
             return Some(Instant::ZERO);
         }

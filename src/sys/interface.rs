@@ -13,6 +13,7 @@
 //! change flags and notification were 0.4 to 0.8 s late (Linux 6.18), and the answer to a question never was. A question
 //! takes the kernel's rtnl lock, so it is not asked more often than needed: see `transport`.
 
+use super::cbpf;
 use super::netlink::{Attributes, MessageWriter, Messages, NETLINK_ROUTE, NetlinkSocket, ReceiveError, control, flags};
 use nix::errno::Errno;
 use std::io;
@@ -24,6 +25,9 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 const DATAGRAMS_MAX: usize = 1024;
 /// Bytes of `struct ifinfomsg` (linux/rtnetlink.h): family, hardware type, index, flags, change mask.
 const HEADER_SIZE: usize = 16;
+/// Where a message has the address of who asked, and the number of its interface.
+const PORT_ID: u32 = 12;
+const INDEX: u32 = 16 + 4;
 /// Group of interfaces (RTNLGRP_LINK).
 const LINK_GROUP: u32 = 1;
 
@@ -58,6 +62,18 @@ impl InterfaceWatch {
         let socket = NetlinkSocket::open(NETLINK_ROUTE, RECEIVE_BUFFER)?;
         socket.join(LINK_GROUP)?;
         Ok(InterfaceWatch { socket, question: MessageWriter::new(), sequence: 0, changed: false })
+    }
+
+    /// Hears from now on only of the interfaces with these numbers, so that a host on which others come and go by the
+    /// hundred does not wake us. One that takes over a name has another number, and is found by asking.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn listen_to(&self, indices: &[u32]) -> io::Result<()> {
+        // Loads are big-endian, what is loaded is in host order. Answers carry our own address, notifications never do.
+        let indices: Vec<u32> = indices.iter().map(|index| index.to_be()).collect();
+        let answers = cbpf::Program::new().load_u32(PORT_ID).accept_if(self.socket.port_id()?.to_be());
+        answers.load_u32(INDEX).drop_unless(&indices).attach(&self.socket)
     }
 
     /// Whether some interface may have changed since the last call. One system call when none has.

@@ -184,6 +184,8 @@ pub(super) struct Link {
     drops: DropCount,
     condition: LinkCondition,
     mtu: u32,
+    /// The interface has lost our membership of the group, although it is the same.
+    forgotten: bool,
     /// Frames can leave: always with IPv4, with IPv6 once there is an address.
     addressed: bool,
     /// Something was heard since the last look.
@@ -209,6 +211,7 @@ impl Link {
             drops: DropCount::default(),
             condition: LinkCondition::NoCarrier,
             mtu,
+            forgotten: false,
             addressed: is_addressed(options.group, index),
             heard: false,
             told_up: true,
@@ -250,7 +253,10 @@ impl Link {
     }
 
     fn take_note(&mut self, state: LinkState, options: &RawOptions) {
-        if state.index != self.index {
+        let carries = state.mtu as usize >= least_mtu(options.group);
+        // Below its least MTU an interface gives up IPv6 and every membership with it, and gets none of them back.
+        self.forgotten |= !carries && options.group.is_ipv6();
+        if state.index != self.index || (self.forgotten && carries) {
             self.condition = LinkCondition::Replaced;
             return;
         }
@@ -258,7 +264,7 @@ impl Link {
         self.condition = match state {
             LinkState { enabled: false, .. } => LinkCondition::Disabled,
             LinkState { carrier: false, .. } => LinkCondition::NoCarrier,
-            LinkState { mtu, .. } if (mtu as usize) < least_mtu(options.group) => LinkCondition::SmallMtu,
+            _ if !carries => LinkCondition::SmallMtu,
             _ if !self.addressed => LinkCondition::NoAddress,
             _ => LinkCondition::Up,
         };
@@ -362,6 +368,7 @@ impl Links {
             links.push(Link::open(&interface, options)?);
         }
         let readiness = gather(&links, &watch).map_err(|source| system("epoll", &options.interfaces[0], source))?;
+        listen(&links, &watch)?;
         let mut links = Links { links, watch, readiness, options: options.clone(), frame_len };
         links.observe(|_| true);
         Ok(links)
@@ -384,10 +391,10 @@ impl Links {
                 (link.addressed, link.condition) = (true, LinkCondition::Up);
             }
         }
-        if self.links.iter().any(|link| link.condition == LinkCondition::Replaced) {
-            if let Err(error) = self.reopen() {
-                tracing::debug!("a sync link cannot be opened again yet: {error}");
-            }
+        if self.links.iter().any(|link| link.condition == LinkCondition::Replaced)
+            && let Err(error) = self.reopen()
+        {
+            tracing::debug!("a sync link cannot be opened again yet: {error}");
         }
     }
 
@@ -402,6 +409,7 @@ impl Links {
         }
         let readiness = gather(&self.links, &self.watch);
         self.readiness = readiness.map_err(|source| system("epoll", &self.links[0].name, source))?;
+        listen(&self.links, &self.watch)?;
         self.observe(|_| true);
         result
     }
@@ -487,7 +495,12 @@ fn errno(error: &io::Error) -> Errno {
 
 fn reopen(link: &mut Link, options: &RawOptions) -> Result<(), TransportError> {
     let interface = interface(&link.name)?;
-    if interface.index != link.index {
+    if interface.index != link.index || link.forgotten {
+        if let IpAddr::V6(group) = options.group {
+            // Before the new one joins: the membership that the interface has forgotten would be taken from the new one
+            // when the old socket is closed. That there is none to leave is no error here.
+            let _ = link.receiver.leave_multicast_v6(&group, link.index);
+        }
         let total = link.dropped();
         let (counters, told_up) = (link.counters, link.told_up);
         *link = Link { counters, told_up, ..Link::open(&interface, options)? };
@@ -538,6 +551,12 @@ fn is_addressed(group: IpAddr, index: u32) -> bool {
         IpAddr::V4(_) => true,
         IpAddr::V6(group) => socket::has_source_address(group, index),
     }
+}
+
+/// Has the watch hear of these links and no others.
+fn listen(links: &[Link], watch: &InterfaceWatch) -> Result<(), TransportError> {
+    let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+    watch.listen_to(&indices).map_err(|source| system("SO_ATTACH_FILTER", &links[0].name, source))
 }
 
 /// One descriptor for the receivers of all links and for what the kernel tells of interfaces.

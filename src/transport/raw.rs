@@ -318,7 +318,6 @@ fn push(
     taken: &mut [bool],
     counters: &mut TransportCounters,
 ) -> io::Result<()> {
-    let mut believed = false;
     while cursor.next < batch.len() {
         match batch.send(link.sender.as_fd(), cursor.next) {
             Ok(count) => {
@@ -330,10 +329,6 @@ fn push(
             }
             Err(error) if link::is_full(&error) => break,
             Err(error) if link::is_link_failure(&error) => {
-                // The first may be an ICMP error that anybody has sent to us: it is told once. The second is the link.
-                if !std::mem::replace(&mut believed, true) {
-                    continue;
-                }
                 if link::is_no_address(&error) {
                     link.note_no_address();
                 }
