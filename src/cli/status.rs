@@ -94,6 +94,9 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
+    if group.annex_used > 0 {
+        writeln!(text, "  annex       {} of {} blocks", group.annex_used, group.annex_blocks)?;
+    }
     writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
     writeln!(text, "  link        {}", if group.link_up { "up" } else { "down" })?;
     for address in &group.addresses {
@@ -139,6 +142,8 @@ mod tests {
             sync: "in_sync".into(),
             entries: 3,
             capacity: 10,
+            annex_used: 5,
+            annex_blocks: 64,
             digest: Some("0000000000000abc".into()),
             digest_age_s: Some(0.25),
             link_up: true,
@@ -179,6 +184,7 @@ mod tests {
           master      node 2, term 7, own priority 100
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
+          annex       5 of 64 blocks
           waiting     0 to be sent, 0 to be written
           link        up
           address     192.0.2.10/24 dev eth0: not held

@@ -78,6 +78,8 @@ counters! {
     updates_unsupported,
     /// Changes refused because the table is full.
     table_full,
+    /// Changes refused because the table's annex is full.
+    annex_full,
     /// Flows deleted because a complete dump did not name them.
     dump_deletes,
     /// Times that the source lost changes.

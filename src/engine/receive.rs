@@ -180,7 +180,8 @@ impl Engine {
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
-        (self.full_reported, self.deferred, self.chances) = (false, false, 0);
+        (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
+        (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
     }
@@ -206,6 +207,10 @@ impl Engine {
             }
         } else {
             self.counters.digests_differed += 1;
+            if self.annex_short.is_some_and(|used| self.table.annex_used() < used) {
+                self.annex_short = None;
+                self.repair.hurry(now);
+            }
             let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
             if self.repair.differed(now, fits) {
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
@@ -288,7 +293,9 @@ impl Engine {
             match applied {
                 Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
                 Ok(Applied::Older) => self.counters.records_older += 1,
-                Err(Refused::TombstonesFull | Refused::TableFull) if matches!(record, Record::Delete(_)) => {
+                Err(Refused::TombstonesFull | Refused::TableFull | Refused::AnnexFull)
+                    if matches!(record, Record::Delete(_)) =>
+                {
                     // The frame counts as not received: it is asked for again when there is room.
                     self.counters.data_no_tombstone += 1;
                     return;
@@ -296,6 +303,11 @@ impl Engine {
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
                     refused = true;
                     self.table_is_full();
+                }
+                Err(Refused::AnnexFull) => {
+                    refused = true;
+                    self.annex_short = Some(self.table.annex_used());
+                    self.annex_is_full();
                 }
                 Err(Refused::Unsupported) => {
                     refused = true;

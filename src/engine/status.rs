@@ -53,6 +53,10 @@ pub struct EngineStatus {
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
+    /// Blocks in use of the table's annex, which holds addresses of IPv6 and attributes.
+    pub annex_used: u64,
+    /// Blocks of it in all.
+    pub annex_blocks: u64,
     /// Digest of the whole table.
     pub digest: u64,
     /// When our digest was last seen equal to the master's.
@@ -107,6 +111,8 @@ impl Engine {
             cold: self.cold,
             entries: u64::from(self.table.len()),
             capacity: u64::from(self.table.capacity()),
+            annex_used: u64::from(self.table.annex_used()),
+            annex_blocks: u64::from(self.table.annex_blocks()),
             digest: self.table.digest(),
             proven_at: self.repair.proven_at(),
             buckets_unproven: if role == Role::Master { 0 } else { self.repair.dirty() },

@@ -1,8 +1,8 @@
 //! The master's side: what the source says goes in, what must be sent comes out.
 
 use super::entry::{Entry, Kind, OWED, Place, UNSENT, Version, deadline};
-use super::record::Record;
-use super::{BUCKETS, Pending, Refused, Table, hash_key};
+use super::record::Packed;
+use super::{BUCKETS, Pending, Refused, Table};
 use crate::flow::{Flow, FlowKey};
 use crate::time::Instant;
 
@@ -12,26 +12,28 @@ impl Table {
     /// because it waited already. The source is newer than what waits for the sink: that is struck.
     ///
     /// # Errors
-    /// [`Refused::TableFull`] for a new key, [`Refused::Unsupported`] if it is not IPv4.
+    /// [`Refused::TableFull`] for a new key, [`Refused::AnnexFull`] for one that is held too: it then keeps its former
+    /// value. [`Refused::Unsupported`] if it has no form on the wire.
     pub fn put(&mut self, flow: &Flow, now: Instant) -> Result<bool, Refused> {
-        let record = Record::pack(flow).ok_or(Refused::Unsupported)?;
-        let hash = hash_key(self.seed(), record.key_bytes());
-        let at = match self.slots.find(hash, record.key_bytes()) {
+        let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        let hash = said.key.hash;
+        let at = match self.slots.find(&said.key) {
             Ok(at) => at,
             Err(at) => {
-                self.create(at, hash, record, Kind::Live, deadline(flow.timeout, now))?;
+                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Wire);
                 self.slots.get_mut(at).set(UNSENT);
                 return Ok(true);
             }
         };
-        let (_, due) = self.assign(at, hash, (&record, flow.timeout), now, Place::Wire);
-        if !due {
+        // Named by the dump, even if its new value finds no room.
+        self.slots.get_mut(at).dump = self.dump;
+        let due = self.assign(at, (&said, flow.timeout), now, Place::Wire).map(|(_, due)| due);
+        if due != Ok(true) && self.slots.get(at).place == Place::Sink && self.slots.get(at).kind == Kind::Live {
             self.place(at, hash, Place::Nowhere);
         }
         self.forgive(at);
-        self.slots.get_mut(at).dump = self.dump;
-        Ok(due)
+        due
     }
 
     /// The source says that the flow is gone: a delete waits for the wire, in the turn of the upsert that waited. An
@@ -110,10 +112,10 @@ impl Table {
 
     /// The record that waits longest; a flow comes with the time that it has left.
     pub fn peek_pending(&self, now: Instant) -> Option<Pending> {
-        let entry = self.slots.get(self.slots.wire.first()?);
-        Some(match entry.kind {
-            Kind::Live => Pending::Upsert(entry.record.flow(entry.remaining(now))),
-            _ => Pending::Delete(entry.record.key()),
+        let at = self.slots.wire.first()?;
+        Some(match self.slots.get(at).kind {
+            Kind::Live => Pending::Upsert(self.flow_at(at, now)),
+            _ => Pending::Delete(self.key_at(at)),
         })
     }
 
