@@ -7,7 +7,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use ssyncp::flow::{Attributes, Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
+use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::table::{Applied, BUCKETS, Pending, Refused, Table};
 use ssyncp::time::Instant;
 use std::collections::BTreeMap;
@@ -327,6 +327,18 @@ impl Model {
         Ok((changed, due))
     }
 
+    /// The source cannot take away what it cannot know.
+    fn with_unknown(&self, flow: &Flow) -> Flow {
+        let mut whole = flow.clone();
+        let held = self.held.get(&flow.key).filter(|held| held.alive);
+        for (kind, data) in held.iter().flat_map(|held| held.flow.attributes.iter()) {
+            if kind > 10 && flow.attributes.get(kind).is_none() {
+                whole.attributes.set(kind, data).expect("fits a record");
+            }
+        }
+        whole
+    }
+
     fn put(&mut self, flow: &Flow) -> Result<bool, Refused> {
         if !self.held.contains_key(&flow.key) {
             if self.held.len() == self.capacity {
@@ -340,15 +352,12 @@ impl Model {
             return Ok(true);
         }
         let waiting = self.wire.contains(&flow.key);
-        let assigned = self.assign(flow, waiting, 0);
+        let assigned = self.assign(&self.with_unknown(flow), waiting, 0);
         let held = self.held.get_mut(&flow.key).expect("held");
-        if !held.alive {
-            return Err(Refused::AnnexFull);
-        }
         held.named = true;
+        let (_, due) = assigned?;
         held.owed = false;
         self.sink.retain(|other| *other != flow.key);
-        let (_, due) = assigned?;
         if due && !waiting {
             self.wire.push(flow.key);
         }

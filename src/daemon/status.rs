@@ -232,7 +232,7 @@ impl AddressStatus {
 mod tests {
     use super::*;
     use crate::engine::{Role, SyncState};
-    use crate::wire::NodeId;
+    use crate::wire::{Capabilities, NodeId};
 
     fn engine() -> EngineStatus {
         EngineStatus {
@@ -264,6 +264,7 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
+                capabilities: Capabilities::NONE,
                 frontier: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],

@@ -3,6 +3,7 @@
 use super::event::{Role, SyncState};
 use super::{Engine, NodeId};
 use crate::time::Instant;
+use crate::wire::Capabilities;
 
 /// Foreign protocol versions that are reported; more are only counted.
 pub(super) const VERSIONS_MAX: usize = 32;
@@ -24,6 +25,8 @@ pub struct PeerStatus {
     pub established: bool,
     /// Not yet proven equal to a master since it started, by its own word.
     pub cold: bool,
+    /// What it can take, by its last ADVERT.
+    pub capabilities: Capabilities,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
     /// When it was last heard.
@@ -142,6 +145,7 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         priority: peer.word.priority,
         established: peer.established,
         cold: peer.word.is_cold(),
+        capabilities: peer.word.capabilities,
         frontier: peer.frontier,
         heard_at: peer.heard_at,
     }

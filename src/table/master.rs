@@ -3,13 +3,14 @@
 use super::entry::{Entry, Kind, OWED, Place, UNSENT, Version, deadline};
 use super::record::Packed;
 use super::{BUCKETS, Pending, Refused, Table};
-use crate::flow::{Flow, FlowKey};
+use crate::flow::{Flow, FlowKey, attribute};
 use crate::time::Instant;
 
 impl Table {
     /// The source says that the flow is this. Whether it now waits for the wire: because it is new, because its value
     /// is another, because its time-out is more than twice what is left of the one that the peers were told [4.6], or
-    /// because it waited already. The source is newer than what waits for the sink: that is struck.
+    /// because it waited already. The source is newer than what waits for the sink: that is struck. Attributes that no
+    /// source of this version can know stay as they are [4.1.5].
     ///
     /// # Errors
     /// [`Refused::TableFull`] for a new key, [`Refused::AnnexFull`] for one that is held too: it then keeps its former
@@ -28,12 +29,41 @@ impl Table {
         };
         // Named by the dump, even if its new value finds no room.
         self.slots.get_mut(at).dump = self.dump;
-        let due = self.assign(at, (&said, flow.timeout), now, Place::Wire).map(|(_, due)| due);
-        if due != Ok(true) && self.slots.get(at).place == Place::Sink && self.slots.get(at).kind == Kind::Live {
-            self.place(at, hash, Place::Nowhere);
+        match self.with_unknown(at, flow) {
+            None => self.put_at(at, &said, flow.timeout, now),
+            Some(whole) => {
+                let said = Packed::new(&whole, self.seed()).ok_or(Refused::Unsupported)?;
+                self.put_at(at, &said, whole.timeout, now)
+            }
+        }
+    }
+
+    fn put_at(&mut self, at: u32, said: &Packed<'_>, timeout: u32, now: Instant) -> Result<bool, Refused> {
+        let (_, due) = self.assign(at, (said, timeout), now, Place::Wire)?;
+        if !due {
+            self.place(at, said.key.hash, Place::Nowhere);
         }
         self.forgive(at);
-        due
+        Ok(due)
+    }
+
+    /// The flow with those attributes of the held one that this version does not know, so that its source, which does
+    /// not know them either, does not take them away. `None` if there are none. (What has no room in a record is lost.)
+    fn with_unknown(&self, at: u32, flow: &Flow) -> Option<Flow> {
+        let entry = self.slots.get(at);
+        if entry.kind != Kind::Live || entry.record.plain().is_some() {
+            return None;
+        }
+        let mut scratch = None;
+        let held = self.slots.view(at, &mut scratch);
+        let is_kept = |&(kind, _): &(u8, &[u8])| kind > attribute::KNOWN_MAX && flow.attributes.get(kind).is_none();
+        let mut kept = held.attributes().filter(is_kept).peekable();
+        kept.peek()?;
+        let mut whole = flow.clone();
+        for (kind, data) in kept {
+            let _ = whole.attributes.set(kind, data);
+        }
+        Some(whole)
     }
 
     /// The source says that the flow is gone: a delete waits for the wire, in the turn of the upsert that waited. An

@@ -28,7 +28,7 @@
 
 use super::annex::Extent;
 use super::digest::hash_key;
-use crate::flow::{Attributes, Endpoint, Flow, FlowKey, TcpInfo, Zone, attribute};
+use crate::flow::{AttributeIter, Attributes, Endpoint, Flow, FlowKey, TcpInfo, Zone, attribute};
 use core::net::IpAddr;
 
 const REPLY_SOURCE: u8 = 1 << 0;
@@ -362,6 +362,11 @@ impl View<'_> {
             // They were checked when the flow that had them was made.
             attributes: Attributes::from_wire(self.attributes).unwrap_or_default(),
         }
+    }
+
+    /// Type and data of each attribute.
+    pub(super) fn attributes(&self) -> AttributeIter<'_> {
+        AttributeIter::new(self.attributes)
     }
 
     /// Whether two flows of one key have the same value; counters are none of it.
