@@ -3,6 +3,7 @@
 //! Order of the checks: size, version and checksum ([`Frame::parse`]), group, sender, flags and payload
 //! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
 
+use super::counters::Counters;
 use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
@@ -44,6 +45,10 @@ impl Engine {
             Payload::Data(records) => self.receive_data(now, &header, records),
             Payload::Status(status) => self.receive_status(now, &header, &status),
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
+            Payload::MergePull(_) => self.ignore(now, &header, |counters| &mut counters.merge_pulls_ignored),
+            Payload::MergeRecords(_) => self.ignore(now, &header, |counters| &mut counters.merge_records_ignored),
+            Payload::DigestsRequest(_) => self.ignore(now, &header, |counters| &mut counters.digests_requests_ignored),
+            Payload::DigestsAnswer(_) => self.ignore(now, &header, |counters| &mut counters.digests_answers_ignored),
         }
     }
 
@@ -285,6 +290,10 @@ impl Engine {
                     self.inbox.bucket_end(seq, bucket, since);
                     continue;
                 }
+                Record::Section(_) => {
+                    self.counters.sections_ignored += 1;
+                    continue;
+                }
                 Record::Unknown { .. } => {
                     self.counters.records_unknown += 1;
                     continue;
@@ -365,6 +374,18 @@ impl Engine {
         for range in pull.ranges {
             self.outbox.want(range.first(), range.count());
         }
+        Ok(())
+    }
+
+    /// A control frame that this version can read and has no use for.
+    fn ignore(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        counter: fn(&mut Counters) -> &mut u64,
+    ) -> Result<(), FrameError> {
+        self.peers.control(now, header, false)?;
+        *counter(&mut self.counters) += 1;
         Ok(())
     }
 
