@@ -499,7 +499,7 @@ mod tests {
         assert_eq!(flows.len(), 1400);
         assert_eq!(count(&|flow| flow.key.source.is_ipv6()), 420);
         assert_eq!(count(&|flow| flow.attributes.helper() == Some("ftp")), 140);
-        assert_eq!(count(&|flow| flow.key.source.is_ipv6() && flow.attributes.labels().is_some()), 42);
+        assert_eq!(count(&|flow| flow.key.source.is_ipv6() && flow.attributes.labels().is_some()), 52);
         assert!(count(&|flow| flow.attributes.sequence_adjustment().is_some()) > 40);
         drop(flows);
         assert!(changes(&mut source(SyntheticOptions::default()), &[0]).iter().all(|change| match change {

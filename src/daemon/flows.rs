@@ -2,7 +2,6 @@
 
 use crate::flow::{Attributes, Flow, FlowKey, SequenceAdjustment, Tuple, Zone, attribute, protocol};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Flows that one answer holds unless the caller sets a limit.
@@ -103,9 +102,19 @@ pub struct AttributeRows {
     /// By how much sequence numbers are moved, original direction first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence_adjustment: Option<[SequenceRow; 2]>,
-    /// All others, and what is not as long as it should be: type, and data in hexadecimal digits.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<u8, String>,
+    /// All others, and what is not as long as it should be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<AttributeRow>,
+}
+
+/// An attribute that has no name here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AttributeRow {
+    /// Its type on the wire.
+    #[serde(rename = "type")]
+    pub kind: u8,
+    /// Its data in hexadecimal digits.
+    pub data: String,
 }
 
 /// By how much the sequence numbers of one direction are moved.
@@ -134,7 +143,7 @@ impl AttributeRows {
                 _ => false,
             };
             if !shown {
-                rows.attributes.insert(kind, hexadecimal(data));
+                rows.attributes.push(AttributeRow { kind, data: hexadecimal(data) });
             }
         }
         rows
@@ -154,7 +163,7 @@ impl AttributeRows {
         if let Some([original, reply]) = self.sequence_adjustment {
             words += &format!(" seqadj={}/{}", original.words(), reply.words());
         }
-        for (kind, data) in &self.attributes {
+        for AttributeRow { kind, data } in &self.attributes {
             words += &format!(" attribute-{kind}={data}");
         }
         words
@@ -375,7 +384,7 @@ mod tests {
             {"position": 1000, "before": 4, "after": -3}, {"position": 0, "before": 0, "after": 0}
         ]);
         assert_eq!(shown["sequence_adjustment"], sides);
-        assert_eq!(shown["attributes"], serde_json::json!({"200": "dead", "201": ""}));
+        assert_eq!(shown["attributes"], serde_json::json!([{"type": 200, "data": "dead"}, {"type": 201, "data": ""}]));
         let plain = json(&wide());
         for name in ["helper", "labels", "master", "sequence_adjustment", "attributes"] {
             assert_eq!(plain.get(name), None, "{name}");
