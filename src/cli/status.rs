@@ -97,6 +97,9 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
+    if group.annex_used > 0 {
+        writeln!(text, "  annex       {} of {} blocks", group.annex_used, group.annex_blocks)?;
+    }
     if let Some(kernel) = &group.kernel {
         let peer = kernel.peer_capacity.map_or(String::new(), |capacity| format!(", the peer's can hold {capacity}"));
         writeln!(text, "  kernel      {} of {} entries{peer}", kernel.entries, kernel.capacity)?;
@@ -175,6 +178,8 @@ mod tests {
             sync: "in_sync".into(),
             entries: 3,
             capacity: 10,
+            annex_used: 5,
+            annex_blocks: 64,
             digest: Some("0000000000000abc".into()),
             digest_age_s: Some(0.25),
             unacknowledged: Some(2),
@@ -254,6 +259,7 @@ mod tests {
           master      node 2, term 7, own priority 100
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
+          annex       5 of 64 blocks
           kernel      5 of 1000 entries, the peer's can hold 2000
           verified    4 entries 7.5 s ago: as written
           waiting     0 to be sent, 0 to be written

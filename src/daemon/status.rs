@@ -83,6 +83,12 @@ pub struct GroupStatus {
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
+    /// Blocks in use of the table's annex, which holds addresses of IPv6 and attributes.
+    #[serde(default)]
+    pub annex_used: u64,
+    /// Blocks of it in all, 64 bytes each.
+    #[serde(default)]
+    pub annex_blocks: u64,
     /// Digest of the table, 16 hexadecimal digits; null before there is a table.
     pub digest: Option<String>,
     /// Time since the digest was last seen equal to the master's.
@@ -282,6 +288,8 @@ impl GroupStatus {
             cold: engine.cold,
             entries: engine.entries,
             capacity: engine.capacity,
+            annex_used: engine.annex_used,
+            annex_blocks: engine.annex_blocks,
             digest: Some(format!("{:016x}", engine.digest)),
             digest_age_s: engine.proven_at.map(|at| now.since(at).as_secs_f64()),
             buckets_unproven: engine.buckets_unproven,
@@ -384,7 +392,7 @@ impl AddressStatus {
 mod tests {
     use super::*;
     use crate::engine::{Role, SyncState};
-    use crate::wire::NodeId;
+    use crate::wire::{Capabilities, NodeId};
 
     fn engine() -> EngineStatus {
         EngineStatus {
@@ -398,6 +406,8 @@ mod tests {
             cold: false,
             entries: 3,
             capacity: 10,
+            annex_used: 5,
+            annex_blocks: 64,
             digest: 0xabc,
             proven_at: Some(Instant::from_nanos(1_000_000_000)),
             buckets_unproven: 0,
@@ -416,6 +426,7 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
+                capabilities: Capabilities::NONE,
                 frontier: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],

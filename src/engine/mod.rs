@@ -79,7 +79,10 @@ pub enum UpdateError {
     /// The table has no room for another key; the refusal is counted.
     #[error("the table is full")]
     TableFull,
-    /// Of a kind that this version does not replicate (another address family).
+    /// The table's annex has no room for its addresses or attributes; the refusal is counted.
+    #[error("the annex of the table is full")]
+    AnnexFull,
+    /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
     #[error("this kind of flow is not replicated")]
     Unsupported,
 }
@@ -148,6 +151,9 @@ pub struct Engine {
     old_pace: Option<(Duration, u8)>,
     last_run: Instant,
     full_reported: bool,
+    annex_full_reported: bool,
+    /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
+    annex_short: Option<u32>,
     duplicate_reported: u64,
     versions_reported: Vec<(NodeId, u8)>,
     expiry_hand: u32,
@@ -193,6 +199,8 @@ impl Engine {
             old_pace: None,
             last_run: now,
             full_reported: false,
+            annex_full_reported: false,
+            annex_short: None,
             duplicate_reported: 0,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
@@ -284,6 +292,10 @@ impl Engine {
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
                     self.table_is_full();
                     Err(UpdateError::TableFull)
+                }
+                Err(Refused::AnnexFull) => {
+                    self.annex_is_full();
+                    Err(UpdateError::AnnexFull)
                 }
             },
             Change::Delete(key) => {
@@ -554,7 +566,7 @@ impl Engine {
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
-        self.full_reported = false;
+        (self.full_reported, self.annex_full_reported) = (false, false);
     }
 
     /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
@@ -630,7 +642,14 @@ impl Engine {
     fn table_is_full(&mut self) {
         self.counters.table_full += 1;
         if !std::mem::replace(&mut self.full_reported, true) {
-            self.event(Event::TableFull { capacity: self.config.capacity });
+            self.event(Event::TableFull { capacity: self.config.capacity, annex: false });
+        }
+    }
+
+    fn annex_is_full(&mut self) {
+        self.counters.annex_full += 1;
+        if !std::mem::replace(&mut self.annex_full_reported, true) {
+            self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
         }
     }
 }

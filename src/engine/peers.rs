@@ -16,7 +16,8 @@ use super::election::skew;
 use super::event::Role;
 use crate::time::{Duration, Instant};
 use crate::wire::{
-    Advert, AdvertFlags, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, ReplayWindow, WireRole,
+    Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, ReplayWindow,
+    WireRole,
 };
 
 /// What a peer said about itself in its newest ADVERT.
@@ -34,6 +35,7 @@ pub(super) struct Word {
     pub(super) entries: u64,
     pub(super) follows: Follows,
     pub(super) hash_seed: u64,
+    pub(super) capabilities: Capabilities,
 }
 
 impl Word {
@@ -52,6 +54,7 @@ impl Word {
             entries: advert.entries,
             follows: advert.follows,
             hash_seed: advert.hash_seed,
+            capabilities: advert.capabilities,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Order of the checks: size, version and checksum ([`Frame::parse`]), group, sender, flags and payload
 //! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
 
+use super::counters::Counters;
 use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
@@ -56,6 +57,10 @@ impl Engine {
             Payload::Data(records) => self.receive_data(now, &header, records),
             Payload::Status(status) => self.receive_status(now, &header, &status),
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
+            Payload::MergePull(_) => self.ignore(now, &header, |counters| &mut counters.merge_pulls_ignored),
+            Payload::MergeRecords(_) => self.ignore(now, &header, |counters| &mut counters.merge_records_ignored),
+            Payload::DigestsRequest(_) => self.ignore(now, &header, |counters| &mut counters.digests_requests_ignored),
+            Payload::DigestsAnswer(_) => self.ignore(now, &header, |counters| &mut counters.digests_answers_ignored),
         }
     }
 
@@ -192,7 +197,8 @@ impl Engine {
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
-        (self.full_reported, self.deferred, self.chances) = (false, false, 0);
+        (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
+        (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
     }
@@ -218,6 +224,10 @@ impl Engine {
             }
         } else {
             self.counters.digests_differed += 1;
+            if self.annex_short.is_some_and(|used| self.table.annex_used() < used) {
+                self.annex_short = None;
+                self.repair.hurry(now);
+            }
             let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
             if self.repair.differed(now, fits) {
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
@@ -292,6 +302,10 @@ impl Engine {
                     self.inbox.bucket_end(seq, bucket, since);
                     continue;
                 }
+                Record::Section(_) => {
+                    self.counters.sections_ignored += 1;
+                    continue;
+                }
                 Record::Unknown { .. } => {
                     self.counters.records_unknown += 1;
                     continue;
@@ -300,7 +314,9 @@ impl Engine {
             match applied {
                 Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
                 Ok(Applied::Older) => self.counters.records_older += 1,
-                Err(Refused::TombstonesFull | Refused::TableFull) if matches!(record, Record::Delete(_)) => {
+                Err(Refused::TombstonesFull | Refused::TableFull | Refused::AnnexFull)
+                    if matches!(record, Record::Delete(_)) =>
+                {
                     // The frame counts as not received: it is asked for again when there is room.
                     self.counters.data_no_tombstone += 1;
                     return;
@@ -308,6 +324,11 @@ impl Engine {
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
                     refused = true;
                     self.table_is_full();
+                }
+                Err(Refused::AnnexFull) => {
+                    refused = true;
+                    self.annex_short = Some(self.table.annex_used());
+                    self.annex_is_full();
                 }
                 Err(Refused::Unsupported) => {
                     refused = true;
@@ -365,6 +386,18 @@ impl Engine {
         for range in pull.ranges {
             self.outbox.want(range.first(), range.count());
         }
+        Ok(())
+    }
+
+    /// A control frame that this version can read and has no use for.
+    fn ignore(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        counter: fn(&mut Counters) -> &mut u64,
+    ) -> Result<(), FrameError> {
+        self.peers.control(now, header, false)?;
+        *counter(&mut self.counters) += 1;
         Ok(())
     }
 

@@ -141,6 +141,12 @@ impl Repair {
         false
     }
 
+    /// There is room for what was refused: the next attempt need not wait.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.retry = self.first_retry;
+        self.pull_at = self.pull_at.map(|at| at.min(now));
+    }
+
     /// The bucket was walked, and what the walk did not name is gone.
     pub(super) fn bucket_walked(&mut self, now: Instant, bucket: u16) {
         self.dirty.remove(bucket);

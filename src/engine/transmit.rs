@@ -17,6 +17,9 @@ use crate::wire::{
 /// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
 const PLAIN_RECORD_LEN: usize = 24;
 
+/// What this version can take.
+pub(super) const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES);
+
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
 
@@ -189,7 +192,7 @@ impl Engine {
             entries: u64::from(self.table.len()),
             follows: self.follows(now),
             hash_seed: self.table.seed(),
-            capabilities: Capabilities::NONE,
+            capabilities: CAPABILITIES,
             kernel_capacity: 0,
             kernel_buckets: 0,
             name: self.config.name.as_bytes(),

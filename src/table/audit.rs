@@ -11,9 +11,9 @@
 //! The mark is the one that a master's dump leaves: no node audits its sink while it is master, and each of the two
 //! begins with a number of its own. So an audit needs no memory beside the table.
 
+use super::Table;
 use super::entry::{Entry, Kind, Place};
-use super::record::key_bytes;
-use super::{Table, hash_key};
+use super::record::Key;
 use crate::flow::{Flow, FlowKey};
 use crate::time::Instant;
 use core::ops::Range;
@@ -55,7 +55,7 @@ impl Table {
             _ => return Held::Unknown,
         }
         self.slots.get_mut(at).dump = self.dump;
-        if agrees(&entry.record.flow(entry.remaining(now))) {
+        if agrees(&self.flow_at(at, now)) {
             return Held::Equal;
         }
         if repair {
@@ -78,7 +78,7 @@ impl Table {
         for at in slots.start..slots.end.min(self.slots()) {
             let entry: Entry = *self.slots.get(at);
             let settled = entry.kind == Kind::Live && entry.place == Place::Nowhere && entry.dump != self.dump;
-            if !settled || entry.expired(now) || !takes(&entry.record.flow(entry.remaining(now))) {
+            if !settled || entry.expired(now) || !takes(&self.flow_at(at, now)) {
                 continue;
             }
             missing += 1;
@@ -97,9 +97,8 @@ impl Table {
 
     /// The slot of an entry, living or dead, and the hash of its key.
     fn find_any(&self, key: &FlowKey) -> Option<(u32, u64)> {
-        let key = key_bytes(key)?;
-        let hash = hash_key(self.seed(), &key);
-        self.slots.find(hash, &key).ok().map(|at| (at, hash))
+        let key = Key::pack(key, self.seed())?;
+        self.slots.find(&key).ok().map(|at| (at, key.hash))
     }
 }
 

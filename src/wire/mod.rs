@@ -36,9 +36,11 @@
 //!   slot ──▶ Frame::parse ──▶ Frame ──▶ verify ──▶ Verified ──▶ Payload ─┬─ Advert   who I am, whom I hear
 //!            size, version,             flags,                           ├─ Records  DATA: what has changed
 //!            checksum, sender           kind, the                        ├─ Status   what I hold, what I miss
-//!                                       whole payload                    └─ Pull     what I ask for again
+//!                                       whole payload                    ├─ Pull     what I ask for again
+//!                                                                        ├─ Digests… which buckets differ
+//!                                                                        └─ Merge…   what another stream left
 //!
-//!   slot ◀── DataWriter · encode_advert · encode_status · encode_pull
+//!   slot ◀── DataWriter · MergeWriter · encode_advert · encode_status · encode_pull · encode_…
 //! ```
 //!
 //! Sealing will sit between the two steps: a frame with the flag SEALED is refused as [`FrameError::Sealed`] today.
@@ -58,11 +60,14 @@ mod conn;
 mod control;
 mod data;
 mod describe;
+mod digests;
 mod error;
 mod frame;
 pub mod ipvs;
+mod merge;
 mod pull;
 mod record;
+mod section;
 mod sequence;
 mod status;
 
@@ -71,10 +76,15 @@ pub use conn::Conn;
 pub use control::Target;
 pub use data::{DataWriter, PushError};
 pub use describe::describe;
+pub use digests::{
+    BucketDigest, DIGESTS_MAX, DigestsAnswer, DigestsRequest, encode_digests_answer, encode_digests_request,
+};
 pub use error::{DropCounters, FrameError};
 pub use frame::{Claim, Frame, Payload, Verified};
+pub use merge::{CURSOR_END, MergePull, MergeRecords, MergeWriter, encode_merge_pull};
 pub use pull::{BucketRange, Pull, encode_pull};
 pub use record::{Record, Records};
+pub use section::{Fragment, SECTION_KEY_MAX, Section};
 pub use sequence::ReplayWindow;
 pub use status::{MissingRange, Status, SyncCode, encode_status};
 
@@ -151,6 +161,11 @@ impl Kind {
     pub const PULL: Kind = Kind(6);
     /// Entries outside the stream, for a merge.
     pub const RECORDS: Kind = Kind(7);
+
+    /// Whether this version has a meaning for it.
+    pub const fn is_known(self) -> bool {
+        matches!(self.0, 1..=7)
+    }
 
     /// The word for logs and metrics.
     pub const fn name(self) -> &'static str {

@@ -9,6 +9,7 @@ mod repair;
 mod roles;
 mod rules;
 mod stream;
+mod wide;
 
 use super::*;
 use crate::flow::{Endpoint, FlowKey, TcpInfo, Zone, protocol};
