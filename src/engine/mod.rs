@@ -29,6 +29,7 @@ mod status;
 mod tests;
 mod transmit;
 
+pub use audit::KernelRoom;
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
@@ -136,6 +137,8 @@ pub struct Engine {
     expiry_hand: u32,
     /// The owner does not want a living master to be replaced yet.
     preemption_held: bool,
+    /// The size of this node's kernel's table, for the others.
+    kernel_room: KernelRoom,
 }
 
 impl Engine {
@@ -179,6 +182,7 @@ impl Engine {
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
             preemption_held: false,
+            kernel_room: KernelRoom::default(),
             random,
             config,
         })
