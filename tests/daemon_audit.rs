@@ -97,6 +97,13 @@ fn what_ended_while_a_backups_daemon_was_dead_is_removed_from_its_kernel() {
     pair.until_equal(1000);
     eventually("b's kernel is verified", || verified(&pair.b, 1000) && told(&pair.b, "KernelVerified"));
     assert!(!told(&pair.b, "KernelDiffers"));
+    eventually("each knows how large the other's kernel is", || {
+        [&pair.a, &pair.b].into_iter().all(|node| {
+            let kernel = node.group()["kernel"].clone();
+            let same = |own: &str, peer: &str| kernel[own].as_u64() > Some(0) && kernel[own] == kernel[peer];
+            same("capacity", "peer_capacity") && same("buckets", "peer_buckets")
+        })
+    });
 
     pair.b.end(Signal::SIGKILL);
     pair.a.disconnect(0..500);

@@ -25,11 +25,11 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
-use crate::daemon::room::{PeerRoom, RoomWatch, Wanted};
+use crate::daemon::room::{RoomWatch, Wanted};
 use crate::daemon::settings::{Commit, Group};
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, Engine, Event, Role};
+use crate::engine::{Counters, Engine, Event, KernelRoom, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -341,14 +341,12 @@ impl Driver {
             return;
         }
         let Some(room) = self.audit.room() else { return };
-        let master = self.peer_room().filter(|_| self.role == Role::Backup);
+        let master = self.engine.peer_room().filter(|_| self.role == Role::Backup);
         let wanted = Wanted { capacity: self.engine.capacity(), master };
-        self.room.look(now, room, &wanted, &mut self.journal);
-    }
-
-    /// How large the kernel of the master is; on a master, the smallest of the backups'.
-    fn peer_room(&self) -> Option<PeerRoom> {
-        None
+        let room = self.room.look(now, room, &wanted, &mut self.journal).unwrap_or_default();
+        let short = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        let told = KernelRoom { capacity: short(room.capacity), buckets: short(room.buckets) };
+        self.engine.set_kernel_room(told);
     }
 
     fn reopen(&mut self, now: Instant) {
@@ -520,7 +518,7 @@ impl Driver {
         status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
         status.kernel_verified = self.audit.verified(now);
-        status.kernel = self.room.row(self.peer_room());
+        status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));

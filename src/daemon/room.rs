@@ -11,6 +11,7 @@
 use crate::bridge::Room;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::status::KernelRow;
+use crate::engine::KernelRoom;
 use crate::time::{Duration, Instant};
 use std::io;
 
@@ -21,22 +22,13 @@ pub(crate) const FULL_PERCENT: u64 = 95;
 /// ... until it holds fewer than this.
 pub(crate) const NO_LONGER_FULL_PERCENT: u64 = 90;
 
-/// How large the kernel's table of another node is, by its own word.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct PeerRoom {
-    /// Entries that it can hold.
-    pub(crate) capacity: u64,
-    /// Buckets of its hash.
-    pub(crate) buckets: u64,
-}
-
 /// What the group knows that the kernel's size is compared with.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Wanted {
     /// Flows that fit the group's table.
     pub(crate) capacity: u64,
     /// The master's kernel, on a backup; `None` until it is told.
-    pub(crate) master: Option<PeerRoom>,
+    pub(crate) master: Option<KernelRoom>,
 }
 
 /// What is known of the kernel's table.
@@ -92,7 +84,7 @@ impl RoomWatch {
                 format!("the kernel can hold {capacity} entries, this group {own}: more are not replicated (capacity)"),
             );
         }
-        let smaller = wanted.master.is_some_and(|master| capacity < master.capacity);
+        let smaller = wanted.master.is_some_and(|master| capacity < u64::from(master.capacity));
         if let Some(master) = wanted.master
             && becomes(&mut self.smaller, smaller)
         {
@@ -113,9 +105,10 @@ impl RoomWatch {
     }
 
     /// What status shows, beside a peer's size.
-    pub(crate) fn row(&self, peer: Option<PeerRoom>) -> Option<KernelRow> {
+    pub(crate) fn row(&self, peer: Option<KernelRoom>) -> Option<KernelRow> {
         let Room { capacity, entries, buckets } = self.room?;
-        let (peer_capacity, peer_buckets) = (peer.map(|peer| peer.capacity), peer.map(|peer| peer.buckets));
+        let (peer_capacity, peer_buckets) =
+            (peer.map(|peer| peer.capacity.into()), peer.map(|peer| peer.buckets.into()));
         Some(KernelRow { capacity, entries, buckets, peer_capacity, peer_buckets })
     }
 }
@@ -135,8 +128,8 @@ mod tests {
         Ok(Room { capacity, entries, buckets: 64 })
     }
 
-    fn wanted(master: u64) -> Wanted {
-        Wanted { capacity: 1000, master: Some(PeerRoom { capacity: master, buckets: 128 }) }
+    fn wanted(master: u32) -> Wanted {
+        Wanted { capacity: 1000, master: Some(KernelRoom { capacity: master, buckets: 128 }) }
     }
 
     fn told(looks: impl IntoIterator<Item = (io::Result<Room>, Wanted)>) -> Vec<&'static str> {
@@ -175,7 +168,7 @@ mod tests {
         let (mut watch, mut journal) = (RoomWatch::default(), Journal::new(51));
         assert!(watch.is_due(NOW) && watch.row(None).is_none());
         watch.look(NOW, room(1000, 7), &wanted(0), &mut journal);
-        let peer = PeerRoom { capacity: 5, buckets: 6 };
+        let peer = KernelRoom { capacity: 5, buckets: 6 };
         let row = KernelRow { capacity: 1000, entries: 7, buckets: 64, peer_capacity: Some(5), peer_buckets: Some(6) };
         assert_eq!(watch.row(Some(peer)), Some(row));
         assert!(!watch.is_due(Instant::from_nanos(5_999_999_999)) && watch.is_due(Instant::from_nanos(6_000_000_000)));

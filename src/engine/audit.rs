@@ -1,12 +1,36 @@
 //! What an owner needs who compares the sink's side with the table. See [`crate::table`] for how entries are marked.
 
+use super::peers::Peer;
 use super::{Engine, Role};
 use crate::flow::{Flow, FlowKey};
 use crate::table::Held;
 use crate::time::Instant;
 use core::ops::Range;
 
+/// How large a kernel's connection table is; all zero where that is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct KernelRoom {
+    /// Entries that it can hold.
+    pub capacity: u32,
+    /// Buckets of its hash.
+    pub buckets: u32,
+}
+
 impl Engine {
+    /// The size of this node's kernel's table: the next ADVERTs tell the others.
+    pub fn set_kernel_room(&mut self, room: KernelRoom) {
+        self.kernel_room = room;
+    }
+
+    /// The size of the kernel's table of the followed master; on a master, the smallest that an established peer has told.
+    /// `None` until one is told.
+    pub fn peer_room(&self) -> Option<KernelRoom> {
+        let (stream, is_master) = (self.inbox.stream(), self.role() == Role::Master);
+        let counts = |peer: &&Peer| is_master || stream.is_some_and(|stream| stream.node == peer.node);
+        let rooms = self.peers.established().filter(counts).map(|peer| peer.word.kernel);
+        rooms.filter(|room| room.capacity > 0).min_by_key(|room| room.capacity)
+    }
+
     /// Which proof of a backup's table stands: another number after each time that it was lost; `None` while none does.
     /// What is not in a proven table is not in its master's either.
     pub fn proof(&self) -> Option<u64> {

@@ -31,6 +31,7 @@ mod tests;
 mod transmit;
 mod tuning;
 
+pub use audit::KernelRoom;
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
@@ -159,6 +160,8 @@ pub struct Engine {
     expiry_hand: u32,
     /// The owner does not want a living master to be replaced yet.
     preemption_held: bool,
+    /// The size of this node's kernel's table, for the others.
+    kernel_room: KernelRoom,
 }
 
 impl Engine {
@@ -205,6 +208,7 @@ impl Engine {
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
             preemption_held: false,
+            kernel_room: KernelRoom::default(),
             random,
             config,
         })

@@ -12,6 +12,7 @@
 //! that this node sent only after it first saw the sender's. Until then a candidate changes nothing: no role, no timer, no
 //! term, and nothing of what is known of an older incarnation of the same node.
 
+use super::audit::KernelRoom;
 use super::election::skew;
 use super::event::Role;
 use crate::time::{Duration, Instant};
@@ -36,6 +37,7 @@ pub(super) struct Word {
     pub(super) follows: Follows,
     pub(super) hash_seed: u64,
     pub(super) capabilities: Capabilities,
+    pub(super) kernel: KernelRoom,
 }
 
 impl Word {
@@ -55,6 +57,7 @@ impl Word {
             follows: advert.follows,
             hash_seed: advert.hash_seed,
             capabilities: advert.capabilities,
+            kernel: KernelRoom { capacity: advert.kernel_capacity, buckets: advert.kernel_buckets },
         }
     }
 

@@ -193,8 +193,8 @@ impl Engine {
             follows: self.follows(now),
             hash_seed: self.table.seed(),
             capabilities: CAPABILITIES,
-            kernel_capacity: 0,
-            kernel_buckets: 0,
+            kernel_capacity: self.kernel_room.capacity,
+            kernel_buckets: self.kernel_room.buckets,
             name: self.config.name.as_bytes(),
             peers: &reports[..count],
         };

@@ -194,7 +194,7 @@ impl Node {
     fn turn(&mut self, milliseconds: u32) {
         for _ in 0..milliseconds {
             self.audit.turn(self.now, &mut self.table, &mut self.drain, &mut self.journal);
-            self.now = self.now + Duration::from_millis(1);
+            self.now += Duration::from_millis(1);
         }
     }
 

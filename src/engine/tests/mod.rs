@@ -1,6 +1,7 @@
 //! A small world for the engine's own tests: engines, a network with a fixed delay that can lose, and virtual time. It
 //! calls an engine exactly as the daemon does, so a node that would spin or sleep for ever does so here too, and is caught.
 
+mod audit;
 mod chaos;
 mod hostile;
 mod links;
