@@ -5,7 +5,8 @@
 #[path = "../support/machine.rs"]
 mod machine;
 
-pub(crate) use machine::{PATIENCE, shell};
+#[allow(unused_imports)] // As above.
+pub(crate) use machine::{PATIENCE, eventually, path_of, program, shell, shell_output};
 use ssyncp::bridge::{ReadOutcome, Source, SourceError};
 use ssyncp::flow::{Change, Flow, FlowKey, Zone};
 use ssyncp::sys::namespace::Namespace;

@@ -4,23 +4,27 @@
 //! ```text
 //!            kernel                                   source                          owner
 //!  events    NEW UPDATE DESTROY ──filter──> socket ──> decode ────────────────────────> Change
-//!                       UPDATE without TCP state ────> question ──> answer ───────────> Change
+//!                       UPDATE that tells too little ─> question ──> answer ──────────> Change
+//!            expectations ──────────────────────────> question for their master ─────> Change
 //!  dump      every entry ─────────────────> socket ──> decode, unless an event was newer ─> Change
 //!
 //!  sink      CREATE | EXCL, DELETE <── many per datagram ── gathered <───────────────── Change
 //!            EEXIST ──> look at what is there ──> update, or delete and create
+//!            what is expected of the flows that were written
 //! ```
 //!
 //! Both need CAP_NET_ADMIN in the user namespace that owns the network namespace. Both live in the network namespace of
 //! the thread that opened them.
 
 pub mod codec;
-mod filter;
+mod expectations;
+pub mod filter;
 mod kernel;
 mod requests;
 pub mod sink;
 pub mod source;
 
+pub use filter::{Filter, Rule};
 pub use sink::{ConntrackSink, SinkOptions};
 pub use source::{ConntrackSource, SourceOptions};
 
