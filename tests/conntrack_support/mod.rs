@@ -149,8 +149,19 @@ impl Raw {
 
     /// Sends one request and waits for its acknowledgement; the errno, 0 if all went well.
     pub fn request(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut MessageWriter)) -> i32 {
+        self.request_family(2, kind, flags, fill)
+    }
+
+    /// The same for an address family.
+    pub fn request_family(
+        &mut self,
+        family: u8,
+        kind: u16,
+        flags: u16,
+        fill: impl FnOnce(&mut MessageWriter),
+    ) -> i32 {
         let mut writer = MessageWriter::new();
-        writer.begin(kind, REQUEST | ACK | flags, 1, 2, 0);
+        writer.begin(kind, REQUEST | ACK | flags, 1, family, 0);
         fill(&mut writer);
         writer.end();
         self.0.send(writer.bytes()).unwrap();
@@ -171,6 +182,11 @@ impl Raw {
 
     pub fn flush(&mut self) {
         assert_eq!(self.request(CT_DELETE, 0, |_| {}), 0);
+    }
+
+    /// Of both families.
+    pub fn flush_all(&mut self) {
+        assert_eq!(self.request_family(0, CT_DELETE, 0, |_| {}), 0);
     }
 
     /// The whole table, every entry as the bytes of its attributes.
