@@ -137,8 +137,9 @@ fn the_kernel_decides_about_events_as_user_space_does() {
             prop_assert_eq!(&told, &wanted);
             // What cannot change was left out by the kernel: user space saw only what it alone can decide.
             let may = everything.flows.keys().filter(|key| filter.may_match(key)).count();
-            let seen = counter(&source.counters(), "events_new") as usize;
-            prop_assert_eq!(seen, may);
+            let counters = source.counters();
+            let [seen, left_out] = ["events_new", "filtered"].map(|name| counter(&counters, name) as usize);
+            prop_assert_eq!((seen, left_out), (may, may - wanted.len()));
             // A dump says the same.
             let mut dumped = Mirror::default();
             source.request_dump().unwrap();

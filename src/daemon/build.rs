@@ -1,7 +1,7 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
-use crate::bridge::conntrack::{self, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
+use crate::bridge::conntrack::{self, ConntrackSink, ConntrackSource, Filter, SinkOptions, SourceOptions};
 use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Sink, Source};
 use crate::daemon::announce::Announce;
@@ -91,7 +91,9 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
         SourceKind::Conntrack => {
             let sink = ConntrackSink::open(&SinkOptions::default())?;
             let ignore_port_ids = vec![sink.port_id()?];
-            let source = ConntrackSource::open(&SourceOptions { ignore_port_ids, ..SourceOptions::default() })?;
+            let filter = Filter::new(&group.filter);
+            let options = SourceOptions { ignore_port_ids, filter, ..SourceOptions::default() };
+            let source = ConntrackSource::open(&options)?;
             Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(sink)) })
         }
         SourceKind::Synthetic => {

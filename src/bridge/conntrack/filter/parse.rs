@@ -268,7 +268,6 @@ fn number(word: &str, what: &str, most: u32) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::bridge::conntrack::filter::Rule;
     use proptest::prelude::*;
 

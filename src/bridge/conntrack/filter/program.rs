@@ -101,13 +101,13 @@ fn rule_program(alternatives: &[Vec<Term>]) -> Program {
 }
 
 fn term_program(program: Program, term: &Term) -> Program {
-    let Some(test) = test_program(&term.test) else { return program };
+    let Some(test) = test_program(term) else { return program };
     let failed = Program::new().constant(0).store(slot::ALL);
     program.constant(0).store(slot::TEST).then(test).recall(slot::TEST).when(term.negated.into(), failed)
 }
 
 /// Stores 1 in [`slot::TEST`] if the test is met; `None` if only user space can tell.
-fn test_program(test: &Test) -> Option<Program> {
+fn test_program(Term { negated, test }: &Term) -> Option<Program> {
     let met = || Program::new().constant(1).store(slot::TEST);
     let any = |slot: u32, numbers: &mut dyn Iterator<Item = u32>| {
         numbers.fold(Program::new(), |program, number| program.recall(slot).when(number, met()))
@@ -125,6 +125,7 @@ fn test_program(test: &Test) -> Option<Program> {
             })
         }),
         // Of another protocol it is never met, whatever comes.
+        Test::State { protocol, .. } if !negated => any(slot::PROTOCOL, &mut [u32::from(*protocol)].into_iter()),
         Test::State { .. } | Test::Mark { .. } | Test::Connection { .. } | Test::Status(_) => return None,
     })
 }
