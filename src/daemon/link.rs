@@ -110,6 +110,12 @@ impl Watch {
         Watch { state: State::Up, patience, look_every, look_at: now }
     }
 
+    /// Errors may last this long from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.look_every = LOOK_INTERVAL.min(patience / LOOKS_WITHIN_PATIENCE);
+    }
+
     /// Whether frames may be moved.
     pub fn usable(&self) -> bool {
         !matches!(self.state, State::Down { .. })

@@ -163,6 +163,7 @@ pub(super) struct Outbox {
     frame_len: usize,
     frames: Box<[u8]>,
     lengths: Box<[u16]>,
+    sent_at: Box<[Instant]>,
     resent_at: Box<[Instant]>,
     /// Number of the newest frame; goes on over masterships.
     seq: u64,
@@ -186,6 +187,7 @@ impl Outbox {
             frame_len,
             frames: vec![0; history * frame_len].into_boxed_slice(),
             lengths: vec![0; history].into_boxed_slice(),
+            sent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             resent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             seq: 0,
             term_start: 0,
@@ -217,6 +219,17 @@ impl Outbox {
         (self.term_start + 1).max((self.seq + 1).saturating_sub(self.lengths.len() as u64))
     }
 
+    /// When a frame left for the first time, or the oldest that is still kept if it is older.
+    pub(super) fn sent_at(&self, seq: u64) -> Option<Instant> {
+        let seq = seq.max(self.history_start());
+        (seq <= self.seq).then(|| self.sent_at[(seq % self.lengths.len() as u64) as usize])
+    }
+
+    /// Records that have left the queue since the start.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// A new mastership: an empty history, nothing asked for.
     pub(super) fn begin_mastership(&mut self) {
         self.origin = self.seq;
@@ -245,6 +258,7 @@ impl Outbox {
         self.frames[at * self.frame_len..][..frame.len()].copy_from_slice(frame);
         self.lengths[at] = frame.len() as u16;
         self.asked.remove(self.seq);
+        self.sent_at[at] = now;
         self.resent_at[at] = Instant::ZERO;
         self.last_sent_at = now;
     }

@@ -13,12 +13,13 @@ mod read;
 mod value;
 
 use crate::bridge::conntrack::Rule;
-use crate::engine::{Config, RoleMode};
+use crate::engine::{Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -42,7 +43,7 @@ pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 pub const FILE_MAX: u64 = 1 << 20;
 
 /// Everything that the file says, with defaults filled in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Settings {
     /// `[node]`.
     pub node: Node,
@@ -54,10 +55,11 @@ pub struct Settings {
 }
 
 /// `[node]`: who this machine is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Node {
     /// Its number, not zero, another one on each node.
     #[serde(serialize_with = "node_number")]
+    #[schemars(with = "u32")]
     pub id: NodeId,
     /// Its name for people, at most 32 bytes.
     pub name: String,
@@ -66,7 +68,7 @@ pub struct Node {
 }
 
 /// `[control]`: how operators and programs reach the daemon.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Control {
     /// The Unix socket on which all calls are taken.
     pub socket: PathBuf,
@@ -76,7 +78,7 @@ pub struct Control {
 }
 
 /// `[[group]]`: one replicated table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
     /// The table's number, the same on all nodes.
     pub sync_id: u8,
@@ -94,23 +96,28 @@ pub struct Group {
     /// Where flows come from, and where a taking-over node writes them.
     pub source: SourceKind,
     /// Which flows are replicated: those that meet every rule.
+    #[schemars(with = "Vec<String>")]
     pub filter: Vec<Rule>,
     /// Time from the end of one dump of the source to the next.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
+    #[schemars(with = "String")]
     pub role: RoleMode,
     /// VRRP priority.
     pub priority: u8,
     /// Time between two ADVERTs.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub advert_interval: Duration,
     /// Whether a higher priority takes the role from a lower.
     pub preempt: bool,
     /// The addresses that the master holds.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<VirtualAddress>,
     /// Most flows in the table.
     pub capacity: u32,
@@ -118,22 +125,26 @@ pub struct Group {
     pub history: u32,
     /// Longest time that a record waits for company.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub batch_delay: Duration,
     /// Frames after which a backup acknowledges.
     pub ack_every: u32,
     /// Time after which a backup acknowledges.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub ack_delay: Duration,
     /// Time that a gap may stand before it is asked for again.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub reorder_delay: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub commit_deadline: Duration,
 }
 
 /// How frames travel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
@@ -143,7 +154,7 @@ pub enum TransportKind {
 }
 
 /// The format on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// SSYNCP/1.
@@ -151,7 +162,7 @@ pub enum Profile {
 }
 
 /// Where flows come from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// The kernel's connection tracking.
@@ -161,7 +172,7 @@ pub enum SourceKind {
 }
 
 /// When a backup writes flows into its sink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commit {
     /// At once: the takeover has little left to write.
@@ -173,9 +184,9 @@ pub enum Commit {
 /// An address that only the master holds: `192.0.2.10/24 dev eth0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct VirtualAddress {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Length of the network's prefix, 0 to 32.
+    /// The address, IPv4 or IPv6.
+    pub address: IpAddr,
+    /// Length of the network's prefix, 0 to 32 or 128.
     pub prefix_len: u8,
     /// The interface that gets it.
     pub device: String,
@@ -280,6 +291,20 @@ impl Group {
             ..Config::new(node.id, self.sync_id)
         }
     }
+
+    /// What of it the engine takes while it runs.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            priority: self.priority,
+            preempt: self.preempt,
+            advert_interval: self.advert_interval,
+            batch_delay: self.batch_delay,
+            ack_every: self.ack_every,
+            ack_delay: self.ack_delay,
+            reorder_delay: self.reorder_delay,
+            commit_deadline: self.commit_deadline,
+        }
+    }
 }
 
 /// Everything that is wrong with one file.
@@ -314,6 +339,14 @@ impl fmt::Display for Problems {
         }
         Ok(())
     }
+}
+
+/// Reads a duration with its unit, as `"100ms"`.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    value::duration(text)
 }
 
 fn node_number<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -458,7 +491,7 @@ role = "keepalived"
 advert_interval = 100
 batch_delay = "1 fortnight"
 ack_delay = "5"
-addresses = ["192.0.2.10 dev eth0", "192.0.2.300/24 dev eth0", "2001:db8::1/64 dev eth0", "192.0.2.10/24"]
+addresses = ["192.0.2.10 dev eth0", "192.0.2.300/24 dev eth0", "2001:db8::1/129 dev eth0", "192.0.2.10/24"]
 frame_len = 100
 [[group]]
 sync_id = 51
@@ -489,8 +522,8 @@ listen = "localhost"
         ssyncp.toml:15: batch_delay: "1 fortnight" is no duration; write a whole number with a unit, as "100ms", "1s" or "5m"
         ssyncp.toml:16: ack_delay: "5" has no unit; write "5ms" or "5s"
         ssyncp.toml:17: addresses: "192.0.2.10 dev eth0" has no prefix length; write it as "192.0.2.10/24 dev eth0"
-        ssyncp.toml:17: addresses: "192.0.2.300/24 dev eth0" has no valid IPv4 address; write it as "192.0.2.10/24 dev eth0"
-        ssyncp.toml:17: addresses: "2001:db8::1/64 dev eth0": IPv6 addresses are not in this version; use an IPv4 one
+        ssyncp.toml:17: addresses: "192.0.2.300/24 dev eth0" has no valid address; write it as "192.0.2.10/24 dev eth0"
+        ssyncp.toml:17: addresses: "2001:db8::1/129 dev eth0" has a prefix length that is not 0 to 128; write it as "192.0.2.10/24 dev eth0"
         ssyncp.toml:17: addresses: "192.0.2.10/24" does not say which interface holds it; write it as "192.0.2.10/24 dev eth0"
         ssyncp.toml:18: frame_len: 100 bytes; a frame has 1208 to 8960
         ssyncp.toml:20: sync_id: 51 is taken by a group above; each group has its own

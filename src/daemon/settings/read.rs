@@ -357,7 +357,7 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
             section.wrong("interfaces", format!("\"{name}\" stands there twice; name each sync link once"));
         }
     }
-    if group.source != SourceKind::Conntrack && given("filter") {
+    if group.source != SourceKind::Conntrack && !group.filter.is_empty() {
         section.wrong("filter", "only the source \"conntrack\" has one; remove it, or write source = \"conntrack\"");
     }
     if group.priority == 255 && given("preempt") && !group.preempt {
