@@ -310,14 +310,14 @@ fn an_entry_that_the_kernel_refuses_is_counted_by_name_and_harms_no_other() {
 }
 
 #[test]
-fn what_this_version_does_not_write_is_refused_by_name() {
+fn what_no_kernel_can_hold_is_refused_by_name() {
     let Some(namespace) = namespace() else { return };
     let mut sink = open(&namespace);
     let udp = dnat().key;
-    let six = FlowKey { source: "2001:db8::1".parse().unwrap(), destination: "2001:db8::2".parse().unwrap(), ..udp };
-    let sctp = FlowKey { protocol: 132, ..udp };
+    let mixed = FlowKey { source: "2001:db8::1".parse().unwrap(), ..udp };
+    let strange = FlowKey { protocol: protocol::ICMPV6, ..udp };
     let redirect = FlowKey { protocol: protocol::ICMP, destination_port: 0x0500, ..udp };
-    write(&mut sink, &[Change::Upsert(Flow::new(six)), Change::Delete(sctp), Change::Upsert(Flow::new(redirect))]);
+    write(&mut sink, &[Change::Upsert(Flow::new(mixed)), Change::Delete(strange), Change::Upsert(Flow::new(redirect))]);
     let counters = sink.counters();
     let refused = ["refused_family", "refused_protocol", "refused_icmp_type"].map(|name| counter(&counters, name));
     assert_eq!((refused, counter(&counters, "batches")), ([1, 1, 1], 0));
@@ -341,7 +341,11 @@ fn a_batch_that_is_full_is_written_without_a_flush() {
 fn own_writes_do_not_come_back_but_those_of_others_do() {
     let Some(namespace) = namespace() else { return };
     let (mut own, mut other) = (open(&namespace), open(&namespace));
-    let options = SourceOptions { receive_buffer: 1 << 20, ignore_port_ids: vec![own.port_id().unwrap()] };
+    let options = SourceOptions {
+        receive_buffer: 1 << 20,
+        ignore_port_ids: vec![own.port_id().unwrap()],
+        ..SourceOptions::default()
+    };
     let mut source = namespace.run(|| ConntrackSource::open(&options).map_err(io_error)).unwrap();
     let mut mirror = Mirror::default();
     // Create, update, replace, delete: four kinds of events that we caused.

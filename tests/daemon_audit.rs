@@ -53,7 +53,7 @@ fn write(namespace: &Namespace, change: Change) {
 /// Everything that an inspector finds in a namespace.
 fn read_back(namespace: &Namespace) -> Vec<Flow> {
     let read = || {
-        let mut inspector = ConntrackInspector::open().map_err(io::Error::other)?;
+        let mut inspector = ConntrackInspector::open(Filter::default()).map_err(io::Error::other)?;
         let mut flows = Vec::new();
         inspector.begin()?;
         while inspector.read(&mut |flow| flows.push(flow))? != Piece::Complete {}
@@ -73,7 +73,7 @@ fn an_inspector_finds_what_a_sink_has_written_and_how_large_the_table_is() {
     write(&node.namespace, Change::Upsert(own(1)));
     let flows = read_back(&node.namespace);
     assert_eq!(flows.len(), 1001);
-    let inspector = node.namespace.run(|| ConntrackInspector::open().map_err(io::Error::other)).unwrap();
+    let inspector = node.namespace.run(|| ConntrackInspector::open(Filter::default()).map_err(io::Error::other)).unwrap();
     for flow in flows.iter().filter(|flow| flow.key != own(1).key) {
         let same = (0..1000).map(connection).find(|wanted| wanted.key == flow.key);
         assert!(same.is_some_and(|wanted| inspector.agrees(flow, &wanted)), "{flow:?}");

@@ -67,7 +67,7 @@ pub fn netlink(data: &[u8]) {
             continue;
         }
         let mut writer = MessageWriter::new();
-        codec::write_create(&mut writer, 1, &decoded.flow, decoded.flow.timeout);
+        codec::write_create(&mut writer, 1, &decoded.flow, decoded.flow.timeout, codec::Without::default());
         codec::write_update(&mut writer, 2, &decoded.flow, decoded.flow.timeout);
         for message in Messages::new(writer.bytes()) {
             let message = message.expect("what we write is whole");
@@ -231,7 +231,7 @@ fn netlink_seeds() -> Vec<Vec<u8>> {
         .filter_map(|record| match record {
             Record::Upsert(conn) => {
                 let mut writer = MessageWriter::new();
-                codec::write_create(&mut writer, 1, &conn.flow(), 600);
+                codec::write_create(&mut writer, 1, &conn.flow(), 600, codec::Without::default());
                 Some(writer.bytes().to_vec())
             }
             _ => None,

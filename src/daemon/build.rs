@@ -1,7 +1,9 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
-use crate::bridge::conntrack::{self, ConntrackInspector, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
+use crate::bridge::conntrack::{
+    self, ConntrackInspector, ConntrackSink, ConntrackSource, Filter, SinkOptions, SourceOptions,
+};
 use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
@@ -105,8 +107,10 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
         SourceKind::Conntrack => {
             let sink = ConntrackSink::open(&SinkOptions::default())?;
             let ignore_port_ids = vec![sink.port_id()?];
-            let source = ConntrackSource::open(&SourceOptions { ignore_port_ids, ..SourceOptions::default() })?;
-            let inspector = ConntrackInspector::open()?;
+            let filter = Filter::new(&group.filter);
+            let inspector = ConntrackInspector::open(filter.clone())?;
+            let options = SourceOptions { ignore_port_ids, filter, ..SourceOptions::default() };
+            let source = ConntrackSource::open(&options)?;
             Ok(Bridge {
                 source: Some(Box::new(source)),
                 sink: Some(Box::new(sink)),

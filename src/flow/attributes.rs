@@ -7,6 +7,7 @@
 //!   type u8 │ length u8 │ data, as many bytes as length says │ zeros to a multiple of 4      types ascend strictly
 //! ```
 
+use super::expectation::{Expectation, read_expectations};
 use core::fmt;
 use core::net::IpAddr;
 
@@ -30,7 +31,7 @@ pub mod attribute {
     pub const START: u8 = 8;
     /// Flows that this one expects and that have not come yet (`CTA_EXPECT_*`).
     pub const EXPECTATIONS: u8 = 9;
-    /// What SCTP or DCCP keep beside their state (`CTA_PROTOINFO_SCTP_*`, `CTA_PROTOINFO_DCCP_*`).
+    /// [`ProtocolInfo`](super::ProtocolInfo): SCTP 8 bytes, DCCP 12 (`CTA_PROTOINFO_SCTP_*`, `CTA_PROTOINFO_DCCP_*`).
     pub const PROTOCOL: u8 = 10;
     /// Highest type that this version has a name for.
     pub const KNOWN_MAX: u8 = PROTOCOL;
@@ -157,6 +158,16 @@ impl Attributes {
         let word = |at: usize| u32::from_be_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
         Some(Synproxy { isn: word(0), its: word(4), timestamp_offset: word(8) })
     }
+
+    /// Flows that this one has announced; `None` if there are none, or if they cannot be read.
+    pub fn expectations(&self) -> Option<Vec<Expectation>> {
+        read_expectations(self.get(attribute::EXPECTATIONS)?)
+    }
+
+    /// What SCTP or DCCP keep; which of them is told by its length.
+    pub fn protocol_info(&self) -> Option<ProtocolInfo> {
+        ProtocolInfo::from_wire(self.get(attribute::PROTOCOL)?)
+    }
 }
 
 impl fmt::Debug for Attributes {
@@ -238,6 +249,54 @@ impl Synproxy {
             bytes.copy_from_slice(&word.to_be_bytes());
         }
         data
+    }
+}
+
+/// What SCTP or DCCP keep of a connection beside its state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ProtocolInfo {
+    /// Verification tags (RFC 9260 section 8.5), host order: those that packets of each direction carry.
+    Sctp {
+        /// Of the original direction.
+        tag_original: u32,
+        /// Of the reply direction.
+        tag_reply: u32,
+    },
+    /// DCCP (RFC 4340).
+    Dccp {
+        /// Which side is the client: 0 the original direction, 1 the reply (`enum ct_dccp_roles`).
+        role: u8,
+        /// Sequence number of the handshake.
+        handshake_sequence: u64,
+    },
+}
+
+impl ProtocolInfo {
+    /// The attribute's data: SCTP both tags; DCCP the role, three zeros, the sequence number.
+    pub fn to_wire(&self) -> Vec<u8> {
+        match *self {
+            ProtocolInfo::Sctp { tag_original, tag_reply } => {
+                [tag_original.to_be_bytes(), tag_reply.to_be_bytes()].concat()
+            }
+            ProtocolInfo::Dccp { role, handshake_sequence } => {
+                [&[role, 0, 0, 0][..], &handshake_sequence.to_be_bytes()].concat()
+            }
+        }
+    }
+
+    /// Reads [`ProtocolInfo::to_wire`]; `None` for anything else.
+    pub fn from_wire(data: &[u8]) -> Option<Self> {
+        match *data {
+            [a, b, c, d, e, f, g, h] => Some(ProtocolInfo::Sctp {
+                tag_original: u32::from_be_bytes([a, b, c, d]),
+                tag_reply: u32::from_be_bytes([e, f, g, h]),
+            }),
+            [role, 0, 0, 0, ref sequence @ ..] => {
+                let handshake_sequence = u64::from_be_bytes(sequence.try_into().ok()?);
+                Some(ProtocolInfo::Dccp { role, handshake_sequence })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -402,6 +461,21 @@ mod tests {
         assert_eq!(attributes.sequence_adjustment(), Some(sides));
         assert_eq!(attributes.synproxy(), Some(synproxy));
         assert_eq!(attributes.labels(), None);
+    }
+
+    #[test]
+    fn the_length_tells_sctp_from_dccp() {
+        let sctp = ProtocolInfo::Sctp { tag_original: 0x0102_0304, tag_reply: 5 };
+        assert_eq!(sctp.to_wire(), [1, 2, 3, 4, 0, 0, 0, 5]);
+        let dccp = ProtocolInfo::Dccp { role: 1, handshake_sequence: 0x0102 };
+        assert_eq!(dccp.to_wire(), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+        for info in [sctp, dccp] {
+            let mut attributes = Attributes::NONE;
+            attributes.set(attribute::PROTOCOL, &info.to_wire()).expect("fits");
+            assert_eq!(attributes.protocol_info(), Some(info));
+        }
+        assert_eq!(ProtocolInfo::from_wire(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2]), None);
+        assert_eq!(ProtocolInfo::from_wire(&[1; 7]), None);
     }
 
     #[test]

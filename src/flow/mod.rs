@@ -9,11 +9,13 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod expectation;
 
 pub use attributes::{
-    AttributeError, AttributeIter, Attributes, SequenceAdjustment, Synproxy, Tuple, attribute,
+    AttributeError, AttributeIter, Attributes, ProtocolInfo, SequenceAdjustment, Synproxy, Tuple, attribute,
     check as check_attributes,
 };
+pub use expectation::{EXPECTATION_NAME_MAX, Expectation, ExpectationNat, read_expectations, write_expectations};
 
 use core::fmt;
 use core::net::IpAddr;
@@ -46,6 +48,8 @@ pub mod protocol {
 /// The bits of a conntrack entry's status, low 16 of `enum ip_conntrack_status` in
 /// linux/netfilter/nf_conntrack_common.h.
 pub mod status {
+    /// Another flow had announced this one.
+    pub const EXPECTED: u16 = 1 << 0;
     /// A packet was seen in the reply direction.
     pub const SEEN_REPLY: u16 = 1 << 1;
     /// The entry is not dropped early when the table is full.

@@ -1,7 +1,7 @@
 //! Socket filters in classic BPF: the kernel drops what we do not want before it wakes us or fills our buffer.
 //!
-//! A program is straight: every test either ends it (drop, accept) or falls through to the next, so there are no
-//! labels and it can be read from top to bottom. It works on an accumulator, an index and a few memory slots
+//! A program is straight: every test either ends it (drop, accept), or decides whether a part is run, and falls through
+//! to the next; so there are no labels and it can be read from top to bottom. It works on an accumulator, an index and a few memory slots
 //! (linux/filter.h, Documentation/networking/filter.rst). Numbers are loaded big-endian, as all classic BPF does.
 //!
 //! ```text
@@ -66,6 +66,65 @@ impl Program {
     #[must_use]
     pub fn load_u8_behind(self, offset: u32) -> Self {
         self.push(libc::BPF_MISC | libc::BPF_TAX, 0).push(libc::BPF_LD | libc::BPF_IND | libc::BPF_B, offset)
+    }
+
+    /// A = the two bytes at A + `offset`, big-endian.
+    #[must_use]
+    pub fn load_u16_behind(self, offset: u32) -> Self {
+        self.push(libc::BPF_MISC | libc::BPF_TAX, 0).push(libc::BPF_LD | libc::BPF_IND | libc::BPF_H, offset)
+    }
+
+    /// A = the four bytes at A + `offset`, big-endian.
+    #[must_use]
+    pub fn load_u32_behind(self, offset: u32) -> Self {
+        self.push(libc::BPF_MISC | libc::BPF_TAX, 0).push(libc::BPF_LD | libc::BPF_IND | libc::BPF_W, offset)
+    }
+
+    /// A = `value`.
+    #[must_use]
+    pub fn constant(self, value: u32) -> Self {
+        self.push(libc::BPF_LD | libc::BPF_IMM, value)
+    }
+
+    /// A = A and `mask`, bit by bit.
+    #[must_use]
+    pub fn and(self, mask: u32) -> Self {
+        self.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask)
+    }
+
+    /// Goes on with the instructions of `next`.
+    #[must_use]
+    pub fn then(mut self, mut next: Program) -> Self {
+        self.instructions.append(&mut next.instructions);
+        self
+    }
+
+    /// Runs `inner` if A is `value`, else goes on behind it.
+    #[must_use]
+    pub fn when(self, value: u32, inner: Program) -> Self {
+        self.compare(value, 1, 0).past(inner)
+    }
+
+    /// Runs `inner` if A is not `value`, else goes on behind it.
+    #[must_use]
+    pub fn unless(self, value: u32, inner: Program) -> Self {
+        self.compare(value, 0, 1).past(inner)
+    }
+
+    /// Runs `inner` if A is from `low` to `high`, else goes on behind it.
+    #[must_use]
+    pub fn between(self, low: u32, high: u32, inner: Program) -> Self {
+        self.jump(libc::BPF_JGE, low, 0, 1).jump(libc::BPF_JGT, high, 0, 1).past(inner)
+    }
+
+    /// Number of its instructions.
+    pub fn len(&self) -> usize {
+        self.instructions.len()
+    }
+
+    /// Whether it has no instructions.
+    pub fn is_empty(&self) -> bool {
+        self.instructions.is_empty()
     }
 
     /// A = the offset of the netlink attribute of `kind`, looking from byte `from` on; 0 if there is none.
@@ -139,9 +198,19 @@ impl Program {
         self.push(libc::BPF_LDX | libc::BPF_IMM, value.into())
     }
 
-    fn compare(mut self, value: u32, equal: u8, different: u8) -> Self {
-        let code = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-        self.instructions.push(libc::sock_filter { code, jt: equal, jf: different, k: value });
+    /// Jumps over `inner`, unless what comes before jumps over this.
+    fn past(self, inner: Program) -> Self {
+        let length = inner.instructions.len() as u32;
+        self.push(libc::BPF_JMP | libc::BPF_JA, length).then(inner)
+    }
+
+    fn compare(self, value: u32, equal: u8, different: u8) -> Self {
+        self.jump(libc::BPF_JEQ, value, equal, different)
+    }
+
+    fn jump(mut self, test: u32, value: u32, yes: u8, no: u8) -> Self {
+        let code = (libc::BPF_JMP | test | libc::BPF_K) as u16;
+        self.instructions.push(libc::sock_filter { code, jt: yes, jf: no, k: value });
         self
     }
 
@@ -228,6 +297,27 @@ mod tests {
         assert_eq!(answered(Program::new().find_attribute(ECHOED_ATTRIBUTES, 9).drop_if(0)), [] as [u32; 0]);
         let kept = Program::new().find_attribute(ECHOED_ATTRIBUTES, 6).store(3).load_u8(0).recall(3);
         assert_eq!(answered(kept.find_nested(2).find_nested(7).load_u8_behind(4).drop_if(10)), [2, 3]);
+    }
+
+    #[test]
+    fn a_part_runs_only_where_its_condition_holds() {
+        let drop_all = || Program::new().constant(1).drop_if(1);
+        assert_eq!(answered(Program::new().load_u8(36).when(2, drop_all())), [1, 3]);
+        assert_eq!(answered(Program::new().load_u8(36).unless(2, drop_all())), [2]);
+        assert_eq!(answered(Program::new().load_u8(36).between(2, 3, drop_all())), [1]);
+        assert_eq!(answered(Program::new().load_u8(36).between(0, 1, drop_all())), [2, 3]);
+        assert_eq!(answered(Program::new().load_u8(36).and(1).when(1, drop_all())), [2]);
+        let long = (0..300).fold(Program::new(), |program, number| program.constant(number));
+        assert_eq!(long.len(), 300);
+        assert_eq!(answered(Program::new().load_u8(36).when(2, long.then(drop_all()))), [1, 3]);
+    }
+
+    #[test]
+    fn wider_numbers_are_loaded_behind_an_attribute() {
+        let inner = || Program::new().find_attribute(ECHOED_ATTRIBUTES, 6).find_nested(2).find_nested(7);
+        // The value is a byte, and zeros up to the multiple of four.
+        assert_eq!(answered(inner().load_u16_behind(4).drop_unless(&[20 << 8])), [2]);
+        assert_eq!(answered(inner().load_u32_behind(4).drop_unless(&[30 << 24])), [3]);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 #[path = "../support/machine.rs"]
 mod machine;
 
-pub(crate) use machine::{PATIENCE, shell};
+#[allow(unused_imports)] // As above.
+pub(crate) use machine::{PATIENCE, eventually, path_of, program, shell, shell_output};
 use ssyncp::bridge::{ReadOutcome, Source, SourceError};
 use ssyncp::flow::{Change, Flow, FlowKey, Zone};
 use ssyncp::sys::namespace::Namespace;
@@ -148,8 +149,13 @@ impl Raw {
 
     /// Sends one request and waits for its acknowledgement; the errno, 0 if all went well.
     pub fn request(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut MessageWriter)) -> i32 {
+        self.request_family(2, kind, flags, fill)
+    }
+
+    /// The same for an address family.
+    pub fn request_family(&mut self, family: u8, kind: u16, flags: u16, fill: impl FnOnce(&mut MessageWriter)) -> i32 {
         let mut writer = MessageWriter::new();
-        writer.begin(kind, REQUEST | ACK | flags, 1, 2, 0);
+        writer.begin(kind, REQUEST | ACK | flags, 1, family, 0);
         fill(&mut writer);
         writer.end();
         self.0.send(writer.bytes()).unwrap();
@@ -170,6 +176,11 @@ impl Raw {
 
     pub fn flush(&mut self) {
         assert_eq!(self.request(CT_DELETE, 0, |_| {}), 0);
+    }
+
+    /// Of both families.
+    pub fn flush_all(&mut self) {
+        assert_eq!(self.request_family(0, CT_DELETE, 0, |_| {}), 0);
     }
 
     /// The whole table, every entry as the bytes of its attributes.

@@ -48,7 +48,12 @@ pub(crate) fn ip(namespace: &Namespace, arguments: &[&str]) -> String {
 
 /// Runs a shell's script inside a namespace; it ends with the first command that fails.
 pub(crate) fn shell(namespace: &Namespace, script: &str) {
-    run(namespace, "sh", &["-ec", script]);
+    shell_output(namespace, script);
+}
+
+/// The same, and what it says.
+pub(crate) fn shell_output(namespace: &Namespace, script: &str) -> String {
+    run(namespace, "sh", &["-ec", script])
 }
 
 /// Looks until it is so.

@@ -14,7 +14,7 @@
 //! entries only.
 
 use super::codec::{self, STATUS_SETTABLE};
-use super::{OpenError, filter};
+use super::{Filter, OpenError};
 use crate::bridge::{Inspector, Piece, Room};
 use crate::flow::Flow;
 use crate::sys::netlink::{MessageWriter, Messages, NETLINK_NETFILTER, NetlinkSocket, flags};
@@ -43,6 +43,7 @@ const TIMEOUT_SLACK: u32 = 5;
 /// Reads back the kernel's connection table.
 #[derive(Debug, Default)]
 pub struct ConntrackInspector {
+    filter: Filter,
     dump: Option<NetlinkSocket>,
     torn: bool,
     own: HashSet<IpAddr>,
@@ -50,12 +51,12 @@ pub struct ConntrackInspector {
 
 impl ConntrackInspector {
     /// Looks at the connection table in the network namespace of the calling thread, which is to be the one that goes on
-    /// to use this.
+    /// to use this, with the eyes of a source that has this filter.
     ///
     /// # Errors
     /// [`OpenError`] says what is missing and how to get it.
-    pub fn open() -> Result<Self, OpenError> {
-        let inspector = ConntrackInspector::default();
+    pub fn open(filter: Filter) -> Result<Self, OpenError> {
+        let inspector = ConntrackInspector { filter, ..ConntrackInspector::default() };
         match inspector.room() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::MissingModule),
             Err(error) => Err(error.into()),
@@ -76,7 +77,7 @@ impl ConntrackInspector {
                 // What cannot be read is no flow to the source either.
                 None => {
                     let flow = codec::decode(&message).ok().map(|decoded| decoded.flow);
-                    flow.into_iter().filter(|flow| !filter::is_loopback(&flow.key)).for_each(&mut *found);
+                    flow.into_iter().filter(|flow| self.filter.matches(flow)).for_each(&mut *found);
                 }
             }
         }
@@ -98,7 +99,7 @@ impl Inspector for ConntrackInspector {
         self.own = socket::own_addresses()?;
         let dump = NetlinkSocket::open(NETLINK_NETFILTER, BUFFER)?;
         let mut writer = MessageWriter::new();
-        codec::write_dump(&mut writer, 1);
+        codec::write_dump(&mut writer, 1, |_| {});
         dump.send(writer.bytes())?;
         (self.dump, self.torn) = (Some(dump), false);
         Ok(())

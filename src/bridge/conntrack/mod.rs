@@ -4,11 +4,13 @@
 //! ```text
 //!            kernel                                   source                          owner
 //!  events    NEW UPDATE DESTROY ──filter──> socket ──> decode ────────────────────────> Change
-//!                       UPDATE without TCP state ────> question ──> answer ───────────> Change
+//!                       UPDATE that tells too little ─> question ──> answer ──────────> Change
+//!            expectations ──────────────────────────> question for their master ─────> Change
 //!  dump      every entry ─────────────────> socket ──> decode, unless an event was newer ─> Change
 //!
 //!  sink      CREATE | EXCL, DELETE <── many per datagram ── gathered <───────────────── Change
 //!            EEXIST ──> look at what is there ──> update, or delete and create
+//!            what is expected of the flows that were written
 //!
 //!  inspector every entry ─────────────────> socket ──> decode ────────────────────────> Flow, to be compared
 //! ```
@@ -18,13 +20,15 @@
 
 mod audit;
 pub mod codec;
-mod filter;
+mod expectations;
+pub mod filter;
 mod kernel;
 mod requests;
 pub mod sink;
 pub mod source;
 
 pub use audit::ConntrackInspector;
+pub use filter::{Filter, Rule};
 pub use sink::{ConntrackSink, SinkOptions};
 pub use source::{ConntrackSource, SourceOptions};
 

@@ -14,8 +14,12 @@
 //! So the keys to remember are those of one batch of events, however long the dump takes. An event that is older than
 //! the dump's entry does no harm: the event that made the difference is still to come.
 //!
-//! **Events without state.** The kernel leaves the TCP state out of an UPDATE that has another reason. The entry is
-//! then asked for, and the answer, which is newer than every event that was read so far, is handed over instead.
+//! **Events that do not tell all.** An UPDATE has only what has changed: the kernel leaves the state of the protocol out
+//! if there was another reason, and so the master and the adjusted sequence numbers. The entry is then asked for, and
+//! the answer, which is newer than every event that was read so far, is handed over instead. Labels and SYN proxies are
+//! left out as well, and nothing in the event says so: from the first entry on that has one, every UPDATE is asked for.
+//!
+//! **Filter.** What does not meet the rules is not handed over; where it may have been before, its end is.
 //!
 //! **Silence.** Entries that were made while events were off, or (by default) while nobody listened in any namespace,
 //! never tell what becomes of them. And no event says that a packet has refreshed a time-out. Both are seen by a dump
@@ -26,11 +30,12 @@
 //! stands in the queue, and whose death was lost, would seem to have been named since the dump began.
 
 use super::codec::{self, Decoded, Happening};
-use super::filter;
+use super::expectations::{ExpectationReader, Pending};
+use super::filter::{Filter, program};
 use super::requests::{Answer, Requests};
 use super::{OpenError, Refusals};
 use crate::bridge::{ReadOutcome, Source, SourceError};
-use crate::flow::{Change, FlowKey};
+use crate::flow::{Change, Flow, FlowKey};
 use crate::sys::netlink::{
     Message, MessageWriter, Messages, NETLINK_NETFILTER, NetlinkSocket, ReceiveBatch, ReceiveError, flags,
 };
@@ -41,8 +46,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::{fs, io};
 use tracing::warn;
 
-/// Groups of events (`NFNLGRP_CONNTRACK_*`, linux/netfilter/nfnetlink.h): NEW, UPDATE, DESTROY.
-const GROUPS: [u32; 3] = [1, 2, 3];
+/// Groups of events (`NFNLGRP_CONNTRACK_*`, linux/netfilter/nfnetlink.h): NEW, UPDATE, DESTROY, and the same of
+/// expectations.
+const GROUPS: [u32; 6] = [1, 2, 3, 4, 5, 6];
 
 /// Events per [`Source::read`].
 const EVENTS_PER_READ: usize = 256;
@@ -70,11 +76,13 @@ pub struct SourceOptions {
     pub receive_buffer: usize,
     /// Sockets whose writes are not to come back as changes: the port ids of the sinks of the same table.
     pub ignore_port_ids: Vec<u32>,
+    /// Which flows are wanted.
+    pub filter: Filter,
 }
 
 impl Default for SourceOptions {
     fn default() -> Self {
-        SourceOptions { receive_buffer: 32 << 20, ignore_port_ids: Vec::new() }
+        SourceOptions { receive_buffer: 32 << 20, ignore_port_ids: Vec::new(), filter: Filter::default() }
     }
 }
 
@@ -84,7 +92,10 @@ pub struct ConntrackSource {
     events: NetlinkSocket,
     batch: ReceiveBatch,
     dump_socket: NetlinkSocket,
+    dump_writer: MessageWriter,
     questions: Requests,
+    expectations: ExpectationReader,
+    ignore_port_ids: Vec<u32>,
     readiness: Epoll,
     dump: Dump,
     dump_wanted: bool,
@@ -114,13 +125,13 @@ impl ConntrackSource {
     /// # Errors
     /// [`OpenError`] says what is missing and how to get it.
     pub fn open(options: &SourceOptions) -> Result<Self, OpenError> {
-        if options.ignore_port_ids.len() > filter::IGNORED_MAX {
-            let message = format!("more than {} port ids to ignore", filter::IGNORED_MAX);
+        if options.ignore_port_ids.len() > program::IGNORED_MAX {
+            let message = format!("more than {} port ids to ignore", program::IGNORED_MAX);
             return Err(OpenError::Io(io::Error::new(io::ErrorKind::InvalidInput, message)));
         }
         let questions = Requests::open()?;
         let events = NetlinkSocket::open(NETLINK_NETFILTER, options.receive_buffer).map_err(OpenError::from_io)?;
-        filter::program(&options.ignore_port_ids).attach(&events)?;
+        program::program(&options.filter, &options.ignore_port_ids).attach(&events)?;
         for group in GROUPS {
             events.join(group).map_err(OpenError::from_io)?;
         }
@@ -134,14 +145,28 @@ impl ConntrackSource {
             events,
             batch: ReceiveBatch::new(EVENTS_PER_READ, EVENT_SIZE),
             dump_socket,
+            dump_writer: MessageWriter::new(),
             questions,
+            expectations: ExpectationReader::open()?,
+            ignore_port_ids: options.ignore_port_ids.clone(),
             readiness,
             dump: Dump::Idle,
             dump_wanted: false,
             dump_sequence: 0,
             overrun: false,
-            translator: Translator::default(),
+            translator: Translator { filter: options.filter.clone(), ..Translator::default() },
         })
+    }
+
+    /// Has other rules decide from now on which flows are wanted. A dump is asked for: it names those that are wanted
+    /// anew, and what it no longer names is to be removed by the owner, as after every dump.
+    ///
+    /// # Errors
+    /// The operating system's error. If the kernel does not take the filter, the old rules stay.
+    pub fn set_filter(&mut self, filter: Filter) -> io::Result<()> {
+        program::program(&filter, &self.ignore_port_ids).attach(&self.events)?;
+        self.translator.filter = filter;
+        self.request_dump()
     }
 
     /// Bytes of receive buffer that the kernel granted for events.
@@ -206,11 +231,13 @@ impl ConntrackSource {
 
     fn send_dump_request(&mut self, restarts: u32) -> io::Result<()> {
         self.dump_sequence = self.dump_sequence.wrapping_add(1);
-        let mut writer = MessageWriter::new();
-        codec::write_dump(&mut writer, self.dump_sequence);
+        let translator = &mut self.translator;
+        translator.pending.reload(&mut self.expectations, &mut translator.counters.refusals)?;
+        self.dump_writer.clear();
+        codec::write_dump(&mut self.dump_writer, self.dump_sequence, |writer| translator.filter.narrow_dump(writer));
         // The kernel builds the first datagram in this call.
-        self.translator.touched.clear();
-        self.dump_socket.send(writer.bytes())?;
+        translator.touched.clear();
+        self.dump_socket.send(self.dump_writer.bytes())?;
         self.dump = Dump::Running { interrupted: false, restarts };
         self.translator.counters.dumps_started += 1;
         Ok(())
@@ -319,7 +346,9 @@ impl Source for ConntrackSource {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.translator.counters.named()
+        let mut named = self.translator.counters.named();
+        named.push(("expectations_left_out", self.translator.pending.left_out));
+        named
     }
 }
 
@@ -330,13 +359,20 @@ struct Translator {
     remember: bool,
     /// Keys of events that may be newer than the next datagram of the dump; at most [`EVENTS_PER_READ`].
     touched: HashSet<FlowKey>,
-    /// Keys of events that did not tell the state; at most [`EVENTS_PER_READ`].
+    /// Keys of flows that events told too little of; at most [`EVENTS_PER_READ`].
     unclear: Vec<FlowKey>,
+    /// Some flow has what an UPDATE may leave out without a word.
+    unpromised_seen: bool,
+    pending: Pending,
+    filter: Filter,
     counters: Counters,
 }
 
 impl Translator {
     fn event(&mut self, message: &Message<'_>, emit: &mut dyn FnMut(Change)) {
+        if codec::is_expectation(message) {
+            return self.expectation_event(message);
+        }
         let Some(decoded) = self.decode(message) else { return };
         let key = decoded.flow.key;
         if self.remember {
@@ -348,9 +384,25 @@ impl Translator {
             Happening::Destroy => self.counters.events_destroy += 1,
         }
         match decoded.happening {
-            Happening::Destroy => emit(Change::Delete(key)),
-            _ if decoded.state_known => emit(Change::Upsert(decoded.flow)),
+            Happening::Destroy => {
+                self.pending.forget(&key);
+                emit(Change::Delete(key));
+            }
+            Happening::Update if self.unpromised_seen => self.unclear.push(key),
+            happening if decoded.complete => self.hand_over(happening, decoded.flow, emit),
             _ => self.unclear.push(key),
+        }
+    }
+
+    fn expectation_event(&mut self, message: &Message<'_>) {
+        match codec::decode_expectation(message) {
+            Ok(told) => {
+                self.counters.events_expectation += 1;
+                if let Some(master) = self.pending.take(told).filter(|master| self.filter.may_match(master)) {
+                    self.unclear.push(master);
+                }
+            }
+            Err(refusal) => self.counters.refusals.count(refusal),
         }
     }
 
@@ -358,9 +410,26 @@ impl Translator {
         let Some(decoded) = self.decode(message) else { return };
         if self.touched.contains(&decoded.flow.key) {
             self.counters.dump_superseded += 1;
-        } else {
+        } else if self.filter.matches(&decoded.flow) {
             self.counters.dump_entries += 1;
-            emit(Change::Upsert(decoded.flow));
+            self.hand_over(Happening::New, decoded.flow, emit);
+        } else {
+            // Not to name it is enough: the owner removes what a dump does not name.
+            self.counters.filtered += 1;
+        }
+    }
+
+    /// Hands over a flow that is told in full, if it is wanted; if it may have been wanted before, its end.
+    fn hand_over(&mut self, happening: Happening, mut flow: Flow, emit: &mut dyn FnMut(Change)) {
+        if self.filter.matches(&flow) {
+            self.pending.attach(&mut flow);
+            self.counters.with_attributes += u64::from(!flow.attributes.is_empty());
+            emit(Change::Upsert(flow));
+            return;
+        }
+        self.counters.filtered += 1;
+        if happening != Happening::New {
+            emit(Change::Delete(flow.key));
         }
     }
 
@@ -369,41 +438,43 @@ impl Translator {
         if self.unclear.is_empty() {
             return Ok(());
         }
-        self.unclear.sort_unstable();
-        self.unclear.dedup();
-        self.counters.questions += self.unclear.len() as u64;
-        let unclear = std::mem::take(&mut self.unclear);
-        for keys in unclear.chunks(questions.capacity()) {
-            for key in keys {
-                questions.add(|writer, sequence| codec::write_get(writer, sequence, key));
-            }
-            let mut unanswered = None;
-            questions.exchange(|_, answer| match answer {
-                Answer::Entry(message) => {
-                    if let Some(decoded) = self.decode(&message) {
-                        emit(Change::Upsert(decoded.flow));
-                    }
-                }
-                // It is gone; the event that says so is on its way.
-                Answer::Failed(Errno::ENOENT) => self.counters.questions_gone += 1,
-                Answer::Failed(errno) => unanswered = Some(errno),
-            })?;
-            if let Some(errno) = unanswered {
-                return Err(errno.into());
-            }
+        let mut unclear = std::mem::take(&mut self.unclear);
+        unclear.sort_unstable();
+        unclear.dedup();
+        self.counters.questions += unclear.len() as u64;
+        let answered = unclear.chunks(questions.capacity()).try_for_each(|keys| self.ask_for(keys, questions, emit));
+        unclear.clear();
+        self.unclear = unclear;
+        answered
+    }
+
+    fn ask_for(&mut self, keys: &[FlowKey], questions: &mut Requests, emit: &mut dyn FnMut(Change)) -> io::Result<()> {
+        for key in keys {
+            questions.add(|writer, sequence| codec::write_get(writer, sequence, key));
         }
-        Ok(())
+        let mut unanswered = None;
+        questions.exchange(|_, answer| match answer {
+            Answer::Entry(message) => {
+                if let Some(decoded) = self.decode(&message) {
+                    self.hand_over(Happening::Update, decoded.flow, emit);
+                }
+            }
+            // It is gone; the event that says so is on its way.
+            Answer::Failed(Errno::ENOENT) => self.counters.questions_gone += 1,
+            Answer::Failed(errno) => unanswered = Some(errno),
+        })?;
+        unanswered.map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn decode(&mut self, message: &Message<'_>) -> Option<Decoded> {
         match codec::decode(message) {
-            Ok(decoded) if filter::is_loopback(&decoded.flow.key) => {
-                self.counters.skipped_loopback += 1;
-                None
-            }
-            Ok(decoded) => {
-                self.counters.with_extensions += u64::from(decoded.has_extensions);
+            Ok(decoded) if self.filter.may_match(&decoded.flow.key) => {
+                self.unpromised_seen |= decoded.has_unpromised();
                 Some(decoded)
+            }
+            Ok(_) => {
+                self.counters.filtered += 1;
+                None
             }
             Err(refusal) => {
                 self.counters.refusals.count(refusal);
@@ -427,8 +498,9 @@ struct Counters {
     dump_restarts: u64,
     dump_entries: u64,
     dump_superseded: u64,
-    skipped_loopback: u64,
-    with_extensions: u64,
+    events_expectation: u64,
+    filtered: u64,
+    with_attributes: u64,
     refusals: Refusals,
 }
 
@@ -438,6 +510,7 @@ impl Counters {
             ("events_new", self.events_new),
             ("events_update", self.events_update),
             ("events_destroy", self.events_destroy),
+            ("events_expectation", self.events_expectation),
             ("events_cut", self.events_cut),
             ("overruns", self.overruns),
             ("questions", self.questions),
@@ -447,8 +520,8 @@ impl Counters {
             ("dump_restarts", self.dump_restarts),
             ("dump_entries", self.dump_entries),
             ("dump_superseded", self.dump_superseded),
-            ("skipped_loopback", self.skipped_loopback),
-            ("with_extensions", self.with_extensions),
+            ("filtered", self.filtered),
+            ("with_attributes", self.with_attributes),
         ];
         named.extend(self.refusals.counters());
         named

@@ -12,6 +12,7 @@
 mod read;
 mod value;
 
+use crate::bridge::conntrack::Rule;
 use crate::engine::{Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
@@ -100,6 +101,9 @@ pub struct Group {
     pub profile: Profile,
     /// Where flows come from, and where a taking-over node writes them.
     pub source: SourceKind,
+    /// Which flows are replicated: those that meet every rule.
+    #[schemars(with = "Vec<String>")]
+    pub filter: Vec<Rule>,
     /// Time from the end of one dump of the source to the next.
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
@@ -437,6 +441,7 @@ interfaces = ["eth1"]
 group = "224.0.0.81"
 profile = "ssyncp1"
 source = "conntrack"
+filter = []
 dump_interval = "30s"
 commit = "continuous"
 audit = "repair"
@@ -489,6 +494,7 @@ commit_deadline = "1s"
             [[group]]
             sync_id = 52
             transport = "memory"
+            filter = ["not dst 10.0.0.0/8,2001:db8::/32", "ct state established or udp"]
             [control]
             socket = "/tmp/control.sock"
             listen = "127.0.0.1:9114"
@@ -502,6 +508,7 @@ commit_deadline = "1s"
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
         assert_eq!((settings.groups[0].audit, settings.groups[0].audit_interval), (AuditMode::Off, Duration::ZERO));
         assert!(!settings.groups[0].audits() && settings.groups[1].audits());
+        assert_eq!(settings.groups[1].filter[1].to_string(), "ct state established or udp");
         assert_eq!(settings.control.listen, Some("127.0.0.1:9114".parse().unwrap()));
     }
 
@@ -546,7 +553,7 @@ audit = "maybe"
 audit_interval = "2h"
 history = 2
 dump_interval = "999ms"
-filter = ["ct state established"]
+filter = ["ct state establishd", "tcp"]
 ack = "quorum"
 [control]
 listen = "localhost"
@@ -580,7 +587,7 @@ listen = "localhost"
         ssyncp.toml:27: audit_interval: 2h is not from 1s to 1h; write "1m", or "0s" for none
         ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
         ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
-        ssyncp.toml:30: filter: not in this version: every flow of the source is replicated; remove it
+        ssyncp.toml:30: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
         ssyncp.toml:31: ack: "quorum" is not in this version; write "none"
         ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);

@@ -8,6 +8,7 @@ use super::{
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
     Settings, SourceKind, TransportKind, VirtualAddress, value,
 };
+use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
 use crate::wire::{GROUP, LINKS_MAX, NodeId};
@@ -47,10 +48,7 @@ const GROUP_KEYS: &[&str] = &[
     "filter",
 ];
 /// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
-const KEYS_NOT_YET: &[(&str, &str)] = &[
-    ("secret_file", "not in this version: frames cannot be sealed yet; remove it"),
-    ("filter", "not in this version: every flow of the source is replicated; remove it"),
-];
+const KEYS_NOT_YET: &[(&str, &str)] = &[("secret_file", "not in this version: frames cannot be sealed yet; remove it")];
 /// Two words this far apart are no longer a typing mistake.
 const TYPING_MISTAKE: f64 = 0.75;
 
@@ -304,6 +302,9 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("conntrack", SourceKind::Conntrack), ("synthetic", SourceKind::Synthetic)],
             &["ipvs", "api"],
         ),
+        filter: section.list("filter", RULES_MAX, "\"not dst 192.168.0.0/16\"", |text| {
+            text.parse::<Rule>().map_err(|error| format!("\"{text}\", {error}"))
+        }),
         dump_interval: section.duration("dump_interval", DUMP_INTERVAL),
         commit: section.word(
             "commit",
@@ -360,6 +361,9 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
         if group.interfaces[..number].contains(name) {
             section.wrong("interfaces", format!("\"{name}\" stands there twice; name each sync link once"));
         }
+    }
+    if group.source != SourceKind::Conntrack && !group.filter.is_empty() {
+        section.wrong("filter", "only the source \"conntrack\" has one; remove it, or write source = \"conntrack\"");
     }
     if group.priority == 255 && given("preempt") && !group.preempt {
         section.wrong(

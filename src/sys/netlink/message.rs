@@ -166,6 +166,14 @@ impl<'a> Attribute<'a> {
     pub fn u32_be(&self) -> Result<u32, Malformed> {
         self.value.try_into().map(u32::from_be_bytes).map_err(|_| Malformed)
     }
+
+    /// The value as a big-endian number of 64 bits.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is of another size.
+    pub fn u64_be(&self) -> Result<u64, Malformed> {
+        self.value.try_into().map(u64::from_be_bytes).map_err(|_| Malformed)
+    }
 }
 
 /// Attributes one after the other. It ends with the bytes, or after the first [`Malformed`].
@@ -370,7 +378,7 @@ mod tests {
         assert_eq!(attributes[1].kind, 3);
         let inner: Vec<_> = attributes[1].nested().map(Result::unwrap).collect();
         assert_eq!((inner[0].u16_be(), inner[1].value), (Ok(0x1234), &[0, 0, 0, 0, 0, 0, 0, 5][..]));
-        assert_eq!(inner[1].u32_be(), Err(Malformed));
+        assert_eq!((inner[1].u64_be(), inner[1].u32_be(), inner[0].u64_be()), (Ok(5), Err(Malformed), Err(Malformed)));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From messages of the kernel to flows.
 
-use super::{Refusal, TCP_FLAGS_CARRIED, Tuple, mirror};
+use super::extras::Extras;
+use super::{Refusal, TCP_FLAGS_CARRIED, tuple};
 use crate::bridge::conntrack::kernel;
-use crate::flow::{Endpoint, Flow, TcpInfo, Zone, protocol};
+use crate::flow::{Endpoint, Flow, ProtocolInfo, TcpInfo, Zone, attribute, protocol, status};
 use crate::sys::netlink::{Attribute, Malformed, Message, flags};
-use std::net::{IpAddr, Ipv4Addr};
 
 /// What has happened to an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -24,11 +24,19 @@ pub struct Decoded {
     pub happening: Happening,
     /// The entry.
     pub flow: Flow,
-    /// Whether the message says what state the protocol is in. The kernel leaves it out of an UPDATE that has another
-    /// reason (a new mark, say); the flow's `state` and `tcp` are then unknown, and not zero.
-    pub state_known: bool,
-    /// The entry has something that is not replicated: a helper, labels, a master, sequence adjustment, SYN proxy.
-    pub has_extensions: bool,
+    /// Whether the message says all that its status promises. An UPDATE has only what has changed: the kernel leaves
+    /// out the protocol's state, the master and the adjusted sequence numbers if the reason was another one (a new
+    /// mark, say). They are then unknown, and not zero.
+    pub complete: bool,
+}
+
+impl Decoded {
+    /// Whether the entry has something that no bit of the status promises, so that its absence from an UPDATE proves
+    /// nothing: labels, or a SYN proxy.
+    pub fn has_unpromised(&self) -> bool {
+        let unpromised = |kind| matches!(kind, attribute::LABELS | attribute::SYNPROXY);
+        self.flow.attributes.iter().any(|(kind, _)| unpromised(kind))
+    }
 }
 
 /// Reads an event, a part of a dump or the answer to a question.
@@ -43,101 +51,123 @@ pub fn decode(message: &Message<'_>) -> Result<Decoded, Refusal> {
         kernel::DELETE => Happening::Destroy,
         _ => return Err(Refusal::Kind),
     };
-    if message.family().ok_or(Malformed)? != kernel::AF_INET {
+    if !matches!(message.family().ok_or(Malformed)?, kernel::AF_INET | kernel::AF_INET6) {
         return Err(Refusal::Family);
     }
     let mut parts = Parts::default();
     for attribute in message.attributes() {
         parts.take(&attribute?)?;
     }
-    let (flow, state_known) = parts.flow()?;
-    Ok(Decoded { happening, flow, state_known, has_extensions: parts.has_extensions })
+    let (flow, complete) = parts.flow()?;
+    Ok(Decoded { happening, flow, complete })
 }
 
 /// The attributes of an entry, as they come.
 #[derive(Default)]
-struct Parts {
-    original: Option<Tuple>,
-    reply: Option<Tuple>,
-    zone: Zone,
+struct Parts<'a> {
+    original: Option<tuple::Read>,
+    reply: Option<tuple::Read>,
+    zone: Option<u16>,
     status: u16,
     timeout: u32,
     mark: u32,
     state: Option<u8>,
     tcp: TcpInfo,
-    has_extensions: bool,
+    extras: Extras<'a>,
 }
 
-impl Parts {
-    fn take(&mut self, attribute: &Attribute<'_>) -> Result<(), Refusal> {
+impl<'a> Parts<'a> {
+    fn take(&mut self, attribute: &Attribute<'a>) -> Result<(), Refusal> {
         match attribute.kind {
-            kernel::TUPLE_ORIG => self.original = Some(self.tuple(attribute, Zone::ORIGINAL)?),
-            kernel::TUPLE_REPLY => self.reply = Some(self.tuple(attribute, Zone::REPLY)?),
-            kernel::ZONE => self.zone = Zone { id: attribute.u16_be()?, direction: Zone::BOTH },
+            kernel::TUPLE_ORIG => self.original = Some(tuple::read(attribute)?),
+            kernel::TUPLE_REPLY => self.reply = Some(tuple::read(attribute)?),
+            kernel::ZONE => self.zone = Some(attribute.u16_be()?),
             kernel::STATUS => self.status = attribute.u32_be()? as u16,
             kernel::TIMEOUT => self.timeout = attribute.u32_be()?,
             kernel::MARK => self.mark = attribute.u32_be()?,
             kernel::PROTOINFO => self.protocol_info(attribute)?,
-            kernel::HELP | kernel::TUPLE_MASTER | kernel::SEQ_ADJ_ORIG | kernel::SEQ_ADJ_REPLY | kernel::LABELS => {
-                self.has_extensions = true
-            }
-            // A translated TCP entry has it in all cases, and full of zeros if no SYN proxy is at work.
-            kernel::SYNPROXY => {
-                let says = |part: Result<Attribute<'_>, _>| part.is_ok_and(|part| part.value.iter().any(|b| *b != 0));
-                self.has_extensions |= attribute.nested().any(says);
-            }
-            _ => {}
+            _ => self.extras.take(attribute)?,
         }
         Ok(())
-    }
-
-    /// A tuple, and the zone if it applies in that direction only.
-    fn tuple(&mut self, attribute: &Attribute<'_>, direction: u8) -> Result<Tuple, Refusal> {
-        let mut tuple = TupleParts::default();
-        for part in attribute.nested() {
-            let part = part?;
-            match part.kind {
-                kernel::TUPLE_IP | kernel::TUPLE_PROTO => tuple.take(&part)?,
-                kernel::TUPLE_ZONE => self.zone = Zone { id: part.u16_be()?, direction },
-                _ => {}
-            }
-        }
-        tuple.whole()
     }
 
     fn protocol_info(&mut self, attribute: &Attribute<'_>) -> Result<(), Refusal> {
         for layer in attribute.nested() {
             let layer = layer?;
-            if layer.kind != kernel::PROTOINFO_TCP {
-                continue;
-            }
-            for field in layer.nested() {
-                let field = field?;
-                match field.kind {
-                    kernel::TCP_STATE => self.state = Some(field.u8()?),
-                    kernel::TCP_WSCALE_ORIGINAL => self.tcp.window_scale_original = window_scale(&field)?,
-                    kernel::TCP_WSCALE_REPLY => self.tcp.window_scale_reply = window_scale(&field)?,
-                    kernel::TCP_FLAGS_ORIGINAL => self.tcp.flags_original = field.u8()? & TCP_FLAGS_CARRIED,
-                    kernel::TCP_FLAGS_REPLY => self.tcp.flags_reply = field.u8()? & TCP_FLAGS_CARRIED,
-                    _ => {}
-                }
+            match layer.kind {
+                kernel::PROTOINFO_TCP => self.tcp_info(&layer)?,
+                kernel::PROTOINFO_SCTP => self.sctp_info(&layer)?,
+                kernel::PROTOINFO_DCCP => self.dccp_info(&layer)?,
+                _ => {}
             }
         }
         Ok(())
     }
 
-    /// The flow, and whether its state is known.
+    fn tcp_info(&mut self, layer: &Attribute<'_>) -> Result<(), Refusal> {
+        for field in layer.nested() {
+            let field = field?;
+            match field.kind {
+                kernel::TCP_STATE => self.state = Some(field.u8()?),
+                kernel::TCP_WSCALE_ORIGINAL => self.tcp.window_scale_original = window_scale(&field)?,
+                kernel::TCP_WSCALE_REPLY => self.tcp.window_scale_reply = window_scale(&field)?,
+                kernel::TCP_FLAGS_ORIGINAL => self.tcp.flags_original = field.u8()? & TCP_FLAGS_CARRIED,
+                kernel::TCP_FLAGS_REPLY => self.tcp.flags_reply = field.u8()? & TCP_FLAGS_CARRIED,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn sctp_info(&mut self, layer: &Attribute<'_>) -> Result<(), Refusal> {
+        let (mut tag_original, mut tag_reply) = (0, 0);
+        for field in layer.nested() {
+            let field = field?;
+            match field.kind {
+                kernel::SCTP_STATE => self.state = Some(field.u8()?),
+                kernel::SCTP_VTAG_ORIGINAL => tag_original = field.u32_be()?,
+                kernel::SCTP_VTAG_REPLY => tag_reply = field.u32_be()?,
+                _ => {}
+            }
+        }
+        self.extras.protocol = Some(ProtocolInfo::Sctp { tag_original, tag_reply });
+        Ok(())
+    }
+
+    fn dccp_info(&mut self, layer: &Attribute<'_>) -> Result<(), Refusal> {
+        let (mut role, mut handshake_sequence) = (0, 0);
+        for field in layer.nested() {
+            let field = field?;
+            match field.kind {
+                kernel::DCCP_STATE => self.state = Some(field.u8()?),
+                kernel::DCCP_ROLE => role = field.u8()?,
+                kernel::DCCP_HANDSHAKE_SEQ => handshake_sequence = field.u64_be()?,
+                _ => {}
+            }
+        }
+        self.extras.protocol = Some(ProtocolInfo::Dccp { role, handshake_sequence });
+        Ok(())
+    }
+
+    fn zone(&self, original: &tuple::Read, reply: &tuple::Read) -> Zone {
+        let of = |direction| move |id| Zone { id, direction };
+        let own = original.zone.map(of(Zone::ORIGINAL)).or(reply.zone.map(of(Zone::REPLY)));
+        own.or(self.zone.map(of(Zone::BOTH))).unwrap_or(Zone::DEFAULT)
+    }
+
+    /// The flow, and whether it is told in full.
     fn flow(&self) -> Result<(Flow, bool), Refusal> {
-        let original = self.original.ok_or(Refusal::TupleMissing)?;
-        let reply = self.reply.ok_or(Refusal::TupleMissing)?;
-        let key = original.key(self.zone);
+        let original = self.original.as_ref().ok_or(Refusal::TupleMissing)?;
+        let answer = self.reply.as_ref().ok_or(Refusal::TupleMissing)?;
+        let reply = &answer.tuple;
+        let key = tuple::key(&original.tuple, self.zone(original, answer));
         // What a reply to the untranslated flow looks like; only what differs from it by translation is allowed.
-        let mirror = mirror(&key).ok_or(Refusal::IcmpType)?;
-        if reply.protocol != key.protocol {
+        let mirror = tuple::mirror(&key).ok_or(Refusal::IcmpType)?;
+        if reply.protocol != key.protocol || reply.source.is_ipv4() != key.source.is_ipv4() {
             return Err(Refusal::ReplyMismatch);
         }
         let mut flow = Flow::new(key);
-        let (from, to) = if key.protocol == protocol::ICMP {
+        let (from, to) = if protocol::is_icmp(key.protocol) {
             if reply.destination_port != mirror.destination_port {
                 return Err(Refusal::ReplyMismatch);
             }
@@ -150,12 +180,23 @@ impl Parts {
         flow.status = self.status;
         flow.timeout = self.timeout;
         flow.mark = self.mark;
-        let has_state = key.protocol == protocol::TCP;
+        let has_state = match key.protocol {
+            protocol::TCP => true,
+            protocol::SCTP | protocol::DCCP => original.with_ports,
+            _ => false,
+        };
         if has_state {
             flow.state = self.state.unwrap_or(0);
+        }
+        if key.protocol == protocol::TCP {
             flow.tcp = Some(self.tcp);
         }
-        Ok((flow.canonical(), !has_state || self.state.is_some()))
+        flow.attributes = self.extras.attributes()?;
+        let promised = |bit: u16, told: bool| self.status & bit == 0 || told;
+        let complete = (!has_state || self.state.is_some())
+            && promised(status::EXPECTED, self.extras.master.is_some())
+            && promised(status::SEQ_ADJUST, self.extras.sequence_adjustment.iter().all(Option::is_some));
+        Ok((flow.canonical(), complete))
     }
 }
 
@@ -163,56 +204,10 @@ fn window_scale(attribute: &Attribute<'_>) -> Result<u8, Refusal> {
     attribute.u8().ok().filter(|scale| *scale <= 15).ok_or(Refusal::Malformed)
 }
 
-/// The parts of a tuple, as they come.
-#[derive(Default)]
-struct TupleParts {
-    source: Option<IpAddr>,
-    destination: Option<IpAddr>,
-    protocol: Option<u8>,
-    source_port: Option<u16>,
-    destination_port: Option<u16>,
-    icmp_id: Option<u16>,
-    icmp_type: Option<u8>,
-    icmp_code: Option<u8>,
-}
-
-impl TupleParts {
-    fn take(&mut self, group: &Attribute<'_>) -> Result<(), Refusal> {
-        for part in group.nested() {
-            let part = part?;
-            match (group.kind, part.kind) {
-                (kernel::TUPLE_IP, kernel::IP_V4_SRC) => self.source = Some(ipv4(&part)?),
-                (kernel::TUPLE_IP, kernel::IP_V4_DST) => self.destination = Some(ipv4(&part)?),
-                (kernel::TUPLE_PROTO, kernel::PROTO_NUM) => self.protocol = Some(part.u8()?),
-                (kernel::TUPLE_PROTO, kernel::PROTO_SRC_PORT) => self.source_port = Some(part.u16_be()?),
-                (kernel::TUPLE_PROTO, kernel::PROTO_DST_PORT) => self.destination_port = Some(part.u16_be()?),
-                (kernel::TUPLE_PROTO, kernel::PROTO_ICMP_ID) => self.icmp_id = Some(part.u16_be()?),
-                (kernel::TUPLE_PROTO, kernel::PROTO_ICMP_TYPE) => self.icmp_type = Some(part.u8()?),
-                (kernel::TUPLE_PROTO, kernel::PROTO_ICMP_CODE) => self.icmp_code = Some(part.u8()?),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn whole(&self) -> Result<Tuple, Refusal> {
-        let missing = Refusal::TupleMissing;
-        let protocol = self.protocol.ok_or(missing)?;
-        let (source_port, destination_port) = match protocol {
-            protocol::TCP | protocol::UDP => (self.source_port.ok_or(missing)?, self.destination_port.ok_or(missing)?),
-            protocol::ICMP => {
-                let kind = [self.icmp_type.ok_or(missing)?, self.icmp_code.ok_or(missing)?];
-                (self.icmp_id.ok_or(missing)?, u16::from_be_bytes(kind))
-            }
-            _ => return Err(Refusal::Protocol),
-        };
-        let source = self.source.ok_or(missing)?;
-        let destination = self.destination.ok_or(missing)?;
-        Ok(Tuple { source, destination, source_port, destination_port, protocol })
-    }
-}
-
-fn ipv4(attribute: &Attribute<'_>) -> Result<IpAddr, Refusal> {
-    let bytes: [u8; 4] = attribute.value.try_into().map_err(|_| Refusal::Malformed)?;
-    Ok(IpAddr::V4(Ipv4Addr::from(bytes)))
+/// When the kernel saw the first packet, nanoseconds since 1970 (`nf_conntrack_timestamp` must be on). It is told in
+/// dumps, answers and at the end, and cannot be given to a copy: see the module's text.
+pub fn start_time(message: &Message<'_>) -> Option<u64> {
+    let stamp = message.attributes().flatten().find(|attribute| attribute.kind == kernel::TIMESTAMP)?;
+    let start = stamp.nested().flatten().find(|field| field.kind == kernel::TIMESTAMP_START)?;
+    start.u64_be().ok()
 }

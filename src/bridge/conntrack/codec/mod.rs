@@ -1,9 +1,10 @@
 //! Conntrack entries in the language of ctnetlink (linux/netfilter/nfnetlink_conntrack.h), both ways.
 //!
 //! ```text
-//! nfgenmsg | TUPLE_ORIG { IP { src, dst }, PROTO { number, ports | ICMP id, type, code }, ZONE? }
+//! nfgenmsg | TUPLE_ORIG { IP { src, dst }, PROTO { number, ports | ICMP id, type, code | nothing }, ZONE? }
 //!          | TUPLE_REPLY { the same }            the mirror of the original one where there is no NAT
-//!          | STATUS | TIMEOUT | MARK? | ZONE? | PROTOINFO? { TCP { state, scales, flags } } | more that we do not carry
+//!          | STATUS | TIMEOUT | MARK? | ZONE? | PROTOINFO? { TCP | SCTP | DCCP { state, ... } }
+//!          | HELP? | TUPLE_MASTER? | SEQ_ADJ_ORIG? SEQ_ADJ_REPLY? | LABELS? | SYNPROXY?     flow attributes
 //! ```
 //!
 //! What the kernel does with a request is not symmetric with what it tells (measured on Linux 6.18):
@@ -12,24 +13,37 @@
 //!   then rewrites the reply tuple and sets the bits itself. A side that is not named gets "the same address, and any
 //!   port that is free", so both sides are always named, ports included, even if only one is translated.
 //! * Window scales are kept only if the flags of *both* directions say so.
-//! * SEEN_REPLY, ASSURED and FIXED_TIMEOUT can be set later, but never cleared; NAT can never be changed.
-//! * An absent mark in an event is mark 0; an absent PROTOINFO says nothing: see [`Decoded::state_known`].
+//! * SEEN_REPLY, ASSURED and FIXED_TIMEOUT can be set later, but never cleared; NAT, helper and master can never be
+//!   changed.
+//! * Labels are taken and lost in silence while no rule of the namespace has `ct label`.
+//! * An absent mark in an event is mark 0; an absent PROTOINFO, master or sequence adjustment says nothing: see
+//!   [`Decoded::complete`]. Nor do absent labels and an absent SYN proxy, and no bit of the status promises them: see
+//!   [`Decoded::has_unpromised`].
+//!
+//! **Left out on purpose.** Packet and byte counters (`nf_conntrack_acct`) change with every packet, and start times
+//! (`nf_conntrack_timestamp`, [`start_time`]) are told by dumps but not by events. The kernel takes neither from user
+//! space, so that a copy could not have them, and a table that held them would differ after every takeover.
 
 mod decode;
 mod encode;
+mod expectation;
+mod extras;
+mod tuple;
 
-pub use decode::{Decoded, Happening, decode};
+pub use decode::{Decoded, Happening, decode, start_time};
 pub use encode::{
-    Unwritable, check_flow, check_key, write_create, write_delete, write_delete_by_reply, write_dump, write_get,
-    write_probe, write_update,
+    Unwritable, Without, check_flow, check_key, write_create, write_delete, write_delete_by_reply, write_dump,
+    write_dump_filter, write_get, write_probe, write_update,
+};
+pub use expectation::{
+    DecodedExpectation, decode_expectation, is_expectation, master_key, write_expectation, write_expectation_delete,
+    write_expectation_dump,
 };
 
-use crate::flow::{Flow, FlowKey, Zone, protocol, status};
-use crate::sys::netlink::Malformed;
-use std::net::IpAddr;
+pub(super) use tuple::has_ports;
 
-/// Protocols that this version replicates.
-pub const PROTOCOLS: [u8; 3] = [protocol::ICMP, protocol::TCP, protocol::UDP];
+use crate::flow::status;
+use crate::sys::netlink::Malformed;
 
 /// `IP_CT_TCP_FLAG_*` that a copy can use: WINDOW_SCALE, SACK_PERM, CLOSE_INIT. The others belong to the sequence
 /// windows, which cannot be copied: MAXACK_SET without its window would make the copy drop valid resets.
@@ -53,11 +67,11 @@ pub enum Refusal {
     /// Not a conntrack entry.
     #[error("a message of another kind")]
     Kind,
-    /// An address family that this version does not replicate.
-    #[error("an address family that is not replicated")]
+    /// Neither IPv4 nor IPv6, or both at once.
+    #[error("addresses that are not of one family, IPv4 or IPv6")]
     Family,
-    /// A protocol that this version does not replicate.
-    #[error("a protocol that is not replicated")]
+    /// ICMP over IPv6, or ICMPv6 over IPv4.
+    #[error("the ICMP of the other address family")]
     Protocol,
     /// An ICMP type that has no answer, so that it makes no entry.
     #[error("an ICMP type without an answer")]
@@ -102,89 +116,16 @@ impl From<Malformed> for Refusal {
     }
 }
 
-/// One direction of an entry. For ICMP `source_port` is the identifier and `destination_port` is `type << 8 | code`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Tuple {
-    source: IpAddr,
-    destination: IpAddr,
-    source_port: u16,
-    destination_port: u16,
-    protocol: u8,
-}
-
-impl Tuple {
-    fn key(&self, zone: Zone) -> FlowKey {
-        FlowKey {
-            source: self.source,
-            destination: self.destination,
-            source_port: self.source_port,
-            destination_port: self.destination_port,
-            protocol: self.protocol,
-            zone,
-        }
-    }
-
-    fn original(key: &FlowKey) -> Self {
-        Tuple {
-            source: key.source,
-            destination: key.destination,
-            source_port: key.source_port,
-            destination_port: key.destination_port,
-            protocol: key.protocol,
-        }
-    }
-
-    /// The reply tuple of a flow; `None` for an ICMP type that has no answer.
-    fn reply(flow: &Flow) -> Option<Self> {
-        let (mirror, from, to) = (mirror(&flow.key)?, flow.replies_from(), flow.replies_to());
-        let (source_port, destination_port) = match flow.key.protocol {
-            protocol::ICMP => (to.port, mirror.destination_port),
-            _ => (from.port, to.port),
-        };
-        Some(Tuple { source: from.address, destination: to.address, source_port, destination_port, ..mirror })
-    }
-}
-
-/// The reply tuple of a flow that is not translated; `None` for an ICMP type that has no answer.
-fn mirror(key: &FlowKey) -> Option<Tuple> {
-    let (source_port, destination_port) = match key.protocol {
-        protocol::ICMP => {
-            let [kind, code] = key.destination_port.to_be_bytes();
-            (key.source_port, u16::from_be_bytes([icmp_answer(kind)?, code]))
-        }
-        _ => (key.destination_port, key.source_port),
-    };
-    Some(Tuple {
-        source: key.destination,
-        destination: key.source,
-        source_port,
-        destination_port,
-        protocol: key.protocol,
-    })
-}
-
-/// The ICMP type that answers `kind`, and back (`invmap` in net/netfilter/nf_conntrack_proto_icmp.c).
-const fn icmp_answer(kind: u8) -> Option<u8> {
-    Some(match kind {
-        8 => 0,
-        0 => 8,
-        13 => 14,
-        14 => 13,
-        15 => 16,
-        16 => 15,
-        17 => 18,
-        18 => 17,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Attributes, Endpoint, TcpInfo};
+    use crate::flow::{
+        Attributes, Endpoint, Flow, FlowKey, ProtocolInfo, SequenceAdjustment, Synproxy, TcpInfo, Tuple, Zone,
+        attribute, protocol,
+    };
     use crate::sys::netlink::{Message, MessageWriter, Messages, flags};
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -246,7 +187,7 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn an_event_becomes_a_flow_without_the_flags_about_windows() {
-        let decoded = Decoded { happening: Happening::New, flow: natted(), state_known: true, has_extensions: false };
+        let decoded = Decoded { happening: Happening::New, flow: natted(), complete: true };
         assert_eq!(decode(&first(&NATTED)), Ok(decoded));
     }
 
@@ -271,8 +212,8 @@ mod tests {
             change(&mut bytes);
             decode(&first(&bytes)).unwrap_err()
         };
-        assert_eq!(refused(&|bytes| bytes[16] = 10), Refusal::Family);
-        assert_eq!(refused(&|bytes| bytes[52] = 132), Refusal::Protocol);
+        assert_eq!(refused(&|bytes| bytes[16] = 7), Refusal::Family);
+        assert_eq!(refused(&|bytes| bytes[52] = 58), Refusal::Protocol);
         assert_eq!(refused(&|bytes| bytes[104] = 17), Refusal::ReplyMismatch);
         // The reply tuple, the original source and the original port under a kind that nobody knows.
         assert_eq!(refused(&|bytes| bytes[74] = 30), Refusal::TupleMissing);
@@ -290,12 +231,14 @@ mod tests {
         let mut bytes = NATTED;
         bytes[150] = 30;
         let decoded = decode(&first(&bytes)).unwrap();
-        assert_eq!((decoded.state_known, decoded.flow.state, decoded.flow.tcp), (false, 0, None));
+        assert_eq!((decoded.complete, decoded.flow.state, decoded.flow.tcp), (false, 0, None));
         assert_eq!(decoded.flow.reply_source, natted().reply_source);
-        // What is not replicated is noticed: here the mark is a helper.
-        let mut bytes = NATTED;
-        bytes[198] = 5;
-        assert!(decode(&first(&bytes)).unwrap().has_extensions);
+        // The status promises a master, and adjusted sequence numbers.
+        for bit in [0x01, 0x40] {
+            let mut bytes = NATTED;
+            bytes[139] |= bit;
+            assert!(!decode(&first(&bytes)).unwrap().complete, "{bit:#x}");
+        }
     }
 
     fn icmp(request: u16, answer: u16, answer_id: u16) -> Result<Decoded, Refusal> {
@@ -341,7 +284,7 @@ mod tests {
     #[test]
     fn a_new_entry_names_both_sides_of_its_translation() {
         let mut writer = MessageWriter::new();
-        write_create(&mut writer, 5, &natted(), 700);
+        write_create(&mut writer, 5, &natted(), 700, Without::default());
         let message = first(writer.bytes());
         assert_eq!((message.kind, message.flags, message.sequence), (0x0100, 0x0601, 5));
         let attributes: Vec<_> = message.attributes().map(Result::unwrap).collect();
@@ -365,7 +308,7 @@ mod tests {
     fn translation_is_named_only_where_there_was_some_or_it_was_decided_that_there_is_none() {
         let names_it = |flow: &Flow| {
             let mut writer = MessageWriter::new();
-            write_create(&mut writer, 1, flow, 1);
+            write_create(&mut writer, 1, flow, 1, Without::default());
             kinds(&writer).contains(&13)
         };
         let plain = Flow { reply_source: None, status: 0x0e, ..natted() };
@@ -397,8 +340,10 @@ mod tests {
         assert_eq!(request(zone(Zone::REPLY), write_get), (0x0101, vec![1], vec![1, 2]));
     }
 
-    fn any_address() -> impl Strategy<Value = IpAddr> {
-        any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from(bits)))
+    fn any_addresses() -> impl Strategy<Value = [IpAddr; 4]> {
+        let four = any::<[[u8; 4]; 4]>().prop_map(|all| all.map(IpAddr::from));
+        let six = any::<[[u8; 16]; 4]>().prop_map(|all| all.map(IpAddr::from));
+        prop_oneof![four, six]
     }
 
     fn any_zone() -> impl Strategy<Value = Zone> {
@@ -406,25 +351,70 @@ mod tests {
         prop_oneof![Just(Zone::DEFAULT), zone]
     }
 
-    fn any_key() -> impl Strategy<Value = FlowKey> {
-        let icmp = (prop::sample::select(vec![0u16, 8, 13, 14, 15, 16, 17, 18]), any::<u8>())
-            .prop_map(|(kind, code)| (protocol::ICMP, kind << 8 | u16::from(code)));
-        let ports = (prop::sample::select(vec![protocol::TCP, protocol::UDP]), any::<u16>());
-        (any_address(), any_address(), any::<u16>(), prop_oneof![icmp, ports], any_zone()).prop_map(
-            |(source, destination, source_port, (protocol, destination_port), zone)| FlowKey {
-                source,
-                destination,
-                source_port,
-                destination_port,
-                protocol,
-                zone,
-            },
+    /// Protocol and the two numbers, for the family.
+    fn any_ends(ipv4: bool) -> impl Strategy<Value = (u8, u16, u16)> {
+        let kinds = if ipv4 { vec![0u16, 8, 13, 14, 15, 16, 17, 18] } else { vec![128, 129, 139, 140] };
+        let number = if ipv4 { protocol::ICMP } else { protocol::ICMPV6 };
+        let icmp = (prop::sample::select(kinds), any::<u8>(), any::<u16>())
+            .prop_map(move |(kind, code, id)| (number, id, kind << 8 | u16::from(code)));
+        let ports = (prop::sample::select(vec![6u8, 17, 33, 47, 132, 136]), any::<u16>(), any::<u16>());
+        let none = prop::sample::select(vec![2u8, 50, 89, 114, 255]).prop_map(|number| (number, 0, 0));
+        prop_oneof![icmp, ports, none]
+    }
+
+    fn any_attributes(key: FlowKey) -> impl Strategy<Value = Attributes> {
+        let word = any::<u32>;
+        let side = (word(), word(), word()).prop_map(|(position, before, after)| SequenceAdjustment {
+            position,
+            before,
+            after,
+        });
+        let master = Tuple { destination: key.source, source: key.destination, ..tuple::original(&key) };
+        (
+            prop::option::of([side.clone(), side]),
+            prop::option::of(any::<[u8; 16]>()),
+            prop::option::of("[a-z-]{1,15}"),
+            prop::option::of(Just(master)),
+            prop::option::of((1..=u32::MAX, word(), word())),
+            (word(), word()),
         )
+            .prop_map(move |(sides, labels, helper, master, synproxy, tags)| {
+                let mut attributes = Attributes::NONE;
+                let mut set = |kind, data: &[u8]| attributes.set(kind, data).unwrap();
+                sides.inspect(|sides| set(attribute::SEQUENCE_ADJUSTMENT, &SequenceAdjustment::to_wire(sides)));
+                labels.filter(|labels| *labels != [0; 16]).inspect(|labels| set(attribute::LABELS, labels));
+                helper.inspect(|name| set(attribute::HELPER, name.as_bytes()));
+                master.inspect(|master| set(attribute::MASTER, &master.to_wire().unwrap()));
+                synproxy.inspect(|&(isn, its, timestamp_offset)| {
+                    set(attribute::SYNPROXY, &Synproxy { isn, its, timestamp_offset }.to_wire());
+                });
+                match key.protocol {
+                    protocol::SCTP => {
+                        let (tag_original, tag_reply) = tags;
+                        set(attribute::PROTOCOL, &ProtocolInfo::Sctp { tag_original, tag_reply }.to_wire());
+                    }
+                    protocol::DCCP => {
+                        let (role, handshake_sequence) = ((tags.0 & 1) as u8, u64::from(tags.1) << 16);
+                        set(attribute::PROTOCOL, &ProtocolInfo::Dccp { role, handshake_sequence }.to_wire());
+                    }
+                    _ => {}
+                }
+                attributes
+            })
+    }
+
+    fn any_key() -> impl Strategy<Value = (FlowKey, [IpAddr; 2])> {
+        any_addresses().prop_flat_map(|[source, destination, from, to]| {
+            (any_ends(source.is_ipv4()), any_zone()).prop_map(
+                move |((protocol, source_port, destination_port), zone)| {
+                    (FlowKey { source, destination, source_port, destination_port, protocol, zone }, [from, to])
+                },
+            )
+        })
     }
 
     /// Flows as the kernel lets them be written: settable status bits, and flags that are carried.
     fn any_flow() -> impl Strategy<Value = Flow> {
-        let endpoint = || prop::option::of((any_address(), any::<u16>()));
         let tcp = (0..=15u8, 0..=15u8, 0..=7u8, 0..=7u8).prop_map(|(original, reply, flags, reply_flags)| TcpInfo {
             window_scale_original: original,
             window_scale_reply: reply,
@@ -432,20 +422,25 @@ mod tests {
             flags_reply: reply_flags,
         });
         let value = (any::<u8>(), any::<u16>(), any::<u32>(), any::<u32>());
-        (any_key(), endpoint(), endpoint(), value, tcp).prop_map(
-            |(key, from, to, (state, status, timeout, mark), tcp)| {
-                let endpoint = |(address, port)| Endpoint { address, port };
-                let mut flow = Flow { status: status & STATUS_SETTABLE | status::CONFIRMED, ..Flow::new(key) };
-                (flow.timeout, flow.mark) = (timeout, mark);
-                (flow.reply_source, flow.reply_destination) = (from.map(endpoint), to.map(endpoint));
-                match (key.protocol, &mut flow.reply_source) {
-                    (protocol::TCP, _) => (flow.state, flow.tcp) = (state, Some(tcp)),
-                    (protocol::ICMP, Some(from)) => from.port = key.destination_port,
-                    _ => {}
-                }
-                flow.canonical()
-            },
-        )
+        let port = || prop::option::of(any::<u16>());
+        any_key().prop_flat_map(move |(key, [from, to])| {
+            (port(), port(), value.clone(), tcp.clone(), any_attributes(key)).prop_map(
+                move |(from_port, to_port, (state, status, timeout, mark), tcp, attributes)| {
+                    let mut flow = Flow { status: status & STATUS_SETTABLE | status::CONFIRMED, ..Flow::new(key) };
+                    (flow.timeout, flow.mark, flow.attributes) = (timeout, mark, attributes);
+                    let ported = tuple::has_ports(key.protocol) || protocol::is_icmp(key.protocol);
+                    let endpoint = |address, port: u16| Endpoint { address, port: if ported { port } else { 0 } };
+                    flow.reply_source = from_port.map(|port| endpoint(from, port));
+                    flow.reply_destination = to_port.map(|port| endpoint(to, port));
+                    match key.protocol {
+                        protocol::TCP => (flow.state, flow.tcp) = (state, Some(tcp)),
+                        protocol::SCTP | protocol::DCCP => flow.state = state,
+                        _ => {}
+                    }
+                    flow.canonical()
+                },
+            )
+        })
     }
 
     proptest! {
@@ -455,8 +450,15 @@ mod tests {
             let mut writer = MessageWriter::new();
             write_update(&mut writer, 1, &flow, flow.timeout);
             let decoded = decode(&first(writer.bytes())).unwrap();
-            prop_assert_eq!(decoded.flow, flow);
-            prop_assert!(decoded.state_known);
+            let mut told = flow.clone();
+            // An update does not carry what it cannot change.
+            told.attributes.remove(attribute::HELPER);
+            told.attributes.remove(attribute::MASTER);
+            prop_assert_eq!(decoded.flow, told);
+            prop_assert!(decoded.complete);
+            writer.clear();
+            write_create(&mut writer, 1, &flow, flow.timeout, Without::default());
+            prop_assert_eq!(decode(&first(writer.bytes())).unwrap().flow.attributes, flow.attributes);
         }
 
         #[test]
@@ -471,7 +473,7 @@ mod tests {
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         ) {
             let mut writer = MessageWriter::new();
-            write_create(&mut writer, 1, &flow, 1);
+            write_create(&mut writer, 1, &flow, 1, Without::default());
             let mut payload = first(writer.bytes()).payload.to_vec();
             for (position, byte) in damage {
                 let position = position.index(payload.len());
