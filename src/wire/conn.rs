@@ -427,7 +427,7 @@ mod tests {
         assert_eq!((conn.flow(), conn.key(), conn.attributes()), (flow, SIX, &[][..]));
     }
 
-    /// [3.3.10] Reply ends have 20 bytes, and attributes come behind everything.
+    /// [3.3.10] [3.3.9] Reply ends have 20 bytes, and attributes come behind everything.
     #[test]
     fn an_ipv6_connection_with_everything_is_100_bytes_and_its_attributes() {
         let bytes = record(|writer| writer.push_upsert(&full6()).expect("fits"));
