@@ -15,7 +15,9 @@
 use super::election::skew;
 use super::event::Role;
 use crate::time::{Duration, Instant};
-use crate::wire::{Advert, AdvertFlags, Follows, FrameError, Header, NodeId, PEERS_MAX, ReplayWindow, WireRole};
+use crate::wire::{
+    Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, NodeId, PEERS_MAX, ReplayWindow, WireRole,
+};
 
 /// What a peer said about itself in its newest ADVERT.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,9 @@ pub(super) struct Word {
     pub(super) entries: u64,
     pub(super) follows: Follows,
     pub(super) hash_seed: u64,
+    pub(super) capabilities: Capabilities,
+    pub(super) kernel_capacity: u32,
+    pub(super) kernel_buckets: u32,
 }
 
 impl Word {
@@ -50,6 +55,9 @@ impl Word {
             entries: advert.entries,
             follows: advert.follows,
             hash_seed: advert.hash_seed,
+            capabilities: advert.capabilities,
+            kernel_capacity: advert.kernel_capacity,
+            kernel_buckets: advert.kernel_buckets,
         }
     }
 

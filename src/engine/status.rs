@@ -3,6 +3,7 @@
 use super::event::{Role, SyncState};
 use super::{Engine, NodeId};
 use crate::time::Instant;
+use crate::wire::Capabilities;
 
 /// Foreign protocol versions that are reported; more are only counted.
 pub(super) const VERSIONS_MAX: usize = 32;
@@ -26,6 +27,12 @@ pub struct PeerStatus {
     pub cold: bool,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
+    /// What it can take, by its last ADVERT.
+    pub capabilities: Capabilities,
+    /// Most entries that its kernel's connection table takes; 0 if that is not known.
+    pub kernel_capacity: u32,
+    /// Hash buckets of that table; 0 if that is not known.
+    pub kernel_buckets: u32,
     /// When it was last heard.
     pub heard_at: Instant,
 }
@@ -137,6 +144,9 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         established: peer.established,
         cold: peer.word.is_cold(),
         frontier: peer.frontier,
+        capabilities: peer.word.capabilities,
+        kernel_capacity: peer.word.kernel_capacity,
+        kernel_buckets: peer.word.kernel_buckets,
         heard_at: peer.heard_at,
     }
 }
