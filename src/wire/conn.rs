@@ -121,22 +121,36 @@ impl<'a> Conn<'a> {
 
     #[inline]
     fn flow_from<A: Address>(&self, head: &Head<A>) -> Flow {
-        let (present, key) = (head.header.present, self.key_from(head));
-        let flow = Flow { state: head.state, status: head.status.get(), timeout: self.timeout, ..Flow::new(key) };
-        if present & !present::ZONE == 0 { flow } else { self.with_optional::<A>(present, flow) }
+        let present = head.header.present;
+        // One value, built where the caller wants it: a copy of narrow stores by wide loads costs more than the rest.
+        let mut flow = Flow {
+            key: self.key_from(head),
+            reply_source: None,
+            reply_destination: None,
+            state: head.state,
+            status: head.status.get(),
+            timeout: self.timeout,
+            tcp: None,
+            mark: 0,
+            attributes: Attributes::NONE,
+        };
+        if present & !present::ZONE != 0 {
+            self.read_optional::<A>(present, &mut flow);
+        }
+        flow
     }
 
-    /// Out of the way of the plain case, whose flow is then built where it is wanted.
     #[inline(never)]
-    fn with_optional<A: Address>(&self, present: u8, mut flow: Flow) -> Flow {
-        flow.reply_source = self.field::<A, RawEndpoint<A>>(present, present::REPLY_SOURCE).map(RawEndpoint::get);
-        flow.reply_destination =
-            self.field::<A, RawEndpoint<A>>(present, present::REPLY_DESTINATION).map(RawEndpoint::get);
+    fn read_optional<A: Address>(&self, present: u8, flow: &mut Flow) {
+        let endpoint = |bit| self.field::<A, RawEndpoint<A>>(present, bit).map(RawEndpoint::get);
+        flow.reply_source = endpoint(present::REPLY_SOURCE);
+        flow.reply_destination = endpoint(present::REPLY_DESTINATION);
         flow.tcp = self.field::<A, RawTcp>(present, present::TCP).map(RawTcp::get);
         flow.mark = self.field::<A, U32>(present, present::MARK).map_or(0, |mark| mark.get());
         // Nothing can fail here: a check has read them already.
         flow.attributes = Attributes::from_wire(self.attributes()).unwrap_or_default();
-        flow.canonical()
+        let bare = Flow::new(flow.key);
+        *flow = core::mem::replace(flow, bare).canonical();
     }
 
     /// The optional field that the bit stands for: it begins where the fields of the lower bits end.
