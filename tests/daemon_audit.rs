@@ -5,7 +5,7 @@ mod support;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use ssyncp::bridge::conntrack::{ConntrackInspector, ConntrackSink, SinkOptions};
+use ssyncp::bridge::conntrack::{ConntrackInspector, ConntrackSink, Filter, SinkOptions};
 use ssyncp::bridge::{Inspector, Piece, Sink};
 use ssyncp::flow::{Change, Flow, FlowKey, Zone, status};
 use ssyncp::sys::namespace::Namespace;

@@ -29,6 +29,10 @@ pub struct PeerStatus {
     pub capabilities: Capabilities,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
+    /// Most entries that its kernel's connection table takes; 0 if that is not known.
+    pub kernel_capacity: u32,
+    /// Hash buckets of that table; 0 if that is not known.
+    pub kernel_buckets: u32,
     /// When it was last heard.
     pub heard_at: Instant,
 }
@@ -158,6 +162,8 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         cold: peer.word.is_cold(),
         capabilities: peer.word.capabilities,
         frontier: peer.frontier,
+        kernel_capacity: peer.word.kernel.capacity,
+        kernel_buckets: peer.word.kernel.buckets,
         heard_at: peer.heard_at,
     }
 }
