@@ -59,6 +59,7 @@ mod data;
 mod describe;
 mod error;
 mod frame;
+pub mod ipvs;
 mod pull;
 mod record;
 mod sequence;
