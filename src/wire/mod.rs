@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod advert;
+pub mod classic;
 mod control;
 mod data;
 mod describe;

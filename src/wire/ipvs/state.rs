@@ -22,6 +22,8 @@ const SCTP: u8 = 132;
 
 /// `IP_VS_CTPL_S_ASSURED`: the highest state of a template.
 pub const TEMPLATE_ASSURED: u16 = 1;
+/// `IP_VS_TCP_S_ESTABLISHED`: the one state of TCP in which a connection is active.
+pub const TCP_ESTABLISHED: u16 = 1;
 /// Seconds that the kernel gives to what has no entry in a table: a template of version 0, AH and ESP (`ip_vs_proc_conn`).
 pub const UNKNOWN_TIMEOUT: u32 = 180;
 
