@@ -21,10 +21,11 @@ use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::protocol::Protocol;
 use crate::daemon::settings::Commit;
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Engine, Event, Role};
+use crate::engine::{Event, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -46,7 +47,7 @@ pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 #[allow(missing_debug_implementations, reason = "transports, sources and sinks need not be printable")]
 pub struct Parts {
     /// The protocol.
-    pub engine: Engine,
+    pub engine: Protocol,
     /// Frames in and out.
     pub line: Box<dyn Line>,
     /// Where flows come from.
@@ -76,7 +77,7 @@ pub struct Parts {
 /// The loop of one group.
 #[allow(missing_debug_implementations, reason = "transports, sources and sinks need not be printable")]
 pub struct Driver {
-    engine: Engine,
+    engine: Protocol,
     line: Box<dyn Line>,
     feed: Feed,
     drain: Drain,
@@ -319,6 +320,7 @@ impl Driver {
     pub fn status(&self, now: Instant) -> GroupStatus {
         let engine = self.engine.status();
         let mut status = GroupStatus::of_engine(&engine, now);
+        status.profile = self.engine.profile();
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
@@ -401,15 +403,15 @@ enum Served {
 }
 
 /// Serves one page of a listing, if its asker has room for it.
-fn serve(listing: &mut Listing, engine: &Engine, now: Instant) -> Served {
+fn serve(listing: &mut Listing, engine: &Protocol, now: Instant) -> Served {
     let room = match listing.pages.try_reserve() {
         Ok(room) => room,
         Err(tokio::sync::mpsc::error::TrySendError::Full(())) => return Served::NoRoom,
         Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
     };
     let end = listing.slot.saturating_add(PAGE_SLOTS);
-    let wanted = engine.flows_in(listing.slot..end, now).filter(|flow| listing.filter.matches(&flow.key));
-    let flows: Vec<Flow> = wanted.take(listing.limit).collect();
+    let wanted = |flow: &Flow| listing.filter.matches(&flow.key);
+    let flows = engine.flows_in(listing.slot..end, now, listing.limit, wanted);
     listing.slot = end;
     listing.limit -= flows.len();
     let last = listing.slot >= engine.slots() || listing.limit == 0;

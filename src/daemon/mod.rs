@@ -27,6 +27,7 @@ pub mod journal;
 pub mod link;
 pub mod pace;
 pub mod privilege;
+pub mod protocol;
 pub mod run;
 pub mod settings;
 pub mod status;

@@ -1,7 +1,7 @@
 //! The state of a node as JSON: `ssyncp.status/1`. Times end in their unit; what was not measured is null, never 0.
 
 use crate::daemon::journal::Entry;
-use crate::daemon::settings::{Node, VirtualAddress};
+use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ impl NodeName {
 pub struct GroupStatus {
     /// The group.
     pub sync_id: u8,
+    /// Format on the wire: ssyncp1 or classic.
+    pub profile: Profile,
     /// Role: init, backup, promoting, master, fault or none.
     pub role: String,
     /// Newest term known.
@@ -54,7 +56,7 @@ pub struct GroupStatus {
     pub priority: u8,
     /// The master's node number; null while none is known.
     pub master: Option<u32>,
-    /// cold, syncing, in_sync or source.
+    /// cold, syncing, in_sync or source; unknown with the classic profile, which proves nothing.
     pub sync: String,
     /// Not yet proven equal since the start.
     pub cold: bool,
@@ -149,6 +151,7 @@ impl GroupStatus {
     pub fn of_engine(engine: &EngineStatus, now: Instant) -> Self {
         GroupStatus {
             sync_id: engine.sync_id,
+            profile: Profile::default(),
             role: engine.role.name().into(),
             term: engine.term,
             priority: engine.priority,
@@ -186,6 +189,8 @@ impl GroupStatus {
         }
         match (self.role.as_str(), self.sync.as_str()) {
             ("master", _) | ("backup", "in_sync") => None,
+            // Nothing will ever prove more: what a classic backup was sent is all that it can have.
+            ("backup", "unknown") if self.link_up => None,
             (role, sync) => Some(format!("{role}, {sync}")),
         }
     }

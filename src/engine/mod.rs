@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod classic;
 pub mod config;
 pub mod counters;
 pub mod election;
@@ -28,6 +29,7 @@ mod status;
 mod tests;
 mod transmit;
 
+pub use classic::{ClassicConfig, ClassicEngine};
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
