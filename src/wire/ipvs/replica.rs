@@ -66,8 +66,12 @@ impl Connection<'_> {
         }
         // Attributes of fixed length, and an engine with the most that its lengths can say, always fit.
         if let Some(Sequences { incoming, outgoing }) = self.sequences {
-            let data = SequenceAdjustment::to_wire(&[incoming, outgoing].map(adjustment));
-            if flow.attributes.set(attribute::SEQUENCE_ADJUSTMENT, &data).is_ok() {
+            let said =
+                |side, flag| if self.flags.0 & flag != 0 { adjustment(side) } else { SequenceAdjustment::default() };
+            let sides = [said(incoming, ConnectionFlags::IN_SEQ), said(outgoing, ConnectionFlags::OUT_SEQ)];
+            if sides != [SequenceAdjustment::default(); 2] {
+                let data = SequenceAdjustment::to_wire(&sides);
+                let _ = flow.attributes.set(attribute::SEQUENCE_ADJUSTMENT, &data);
                 flow.status |= status::SEQ_ADJUST;
             }
         }
@@ -303,6 +307,8 @@ mod tests {
         assert_eq!(flow.attributes.sequence_adjustment(), Some([adjustment, SequenceAdjustment::default()]));
         assert_ne!(flow.status & status::SEQ_ADJUST, 0);
         assert_eq!(Connection::of_flow(&flow), Ok(shifted));
+        let other = Connection { flags: ConnectionFlags(0x0200), ..shifted };
+        assert!(other.to_flow().attributes.is_empty(), "words without their flag say nothing");
     }
 
     /// [3.1.7]
