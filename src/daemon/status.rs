@@ -296,5 +296,8 @@ mod tests {
         assert_eq!(group(Role::Backup, SyncState::Syncing), Some("backup, syncing".into()));
         assert_eq!(group(Role::Fault, SyncState::InSync), Some("fault, in_sync".into()));
         assert_eq!(GroupStatus::waiting(51, 100, "no eth1".into()).not_ready(), Some("no eth1".into()));
+        assert_eq!(group(Role::Backup, SyncState::Unknown), None, "classic: nothing will ever prove more");
+        let unplugged = EngineStatus { sync: SyncState::Unknown, link_up: false, ..engine() };
+        assert_eq!(GroupStatus::of_engine(&unplugged, now).not_ready(), Some("backup, unknown".into()));
     }
 }

@@ -2,6 +2,7 @@
 //! calls an engine exactly as the daemon does, so a node that would spin or sleep for ever does so here too, and is caught.
 
 mod chaos;
+mod classic;
 mod hostile;
 mod repair;
 mod roles;

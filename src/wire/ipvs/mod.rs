@@ -135,7 +135,7 @@ impl<'a> Message<'a> {
         let mut message = Message { version, sync_id, count, surplus: 0, order, records };
         let mut walk = message.walk();
         for record in &mut walk {
-            record?;
+            let _ = record?;
         }
         message.surplus = walk.rest.len();
         Ok(message)
