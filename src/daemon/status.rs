@@ -47,6 +47,7 @@ pub struct GroupStatus {
     /// The group.
     pub sync_id: u8,
     /// Format on the wire: ssyncp1 or classic.
+    #[serde(default)]
     pub profile: Profile,
     /// Role: init, backup, promoting, master, fault or none.
     pub role: String,

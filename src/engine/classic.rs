@@ -11,8 +11,8 @@
 //! lost on the way is made up for by the refreshment, and what nobody refreshes any more dies of age. The queue is the
 //! table's own wire list: the newest record of each flow, and never more of them than the table holds.
 //!
-//! Nothing on the wire says that a flow has ended. For TCP a delete is therefore sent as state CLOSE, which lives 10 s at
-//! the receiver; UDP has no such state, and ages out.
+//! Nothing on the wire says that a flow has ended. A delete is therefore sent as the closing state of the protocol (TCP's
+//! CLOSE lives 10 s at the receiver, SCTP's CLOSED 61); UDP has no such state, and ages out.
 
 use super::counters::counters;
 use super::{Change, Event, Flow, Role, RoleRequest, SWEEP_SLOTS, SyncState, UpdateError};
@@ -32,6 +32,8 @@ use std::ops::Range;
 pub const REFRESH_PERIOD: Duration = Duration::from_secs(30);
 /// Steps in which it does so, each with as many buckets of the table.
 const REFRESH_STEPS: u32 = 256;
+/// By how much the steps may be late altogether.
+const REFRESH_LATE_MAX: Duration = Duration::from_secs(1);
 /// Time within which a backup looks at each entry once whether it is too old.
 const AGEING_PERIOD: Duration = Duration::from_secs(1);
 /// Slots that one look takes in.
@@ -40,7 +42,9 @@ const AGEING_SLOTS: u32 = 4096;
 /// flows without a closing state take no room in it.
 const LOOK_MAX: usize = 200;
 /// `TCP_CONNTRACK_CLOSE` of linux/netfilter/nf_conntrack_tcp.h.
-const CONNTRACK_CLOSE: u8 = 8;
+const TCP_CLOSE: u8 = 8;
+/// `SCTP_CONNTRACK_CLOSED` of linux/netfilter/nf_conntrack_sctp.h.
+const SCTP_CLOSED: u8 = 1;
 
 /// What an engine of the classic profile is told at its birth.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,7 +87,7 @@ counters! {
     updates,
     /// Changes of a flow that is not of IPv4.
     unsaid_family,
-    /// Changes of a flow that is neither TCP nor UDP.
+    /// Changes of a flow that is neither TCP, UDP nor SCTP.
     unsaid_protocol,
     /// Changes of a flow in a conntrack zone.
     unsaid_zone,
@@ -219,8 +223,8 @@ impl ClassicEngine {
         }
     }
 
-    /// Queues the next part of the table. A step that is late delays those behind it: a slow machine refreshes more slowly
-    /// and not in bursts.
+    /// Queues the next part of the table. Steps that are late are made up for, one a turn; a machine that slept begins anew
+    /// from where it was.
     fn refresh(&mut self, now: Instant) {
         let buckets = BUCKETS as u32 / REFRESH_STEPS;
         let first = self.refresh_step * buckets;
@@ -228,7 +232,8 @@ impl ClassicEngine {
             self.counters.records_refreshed += u64::from(self.table.queue_bucket(bucket as u16));
         }
         self.refresh_step = (self.refresh_step + 1) % REFRESH_STEPS;
-        self.refresh_at = now + REFRESH_PERIOD / REFRESH_STEPS;
+        let next = self.refresh_at + REFRESH_PERIOD / REFRESH_STEPS;
+        self.refresh_at = if now > next + REFRESH_LATE_MAX { now } else { next };
         self.note_waiting(now);
     }
 
@@ -506,7 +511,8 @@ impl ClassicEngine {
 fn record_of(flow: Flow, alive: bool) -> Option<Flow> {
     match flow.key.protocol {
         _ if alive => Some(flow),
-        protocol::TCP => Some(Flow { state: CONNTRACK_CLOSE, ..flow }),
+        protocol::TCP => Some(Flow { state: TCP_CLOSE, ..flow }),
+        protocol::SCTP => Some(Flow { state: SCTP_CLOSED, ..flow }),
         _ => None,
     }
 }

@@ -176,6 +176,31 @@ fn every_flow_is_sent_again_within_the_period_so_that_a_late_joiner_learns() {
     assert!((90..=95).contains(&records), "each about once: {records}");
 }
 
+/// [3.1.8] Late steps are made up for, but not those of a night.
+#[test]
+fn a_slow_machine_keeps_the_period_and_one_that_slept_does_not_burst() {
+    let mut master = engine(RoleRequest::Master);
+    put(&mut master, at(0), flow(1));
+    let refreshed = |engine: &ClassicEngine| counter(engine, "records_refreshed");
+    let mut late = at(0);
+    for _ in 0..300 {
+        // Each step, and the one that was missed meanwhile.
+        late = master.poll_timeout().unwrap() + Duration::from_millis(130);
+        master.handle_timeout(late);
+        master.handle_timeout(late);
+        next_frame(&mut master, late + DELAY);
+    }
+    assert!(late < at(80_000) && refreshed(&master) >= 2, "{late:?}: {}", refreshed(&master));
+    let (before, morning) = (refreshed(&master), late + Duration::from_secs(8 * 3600));
+    let mut turns = 0;
+    while master.poll_timeout().unwrap() <= morning {
+        turns += 1;
+        master.handle_timeout(morning);
+        next_frame(&mut master, morning);
+    }
+    assert!(turns <= 12 && refreshed(&master) <= before + 1, "{turns} turns");
+}
+
 /// [3.1.6] A record restarts the clock of its state, and nothing but age ends a flow.
 #[test]
 fn a_flow_ages_out_by_the_time_out_of_its_state() {
@@ -219,9 +244,15 @@ fn a_delete_is_said_as_the_closing_state_where_there_is_one() {
     assert_eq!(said(&next_frame(&mut master, at(30)).unwrap()), [(1, 6)], "CLOSE");
     assert_eq!((next_frame(&mut master, at(99)), master.status().pending), (None, 0));
     assert_eq!((counter(&master, "deletes_unsaid"), counter(&master, "records_sent")), (1, 3));
+    let mut sctp = udp(4);
+    (sctp.key.protocol, sctp.state) = (protocol::SCTP, 4);
+    put(&mut master, at(100), sctp.clone());
+    assert_eq!(said(&next_frame(&mut master, at(110)).unwrap()), [(4, 8)], "ESTABLISHED");
+    delete(&mut master, at(110), &sctp);
+    assert_eq!(said(&next_frame(&mut master, at(120)).unwrap()), [(4, 13)], "CLOSED");
     // A flow that nobody was told of needs no last word.
-    put(&mut master, at(100), flow(3));
-    delete(&mut master, at(101), &flow(3));
+    put(&mut master, at(150), flow(3));
+    delete(&mut master, at(151), &flow(3));
     assert_eq!((next_frame(&mut master, at(199)), counter(&master, "deletes_unsaid")), (None, 1));
     delete(&mut master, at(200), &udp(9));
     assert_eq!(next_frame(&mut master, at(299)), None);

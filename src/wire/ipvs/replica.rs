@@ -33,8 +33,8 @@ pub enum Unsayable {
     /// Not of IPv4.
     #[error("the record has room for IPv4 addresses only")]
     Family,
-    /// Not TCP or UDP.
-    #[error("the record is for TCP and UDP")]
+    /// Not TCP, UDP or SCTP.
+    #[error("the record is for TCP, UDP and SCTP")]
     Protocol,
     /// In a conntrack zone: without it the key would be another flow's.
     #[error("the record has no room for a zone")]
@@ -113,7 +113,7 @@ impl<'a> Connection<'a> {
         }
         let mark = flow.attributes.get(attribute::IPVS).and_then(Mark::read);
         let mut flags = ConnectionFlags(mark.map_or(0, |mark| mark.flags & 0xffff));
-        if !flags.is_template() && !matches!(key.protocol, protocol::TCP | protocol::UDP) {
+        if !flags.is_template() && !matches!(key.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
             return Err(Unsayable::Protocol);
         }
         if !key.zone.is_default() {
@@ -122,12 +122,12 @@ impl<'a> Connection<'a> {
         if flow.reply_destination.is_some() {
             return Err(Unsayable::SourceNat);
         }
-        let connection_state = match key.protocol {
-            protocol::TCP if !flags.is_template() => state::from_conntrack(flow.state),
-            _ => 0,
-        };
-        if key.protocol == protocol::TCP && !flags.is_template() && connection_state != state::TCP_ESTABLISHED {
-            flags.0 |= ConnectionFlags::INACTIVE;
+        let mut connection_state = 0;
+        if !flags.is_template() {
+            connection_state = state::from_conntrack(key.protocol, flow.state);
+            if !state::is_active(key.protocol, connection_state) {
+                flags.0 |= ConnectionFlags::INACTIVE;
+            }
         }
         let sequences = flow
             .attributes
