@@ -98,7 +98,7 @@ impl Pair {
                 advert_interval: config.advert_interval,
                 batch_delay: config.batch_delay,
                 frame_len: config.frame_len,
-                engine: Engine::new(config, clock.get()).unwrap(),
+                engine: Engine::new(config, clock.get()).unwrap().into(),
                 line: Box::new(AlwaysUp(hub.port())),
                 source: Some(Box::new(SyntheticSource::new(&options).unwrap())),
                 sink: Some(Box::new(kernel.clone())),

@@ -80,3 +80,51 @@ fn refreshing_costs_a_record_when_a_clock_has_run_to_half_and_not_one_per_dump()
     assert!((39..=60).contains(&follow(120, 120, 0)));
     assert_eq!(follow(432_000, 120, 0), 1);
 }
+
+/// [3.1.6] For a stream that says nothing of deaths.
+#[test]
+fn what_has_outlived_its_time_goes_to_the_sink_as_a_delete() {
+    let mut backup = Table::new(8, 0, 1);
+    backup.begin_stream();
+    let named = |port, timeout| {
+        let mut flow = flow(timeout);
+        flow.key.source_port = port;
+        flow
+    };
+    for (number, (port, timeout)) in (1..).zip([(1, 10), (2, 60), (3, 10)]) {
+        backup.apply_upsert(&named(port, timeout), number, at(0)).expect("room");
+    }
+    while backup.pop_applied(at(0)).is_some() {}
+    let (mut hand, slots) = (0, backup.slots());
+    assert_eq!(backup.age(at(9_999), &mut hand, slots), 0);
+    // In two steps, as the loop does.
+    let aged = backup.age(at(10_000), &mut hand, slots / 2) + backup.age(at(10_000), &mut hand, slots - slots / 2);
+    assert_eq!((aged, hand, backup.len()), (2, 0, 1));
+    backup.assert_consistent();
+    // One comes back before the sink has heard of its death.
+    backup.apply_upsert(&named(3, 10), 4, at(10_000)).expect("room");
+    let told: Vec<Change> = std::iter::from_fn(|| backup.pop_applied(at(10_000))).collect();
+    let deleted = told.iter().filter(|change| matches!(change, Change::Delete(key) if key.source_port == 1)).count();
+    assert_eq!((told.len(), deleted, backup.len()), (2, 1, 2));
+    backup.assert_consistent();
+}
+
+#[test]
+fn who_waits_for_the_wire_is_shown_in_turn_and_with_its_last_value() {
+    let mut master = Table::new(8, 0, 1);
+    master.begin_stream();
+    let named = |port| {
+        let mut flow = flow(60);
+        flow.key.source_port = port;
+        flow
+    };
+    for port in [5, 4] {
+        master.put(&named(port), at(0)).expect("room");
+        master.sent(1);
+    }
+    master.put(&named(6), at(0)).expect("room");
+    master.take(&named(5).key);
+    let waits: Vec<_> = master.pending_flows(at(0)).map(|(flow, lives)| (flow.key.source_port, lives)).collect();
+    assert_eq!(waits, [(6, true), (5, false)]);
+    assert_eq!(master.pending_flows(at(0)).nth(1), Some((Flow { timeout: 60, ..named(5) }, false)));
+}

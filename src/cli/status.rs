@@ -3,6 +3,7 @@
 use super::output::{colour, complain, print, unanswered};
 use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
 use crate::daemon::client;
+use crate::daemon::settings::Profile;
 use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus};
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -89,11 +90,16 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     };
     writeln!(text, "\ngroup {}: {}, {}", group.sync_id, group.role, verdict)?;
     let master = group.master.map_or("none known".to_owned(), |node| format!("node {node}"));
-    writeln!(text, "  master      {master}, term {}, own priority {}", group.term, group.priority)?;
+    match group.profile {
+        Profile::Ssyncp1 => {
+            writeln!(text, "  master      {master}, term {}, own priority {}", group.term, group.priority)?;
+        }
+        Profile::Classic => writeln!(text, "  profile     classic: roles by hand, nothing is proven")?,
+    }
     let digest = group.digest.as_deref().unwrap_or("none yet");
     let age = group.digest_age_s.map_or(String::new(), |age| format!(", proven {age:.1} s ago"));
     writeln!(text, "  sync        {}, digest {digest}{age}", group.sync)?;
-    if group.buckets_unproven > 0 {
+    if group.buckets_unproven > 0 && group.profile == Profile::Ssyncp1 {
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
@@ -293,6 +299,25 @@ mod tests {
         status.groups[0].kernel_verified = Some(verified);
         let text = words(&status, false);
         assert!(text.contains("  verified    4 entries 0.0 s ago: 1 other, 2 missing, 3 stale\n"), "{text}");
+    }
+
+    #[test]
+    fn a_classic_group_has_no_term_and_no_proof() {
+        let mut status = status();
+        status.groups.truncate(1);
+        let group = &mut status.groups[0];
+        (group.profile, group.sync, group.buckets_unproven) = (Profile::Classic, "unknown".into(), 4096);
+        (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
+        insta::assert_snapshot!(words(&status, false), @r#"
+        node 1 (lb-a), ssyncp 0.1.0
+
+        group 51: backup, ready
+          profile     classic: roles by hand, nothing is proven
+          sync        unknown, digest 0000000000000abc
+          table       3 of 10 flows
+          waiting     0 to be sent, 0 to be written
+          link        up
+        "#);
     }
 
     #[test]

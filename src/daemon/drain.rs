@@ -13,8 +13,9 @@
 use crate::bridge::Sink;
 use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
+use crate::daemon::protocol::Protocol;
 use crate::daemon::settings::Commit;
-use crate::engine::{Engine, Role};
+use crate::engine::Role;
 use crate::flow::{Change, FlowKey};
 use crate::time::{Duration, Instant};
 
@@ -34,15 +35,15 @@ pub(crate) trait Applied {
     fn handle_committed(&mut self, now: Instant);
 }
 
-impl Applied for Engine {
+impl Applied for Protocol {
     fn role(&self) -> Role {
-        Engine::role(self)
+        Protocol::role(self)
     }
     fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
-        Engine::poll_applied(self, now, batch, limit)
+        Protocol::poll_applied(self, now, batch, limit)
     }
     fn handle_committed(&mut self, now: Instant) {
-        Engine::handle_committed(self, now);
+        Protocol::handle_committed(self, now);
     }
 }
 

@@ -25,11 +25,12 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::protocol::Protocol;
 use crate::daemon::room::{RoomWatch, Wanted};
 use crate::daemon::settings::{Commit, Group};
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, Engine, Event, KernelRoom, Role};
+use crate::engine::{Counters, Event, KernelRoom, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -55,7 +56,7 @@ pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 #[allow(missing_debug_implementations, reason = "transports, sources and sinks need not be printable")]
 pub struct Parts {
     /// The protocol.
-    pub engine: Engine,
+    pub engine: Protocol,
     /// Frames in and out.
     pub line: Box<dyn Line>,
     /// Where flows come from.
@@ -87,7 +88,7 @@ pub struct Parts {
 /// The loop of one group.
 #[allow(missing_debug_implementations, reason = "transports, sources and sinks need not be printable")]
 pub struct Driver {
-    engine: Engine,
+    engine: Protocol,
     line: Box<dyn Line>,
     feed: Feed,
     drain: Drain,
@@ -135,7 +136,7 @@ impl Driver {
     pub fn new(parts: Parts) -> Self {
         let now = (parts.clock)();
         let role = parts.engine.role();
-        let meter = Meter { at: now, counters: *parts.engine.counters(), rates: None };
+        let meter = Meter { at: now, counters: parts.engine.counters(), rates: None };
         Driver {
             engine: parts.engine,
             line: parts.line,
@@ -198,7 +199,9 @@ impl Driver {
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
-        self.audit.turn(now, &mut self.engine, &mut self.drain, &mut self.journal);
+        if let Some(engine) = self.engine.ssyncp1() {
+            self.audit.turn(now, engine, &mut self.drain, &mut self.journal);
+        }
         self.look_at_room(now);
         self.follow_role(now);
         self.note_events(now);
@@ -223,7 +226,7 @@ impl Driver {
         }
         let over = now.since(self.meter.at);
         if over >= METER_INTERVAL {
-            let counters = *self.engine.counters();
+            let counters = self.engine.counters();
             self.meter = Meter { at: now, counters, rates: Some(rates(&self.meter.counters, &counters, over)) };
         }
     }
@@ -421,7 +424,7 @@ impl Driver {
                 Command::Flows(_) => tracing::warn!(group = self.desk.sync_id, "too many listings at the same time"),
                 Command::Measures(answer) => drop(answer.send(self.measures(now))),
                 Command::Resync { full, answer } => {
-                    drop(answer.send(self.engine.resync(now, full).map_err(|error| error.to_string())));
+                    drop(answer.send(self.engine.resync(now, full)));
                 }
                 Command::Flush(order) => self.begin_flush(now, order),
                 Command::Reconfigure { group, realtime_priority, answer } => {
@@ -444,7 +447,7 @@ impl Driver {
 
     fn begin_flush(&mut self, now: Instant, order: FlushOrder) {
         match self.engine.begin_flush() {
-            Err(error) => drop(order.answer.send(Err(error.to_string()))),
+            Err(reason) => drop(order.answer.send(Err(reason))),
             Ok(_) if self.flushes.len() == FLUSHES_MAX => {
                 drop(order.answer.send(Err("too many flushes at the same time".into())));
             }
@@ -486,7 +489,7 @@ impl Driver {
 
     /// Applies what of a group's settings can be applied to a loop that runs.
     fn reconfigure(&mut self, now: Instant, group: &Group, realtime_priority: u8) -> Result<(), String> {
-        self.engine.reconfigure(now, &group.tuning()).map_err(|error| error.to_string())?;
+        self.engine.reconfigure(now, &group.tuning())?;
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
@@ -512,6 +515,7 @@ impl Driver {
     pub fn status(&self, now: Instant) -> GroupStatus {
         let engine = self.engine.status();
         let mut status = GroupStatus::of_engine(&engine, now);
+        status.profile = self.engine.profile();
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
@@ -604,15 +608,15 @@ enum Served {
 }
 
 /// Serves one page of a listing, if its asker has room for it.
-fn serve(listing: &mut Listing, engine: &Engine, now: Instant) -> Served {
+fn serve(listing: &mut Listing, engine: &Protocol, now: Instant) -> Served {
     let room = match listing.pages.try_reserve() {
         Ok(room) => room,
         Err(tokio::sync::mpsc::error::TrySendError::Full(())) => return Served::NoRoom,
         Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
     };
     let end = listing.slot.saturating_add(PAGE_SLOTS);
-    let wanted = engine.flows_in(listing.slot..end, now).filter(|flow| listing.filter.matches(&flow.key));
-    let flows: Vec<Flow> = wanted.take(listing.limit).collect();
+    let wanted = |flow: &Flow| listing.filter.matches(&flow.key);
+    let flows = engine.flows_in(listing.slot..end, now, listing.limit, wanted);
     listing.slot = end;
     listing.limit -= flows.len();
     let last = listing.slot >= engine.slots() || listing.limit == 0;

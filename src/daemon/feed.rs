@@ -18,7 +18,8 @@
 use crate::bridge::{Source, SourceError};
 use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
-use crate::engine::{Engine, UpdateError};
+use crate::daemon::protocol::Protocol;
+use crate::engine::UpdateError;
 use crate::time::{Duration, Instant};
 use std::os::fd::BorrowedFd;
 
@@ -48,18 +49,18 @@ pub(crate) trait Listener {
     fn source_overrun(&mut self, now: Instant);
 }
 
-impl Listener for Engine {
+impl Listener for Protocol {
     fn update(&mut self, now: Instant, change: &crate::flow::Change) -> Result<(), UpdateError> {
-        Engine::update(self, now, change)
+        Protocol::update(self, now, change)
     }
     fn begin_dump(&mut self, now: Instant) {
-        Engine::begin_dump(self, now);
+        Protocol::begin_dump(self, now);
     }
     fn end_dump(&mut self, now: Instant) {
-        Engine::end_dump(self, now);
+        Protocol::end_dump(self, now);
     }
     fn source_overrun(&mut self, now: Instant) {
-        Engine::source_overrun(self, now);
+        Protocol::source_overrun(self, now);
     }
 }
 

@@ -18,13 +18,15 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, REOPEN_INTERVAL};
 use crate::daemon::measures::Measures;
 use crate::daemon::privilege;
-use crate::daemon::settings::{AuditMode, Group, Settings};
+use crate::daemon::protocol::Protocol;
+use crate::daemon::settings::{AuditMode, Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{ConfigError, Engine};
-use crate::sys::{clock, poll};
+use crate::engine::{ClassicEngine, ConfigError, Engine};
+use crate::sys::{clock, poll, socket};
 use crate::time::Duration;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::mpsc::Sender;
 
@@ -161,6 +163,7 @@ impl Waiting {
     fn status(&self, trouble: String) -> GroupStatus {
         let now = clock::now();
         let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
+        status.profile = self.group.profile;
         status.addresses = self.takeover.status();
         status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
@@ -170,10 +173,9 @@ impl Waiting {
     fn driver(self, settings: &Settings, line: Box<dyn Line>) -> Result<Driver, StartError> {
         let group = &self.group;
         let bridge = build::bridge(group)?;
-        let frame_len = line.limits().frame_len;
-        let config = group.engine_config(&settings.node, frame_len, clock::random_u64(), clock::random_u64());
+        let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);
         let parts = Parts {
-            engine: Engine::new(config, clock::now())?,
+            engine: engine(&settings.node, group, frame_len)?,
             line,
             source: bridge.source,
             sink: bridge.sink,
@@ -198,5 +200,22 @@ impl Waiting {
 
     fn end(self) {
         self.takeover.finish();
+    }
+}
+
+/// The engine of the group's profile.
+fn engine(node: &Node, group: &Group, frame_len: usize) -> Result<Protocol, ConfigError> {
+    let now = clock::now();
+    match group.profile {
+        Profile::Ssyncp1 => {
+            let config = group.engine_config(node, frame_len, clock::random_u64(), clock::random_u64());
+            Ok(Engine::new(config, now)?.into())
+        }
+        Profile::Classic => {
+            // An interface that has just vanished has no addresses; the driver sees to the rest.
+            let interfaces = group.interfaces.iter().filter_map(|name| socket::interface(name).ok());
+            let own_addresses = interfaces.flat_map(|interface| interface.ipv4).map(IpAddr::V4).collect();
+            Ok(ClassicEngine::new(group.classic_config(node, own_addresses, clock::random_u64()), now).into())
+        }
     }
 }

@@ -147,8 +147,11 @@ pub fn describe(event: &Event) -> String {
         Event::StallDetected { stalled } => {
             format!("this process did not run for {} ms; it starts anew as backup", stalled.as_millis())
         }
+        Event::VersionMismatch { version: 0, .. } => {
+            "somebody speaks the classic profile, this group another version of the protocol".into()
+        }
         Event::VersionMismatch { node, version } => {
-            format!("node {} speaks version {version} of the protocol, this node version 1", node.0)
+            format!("node {} speaks version {version} of the protocol, this group another", node.0)
         }
     }
 }

@@ -33,6 +33,7 @@ pub mod link;
 pub mod measures;
 pub mod pace;
 pub mod privilege;
+pub mod protocol;
 pub mod reload;
 mod room;
 pub mod roster;

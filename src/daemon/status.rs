@@ -1,7 +1,7 @@
 //! The state of a node as JSON: `ssyncp.status/1`. Times end in their unit; what was not measured is null, never 0.
 
 use crate::daemon::journal::Entry;
-use crate::daemon::settings::{Node, VirtualAddress};
+use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
 use crate::transport::LinkStatus;
@@ -67,6 +67,9 @@ pub struct ReloadStatus {
 pub struct GroupStatus {
     /// The group.
     pub sync_id: u8,
+    /// Format on the wire: ssyncp1 or classic.
+    #[serde(default)]
+    pub profile: Profile,
     /// Role: init, backup, promoting, master, fault or none.
     pub role: String,
     /// Newest term known.
@@ -75,7 +78,7 @@ pub struct GroupStatus {
     pub priority: u8,
     /// The master's node number; null while none is known.
     pub master: Option<u32>,
-    /// cold, syncing, in_sync or source.
+    /// cold, syncing, in_sync or source; unknown with the classic profile, which proves nothing.
     pub sync: String,
     /// Not yet proven equal since the start.
     pub cold: bool,
@@ -280,6 +283,7 @@ impl GroupStatus {
     pub fn of_engine(engine: &EngineStatus, now: Instant) -> Self {
         GroupStatus {
             sync_id: engine.sync_id,
+            profile: Profile::default(),
             role: engine.role.name().into(),
             term: engine.term,
             priority: engine.priority,
@@ -330,6 +334,8 @@ impl GroupStatus {
         }
         match (self.role.as_str(), self.sync.as_str()) {
             ("master", _) | ("backup", "in_sync") => None,
+            // Nothing will ever prove more: what a classic backup was sent is all that it can have.
+            ("backup", "unknown") if self.link_up => None,
             (role, sync) => Some(format!("{role}, {sync}")),
         }
     }
@@ -428,7 +434,6 @@ mod tests {
                 cold: false,
                 capabilities: Capabilities::NONE,
                 frontier: 0,
-                capabilities: crate::wire::Capabilities::NONE,
                 kernel_capacity: 0,
                 kernel_buckets: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
@@ -468,5 +473,8 @@ mod tests {
         assert_eq!(group(Role::Backup, SyncState::Syncing), Some("backup, syncing".into()));
         assert_eq!(group(Role::Fault, SyncState::InSync), Some("fault, in_sync".into()));
         assert_eq!(GroupStatus::waiting(51, 100, "no eth1".into()).not_ready(), Some("no eth1".into()));
+        assert_eq!(group(Role::Backup, SyncState::Unknown), None, "classic: nothing will ever prove more");
+        let unplugged = EngineStatus { sync: SyncState::Unknown, link_up: false, ..engine() };
+        assert_eq!(GroupStatus::of_engine(&unplugged, now).not_ready(), Some("backup, unknown".into()));
     }
 }

@@ -1,14 +1,14 @@
 //! What the engine counts. Every refusal has a name; names are those of status and metrics.
 
 macro_rules! counters {
-    ($($(#[doc = $text:literal])+ $name:ident,)+) => {
+    ($type:ident: $($(#[doc = $text:literal])+ $name:ident,)+) => {
         /// Counts since the engine was built.
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-        pub struct Counters {
+        pub struct $type {
             $($(#[doc = $text])+ pub $name: u64,)+
         }
 
-        impl Counters {
+        impl $type {
             /// Every counter with its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
@@ -17,7 +17,10 @@ macro_rules! counters {
     };
 }
 
+pub(super) use counters;
+
 counters! {
+    Counters:
     /// Frames handed in, good or bad.
     frames_received,
     /// Frames that came while this node takes part in nothing.

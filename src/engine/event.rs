@@ -45,6 +45,8 @@ pub enum SyncState {
     InSync,
     /// Is the master: its table is the one to equal.
     Source,
+    /// Nobody can know: the classic profile proves nothing.
+    Unknown,
 }
 
 impl SyncState {
@@ -55,6 +57,7 @@ impl SyncState {
             SyncState::Syncing => "syncing",
             SyncState::InSync => "in_sync",
             SyncState::Source => "source",
+            SyncState::Unknown => "unknown",
         }
     }
 }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+pub mod classic;
 pub mod config;
 pub mod counters;
 pub mod election;
@@ -32,6 +33,7 @@ mod transmit;
 mod tuning;
 
 pub use audit::KernelRoom;
+pub use classic::{ClassicConfig, ClassicEngine};
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};

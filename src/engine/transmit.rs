@@ -261,7 +261,7 @@ impl Engine {
 
     fn sync_code(&self) -> SyncCode {
         match self.sync_state() {
-            SyncState::Cold => SyncCode::COLD,
+            SyncState::Cold | SyncState::Unknown => SyncCode::COLD,
             SyncState::InSync | SyncState::Source => SyncCode::PROVEN,
             SyncState::Syncing => SyncCode::SYNCING,
         }

@@ -155,6 +155,25 @@ impl Table {
         Some(Change::Delete(key))
     }
 
+    /// Takes flows whose time is over, for a stream that says nothing of deaths [3.1]: looks at `slots` slots from `hand`
+    /// on, and leaves the hand where it stopped. The sink hears of each. How many were taken.
+    pub fn age(&mut self, now: Instant, hand: &mut u32, slots: u32) -> u32 {
+        let mut at = if *hand < self.slots.count() { *hand } else { 0 };
+        let mut aged = 0;
+        for _ in 0..slots.min(self.slots.count()) {
+            let entry = self.slots.get(at);
+            if entry.kind == Kind::Live && entry.expired(now) {
+                let hash = self.slots.hash_at(at);
+                self.kill(at, hash);
+                self.place(at, hash, Place::Sink);
+                aged += 1;
+            }
+            at = self.slots.after(at);
+        }
+        *hand = at;
+        aged
+    }
+
     /// Takeover: the sink's kernel may have dropped flows whose time is over, while a backup keeps them [4.6]. They go
     /// to the sink again. How many; O(n).
     pub fn queue_expired(&mut self, now: Instant) -> u32 {

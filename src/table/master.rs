@@ -154,6 +154,15 @@ impl Table {
         })
     }
 
+    /// Every flow that waits to be sent, the longest first, as it is, or as it was when it died; and whether it lives.
+    pub fn pending_flows(&self, now: Instant) -> impl Iterator<Item = (Flow, bool)> + '_ {
+        let from = self.slots.wire.first();
+        core::iter::successors(from, |at| self.slots.following(*at)).map(move |at| {
+            let entry = self.slots.get(at);
+            (self.flow_at(at, now), entry.kind == Kind::Live)
+        })
+    }
+
     /// The record that [`Table::peek_pending`] showed went out in frame `number` of the own stream.
     pub fn sent(&mut self, number: u64) {
         let Some(at) = self.slots.wire.first() else { return };

@@ -56,6 +56,7 @@
 #![forbid(unsafe_code)]
 
 mod advert;
+pub mod classic;
 mod conn;
 mod control;
 mod data;

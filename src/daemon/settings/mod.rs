@@ -9,15 +9,17 @@
 //! Nothing is ignored: a key that this version does not know, or knows and does not carry out yet, is a mistake and
 //! says so. [`Settings::to_toml`] prints what is in force, defaults included, and reads back as the same settings.
 
+mod classic;
 mod read;
 mod value;
 
 use crate::bridge::conntrack::Rule;
-use crate::engine::{Config, RoleMode, Tuning};
+use crate::engine::{ClassicConfig, Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
+use crate::wire::classic::MESSAGE_LEN_MAX;
 use schemars::JsonSchema;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -56,7 +58,7 @@ pub struct Settings {
     /// `[control]`.
     pub control: Control,
     /// Every `[[group]]`, in the order of the file.
-    #[serde(rename = "group")]
+    #[serde(rename = "group", serialize_with = "classic::groups")]
     pub groups: Vec<Group>,
 }
 
@@ -166,11 +168,14 @@ pub enum TransportKind {
 }
 
 /// The format on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// SSYNCP/1.
+    #[default]
     Ssyncp1,
+    /// The draft of 2002.
+    Classic,
 }
 
 /// Where flows come from.
@@ -310,6 +315,21 @@ impl Group {
     pub fn audits(&self) -> bool {
         let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
         committed && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
+    }
+
+    /// Largest frame in bytes that the engine may make; `None`: what the link carries.
+    pub fn frame_len(&self) -> Option<usize> {
+        match self.profile {
+            Profile::Ssyncp1 => self.frame_len,
+            Profile::Classic => Some(MESSAGE_LEN_MAX),
+        }
+    }
+
+    /// What a classic engine of this group is told; the addresses are those of the sync links, the random number is drawn
+    /// by the caller.
+    pub fn classic_config(&self, node: &Node, own_addresses: Vec<IpAddr>, seed: u64) -> ClassicConfig {
+        let (sync_id, capacity, batch_delay) = (self.sync_id, self.capacity, self.batch_delay);
+        ClassicConfig { node: node.id, sync_id, capacity, batch_delay, seed, own_addresses }
     }
 
     /// What the engine of this group is told; `frame_len` is what the link carries, the random numbers are drawn by the
@@ -534,7 +554,7 @@ secret_file = "/etc/ssyncp/secret"
 sync_id = 51
 interfaces = ["eth1", "eth1"]
 transport = "xdp"
-profile = "classic"
+profile = "classical"
 source = "ipvs"
 role = "keepalived"
 advert_interval = 100
@@ -566,7 +586,7 @@ listen = "localhost"
         ssyncp.toml:6: secret_file: not in this version: frames cannot be sealed yet; remove it
         ssyncp.toml:9: interfaces: "eth1" stands there twice; name each sync link once
         ssyncp.toml:10: transport: "xdp" is not in this version; write "raw" or "memory"
-        ssyncp.toml:11: profile: "classic" is not in this version; write "ssyncp1"
+        ssyncp.toml:11: profile: "classical" is unknown; write "ssyncp1" or "classic"
         ssyncp.toml:12: source: "ipvs" is not in this version; write "conntrack" or "synthetic"
         ssyncp.toml:13: role: "keepalived" is not in this version; write "vrrp" or "manual"
         ssyncp.toml:14: advert_interval: 100 has no unit; write "100ms" or "100s"

@@ -6,7 +6,7 @@
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
-    Settings, SourceKind, TransportKind, VirtualAddress, value,
+    Settings, SourceKind, TransportKind, VirtualAddress, classic, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Config, RoleMode};
@@ -92,7 +92,7 @@ impl Report<'_> {
 }
 
 /// One table of the document, with the keys that it may have.
-struct Section<'a, 't> {
+pub(super) struct Section<'a, 't> {
     report: &'a Report<'t>,
     table: &'a DeTable<'t>,
     span: Range<usize>,
@@ -118,12 +118,12 @@ impl<'a, 't> Section<'a, 't> {
         Section { report, table, span }
     }
 
-    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
         self.table.get(key)
     }
 
     /// Notes a problem at the key's value, or at the section if the key is not there.
-    fn wrong(&self, key: &str, problem: impl std::fmt::Display) {
+    pub(super) fn wrong(&self, key: &str, problem: impl std::fmt::Display) {
         let span = self.get(key).map_or_else(|| self.span.clone(), Spanned::span);
         self.report.note(span, format!("{key}: {problem}"));
     }
@@ -267,6 +267,7 @@ fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
         let section = Section::open(root.report, "[[group]]", table, item.span(), GROUP_KEYS);
         let group = group(&section);
         contradictions(&section, &group);
+        classic::problems(&section, &group);
         ranges(&section, &group, node);
         between_groups(&section, &group, groups.iter().map(|(group, _)| group));
         groups.push((group, item.span()));
@@ -279,7 +280,11 @@ fn group(section: &Section<'_, '_>) -> Group {
     if section.get("sync_id").is_none() {
         section.wrong("sync_id", "is missing; write sync_id = 51 (the same number on all nodes)");
     }
-    section.word("ack", (), &[("none", ())], &["one", "quorum", "all"]);
+    let profile =
+        section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1), ("classic", Profile::Classic)], &[]);
+    if profile == Profile::Ssyncp1 {
+        section.word("ack", (), &[("none", ())], &["one", "quorum", "all"]);
+    }
     Group {
         sync_id: section.number("sync_id", 0, 0..=255),
         transport: section.word(
@@ -295,7 +300,7 @@ fn group(section: &Section<'_, '_>) -> Group {
             None => Err(format!("{} is no address; write \"{GROUP}\"", shown(found))),
         }),
         frame_len: section.read("frame_len", None, |found| number(found, 0..=i128::from(u16::MAX)).map(Some)),
-        profile: section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1)], &["classic"]),
+        profile,
         source: section.word(
             "source",
             SourceKind::Conntrack,
@@ -321,7 +326,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         audit_interval: section.duration("audit_interval", AUDIT_INTERVAL),
         role: section.word(
             "role",
-            RoleMode::Vrrp,
+            if profile == Profile::Classic { RoleMode::Manual } else { RoleMode::Vrrp },
             &[("vrrp", RoleMode::Vrrp), ("manual", RoleMode::Manual)],
             &["keepalived", "etcd"],
         ),
@@ -383,7 +388,7 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
     for (key, delay) in
         [("batch_delay", group.batch_delay), ("ack_delay", group.ack_delay), ("reorder_delay", group.reorder_delay)]
     {
-        if delay >= group.advert_interval && given(key) {
+        if delay >= group.advert_interval && given(key) && group.profile == Profile::Ssyncp1 {
             let (delay, interval) = (value::duration_words(delay), value::duration_words(group.advert_interval));
             section
                 .wrong(key, format!("{delay} is not shorter than advert_interval ({interval}); write a shorter one"));
@@ -418,7 +423,10 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
     }
     let frame_len = group.frame_len.unwrap_or(1480);
     let node = Node { id: NodeId(node.id.0.max(1)), ..node.clone() };
-    for error in group.engine_config(&node, frame_len, 1, 1).problems() {
+    let problems = group.engine_config(&node, frame_len, 1, 1).problems();
+    // What the profile does not have is refused as such, whatever its value.
+    for error in problems.into_iter().filter(|error| !(group.profile == Profile::Classic && classic::lacks(error.key)))
+    {
         section.wrong(error.key, error.problem);
     }
 }

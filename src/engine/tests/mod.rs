@@ -3,6 +3,7 @@
 
 mod audit;
 mod chaos;
+mod classic;
 mod hostile;
 mod links;
 mod operator;

@@ -16,7 +16,7 @@ pub(super) struct Field {
     pub(super) show: fn(u128) -> String,
 }
 
-const fn field(name: &'static str, len: usize, show: fn(u128) -> String) -> Field {
+pub(super) const fn field(name: &'static str, len: usize, show: fn(u128) -> String) -> Field {
     Field { name, len, show }
 }
 

@@ -10,6 +10,7 @@
 //!        2  00 40                     size                    64
 //! ```
 
+mod classic;
 mod layout;
 
 use super::frame::checksum;
@@ -26,11 +27,12 @@ const LINE_LEN: usize = 8;
 const TAG_LEN: usize = 16;
 
 /// Describes what should be a frame, one field a line, and ends with the verdict of [`Frame::parse`] and
-/// [`Frame::verify`]. Takes any bytes.
+/// [`Frame::verify`], or, where it is of the classic profile, of [`Message`](super::classic::Message)'s. Takes any bytes.
 pub fn describe(bytes: &[u8]) -> String {
     let mut page = Page { text: String::new(), bytes, at: 0 };
     page.line("offset", "bytes", "field", "value");
-    page.fields(&layout::PREAMBLE);
+    let classic = classic::claims(bytes);
+    page.fields(if classic { &classic::PREAMBLE[..] } else { &layout::PREAMBLE });
     match bytes.get(4..6) {
         Some(&[VERSION, kind]) => {
             page.fields(&layout::HEADER);
@@ -41,10 +43,15 @@ pub fn describe(bytes: &[u8]) -> String {
                 page.payload(Kind(kind));
             }
         }
+        _ if classic => page.classic(),
         _ => page.rest("message of another version"),
     }
     page.rest("surplus");
-    page.verdict();
+    if classic {
+        page.classic_verdict();
+    } else {
+        page.verdict();
+    }
     page.text
 }
 

@@ -68,7 +68,7 @@ impl Connection<'_> {
         let answered = if opening { 0 } else { status::SEEN_REPLY | status::ASSURED };
         let flow = Flow {
             reply_source: masquerades.then_some(self.server),
-            state: if self.protocol == protocol::TCP { state::to_conntrack(self.state) } else { 0 },
+            state: state::to_conntrack(self.protocol, self.state),
             status: status::CONFIRMED | answered | translated,
             timeout: self.timeout_s(),
             mark: self.firewall_mark,

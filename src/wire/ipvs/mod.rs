@@ -20,11 +20,13 @@
 //! The kernel tells the two apart by bytes 0, 5, 6 and 7: zero, one, zero, zero is version 1, everything else 0.
 
 mod connection;
+mod replica;
 pub mod state;
-mod v0;
+pub(super) mod v0;
 mod v1;
 
 pub use connection::{Connection, ConnectionFlags, Forwarding, Sequence, Sequences};
+pub use replica::Unsayable;
 
 /// UDP port of the first sync daemon thread; `net.ipv4.vs.sync_ports` takes the following ones, too.
 pub const PORT: u16 = 8848;

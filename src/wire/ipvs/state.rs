@@ -8,6 +8,9 @@
 //!              8 LAST_ACK  9 LISTEN  10 SYNACK
 //!   conntrack  0 NONE  1 SYN_SENT  2 SYN_RECV  3 ESTABLISHED  4 FIN_WAIT  5 CLOSE_WAIT  6 LAST_ACK  7 TIME_WAIT
 //!              8 CLOSE  9 SYN_SENT2
+//!
+//!   SCTP       of conntrack: 0 NONE  1 CLOSED  2 COOKIE_WAIT  3 COOKIE_ECHOED  4 ESTABLISHED  5 SHUTDOWN_SENT
+//!              6 SHUTDOWN_RECD  7 SHUTDOWN_ACK_SENT  8 HEARTBEAT_SENT
 //! ```
 
 use super::Connection;
@@ -17,15 +20,13 @@ use crate::flow::protocol;
 const ESP: u8 = 50;
 /// IANA protocol number of AH (RFC 4302).
 const AH: u8 = 51;
-/// IANA protocol number of SCTP (RFC 9260).
-const SCTP: u8 = 132;
 
 /// `IP_VS_CTPL_S_ASSURED`: the highest state of a template.
 pub const TEMPLATE_ASSURED: u16 = 1;
 /// Seconds that the kernel gives to what has no entry in a table: a template of version 0, AH and ESP (`ip_vs_proc_conn`).
 pub const UNKNOWN_TIMEOUT: u32 = 180;
 
-/// One state: its name, its default time-out in seconds, and for TCP the number of conntrack's state.
+/// One state: its name, its default time-out in seconds, and the number of conntrack's state (0 where it has none).
 struct State {
     name: &'static str,
     timeout: u32,
@@ -51,26 +52,28 @@ const TCP_STATES: [State; 11] = [
     state("SYNACK", 120, 2),
 ];
 
-/// IPVS's state for each of conntrack's, 0 to 9. A simultaneous open (SYN_SENT2) is still a SYN that waits.
-const FROM_CONNTRACK: [u16; 10] = [0, 2, 3, 1, 4, 7, 8, 5, 6, 2];
+/// IPVS's state of TCP for each of conntrack's. A simultaneous open (SYN_SENT2) is still a SYN that waits.
+const TCP_FROM_CONNTRACK: [u16; 10] = [0, 2, 3, 1, 4, 7, 8, 5, 6, 2];
+/// The same for SCTP. A heartbeat without a handshake (HEARTBEAT_SENT) is the first sign of an established association.
+const SCTP_FROM_CONNTRACK: [u16; 9] = [0, 13, 5, 7, 8, 9, 10, 11, 8];
 
 const UDP_STATES: [State; 1] = [state("UDP", 300, 0)];
 
 const SCTP_STATES: [State; 14] = [
     state("NONE", 2, 0),
-    state("INIT1", 4, 0),
-    state("INIT", 61, 0),
-    state("C-SENT", 61, 0),
-    state("C-REPLIED", 61, 0),
-    state("C-WAIT", 61, 0),
-    state("COOKIE", 61, 0),
-    state("C-ECHOED", 61, 0),
-    state("ESTABLISHED", 900, 0),
-    state("S-SENT", 61, 0),
-    state("S-RECEIVED", 61, 0),
-    state("S-ACK-SENT", 61, 0),
-    state("REJECTED", 4, 0),
-    state("CLOSED", 61, 0),
+    state("INIT1", 4, 2),
+    state("INIT", 61, 2),
+    state("C-SENT", 61, 2),
+    state("C-REPLIED", 61, 2),
+    state("C-WAIT", 61, 2),
+    state("COOKIE", 61, 3),
+    state("C-ECHOED", 61, 3),
+    state("ESTABLISHED", 900, 4),
+    state("S-SENT", 61, 5),
+    state("S-RECEIVED", 61, 6),
+    state("S-ACK-SENT", 61, 7),
+    state("REJECTED", 4, 1),
+    state("CLOSED", 61, 1),
 ];
 
 /// AH and ESP have one state without a table of time-outs.
@@ -80,7 +83,7 @@ fn table(protocol: u8) -> Option<&'static [State]> {
     match protocol {
         protocol::TCP => Some(&TCP_STATES),
         protocol::UDP => Some(&UDP_STATES),
-        SCTP => Some(&SCTP_STATES),
+        protocol::SCTP => Some(&SCTP_STATES),
         AH | ESP => Some(&SECURITY_STATES),
         _ => None,
     }
@@ -106,14 +109,29 @@ pub fn name(connection: &Connection<'_>) -> &'static str {
     table(connection.protocol).and_then(|states| states.get(usize::from(state))).map_or("UNKNOWN", |state| state.name)
 }
 
-/// Conntrack's state of TCP (`enum tcp_conntrack`) for one of IPVS's; 0, NONE, for a number that IPVS does not have.
-pub fn to_conntrack(state: u16) -> u8 {
-    TCP_STATES.get(usize::from(state)).map_or(0, |state| state.conntrack)
+/// Conntrack's state (`enum tcp_conntrack`, `enum sctp_conntrack`) for one of IPVS's; 0, NONE, for a number that IPVS does
+/// not have, and for protocols without states.
+pub fn to_conntrack(protocol: u8, state: u16) -> u8 {
+    table(protocol).and_then(|states| states.get(usize::from(state))).map_or(0, |state| state.conntrack)
 }
 
-/// IPVS's state of TCP for one of conntrack's; 0, NONE, for a number that conntrack does not have.
-pub fn from_conntrack(state: u8) -> u16 {
-    FROM_CONNTRACK.get(usize::from(state)).copied().unwrap_or(0)
+/// IPVS's state for one of conntrack's; 0, NONE, for a number that conntrack does not have.
+pub fn from_conntrack(protocol: u8, state: u8) -> u16 {
+    let states: &[u16] = match protocol {
+        protocol::TCP => &TCP_FROM_CONNTRACK,
+        protocol::SCTP => &SCTP_FROM_CONNTRACK,
+        _ => &[],
+    };
+    states.get(usize::from(state)).copied().unwrap_or(0)
+}
+
+/// Whether IPVS calls a connection in this state active: established, or of a protocol without states.
+pub fn is_active(protocol: u8, state: u16) -> bool {
+    match protocol {
+        protocol::TCP => state == 1,
+        protocol::SCTP => state == 8,
+        _ => true,
+    }
 }
 
 /// Whether a TCP connection in this state of IPVS has not been answered yet.
@@ -141,10 +159,22 @@ mod tests {
     #[test]
     fn states_of_conntrack_come_back_from_ipvs() {
         for state in 0..=8 {
-            assert_eq!(to_conntrack(from_conntrack(state)), state);
+            assert_eq!(to_conntrack(6, from_conntrack(6, state)), state);
         }
-        assert_eq!((from_conntrack(3), from_conntrack(5), from_conntrack(7)), (1, 7, 5));
-        assert_eq!((from_conntrack(9), from_conntrack(10)), (2, 0), "SYN_SENT2 waits as SYN_SENT does");
-        assert_eq!((to_conntrack(10), to_conntrack(9), to_conntrack(11)), (2, 1, 0));
+        assert_eq!([3, 5, 7].map(|state| from_conntrack(6, state)), [1, 7, 5]);
+        assert_eq!([9, 10].map(|state| from_conntrack(6, state)), [2, 0], "SYN_SENT2 waits as SYN_SENT does");
+        assert_eq!([10, 9, 11].map(|state| to_conntrack(6, state)), [2, 1, 0]);
+        for state in 0..=7 {
+            assert_eq!(to_conntrack(132, from_conntrack(132, state)), state);
+        }
+        assert_eq!([1, 3, 4, 5, 8, 9].map(|state| from_conntrack(132, state)), [13, 7, 8, 9, 8, 0]);
+        assert_eq!([1, 2, 3, 4, 6, 12, 14].map(|state| to_conntrack(132, state)), [2, 2, 2, 2, 3, 1, 0]);
+        assert_eq!((from_conntrack(17, 3), to_conntrack(17, 0), to_conntrack(1, 1)), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_established_or_has_no_states_is_active() {
+        let active = |protocol| (0..14).filter(|state| is_active(protocol, *state)).collect::<Vec<_>>();
+        assert_eq!((active(6), active(132), active(17).len()), (vec![1], vec![8], 14));
     }
 }

@@ -11,10 +11,11 @@
 use super::connection::{checked, ipv4};
 use super::{Connection, ConnectionFlags, MessageError, Record, Sequence, Sequences, WordOrder};
 use crate::flow::Endpoint;
+use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::U16;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Fixed {
     zero: u8,
@@ -35,7 +36,7 @@ const _: () = assert!(size_of::<Fixed>() == 24);
 type Words = [[u8; 4]; 6];
 
 /// The record that `bytes` begin with, and what is behind it.
-pub(super) fn record(bytes: &[u8], order: WordOrder) -> Result<(Record<'_>, &[u8]), MessageError> {
+pub(in crate::wire) fn record(bytes: &[u8], order: WordOrder) -> Result<(Record<'_>, &[u8]), MessageError> {
     let (fixed, mut rest) = Fixed::ref_from_prefix(bytes).map_err(|_| MessageError::RecordTruncated)?;
     let flags = ConnectionFlags(u32::from(fixed.flags.get()));
     let mut sequences = None;
@@ -59,6 +60,38 @@ pub(super) fn record(bytes: &[u8], order: WordOrder) -> Result<(Record<'_>, &[u8
         engine_data: &[],
     };
     Ok((checked(connection), rest))
+}
+
+/// Writes the record to the front of `slot`, sequence words in network order; how many bytes. `None`, and nothing is
+/// written, if it does not fit, or is not of IPv4.
+pub(in crate::wire) fn write(connection: &Connection<'_>, slot: &mut [u8]) -> Option<usize> {
+    let address = |end: Endpoint| match end.address {
+        IpAddr::V4(address) => Some(address.octets()),
+        IpAddr::V6(_) => None,
+    };
+    let fixed = Fixed {
+        zero: 0,
+        protocol: connection.protocol,
+        client_port: U16::new(connection.client.port),
+        service_port: U16::new(connection.service.port),
+        server_port: U16::new(connection.server.port),
+        client: address(connection.client)?,
+        service: address(connection.service)?,
+        server: address(connection.server)?,
+        // The low half: the others are the kernel's own.
+        flags: U16::new(connection.flags.0 as u16),
+        state: U16::new(connection.state),
+    };
+    if !connection.flags.has_sequences() {
+        fixed.write_to_prefix(slot).ok()?;
+        return Some(size_of::<Fixed>());
+    }
+    let Sequences { incoming, outgoing } = connection.sequences.unwrap_or_default();
+    let words = [incoming, outgoing].map(|side| [side.initial, side.delta, side.previous_delta].map(u32::to_be_bytes));
+    let (first, second) = slot.get_mut(..size_of::<Fixed>() + size_of::<Words>())?.split_at_mut(size_of::<Fixed>());
+    fixed.write_to(first).ok()?;
+    words.write_to(second).ok()?;
+    Some(size_of::<Fixed>() + size_of::<Words>())
 }
 
 /// The words of both directions.

@@ -1,0 +1,217 @@
+//! Which protocol a group speaks: SSYNCP/1 or the classic profile. The loop, feed and drain know only this, and ask the same
+//! of both.
+//!
+//! ```text
+//!   profile = "ssyncp1"   Protocol::Ssyncp1 ── Engine          elections, repair, proof
+//!   profile = "classic"   Protocol::Classic ── ClassicEngine   records out, records in
+//! ```
+
+use crate::daemon::settings::Profile;
+use crate::engine::{
+    ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, KernelRoom, NotMaster, Role, RoleRequest, Tuning,
+    UpdateError,
+};
+use crate::flow::{Change, Flow};
+use crate::time::Instant;
+use crate::wire::FrameMeta;
+use std::ops::Range;
+
+/// The engine of one group.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a group, built once")]
+pub enum Protocol {
+    /// SSYNCP/1.
+    Ssyncp1(Engine),
+    /// The draft of 2002.
+    Classic(ClassicEngine),
+}
+
+impl From<Engine> for Protocol {
+    fn from(engine: Engine) -> Self {
+        Protocol::Ssyncp1(engine)
+    }
+}
+
+impl From<ClassicEngine> for Protocol {
+    fn from(engine: ClassicEngine) -> Self {
+        Protocol::Classic(engine)
+    }
+}
+
+/// Asks whichever engine there is.
+macro_rules! each {
+    ($self:ident, $engine:ident => $answer:expr) => {
+        match $self {
+            Protocol::Ssyncp1($engine) => $answer,
+            Protocol::Classic($engine) => $answer,
+        }
+    };
+}
+
+impl Protocol {
+    /// The word of the configuration.
+    pub fn profile(&self) -> Profile {
+        match self {
+            Protocol::Ssyncp1(_) => Profile::Ssyncp1,
+            Protocol::Classic(_) => Profile::Classic,
+        }
+    }
+
+    pub(crate) fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
+        each!(self, engine => engine.handle_frame(now, meta, frame));
+    }
+
+    pub(crate) fn handle_link(&mut self, now: Instant, up: bool) {
+        each!(self, engine => engine.handle_link(now, up));
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        each!(self, engine => engine.handle_timeout(now));
+    }
+
+    /// Only SSYNCP/1 waits for its sink before it takes the role.
+    pub(crate) fn handle_committed(&mut self, now: Instant) {
+        if let Protocol::Ssyncp1(engine) = self {
+            engine.handle_committed(now);
+        }
+    }
+
+    pub(crate) fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
+        each!(self, engine => engine.update(now, change))
+    }
+
+    pub(crate) fn begin_dump(&mut self, now: Instant) {
+        each!(self, engine => engine.begin_dump(now));
+    }
+
+    pub(crate) fn end_dump(&mut self, now: Instant) {
+        each!(self, engine => engine.end_dump(now));
+    }
+
+    pub(crate) fn source_overrun(&mut self, now: Instant) {
+        each!(self, engine => engine.source_overrun(now));
+    }
+
+    pub(crate) fn set_role(&mut self, now: Instant, request: RoleRequest) {
+        each!(self, engine => engine.set_role(now, request));
+    }
+
+    pub(crate) fn leave(&mut self, now: Instant) {
+        each!(self, engine => engine.leave(now));
+    }
+
+    pub(crate) fn poll_transmit(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        each!(self, engine => engine.poll_transmit(now, slot))
+    }
+
+    pub(crate) fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
+        each!(self, engine => engine.poll_applied(now, batch, limit))
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        each!(self, engine => engine.poll_event())
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        each!(self, engine => engine.poll_timeout())
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        each!(self, engine => engine.role())
+    }
+
+    pub(crate) fn status(&self) -> EngineStatus {
+        each!(self, engine => engine.status())
+    }
+
+    pub(crate) fn slots(&self) -> u32 {
+        each!(self, engine => engine.slots())
+    }
+
+    /// SSYNCP/1's engine, for what only that profile knows.
+    pub(crate) fn ssyncp1(&mut self) -> Option<&mut Engine> {
+        match self {
+            Protocol::Ssyncp1(engine) => Some(engine),
+            Protocol::Classic(_) => None,
+        }
+    }
+
+    /// What is counted for rates; nothing of the classic profile, whose counters have other names.
+    pub(crate) fn counters(&self) -> Counters {
+        match self {
+            Protocol::Ssyncp1(engine) => *engine.counters(),
+            Protocol::Classic(engine) => engine.rates(),
+        }
+    }
+
+    /// Messages of the classic profile are never longer than 1208 bytes, which every link carries.
+    pub(crate) fn set_frame_len(&mut self, frame_len: usize) {
+        if let Protocol::Ssyncp1(engine) = self {
+            engine.set_frame_len(frame_len);
+        }
+    }
+
+    /// Flows that fit the table.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.status().capacity
+    }
+
+    /// The size of this node's kernel's table; the classic profile has nobody to tell.
+    pub(crate) fn set_kernel_room(&mut self, room: KernelRoom) {
+        if let Protocol::Ssyncp1(engine) = self {
+            engine.set_kernel_room(room);
+        }
+    }
+
+    pub(crate) fn peer_room(&self) -> Option<KernelRoom> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.peer_room(),
+            Protocol::Classic(_) => None,
+        }
+    }
+
+    /// The table is proven anew; how many buckets are in question, or why not.
+    pub(crate) fn resync(&mut self, now: Instant, full: bool) -> Result<u32, String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.resync(now, full).map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err("the classic profile cannot ask for anything: it only listens".to_owned()),
+        }
+    }
+
+    /// Marks what was submitted so far; why it cannot be waited for, if not.
+    pub(crate) fn begin_flush(&self) -> Result<Flush, String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.begin_flush().map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err("the classic profile acknowledges nothing".to_owned()),
+        }
+    }
+
+    pub(crate) fn is_flushed(&self, flush: &mut Flush) -> Result<bool, NotMaster> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.is_flushed(flush),
+            Protocol::Classic(_) => Err(NotMaster),
+        }
+    }
+
+    /// Other settings for an engine that runs.
+    pub(crate) fn reconfigure(&mut self, now: Instant, tuning: &Tuning) -> Result<(), String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.reconfigure(now, tuning).map_err(|error| error.to_string()),
+            Protocol::Classic(engine) => {
+                engine.set_batch_delay(tuning.batch_delay);
+                Ok(())
+            }
+        }
+    }
+
+    /// Flows of some slots of the table; `most` of those that are wanted.
+    pub(crate) fn flows_in(
+        &self,
+        slots: Range<u32>,
+        now: Instant,
+        most: usize,
+        wanted: impl Fn(&Flow) -> bool,
+    ) -> Vec<Flow> {
+        each!(self, engine => engine.flows_in(slots, now).filter(wanted).take(most).collect())
+    }
+}
