@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_told_one_by_one_and_attributes_as_they_are() {
+    fn records_and_their_attributes_are_told_one_by_one() {
         let mut frame = [0; 40].to_vec();
         (frame[0], frame[4], frame[5]) = (3, 1, 2);
         frame.extend_from_slice(&[1, 1, 0x80, 7, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 17, 0, 0, 8, 0, 0, 0, 30]);
@@ -353,7 +353,10 @@ mod tests {
         let has = |line: &str| assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");
         has("                                  --                      record 1: upsert udp 10.0.0.1:1 -> 10.0.0.2:2");
         has("    60  00 00 00 1e               timeout                 30 s");
-        has("    64  09 01 07 00               attributes");
+        has("                                  --                      attribute 9: expectations");
+        has("    65  01                        length                  1 bytes");
+        has("    66  07                        data");
+        has("    67  00                        padding");
         has("                                  --                      record 2: delete udp 10.0.0.1:1 -> 10.0.0.2:2");
         has("    86  00 00                     status                  0x0");
         has("                                  --                      record 3: type 77, stepped over");
