@@ -42,6 +42,8 @@ const LABELLED: &[(&str, &str, Option<(&str, &str)>)] = &[
     ("engine_data_resent", "frames_sent", Some(("kind", "data_again"))),
     ("engine_status_sent", "frames_sent", Some(("kind", "status"))),
     ("engine_pulls_sent", "frames_sent", Some(("kind", "pull"))),
+    ("engine_ignored_by_role", "frames_ignored", Some(("reason", "role"))),
+    ("engine_not_for_us", "frames_ignored", Some(("reason", "target"))),
     ("engine_records_applied", "records_received", Some(("result", "applied"))),
     ("engine_records_older", "records_received", Some(("result", "older"))),
     ("engine_records_unknown", "records_received", Some(("result", "unknown"))),
@@ -55,6 +57,7 @@ const LABELLED: &[(&str, &str, Option<(&str, &str)>)] = &[
 const HELP: &[(&str, &str)] = &[
     ("frames_received", "Frames that were taken, by kind"),
     ("frames_sent", "Frames that left, by kind; data_again are retransmissions"),
+    ("frames_ignored", "Good frames that were not taken: this node takes part in nothing, or they were for another"),
     ("records_received", "Records that arrived, by what became of them"),
     ("records_sent", "Records that left for the first time"),
     ("gaps", "Gaps in a stream that could no longer be filled"),
