@@ -5,6 +5,7 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use ssyncp::daemon::client;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use support::{ADDRESS, Node, Pair, eventually, ip, root, run};
@@ -144,6 +145,7 @@ fn a_hangup_reloads_and_whoever_follows_the_events_hears_of_it() {
     let node = Alone::start(&group(51, ""));
     let mut heard = Vec::new();
     client::follow(&node.socket(), "/v1/events", |data| {
+        let Some(data) = data else { return true };
         let event: Value = serde_json::from_str(data).unwrap();
         heard.push((event["event"].clone(), event["text"].clone()));
         match heard.len() {
@@ -164,10 +166,15 @@ fn a_hangup_reloads_and_whoever_follows_the_events_hears_of_it() {
 #[test]
 fn the_event_stream_is_printed_line_by_line_until_its_reader_goes() {
     let node = Alone::start(&group(51, ""));
-    let script = format!("{} events --socket {} | head -n 1", env!("CARGO_BIN_EXE_ssyncp"), node.socket().display());
-    let first = Command::new("timeout").args(["20", "sh", "-c", &script]).output().unwrap();
-    let line = words(&first.stdout);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ssyncp"));
+    let mut events = command.args(["events", "--socket"]).arg(node.socket()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(events.stdout.take().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
     assert!(line.starts_with('[') && line.contains("] group 51: State: master, source, "), "{line}");
+    drop(reader);
+    assert_eq!(node.ssyncp(&["reload"]).status.code(), Some(0));
+    assert_eq!(events.wait().unwrap().code(), Some(0), "the next event finds nobody");
 }
 
 /// Everything of the pair's file that a reload may touch, with some addresses.
