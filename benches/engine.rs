@@ -121,7 +121,7 @@ fn turns(criterion: &mut Criterion) {
             for change in 0..CHANGES {
                 let flow = flow((round.wrapping_mul(7919) % HELD + change * 104_729) % HELD, round as u8);
                 for map in &mut maps {
-                    map.insert(flow.key, flow);
+                    map.insert(flow.key, flow.clone());
                 }
             }
         });

@@ -136,7 +136,7 @@ fn maps(criterion: &mut Criterion) {
             let mut numbers = Numbers::new(size);
             let mut group = criterion.benchmark_group(format!("map/{size}"));
             group.bench_function(BenchmarkId::new("get", hasher), |bencher| {
-                bencher.iter(|| map.get(&flow(numbers.next(), 0).key).copied());
+                bencher.iter(|| map.get(&flow(numbers.next(), 0).key).cloned());
             });
             group.bench_function(BenchmarkId::new("change", hasher), |bencher| {
                 bencher.iter(|| {
@@ -147,7 +147,7 @@ fn maps(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("churn", hasher), |bencher| {
                 bencher.iter(|| {
                     let flow = flow(size + numbers.next(), 3);
-                    black_box(map.insert(flow.key, flow));
+                    black_box(map.insert(flow.key, flow.clone()));
                     black_box(map.remove(&flow.key))
                 });
             });

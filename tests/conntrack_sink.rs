@@ -72,12 +72,12 @@ fn ten_thousand_mixed_entries_are_equal_in_the_copy() {
     let mut sink = open(&second);
     let flows = dump(&first);
     assert_eq!(flows.len(), 10_000);
-    write(&mut sink, &flows.iter().copied().map(Change::Upsert).collect::<Vec<_>>());
+    write(&mut sink, &flows.iter().cloned().map(Change::Upsert).collect::<Vec<_>>());
     assert_eq!(counter(&sink.counters(), "created"), 10_000, "{:?}", sink.counters());
     assert_eq!(essences(&copy.dump()), essences(&entries));
 
     // Once more changes nothing, and is done in place.
-    write(&mut sink, &flows.iter().copied().map(Change::Upsert).collect::<Vec<_>>());
+    write(&mut sink, &flows.iter().cloned().map(Change::Upsert).collect::<Vec<_>>());
     assert_eq!(counter(&sink.counters(), "updated"), 10_000, "{:?}", sink.counters());
     assert_eq!(essences(&copy.dump()), essences(&entries));
 
@@ -109,7 +109,7 @@ fn what_packets_made_is_equal_in_the_copy() {
     let flows = dump(&first);
     let translated = |flow: &&Flow| flow.reply_source.is_some() || flow.reply_destination.is_some();
     assert_eq!(flows.iter().filter(translated).count(), 3, "{flows:?}");
-    write(&mut open(&second), &flows.iter().copied().map(Change::Upsert).collect::<Vec<_>>());
+    write(&mut open(&second), &flows.iter().cloned().map(Change::Upsert).collect::<Vec<_>>());
     let (original, copy) = (Raw::open(&first).dump(), Raw::open(&second).dump());
     assert!(original.len() >= 4);
     assert_eq!(essences(&copy), essences(&original));
@@ -137,7 +137,7 @@ fn a_copy_carries_the_packets_of_a_running_connection() {
     let flows = dump(&namespace);
     assert_eq!(flows.iter().map(|flow| flow.reply_source).collect::<Vec<_>>(), [endpoint("10.9.0.2", 80)]);
     Raw::open(&namespace).flush();
-    write(&mut open(&namespace), &[Change::Upsert(flows[0])]);
+    write(&mut open(&namespace), &[Change::Upsert(flows[0].clone())]);
 
     for round in 0..3u8 {
         let mut told = [0; 1000];
@@ -213,11 +213,11 @@ fn another_translation_or_a_lost_status_bit_replaces_the_entry() {
     let mut raw = Raw::open(&namespace);
     write(&mut sink, &[Change::Upsert(dnat())]);
     let moved = Flow { reply_source: endpoint("172.16.0.2", 8081), ..dnat() };
-    write(&mut sink, &[Change::Upsert(moved)]);
+    write(&mut sink, &[Change::Upsert(moved.clone())]);
     let reply = attributes(&only_entry(&mut raw)[&2]);
     assert_eq!(attributes(&reply[&1])[&1], [172, 16, 0, 2]);
     let reused = Flow { state: 1, status: status::CONFIRMED, ..moved };
-    write(&mut sink, &[Change::Upsert(reused)]);
+    write(&mut sink, &[Change::Upsert(reused.clone())]);
     assert_eq!(number(&only_entry(&mut raw), 3), Some(0x1a8));
     let untranslated = Flow { reply_source: None, ..reused };
     write(&mut sink, &[Change::Upsert(untranslated)]);
@@ -260,7 +260,7 @@ fn a_clash_never_changes_the_side_that_is_not_translated() {
         timeout: 600,
         ..Flow::new(key(protocol::UDP, "10.0.0.1", 1000, "192.0.2.1", 53))
     };
-    write(&mut sink, &[Change::Upsert(direct), Change::Upsert(translated)]);
+    write(&mut sink, &[Change::Upsert(direct), Change::Upsert(translated.clone())]);
     let flows = dump(&namespace);
     assert_eq!(flows.len(), 1);
     assert_eq!((flows[0].key, flows[0].reply_destination), (translated.key, None));
@@ -354,6 +354,6 @@ fn own_writes_do_not_come_back_but_those_of_others_do() {
     write(&mut other, &[Change::Upsert(dnat())]);
     mirror.read_until(&mut source, |mirror| mirror.flows.len() == 1);
     assert_eq!(mirror.changes.len(), 1);
-    let told = mirror.flows[&dnat().key];
+    let told = &mirror.flows[&dnat().key];
     assert!(told.same_value(&Flow { status: 0x1ae, ..dnat() }), "{told:?}");
 }

@@ -82,8 +82,9 @@ fn impostures() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
             |seq| Header { sync_id: 51, node: NodeId(node), incarnation: 77, seq, term: 9, ..Header::default() };
         let mut slot = vec![0; 1480];
         let mut writer = DataWriter::new(&mut slot, header(1)).unwrap();
-        assert!(writer.push_upsert(&connection(ENTRIES + 7)) && writer.push_delete(&connection(1).key));
-        assert!(writer.push_bucket_end(0, 0));
+        writer.push_upsert(&connection(ENTRIES + 7)).expect("room");
+        writer.push_delete(&connection(1).key).expect("room");
+        writer.push_bucket_end(0, 0).expect("room");
         let length = writer.finish();
         data.push(slot[..length].to_vec());
         let advert = Advert { role: WireRole::MASTER, priority: 255, interval_ms: 10, ..Advert::default() };

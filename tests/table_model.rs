@@ -18,7 +18,7 @@ const KEYS: usize = 20;
 const SEEDS: [u64; 3] = [0x5eed, 0, u64::MAX];
 
 /// The place of a key in the model's view.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     alive: bool,
     /// With time-out 0.
@@ -207,13 +207,13 @@ impl Model {
     }
 
     fn shown(&self, held: &Held) -> Flow {
-        Flow { timeout: self.remaining(held), ..held.flow }
+        Flow { timeout: self.remaining(held), ..held.flow.clone() }
     }
 
     fn newborn(&self, flow: &Flow) -> Held {
         Held {
             alive: true,
-            flow: Flow { timeout: 0, ..*flow },
+            flow: Flow { timeout: 0, ..flow.clone() },
             deadline: self.deadline(flow.timeout),
             version: (self.stream, 0),
             unsent: false,
@@ -235,12 +235,12 @@ impl Model {
 
     /// Gives a held key a value; whether it is another one, and whether the listener must hear.
     fn assign(&mut self, flow: &Flow, waiting: bool, slack: u32) -> (bool, bool) {
-        let old = self.held[&flow.key];
-        let changed = !old.alive || old.flow != Flow { timeout: 0, ..*flow };
+        let old = self.held[&flow.key].clone();
+        let changed = !old.alive || old.flow != Flow { timeout: 0, ..flow.clone() };
         let due =
             changed || waiting || u64::from(flow.timeout) > 2 * u64::from(self.remaining(&old).saturating_sub(slack));
         let deadline = if due { self.deadline(flow.timeout) } else { old.deadline };
-        let value = Flow { timeout: 0, ..*flow };
+        let value = Flow { timeout: 0, ..flow.clone() };
         let tombstone = old.tombstone && !changed;
         self.held.insert(flow.key, Held { alive: true, flow: value, deadline, tombstone, ..old });
         (changed, due)
@@ -344,18 +344,18 @@ impl Model {
         self.passed(frontier);
         let version = (self.stream, number);
         let early = number > self.frontier + 1;
-        let old = self.held.get(key).copied();
-        if old.is_some_and(|held| held.version >= version) {
+        let old = self.held.get(key).cloned();
+        if old.as_ref().is_some_and(|held| held.version >= version) {
             return Ok(Applied::Older);
         }
-        let is_one = old.is_some_and(|held| held.tombstone);
+        let is_one = old.as_ref().is_some_and(|held| held.tombstone);
         if early && !is_one && self.tombstones() == self.limit {
             return Err(Refused::TombstonesFull);
         }
         if early && old.is_none() && self.held.len() == self.capacity {
             return Err(Refused::TableFull);
         }
-        let was_alive = old.is_some_and(|held| held.alive);
+        let was_alive = old.as_ref().is_some_and(|held| held.alive);
         if was_alive {
             self.move_to_sink(key);
         }
@@ -392,7 +392,7 @@ impl Model {
 
     fn popped(&mut self, key: FlowKey) -> Change {
         self.leave(&key);
-        let held = self.held[&key];
+        let held = self.held[&key].clone();
         if held.alive {
             return Change::Upsert(self.shown(&held));
         }

@@ -1,6 +1,6 @@
 //! The table's rules, one by one, with literal values. Numbers in brackets are sections of docs/protocol.md.
 
-use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
+use ssyncp::flow::{Attributes, Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::table::{Applied, BUCKETS, Pending, Refused, Table};
 use ssyncp::time::Instant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,6 +45,7 @@ fn full() -> Flow {
         timeout: 432_000,
         tcp: Some(TcpInfo { window_scale_original: 7, window_scale_reply: 9, flags_original: 0x23, flags_reply: 0x22 }),
         mark: 0xdead_beef,
+        attributes: Attributes::NONE,
     }
 }
 

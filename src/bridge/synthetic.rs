@@ -277,11 +277,11 @@ impl Sink for MapSink {
         match change {
             Change::Upsert(flow) => match flows.entry(flow.key) {
                 Entry::Occupied(mut known) => {
-                    known.insert(*flow);
+                    known.insert(flow.clone());
                     self.updated += 1;
                 }
                 Entry::Vacant(room) => {
-                    room.insert(*flow);
+                    room.insert(flow.clone());
                     self.created += 1;
                 }
             },
@@ -390,7 +390,7 @@ mod tests {
         let options = SyntheticOptions { seed: 5, flows: 100, changes_per_second: 1000, churn_percent: 50 };
         for change in changes(&mut source(options), &[0, SECOND]) {
             if let Change::Upsert(flow) = change {
-                assert_eq!(flow, flow.canonical());
+                assert_eq!(flow, flow.clone().canonical());
             }
         }
     }

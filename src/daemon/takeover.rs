@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!   driver ──hold(true)──▶ thread:  RTM_NEWADDR, ARP ×2   ·250 ms·  ARP ×2  …  5 times in a second
-//!          ──announce()──▶                       ARP ×2   ·250 ms·  ARP ×2  …
+//!          ──announce()──▶                       ARP ×2   ·250 ms·  ARP ×2  …  (IPv6: neighbour advertisements)
 //!          ──hold(false)─▶          RTM_DELADDR
 //!          ──replace(…)──▶          RTM_DELADDR of what is no longer wanted, RTM_NEWADDR of what is new
 //! ```
+//!
+//! An IPv6 address is added without duplicate address detection (IFA_F_NODAD): its second of waiting would be a second of
+//! blackout, and the node that had the address is dead or has given it up.
 //!
 //! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each
 //! second for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an
@@ -20,12 +23,12 @@ use crate::daemon::settings::VirtualAddress;
 use crate::daemon::status::AddressStatus;
 use crate::time::Duration;
 use futures_util::StreamExt;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
 use rtnetlink::{AddressMessageBuilder, Handle};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -205,7 +208,7 @@ struct Mover {
     losses: mpsc::SyncSender<String>,
     moves: mpsc::SyncSender<Duration>,
     /// The last refusal of each address, so that it is said once.
-    refusals: HashMap<Ipv4Addr, String>,
+    refusals: HashMap<IpAddr, String>,
 }
 
 /// Announcements that are still to be made.
@@ -392,14 +395,13 @@ impl Mover {
 
     async fn request(&self, index: u32, wanted: &VirtualAddress, hold: bool) -> io::Result<()> {
         let done = if hold {
-            self.kernel.address().add(index, IpAddr::V4(wanted.address), wanted.prefix_len).execute().await
+            let mut request = self.kernel.address().add(index, wanted.address, wanted.prefix_len);
+            if wanted.address.is_ipv6() {
+                request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            }
+            request.execute().await
         } else {
-            let message = AddressMessageBuilder::<Ipv4Addr>::new()
-                .index(index)
-                .address(wanted.address, wanted.prefix_len)
-                .build();
-            debug_assert_eq!(message.header.family, AddressFamily::Inet);
-            self.kernel.address().del(message).execute().await
+            self.kernel.address().del(address_message(index, wanted)).execute().await
         };
         done.map_err(kernel_error)
     }
@@ -453,12 +455,30 @@ impl Mover {
         let address = &self.addresses[number];
         let device = self.devices.get_mut(&address.wanted.device).filter(|_| address.held() == Some(true));
         let Some((announcer, mac)) = device.and_then(|device| device.announcer.as_mut()) else { return };
-        for frame in announcements(*mac, address.wanted.address) {
+        let wanted = &address.wanted;
+        for frame in announcements(*mac, wanted.address, wanted.address.is_ipv6() && forwards_ipv6(&wanted.device)) {
             if let Err(error) = announcer.send(&frame) {
                 tracing::warn!(group = self.sync_id, "address {} could not be announced: {error}", address.wanted);
             }
         }
     }
+}
+
+/// What names an address on an interface to the kernel.
+fn address_message(index: u32, wanted: &VirtualAddress) -> AddressMessage {
+    match wanted.address {
+        IpAddr::V4(address) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, wanted.prefix_len).build()
+        }
+        IpAddr::V6(address) => {
+            AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, wanted.prefix_len).build()
+        }
+    }
+}
+
+/// Whether the machine is a router on this interface (RFC 4861 section 6.2.1, IsRouter).
+fn forwards_ipv6(device: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{device}/forwarding")).is_ok_and(|text| text.trim() != "0")
 }
 
 /// For ever, if there is no instant to wait for.

@@ -84,7 +84,7 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
     narrator.say(format_args!("{} is master after {:.1} ms", NAMES[backup], takeover.as_secs_f64() * 1e3));
     pair.master = backup;
     let held = pair.sides[backup].held.clone();
-    pair.sides[backup].load(pair.clock.now, &held.values().copied().collect::<Vec<_>>());
+    pair.sides[backup].load(pair.clock.now, &held.values().cloned().collect::<Vec<_>>());
 
     let same =
         |table: &HashMap<FlowKey, Flow>, flow: &Flow| table.get(&flow.key).is_some_and(|copy| copy.same_value(flow));
@@ -183,9 +183,9 @@ impl<T: Transport> Side<T> {
     fn load(&mut self, now: Instant, flows: &[Flow]) {
         self.engine.begin_dump(now);
         for flow in flows {
-            self.held.insert(flow.key, *flow);
+            self.held.insert(flow.key, flow.clone());
             // A flow that is refused is missed in the figures.
-            let _ = self.engine.update(now, &Change::Upsert(*flow));
+            let _ = self.engine.update(now, &Change::Upsert(flow.clone()));
         }
         self.engine.end_dump(now);
     }

@@ -77,7 +77,7 @@ pub enum Applied {
 }
 
 /// A record that must be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Pending {
     /// The flow is this; its time-out is what is left of it now.
     Upsert(Flow),

@@ -17,7 +17,7 @@
 //!                                                     36 mark 4                          ┘
 //! ```
 
-use crate::flow::{Endpoint, Flow, FlowKey, TcpInfo, Zone};
+use crate::flow::{Attributes, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use core::net::{IpAddr, Ipv4Addr};
 
 const REPLY_SOURCE: u8 = 1 << 0;
@@ -59,7 +59,7 @@ pub(super) fn key_bytes(key: &FlowKey) -> Option<KeyBytes> {
 impl Record {
     /// Packs a flow in its canonical form; `None` if anything in it has no form on this wire.
     pub(super) fn pack(flow: &Flow) -> Option<Self> {
-        let flow = flow.canonical();
+        let flow = flow.clone().canonical();
         let mut bytes = [0; 40];
         bytes[0..16].copy_from_slice(&key_bytes(&flow.key)?);
         if let Some(reply) = flow.reply_source {
@@ -134,6 +134,7 @@ impl Record {
                 flags_reply: self.0[35],
             }),
             mark: u32::from_be_bytes([self.0[36], self.0[37], self.0[38], self.0[39]]),
+            attributes: Attributes::NONE,
         }
     }
 
@@ -177,6 +178,7 @@ mod tests {
                 flags_reply: 0x22,
             }),
             mark: 0xdead_beef,
+            attributes: Attributes::NONE,
         }
     }
 
@@ -206,7 +208,7 @@ mod tests {
             reply_source: Some(endpoint([192, 0, 2, 10], 80)),
             reply_destination: Some(endpoint([10, 0, 0, 1], 40000)),
             tcp: Some(TcpInfo::default()),
-            ..plain
+            ..plain.clone()
         };
         assert_eq!(Record::pack(&plain).expect("IPv4").bytes(), &bytes);
         assert_eq!(Record::pack(&spelled_out).expect("IPv4").bytes(), &bytes);

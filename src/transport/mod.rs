@@ -7,6 +7,7 @@
 mod ipv4;
 mod link;
 pub mod memory;
+pub mod pcap;
 pub mod raw;
 pub mod reference;
 

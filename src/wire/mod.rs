@@ -54,24 +54,27 @@
 #![forbid(unsafe_code)]
 
 mod advert;
+mod conn;
 mod control;
 mod data;
 mod describe;
 mod error;
 mod frame;
+pub mod ipvs;
 mod pull;
 mod record;
 mod sequence;
 mod status;
 
-pub use advert::{Advert, AdvertFlags, Follows, PeerReport, WireRole, encode_advert};
+pub use advert::{Advert, AdvertFlags, Capabilities, Follows, PeerReport, WireRole, encode_advert};
+pub use conn::Conn;
 pub use control::Target;
-pub use data::DataWriter;
+pub use data::{DataWriter, PushError};
 pub use describe::describe;
 pub use error::{DropCounters, FrameError};
 pub use frame::{Claim, Frame, Payload, Verified};
 pub use pull::{BucketRange, Pull, encode_pull};
-pub use record::{Conn4, Record, Records};
+pub use record::{Record, Records};
 pub use sequence::ReplayWindow;
 pub use status::{MissingRange, Status, SyncCode, encode_status};
 

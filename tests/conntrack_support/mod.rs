@@ -90,7 +90,7 @@ pub struct Mirror {
 
 impl Mirror {
     pub fn apply(&mut self, change: Change) {
-        self.changes.push(change);
+        self.changes.push(change.clone());
         match change {
             Change::Upsert(flow) => drop(self.flows.insert(flow.key, flow)),
             Change::Delete(key) => drop(self.flows.remove(&key)),

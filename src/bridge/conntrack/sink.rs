@@ -289,7 +289,7 @@ impl Sink for ConntrackSink {
             self.batch[earlier] = None;
             self.counters.coalesced += 1;
         }
-        self.batch.push(Some(*change));
+        self.batch.push(Some(change.clone()));
         if self.batch.len() >= self.batch_max { self.settle() } else { Ok(()) }
     }
 
@@ -322,5 +322,5 @@ impl Sink for ConntrackSink {
 fn can_become(existing: &Flow, flow: &Flow) -> bool {
     let translation = |flow: &Flow| (flow.reply_source, flow.reply_destination);
     let to_be_cleared = existing.status & codec::STATUS_SETTABLE & !flow.status;
-    translation(existing) == translation(&flow.canonical()) && to_be_cleared == 0
+    translation(existing) == translation(&flow.clone().canonical()) && to_be_cleared == 0
 }

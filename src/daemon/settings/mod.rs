@@ -18,7 +18,7 @@ use crate::wire::NodeId;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -180,9 +180,9 @@ pub enum Commit {
 /// An address that only the master holds: `192.0.2.10/24 dev eth0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct VirtualAddress {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Length of the network's prefix, 0 to 32.
+    /// The address, IPv4 or IPv6.
+    pub address: IpAddr,
+    /// Length of the network's prefix, 0 to 32 or 128.
     pub prefix_len: u8,
     /// The interface that gets it.
     pub device: String,
@@ -484,7 +484,7 @@ role = "keepalived"
 advert_interval = 100
 batch_delay = "1 fortnight"
 ack_delay = "5"
-addresses = ["192.0.2.10 dev eth0", "192.0.2.300/24 dev eth0", "2001:db8::1/64 dev eth0", "192.0.2.10/24"]
+addresses = ["192.0.2.10 dev eth0", "192.0.2.300/24 dev eth0", "2001:db8::1/129 dev eth0", "192.0.2.10/24"]
 frame_len = 100
 [[group]]
 sync_id = 51
@@ -515,8 +515,8 @@ listen = "localhost"
         ssyncp.toml:15: batch_delay: "1 fortnight" is no duration; write a whole number with a unit, as "100ms", "1s" or "5m"
         ssyncp.toml:16: ack_delay: "5" has no unit; write "5ms" or "5s"
         ssyncp.toml:17: addresses: "192.0.2.10 dev eth0" has no prefix length; write it as "192.0.2.10/24 dev eth0"
-        ssyncp.toml:17: addresses: "192.0.2.300/24 dev eth0" has no valid IPv4 address; write it as "192.0.2.10/24 dev eth0"
-        ssyncp.toml:17: addresses: "2001:db8::1/64 dev eth0": IPv6 addresses are not in this version; use an IPv4 one
+        ssyncp.toml:17: addresses: "192.0.2.300/24 dev eth0" has no valid address; write it as "192.0.2.10/24 dev eth0"
+        ssyncp.toml:17: addresses: "2001:db8::1/129 dev eth0" has a prefix length that is not 0 to 128; write it as "192.0.2.10/24 dev eth0"
         ssyncp.toml:17: addresses: "192.0.2.10/24" does not say which interface holds it; write it as "192.0.2.10/24 dev eth0"
         ssyncp.toml:18: frame_len: 100 bytes; a frame has 1208 to 8960
         ssyncp.toml:20: sync_id: 51 is taken by a group above; each group has its own

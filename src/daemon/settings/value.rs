@@ -2,7 +2,7 @@
 
 use super::VirtualAddress;
 use crate::time::Duration;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// Longest name of a network interface in bytes: `IFNAMSIZ` of linux/if.h less its terminating zero.
 pub(super) const INTERFACE_NAME_MAX: usize = 15;
@@ -41,7 +41,7 @@ pub(super) fn duration_words(duration: Duration) -> String {
     format!("{}{unit}", nanoseconds / scale)
 }
 
-/// Reads `"192.0.2.10/24 dev eth0"`.
+/// Reads `"192.0.2.10/24 dev eth0"` or `"2001:db8::10/64 dev eth0"`.
 pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
     let wrong = |what: &str| format!("\"{text}\" {what}; write it as \"192.0.2.10/24 dev eth0\"");
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -53,21 +53,19 @@ pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
     let Some((address, prefix)) = network.split_once('/') else {
         return Err(wrong("has no prefix length"));
     };
-    let address: Ipv4Addr = match address.parse() {
-        Ok(IpAddr::V4(address)) => address,
-        Ok(IpAddr::V6(_)) => {
-            return Err(format!("\"{text}\": IPv6 addresses are not in this version; use an IPv4 one"));
-        }
-        Err(_) => return Err(wrong("has no valid IPv4 address")),
+    let address: IpAddr = address.parse().map_err(|_| wrong("has no valid address"))?;
+    let (broadcast, longest) = match address {
+        IpAddr::V4(address) => (address.is_broadcast(), 32),
+        IpAddr::V6(_) => (false, 128),
     };
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    if address.is_unspecified() || address.is_multicast() || broadcast {
         return Err(wrong("is not the address of a host"));
     }
     let prefix_len: u8 = prefix
         .parse()
         .ok()
-        .filter(|length| *length <= 32)
-        .ok_or_else(|| wrong("has a prefix length that is not 0 to 32"))?;
+        .filter(|length| *length <= longest)
+        .ok_or_else(|| wrong(&format!("has a prefix length that is not 0 to {longest}")))?;
     interface(device)?;
     Ok(VirtualAddress { address, prefix_len, device: device.to_owned() })
 }
@@ -113,10 +111,15 @@ mod tests {
     #[test]
     fn addresses_are_read_as_ip_writes_them() {
         let read = address("192.0.2.10/24 dev eth0").unwrap();
-        assert_eq!((read.address, read.prefix_len), (Ipv4Addr::new(192, 0, 2, 10), 24));
+        assert_eq!((read.address, read.prefix_len), (IpAddr::from([192, 0, 2, 10]), 24));
         assert_eq!(read.to_string(), "192.0.2.10/24 dev eth0");
+        let six = address("2001:db8::10/64 dev eth0").unwrap();
+        assert_eq!((six.address.to_string(), six.prefix_len), ("2001:db8::10".to_owned(), 64));
         for wrong in [
             "192.0.2.10/33 dev eth0",
+            "2001:db8::10/129 dev eth0",
+            "ff02::1/64 dev eth0",
+            "::/64 dev eth0",
             "0.0.0.0/0 dev eth0",
             "224.0.0.1/24 dev eth0",
             "192.0.2.10/24 dev a-name-that-is-too-long",

@@ -18,7 +18,7 @@ pub enum Happening {
 }
 
 /// What a message says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Decoded {
     /// What has happened.
     pub happening: Happening,

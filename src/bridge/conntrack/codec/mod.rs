@@ -181,7 +181,7 @@ const fn icmp_answer(kind: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Endpoint, TcpInfo};
+    use crate::flow::{Attributes, Endpoint, TcpInfo};
     use crate::sys::netlink::{Message, MessageWriter, Messages, flags};
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
@@ -239,6 +239,7 @@ mod tests {
             timeout: 600,
             tcp: Some(TcpInfo { window_scale_original: 7, window_scale_reply: 8, flags_original: 3, flags_reply: 3 }),
             mark: 42,
+            attributes: Attributes::NONE,
         }
     }
 
@@ -369,8 +370,8 @@ mod tests {
         };
         let plain = Flow { reply_source: None, status: 0x0e, ..natted() };
         assert!(!names_it(&plain));
-        assert!(names_it(&Flow { status: 0x18e, ..plain }));
-        assert!(names_it(&Flow { reply_destination: natted().reply_source, ..plain }));
+        assert!(names_it(&Flow { status: 0x18e, ..plain.clone() }));
+        assert!(names_it(&Flow { reply_destination: natted().reply_source, ..plain.clone() }));
     }
 
     #[test]

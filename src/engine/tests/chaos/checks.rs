@@ -117,7 +117,7 @@ impl World<'_> {
         if engine.table.unapplied() > 0 || !seat.hand.is_empty() {
             return;
         }
-        if content(engine.flows(self.now)) != content(seat.kernel.values().copied()) {
+        if content(engine.flows(self.now)) != content(seat.kernel.values().cloned()) {
             assert_same(&format!("table and kernel of node {}", at + 1), &table(engine, self.now), &seat.kernel);
         }
     }
@@ -209,7 +209,7 @@ impl World<'_> {
                 let held = reference.get(key).map(|flow| flow.mark);
                 assert_eq!(
                     held,
-                    expected.map(|flow| flow.mark),
+                    expected.as_ref().map(|flow| flow.mark),
                     "{key} is not what the traffic says since {:?}",
                     self.changed_at[key]
                 );

@@ -128,8 +128,8 @@ impl World<'_> {
         }
         let believed = match change {
             Change::Upsert(flow) => {
-                let flow = flow.canonical();
-                seat.kernel.insert(key, flow);
+                let flow = flow.clone().canonical();
+                seat.kernel.insert(key, flow.clone());
                 Some(flow)
             }
             Change::Delete(_) => {
@@ -172,7 +172,7 @@ impl World<'_> {
         self.truth.retain(|key, believed| {
             survivors.iter().all(|at| {
                 let held = seats[*at].engine.as_ref().and_then(|engine| engine.table.get(key, now));
-                held.map(|flow| flow.mark) == believed.map(|flow| flow.mark)
+                held.map(|flow| flow.mark) == believed.as_ref().map(|flow| flow.mark)
             })
         });
         true

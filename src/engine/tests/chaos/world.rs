@@ -246,9 +246,9 @@ impl<'a> World<'a> {
             seat.dump = Dump::Live;
         }
         if dump_ends && role_before == Role::Master {
-            let flows: Vec<Flow> = seat.kernel.values().copied().collect();
+            let flows: Vec<Flow> = seat.kernel.values().cloned().collect();
             for flow in flows {
-                if engine.update(now, &Change::Upsert(flow)).is_err() {
+                if engine.update(now, &Change::Upsert(flow.clone())).is_err() {
                     seat.kernel.remove(&flow.key);
                 }
             }
@@ -265,9 +265,9 @@ impl<'a> World<'a> {
         }
         if seat.commits {
             for change in seat.hand.drain(..) {
-                match change {
-                    Change::Upsert(flow) => drop(seat.kernel.insert(flow.key, flow)),
-                    Change::Delete(key) => drop(seat.kernel.remove(&key)),
+                match &change {
+                    Change::Upsert(flow) => drop(seat.kernel.insert(flow.key, flow.clone())),
+                    Change::Delete(key) => drop(seat.kernel.remove(key)),
                 }
                 if engine.role() == Role::Master {
                     // What is written late changes the kernel under its source, which says so.

@@ -8,6 +8,13 @@
 
 #![forbid(unsafe_code)]
 
+mod attributes;
+
+pub use attributes::{
+    AttributeError, AttributeIter, Attributes, SequenceAdjustment, Synproxy, Tuple, attribute,
+    check as check_attributes,
+};
+
 use core::fmt;
 use core::net::IpAddr;
 
@@ -19,6 +26,21 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP (RFC 768).
     pub const UDP: u8 = 17;
+    /// DCCP (RFC 4340).
+    pub const DCCP: u8 = 33;
+    /// GRE (RFC 2784, and RFC 2637 for PPTP's, whose call numbers are its ports).
+    pub const GRE: u8 = 47;
+    /// ICMPv6 (RFC 4443).
+    pub const ICMPV6: u8 = 58;
+    /// SCTP (RFC 9260).
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite (RFC 3828).
+    pub const UDPLITE: u8 = 136;
+
+    /// Whether the ports of a key are an identifier and `type << 8 | code`.
+    pub const fn is_icmp(protocol: u8) -> bool {
+        protocol == ICMP || protocol == ICMPV6
+    }
 }
 
 /// The bits of a conntrack entry's status, low 16 of `enum ip_conntrack_status` in
@@ -69,7 +91,7 @@ impl Zone {
 
 /// What names a flow: the original tuple, the protocol and the zone. Both addresses are of one family.
 ///
-/// For ICMP `source_port` is the identifier and `destination_port` is `type << 8 | code`.
+/// For ICMP and ICMPv6 `source_port` is the identifier and `destination_port` is `type << 8 | code`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowKey {
     /// Address of the side that sent the first packet.
@@ -116,7 +138,7 @@ impl TcpInfo {
 }
 
 /// One connection entry: key and value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Flow {
     /// What names it.
     pub key: FlowKey,
@@ -136,12 +158,24 @@ pub struct Flow {
     pub tcp: Option<TcpInfo>,
     /// Connection mark; 0 is none.
     pub mark: u32,
+    /// What only some flows have.
+    pub attributes: Attributes,
 }
 
 impl Flow {
     /// The flow with nothing known but its key.
     pub const fn new(key: FlowKey) -> Self {
-        Flow { key, reply_source: None, reply_destination: None, state: 0, status: 0, timeout: 0, tcp: None, mark: 0 }
+        Flow {
+            key,
+            reply_source: None,
+            reply_destination: None,
+            state: 0,
+            status: 0,
+            timeout: 0,
+            tcp: None,
+            mark: 0,
+            attributes: Attributes::NONE,
+        }
     }
 
     /// Where replies come from: the original destination, or what DNAT made of it.
@@ -162,7 +196,7 @@ impl Flow {
     #[must_use]
     pub fn canonical(mut self) -> Self {
         let key = self.key;
-        if key.protocol == protocol::ICMP
+        if protocol::is_icmp(key.protocol)
             && let Some(source) = &mut self.reply_source
         {
             source.port = key.destination_port;
@@ -183,14 +217,18 @@ impl Flow {
         self
     }
 
-    /// Whether `other` is the same entry with the same value. The time-out does not count: every packet changes it.
+    /// Whether `other` is the same entry with the same value. Time-out and counters do not count: every packet changes
+    /// them.
     pub fn same_value(&self, other: &Flow) -> bool {
-        Flow { timeout: 0, ..*self } == Flow { timeout: 0, ..*other }
+        let counted = |&(kind, _): &(u8, &[u8])| kind != attribute::COUNTERS;
+        let plain = |flow: &Flow| Flow { timeout: 0, attributes: Attributes::NONE, ..flow.clone() };
+        self.attributes.iter().filter(counted).eq(other.attributes.iter().filter(counted))
+            && plain(self) == plain(other)
     }
 }
 
 /// A change to one key: the unit that sources yield, that the engine replicates, and that sinks take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// The flow is now this (full replacement).
     Upsert(Flow),
@@ -214,9 +252,14 @@ impl fmt::Display for FlowKey {
             protocol::ICMP => "icmp",
             protocol::TCP => "tcp",
             protocol::UDP => "udp",
+            protocol::DCCP => "dccp",
+            protocol::GRE => "gre",
+            protocol::ICMPV6 => "icmpv6",
+            protocol::SCTP => "sctp",
+            protocol::UDPLITE => "udplite",
             other => return write!(f, "proto-{other} {} -> {}", self.source, self.destination),
         };
-        if self.protocol == protocol::ICMP {
+        if protocol::is_icmp(self.protocol) {
             let (kind, code) = (self.destination_port >> 8, self.destination_port & 0xff);
             write!(
                 f,
@@ -224,7 +267,9 @@ impl fmt::Display for FlowKey {
                 self.source, self.destination, self.source_port
             )?;
         } else {
-            write!(f, "{name} {}:{} -> {}:{}", self.source, self.source_port, self.destination, self.destination_port)?;
+            let end = core::net::SocketAddr::new;
+            let (from, to) = (end(self.source, self.source_port), end(self.destination, self.destination_port));
+            write!(f, "{name} {from} -> {to}")?;
         }
         if !self.zone.is_default() {
             write!(f, " zone={}", self.zone.id)?;
@@ -255,7 +300,7 @@ mod tests {
         natted.reply_source = Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), port: 80 });
         natted.reply_destination = Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), port: 40000 });
         natted.tcp = Some(TcpInfo::default());
-        assert_eq!(natted.canonical(), flow());
+        assert_eq!(natted.clone().canonical(), flow());
         natted.reply_source = Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), port: 8080 });
         assert_eq!(natted.canonical().reply_source.map(|to| to.port), Some(8080));
     }
@@ -265,10 +310,10 @@ mod tests {
         let mut ping = flow();
         ping.key.protocol = protocol::ICMP;
         ping.key.destination_port = 0x0800;
-        let plain = ping;
+        let plain = ping.clone();
         ping.tcp = Some(TcpInfo { flags_original: 1, ..TcpInfo::default() });
         ping.reply_source = Some(Endpoint { address: ping.key.destination, port: 0 });
-        assert_eq!(ping.canonical(), plain);
+        assert_eq!(ping.clone().canonical(), plain);
         let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9));
         ping.reply_source = Some(Endpoint { address: elsewhere, port: 0 });
         assert_eq!(ping.canonical().reply_source, Some(Endpoint { address: elsewhere, port: 0x0800 }));
