@@ -178,7 +178,7 @@ fn wandering_addresses(old: &Settings, new: &Settings, fixed: &mut Vec<String>) 
     for group in &new.groups {
         let others = old.groups.iter().filter(|other| other.sync_id != group.sync_id);
         for other in others {
-            let theirs = |address: &std::net::Ipv4Addr| other.addresses.iter().any(|held| held.address == *address);
+            let theirs = |address: &std::net::IpAddr| other.addresses.iter().any(|held| held.address == *address);
             for address in group.addresses.iter().filter(|address| theirs(&address.address)) {
                 fixed.push(format!(
                     "group {}: addresses: {} is held by group {}; remove it there, reload, and then add it here",
