@@ -68,7 +68,7 @@ impl World {
             roster: Arc::clone(self.roster.as_ref().unwrap()),
             socket: self.socket.clone(),
             listen: Some("127.0.0.1:0".parse().unwrap()),
-            answer_deadline: Duration::from_millis(100),
+            answer_deadline: Duration::from_secs(1),
         }
     }
 

@@ -105,7 +105,7 @@ fn frame(kind: u8, count: u8, payload: &[u8], changes: &[(usize, u8)]) -> Vec<u8
 /// One bad frame of each kind that a stranger can make, with the one reason under which it is counted.
 fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
     let data = |record: &[u8], changes: &[(usize, u8)]| frame(2, 1, record, changes);
-    let mut advert = vec![0; 88];
+    let mut advert = vec![0; 96];
     advert[3] = 100;
     let mut status = vec![0; 40];
     (status[3], status[15], status[36]) = (1, 2, 2);
@@ -137,7 +137,7 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
         ("record_present", data(&PLAIN, &[(42, 0x20)])),
         ("record_field", data(&present, &[])),
         ("record_attribute", data(&attribute, &[])),
-        ("advert_length", frame(1, 0, &advert[..87], &[])),
+        ("advert_length", frame(1, 0, &advert[..95], &[])),
         ("advert_field", frame(1, 0, &advert, &[(43, 0)])),
         ("status_length", frame(3, 0, &status[..39], &[])),
         ("status_field", frame(3, 0, &status, &[(43, 0)])),

@@ -335,7 +335,7 @@ mod tests {
     fn counters_are_gathered_by_kind_and_reason_and_no_other_is_lost() {
         let text = text(group());
         says(&text, "# TYPE ssyncp_frames_dropped_total counter");
-        says(&text, "# HELP ssyncp_frames_dropped_total Frames that were refused, by reason.");
+        says(&text, "# HELP ssyncp_frames_dropped_total Frames that were refused, by reason");
         says(&text, "ssyncp_frames_dropped_total{group=\"51\",reason=\"checksum\"} 3");
         says(&text, "ssyncp_frames_sent_total{group=\"51\",kind=\"data_again\"} 4");
         says(&text, "ssyncp_frames_sent_total{group=\"51\",kind=\"data\"} 9");
