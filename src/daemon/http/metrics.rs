@@ -30,9 +30,12 @@ use std::sync::Arc;
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Counters of the status that belong together: name there, family, label with its value.
+/// A counter's name in the status, its family, its label with the value.
+type Gathered = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Counters of the status that belong together.
 #[rustfmt::skip]
-const LABELLED: &[(&str, &str, Option<(&str, &str)>)] = &[
+const LABELLED: &[Gathered] = &[
     ("engine_adverts_received", "frames_received", Some(("kind", "advert"))),
     ("engine_data_received", "frames_received", Some(("kind", "data"))),
     ("engine_status_received", "frames_received", Some(("kind", "status"))),
