@@ -4,15 +4,20 @@ use serde_json::{Value, json};
 use ssyncp::daemon::client::{self, ClientError};
 use ssyncp::daemon::control::{Command, GroupDesk, GroupHandle, Page, desk};
 use ssyncp::daemon::http::{Server, ServerError, ServerOptions};
-use ssyncp::daemon::status::{GroupStatus, NodeName};
+use ssyncp::daemon::measures::Measures;
+use ssyncp::daemon::roster::Roster;
+use ssyncp::daemon::settings::Settings;
+use ssyncp::daemon::status::GroupStatus;
 use ssyncp::engine::{Role, RoleRequest};
 use ssyncp::flow::{Flow, FlowKey, Zone};
+use ssyncp::sys::poll::Waker;
 use ssyncp::sys::{clock, poll};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +28,7 @@ struct World {
     _directory: tempfile::TempDir,
     socket: PathBuf,
     server: Option<Server>,
+    roster: Option<Arc<Roster>>,
     handles: Vec<GroupHandle>,
     drivers: Vec<JoinHandle<Vec<RoleRequest>>>,
     /// The desks of groups whose driver is dead but holds on to them.
@@ -37,6 +43,7 @@ impl World {
             socket: socket.clone(),
             _directory: directory,
             server: None,
+            roster: None,
             handles: vec![],
             drivers: vec![],
             _dead: vec![],
@@ -51,17 +58,17 @@ impl World {
             world.handles.push(handle);
             world._dead.push(desk);
         }
+        world.roster = Some(roster(world.handles.clone()));
         world.server = Some(Server::start(world.options()).unwrap());
         world
     }
 
     fn options(&self) -> ServerOptions {
         ServerOptions {
-            node: NodeName { id: 1, name: "lb-a".into(), version: "0.0.0".into() },
-            groups: self.handles.clone(),
+            roster: Arc::clone(self.roster.as_ref().unwrap()),
             socket: self.socket.clone(),
             listen: Some("127.0.0.1:0".parse().unwrap()),
-            answer_deadline: Duration::from_millis(100),
+            answer_deadline: Duration::from_secs(1),
         }
     }
 
@@ -73,7 +80,7 @@ impl World {
     fn refused(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let method = method.parse().unwrap();
         match client::send(&self.socket, method, path, body.to_owned()) {
-            Err(ClientError::Refused { status, sentence }) => (status, sentence),
+            Err(ClientError::Refused { status, sentence, .. }) => (status, sentence),
             other => panic!("a refusal was expected and not {other:?}"),
         }
     }
@@ -87,6 +94,13 @@ impl World {
     }
 }
 
+/// A node called lb-a with these groups, whose main thread does not exist.
+fn roster(groups: Vec<GroupHandle>) -> Arc<Roster> {
+    let text = "[node]\nid = 1\nname = \"lb-a\"\n[[group]]\nsync_id = 51\ntransport = \"memory\"\n";
+    let settings = Settings::parse(text, Path::new("ssyncp.toml")).unwrap();
+    Roster::new(Path::new("ssyncp.toml"), settings, groups, Arc::new(Waker::new().unwrap())).0
+}
+
 /// A driver that is backup and in sync, refuses to become master, and has [`FLOWS`] flows.
 fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
     let mut requests = Vec::new();
@@ -95,15 +109,11 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
         desk.turned(clock::now());
         while let Some(command) = desk.next() {
             match command {
-                Command::Status(answer) => {
-                    let group = GroupStatus {
-                        sync_id: desk.sync_id,
-                        role: "backup".into(),
-                        sync: if desk.sync_id == 52 { "syncing" } else { "in_sync" }.into(),
-                        ..GroupStatus::default()
-                    };
-                    answer.send(group).unwrap();
-                }
+                Command::Status(answer) => answer.send(status(desk.sync_id)).unwrap(),
+                Command::Measures(answer) => answer.send(Measures::unmeasured(status(desk.sync_id))).unwrap(),
+                Command::Resync { answer, .. } => answer.send(Err("not now".into())).unwrap(),
+                Command::Flush(order) => order.answer.send(Err("not master".into())).unwrap(),
+                Command::Reconfigure { answer, .. } => answer.send(Ok(())).unwrap(),
                 Command::Role(RoleRequest::Master, answer) => answer.send(Err("not proven".into())).unwrap(),
                 Command::Role(request, answer) => {
                     requests.push(request);
@@ -129,6 +139,11 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
     requests
 }
 
+fn status(sync_id: u8) -> GroupStatus {
+    let sync = if sync_id == 52 { "syncing" } else { "in_sync" }.to_owned();
+    GroupStatus { sync_id, role: "backup".into(), sync, ..GroupStatus::default() }
+}
+
 fn flow(number: u32) -> Flow {
     Flow::new(FlowKey {
         source: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
@@ -145,7 +160,7 @@ fn status_names_the_node_and_its_groups() {
     let world = World::new(&[51], &[]);
     let status = world.get("/v1/status");
     assert_eq!(status["schema"], "ssyncp.status/1");
-    assert_eq!(status["node"], json!({ "id": 1, "name": "lb-a", "version": "0.0.0" }));
+    assert_eq!(status["node"], json!({ "id": 1, "name": "lb-a", "version": env!("CARGO_PKG_VERSION") }));
     assert_eq!(status["groups"][0]["sync_id"], 51);
     assert_eq!(status["groups"][0]["digest"], Value::Null);
     world.end();
@@ -167,11 +182,10 @@ fn a_socket_that_nobody_answers_on_is_replaced() {
     let socket = directory.path().join("control.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
-    let node = NodeName { id: 1, name: "x".into(), version: "0".into() };
     let answer_deadline = Duration::from_millis(100);
-    let options = ServerOptions { node, groups: vec![], socket: socket.clone(), listen: None, answer_deadline };
+    let options = ServerOptions { roster: roster(vec![]), socket: socket.clone(), listen: None, answer_deadline };
     let server = Server::start(options).unwrap();
-    assert_eq!(client::get(&socket, "/v1/status").unwrap()["node"]["name"], "x");
+    assert_eq!(client::get(&socket, "/v1/status").unwrap()["node"]["name"], "lb-a");
     server.stop();
 }
 
@@ -292,11 +306,88 @@ fn the_tcp_address_reads_and_changes_nothing() {
     };
     let status = exchange("GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(status.starts_with("HTTP/1.1 200 ") && status.contains("ssyncp.status/1"), "{status}");
-    let role = exchange(
-        "POST /v1/role HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 16\r\n\r\n{\"role\": \"none\"}",
-    );
-    assert!(role.starts_with("HTTP/1.1 403 ") && role.contains("read_only"), "{role}");
+    for path in ["role", "resync", "flush", "reload", "status", "nothing"] {
+        let request = format!("POST /v1/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let answer = exchange(&request);
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("read_only"), "{path}: {answer}");
+    }
+    let metrics = exchange("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(metrics.contains("ssyncp_requests_refused_total{reason=\"read_only\"} 6"), "{metrics}");
     assert_eq!(world.end(), [vec![]]);
+}
+
+#[test]
+fn a_connection_too_many_is_turned_away_and_the_others_and_the_socket_go_on() {
+    let world = World::new(&[51], &[]);
+    let address = world.server.as_ref().unwrap().listen().unwrap();
+    let mut held: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut answer = String::new();
+    // Whoever comes now reads the end at once (or is reset); nothing is asked, so nothing can be answered.
+    let _ = std::net::TcpStream::connect(address).unwrap().read_to_string(&mut answer);
+    assert_eq!(answer, "");
+    assert_eq!(world.get("/v1/status")["refused_requests"], json!({ "too_many_connections": 1 }));
+    held[0].write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    held[0].read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    world.end();
+}
+
+#[test]
+fn a_head_that_does_not_end_is_too_large_and_not_waited_for() {
+    let world = World::new(&[51], &[]);
+    let mut stream = std::os::unix::net::UnixStream::connect(&world.socket).unwrap();
+    let head = format!("GET /v1/status HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(20_000));
+    // It may be refused before all of it was sent.
+    let _ = stream.write_all(head.as_bytes());
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    world.end();
+}
+
+#[test]
+fn what_a_group_refuses_is_a_conflict_with_its_reason() {
+    let world = World::new(&[51], &[]);
+    assert_eq!(world.refused("POST", "/v1/resync", "{}"), (409, "group 51: not now".into()));
+    assert_eq!(world.refused("POST", "/v1/flush", ""), (409, "group 51: not master".into()));
+    assert_eq!(
+        world.refused("POST", "/v1/flush", r#"{"timeout_ms": 50001}"#),
+        (400, "timeout_ms: at most 50000".into())
+    );
+    assert_eq!(world.refused("POST", "/v1/resync", r#"{"group": 9}"#), (404, "there is no group 9".into()));
+    assert_eq!(world.refused("POST", "/v1/reload", "").0, 503, "there is no main thread here");
+    world.end();
+}
+
+#[test]
+fn subscribers_are_told_the_state_first_and_one_too_many_is_refused() {
+    let world = World::new(&[51, 52], &[]);
+    let mut first = Vec::new();
+    client::follow(&world.socket, "/v1/events", |data| {
+        let Some(data) = data else { return true };
+        first.push(serde_json::from_str::<Value>(data).unwrap());
+        first.len() < 2
+    })
+    .unwrap();
+    let seen: Vec<_> = first.iter().map(|event| (&event["event"], &event["group"], &event["state"]["sync"])).collect();
+    assert_eq!(
+        seen,
+        [(&json!("State"), &json!(51), &json!("in_sync")), (&json!("State"), &json!(52), &json!("syncing"))]
+    );
+    let address = world.server.as_ref().unwrap().listen().unwrap();
+    let follow = || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        (String::from_utf8_lossy(&head).into_owned(), stream)
+    };
+    let held: Vec<_> = (0..16).map(|_| follow()).collect();
+    assert!(held.iter().all(|(head, _)| head == "HTTP/1.1 200"));
+    assert_eq!(follow().0, "HTTP/1.1 503");
+    // Those of the socket have places of their own.
+    client::follow(&world.socket, "/v1/events?group=52", |_| false).unwrap();
+    world.end();
 }
 
 #[test]

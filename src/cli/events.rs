@@ -25,6 +25,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     let path = options.group.map_or("/v1/events".to_owned(), |group| format!("/v1/events?group={group}"));
     let mut printed = ExitCode::SUCCESS;
     let followed = client::follow(&options.reach.socket, &path, |data| {
+        let Some(data) = data else { return !reader_has_gone() };
         let line = if options.json { format!("{data}\n") } else { words(data) };
         printed = print(&line);
         // A reader that has gone has had enough.

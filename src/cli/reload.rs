@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 /// What `ssyncp reload` can be asked.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  ssyncp check && ssyncp reload\n\n\
+#[command(after_help = "Example:\n  ssyncp reload\n  ssyncp check && ssyncp reload --json\n\n\
     Neither role nor stream nor table is reset. Exit status: 2 if the file is wrong, 4 if it asks for what needs a\n\
     restart; then nothing has changed.")]
 pub(super) struct Options {

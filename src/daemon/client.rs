@@ -98,11 +98,12 @@ pub fn send(socket: &Path, method: Method, path: &str, body: String) -> Result<B
     if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
 }
 
-/// `GET path` of server-sent events: hands the data of each to `each`, until that says no or the daemon ends.
+/// `GET path` of server-sent events: hands the data of each to `each`, and `None` now and then when there are none, until
+/// that says no or the daemon ends.
 ///
 /// # Errors
 /// [`ClientError`]; also when the daemon ends.
-pub fn follow(socket: &Path, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
+pub fn follow(socket: &Path, path: &str, mut each: impl FnMut(Option<&str>) -> bool) -> Result<(), ClientError> {
     let unreachable = |error| ClientError::Unreachable { socket: socket.display().to_string(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
     runtime.block_on(async {
@@ -127,9 +128,12 @@ pub fn follow(socket: &Path, path: &str, mut each: impl FnMut(&str) -> bool) -> 
             while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = waiting.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line);
-                if let Some(data) = line.strip_prefix("data:")
-                    && !each(data.trim())
-                {
+                let goes_on = match line.split_once(':') {
+                    Some(("data", data)) => each(Some(data.trim())),
+                    Some(("", _)) => each(None),
+                    _ => true,
+                };
+                if !goes_on {
                     return Ok(());
                 }
             }

@@ -51,7 +51,7 @@ impl Histogram {
     /// Every class by its upper end in seconds, the last one without end, with how often it was met (not cumulated).
     pub fn classes(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds_us.iter().map(|bound| Duration::from_micros(*bound).as_secs_f64());
-        bounds.chain([f64::MAX]).zip(self.counts.iter().copied()).collect()
+        bounds.chain([f64::INFINITY]).zip(self.counts.iter().copied()).collect()
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
         }
         let classes = lateness.classes();
         assert_eq!((classes[0], classes[1], classes[4]), ((0.00005, 2), (0.0001, 1), (0.001, 1)));
-        assert_eq!(classes[11], (f64::MAX, 1));
+        assert_eq!(classes[11], (f64::INFINITY, 1));
         assert_eq!((lateness.count(), lateness.sum()), (5, Duration::from_micros(701_101)));
     }
 }

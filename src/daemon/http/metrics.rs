@@ -30,9 +30,12 @@ use std::sync::Arc;
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Counters of the status that belong together: name there, family, label with its value.
+/// A counter's name in the status, its family, its label with the value.
+type Gathered = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+/// Counters of the status that belong together.
 #[rustfmt::skip]
-const LABELLED: &[(&str, &str, Option<(&str, &str)>)] = &[
+const LABELLED: &[Gathered] = &[
     ("engine_adverts_received", "frames_received", Some(("kind", "advert"))),
     ("engine_data_received", "frames_received", Some(("kind", "data"))),
     ("engine_status_received", "frames_received", Some(("kind", "status"))),
@@ -42,6 +45,8 @@ const LABELLED: &[(&str, &str, Option<(&str, &str)>)] = &[
     ("engine_data_resent", "frames_sent", Some(("kind", "data_again"))),
     ("engine_status_sent", "frames_sent", Some(("kind", "status"))),
     ("engine_pulls_sent", "frames_sent", Some(("kind", "pull"))),
+    ("engine_ignored_by_role", "frames_ignored", Some(("reason", "role"))),
+    ("engine_not_for_us", "frames_ignored", Some(("reason", "target"))),
     ("engine_records_applied", "records_received", Some(("result", "applied"))),
     ("engine_records_older", "records_received", Some(("result", "older"))),
     ("engine_records_unknown", "records_received", Some(("result", "unknown"))),
@@ -55,6 +60,7 @@ const LABELLED: &[(&str, &str, Option<(&str, &str)>)] = &[
 const HELP: &[(&str, &str)] = &[
     ("frames_received", "Frames that were taken, by kind"),
     ("frames_sent", "Frames that left, by kind; data_again are retransmissions"),
+    ("frames_ignored", "Good frames that were not taken: this node takes part in nothing, or they were for another"),
     ("records_received", "Records that arrived, by what became of them"),
     ("records_sent", "Records that left for the first time"),
     ("gaps", "Gaps in a stream that could no longer be filled"),
@@ -332,7 +338,7 @@ mod tests {
     fn counters_are_gathered_by_kind_and_reason_and_no_other_is_lost() {
         let text = text(group());
         says(&text, "# TYPE ssyncp_frames_dropped_total counter");
-        says(&text, "# HELP ssyncp_frames_dropped_total Frames that were refused, by reason.");
+        says(&text, "# HELP ssyncp_frames_dropped_total Frames that were refused, by reason");
         says(&text, "ssyncp_frames_dropped_total{group=\"51\",reason=\"checksum\"} 3");
         says(&text, "ssyncp_frames_sent_total{group=\"51\",kind=\"data_again\"} 4");
         says(&text, "ssyncp_frames_sent_total{group=\"51\",kind=\"data\"} 9");

@@ -69,7 +69,7 @@ fn impossible_settings_are_refused_and_change_nothing() {
     assert_eq!(tuning(&world, 0), before);
 }
 
-/// [5.1.3] A higher priority takes the role back, and a reload may be what makes it higher.
+/// A higher priority takes the role back, and a reload may be what makes it higher.
 #[test]
 fn a_priority_that_becomes_the_higher_one_takes_the_role_in_good_order() {
     let mut world = World::elected_pair();
