@@ -5,7 +5,10 @@
 //! ```
 
 mod check;
+mod decode;
 mod output;
+mod recording;
+mod replay;
 mod role;
 mod run;
 mod status;
@@ -49,6 +52,10 @@ enum Command {
     Table(table::Options),
     /// Tell the node its role.
     Role(role::Options),
+    /// Show every frame of a recording, with every check explained.
+    Decode(decode::Options),
+    /// Rebuild the table from a recording, and compare it with another.
+    Replay(replay::Options),
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
     #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
     Demo(demo::Options),
@@ -75,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Table(options) => table::run(&options),
         Command::Role(options) => role::run(&options),
+        Command::Decode(options) => decode::run(&options),
+        Command::Replay(options) => replay::run(&options),
     }
 }
 

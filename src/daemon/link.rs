@@ -12,6 +12,7 @@
 
 use crate::time::{Duration, Instant};
 use crate::transport::Transport;
+use crate::transport::pcap::{Tap, TapStatus};
 use std::io;
 
 /// Time between two attempts to open a link that is down.
@@ -34,6 +35,25 @@ pub trait Line: Transport {
     /// # Errors
     /// The operating system's error; the line stays as it was.
     fn reopen(&mut self) -> io::Result<()>;
+
+    /// How its tap stands, if it has one.
+    fn tap(&self) -> Option<TapStatus> {
+        None
+    }
+}
+
+impl<L: Line> Line for Tap<L> {
+    fn is_up(&self) -> bool {
+        self.inner().is_up()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.inner_mut().reopen()
+    }
+
+    fn tap(&self) -> Option<TapStatus> {
+        Some(self.status())
+    }
 }
 
 /// A transport without a link that could fail.

@@ -54,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod advert;
+mod checks;
 mod control;
 mod data;
 mod describe;
@@ -66,6 +67,7 @@ mod sequence;
 mod status;
 
 pub use advert::{Advert, AdvertFlags, Follows, PeerReport, WireRole, encode_advert};
+pub use checks::{CHECKS, Check, Outcome, checks};
 pub use control::Target;
 pub use data::DataWriter;
 pub use describe::describe;
