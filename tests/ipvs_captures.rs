@@ -99,7 +99,10 @@ fn the_replayed_connections_are_those_that_the_kernels_backup_lists() {
         for listing in listings(name) {
             let found = (from..=packets).find(|packets| replayed(name, *packets) == listing);
             let Some(at) = found else {
-                panic!("{name}: no point after packet {from} has {listing:#?}, but the end has {:#?}", replayed(name, packets));
+                panic!(
+                    "{name}: no point after packet {from} has {listing:#?}, but the end has {:#?}",
+                    replayed(name, packets)
+                );
             };
             from = at;
             compared += listing.len();

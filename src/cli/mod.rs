@@ -7,6 +7,7 @@
 mod check;
 mod decode;
 mod output;
+mod record;
 mod recording;
 mod replay;
 mod role;
@@ -54,6 +55,8 @@ enum Command {
     Role(role::Options),
     /// Show every frame of a recording, with every check explained.
     Decode(decode::Options),
+    /// Record what passes on a sync link.
+    Record(record::Options),
     /// Rebuild the table from a recording, and compare it with another.
     Replay(replay::Options),
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Table(options) => table::run(&options),
         Command::Role(options) => role::run(&options),
         Command::Decode(options) => decode::run(&options),
+        Command::Record(options) => record::run(&options),
         Command::Replay(options) => replay::run(&options),
     }
 }

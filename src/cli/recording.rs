@@ -120,13 +120,14 @@ impl Source {
                 other(format!("protocol {}", datagram.protocol));
                 continue;
             };
+            let (number, offset, time) = (packet.number, packet.offset, packet.time);
+            if visit(&Seen { number, offset, time, datagram, content }).is_break() {
+                tally.packets -= 1;
+                break;
+            }
             match content {
                 Content::Frame(_) => tally.frames += 1,
                 Content::Ipvs(..) => tally.messages += 1,
-            }
-            let (number, offset, time) = (packet.number, packet.offset, packet.time);
-            if visit(&Seen { number, offset, time, datagram, content }).is_break() {
-                break;
             }
         }
         bar.finish_and_clear();

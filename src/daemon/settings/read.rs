@@ -5,15 +5,17 @@
 
 use super::{
     ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TransportKind, VirtualAddress, value, TAP_FILES, TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN};
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE,
+    TAP_SIZE_MIN, TransportKind, VirtualAddress, value,
+};
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
 use crate::transport::pcap::Format;
 use crate::wire::NodeId;
 use std::cell::RefCell;
-use std::path::Path;
 use std::net::Ipv4Addr;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -334,7 +336,9 @@ fn group(section: &Section<'_, '_>) -> Group {
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
-            _ => Err(format!("{} is no absolute path to a .pcap or .pcapng; write \"/var/tmp/sync.pcap\"", shown(found))),
+            _ => {
+                Err(format!("{} is no absolute path to a .pcap or .pcapng; write \"/var/tmp/sync.pcap\"", shown(found)))
+            }
         }),
         tap_size: section.read("tap_size", TAP_SIZE, |found| match found.as_str().map(value::size) {
             Some(Ok(size)) if size < TAP_SIZE_MIN => Err(format!("{} is less than 64KiB", shown(found))),

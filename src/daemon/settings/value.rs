@@ -39,7 +39,8 @@ const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 
 /// Reads `"64MiB"`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("\"{text}\" is no size; write a whole number with a unit, as \"512KiB\", \"64MiB\" or \"1GiB\"");
+    let wrong =
+        || format!("\"{text}\" is no size; write a whole number with a unit, as \"512KiB\", \"64MiB\" or \"1GiB\"");
     let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let (_, scale) = SIZES.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
