@@ -137,7 +137,7 @@ fn write_again<'a>(header: Header, records: impl Iterator<Item = Record<'a>>) {
             Change::Upsert(flow) => writer.push_upsert(flow),
             Change::Delete(key) => writer.push_delete(key),
         };
-        assert!(fits, "no frame can carry {change:?}");
+        assert_eq!(fits, Ok(()), "no frame can carry {change:?}");
         let len = writer.finish();
         let frame = Frame::parse(&slot[..len]).and_then(Frame::verify).expect("what we write is valid");
         let Payload::Data(mut records) = frame.payload() else { panic!("not DATA") };

@@ -11,7 +11,7 @@ use crate::sys::socket::{self, PacketSocket};
 use crate::transport::memory::MemoryHub;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawTransport;
-use crate::transport::{RawOptions, TransportError};
+use crate::transport::{LinkStatus, RawOptions, TransportError};
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -84,6 +84,18 @@ fn tapped(line: impl Line + 'static, group: &Group) -> Result<Box<dyn Line>, Ope
 impl Line for RawTransport {
     fn is_up(&self) -> bool {
         self.link_is_up()
+    }
+
+    fn look(&mut self) {
+        RawTransport::look(self);
+    }
+
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        RawTransport::next_change(self)
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        RawTransport::links(self)
     }
 
     fn reopen(&mut self) -> io::Result<()> {

@@ -134,7 +134,7 @@ fn advert(advert: &Advert<'_>) -> Value {
             "term": advert.follows.term,
         },
         "hash_seed": hex(advert.hash_seed),
-        "capabilities": advert.capabilities,
+        "capabilities": advert.capabilities.0,
         "peers": peers.collect::<Value>(),
     })
 }

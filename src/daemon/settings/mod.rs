@@ -14,12 +14,13 @@ mod value;
 
 pub use value::duration as parse_duration;
 
-use crate::engine::{Config, RoleMode};
+use crate::engine::{Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -51,7 +52,7 @@ pub const TAP_FILES_MAX: u32 = 1000;
 pub const FILE_MAX: u64 = 1 << 20;
 
 /// Everything that the file says, with defaults filled in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Settings {
     /// `[node]`.
     pub node: Node,
@@ -63,10 +64,11 @@ pub struct Settings {
 }
 
 /// `[node]`: who this machine is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Node {
     /// Its number, not zero, another one on each node.
     #[serde(serialize_with = "node_number")]
+    #[schemars(with = "u32")]
     pub id: NodeId,
     /// Its name for people, at most 32 bytes.
     pub name: String,
@@ -75,7 +77,7 @@ pub struct Node {
 }
 
 /// `[control]`: how operators and programs reach the daemon.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Control {
     /// The Unix socket on which all calls are taken.
     pub socket: PathBuf,
@@ -85,7 +87,7 @@ pub struct Control {
 }
 
 /// `[[group]]`: one replicated table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
     /// The table's number, the same on all nodes.
     pub sync_id: u8,
@@ -93,9 +95,9 @@ pub struct Group {
     pub transport: TransportKind,
     /// The sync links; frames go out on all.
     pub interfaces: Vec<String>,
-    /// The multicast address of the frames.
-    pub group: Ipv4Addr,
-    /// Largest frame in bytes; by the link's MTU unless set.
+    /// The multicast address of the frames: IPv4, or IPv6 of link-local scope.
+    pub group: IpAddr,
+    /// Largest frame in bytes; what the links' MTUs leave unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_len: Option<usize>,
     /// The format on the wire.
@@ -104,20 +106,24 @@ pub struct Group {
     pub source: SourceKind,
     /// Time from the end of one dump of the source to the next.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
+    #[schemars(with = "String")]
     pub role: RoleMode,
     /// VRRP priority.
     pub priority: u8,
     /// Time between two ADVERTs.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub advert_interval: Duration,
     /// Whether a higher priority takes the role from a lower.
     pub preempt: bool,
     /// The addresses that the master holds.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<VirtualAddress>,
     /// Most flows in the table.
     pub capacity: u32,
@@ -125,30 +131,35 @@ pub struct Group {
     pub history: u32,
     /// Longest time that a record waits for company.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub batch_delay: Duration,
     /// Frames after which a backup acknowledges.
     pub ack_every: u32,
     /// Time after which a backup acknowledges.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub ack_delay: Duration,
     /// Time that a gap may stand before it is asked for again.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub reorder_delay: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub commit_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
     /// Bytes after which the tap begins a new file.
     #[serde(serialize_with = "size_words")]
+    #[schemars(with = "String")]
     pub tap_size: u64,
     /// Files of the tap that are kept.
     pub tap_files: u32,
 }
 
 /// How frames travel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
@@ -158,7 +169,7 @@ pub enum TransportKind {
 }
 
 /// The format on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// SSYNCP/1.
@@ -166,7 +177,7 @@ pub enum Profile {
 }
 
 /// Where flows come from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// The kernel's connection tracking.
@@ -176,7 +187,7 @@ pub enum SourceKind {
 }
 
 /// When a backup writes flows into its sink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commit {
     /// At once: the takeover has little left to write.
@@ -295,6 +306,20 @@ impl Group {
             ..Config::new(node.id, self.sync_id)
         }
     }
+
+    /// What of it the engine takes while it runs.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            priority: self.priority,
+            preempt: self.preempt,
+            advert_interval: self.advert_interval,
+            batch_delay: self.batch_delay,
+            ack_every: self.ack_every,
+            ack_delay: self.ack_delay,
+            reorder_delay: self.reorder_delay,
+            commit_deadline: self.commit_deadline,
+        }
+    }
 }
 
 /// Everything that is wrong with one file.
@@ -329,6 +354,14 @@ impl fmt::Display for Problems {
         }
         Ok(())
     }
+}
+
+/// Reads a duration with its unit, as `"100ms"`.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    value::duration(text)
 }
 
 fn node_number<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -517,7 +550,7 @@ listen = "localhost"
         ssyncp.toml:18: frame_len: 100 bytes; a frame has 1208 to 8960
         ssyncp.toml:20: sync_id: 51 is taken by a group above; each group has its own
         ssyncp.toml:21: interfaces: "eth1" is no list; write ["eth1"]
-        ssyncp.toml:22: group: "192.0.2.1" is no IPv4 multicast address; write "224.0.0.81"
+        ssyncp.toml:22: group: "192.0.2.1" is no multicast address; write "224.0.0.81", or "ff02::7251" for IPv6
         ssyncp.toml:23: priority: 300 is not from 1 to 255
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
@@ -527,6 +560,47 @@ listen = "localhost"
         ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
         ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
+    }
+
+    /// [3.0.7]
+    #[test]
+    fn a_group_is_any_of_ipv4_or_one_of_ipv6_that_no_router_passes_on() {
+        let with = |group: &str| parse(&format!("{SMALLEST}group = \"{group}\"\n"));
+        assert_eq!(with("ff02::7251").unwrap().groups[0].group.to_string(), "ff02::7251");
+        assert_eq!(with("224.0.0.99").unwrap().groups[0].group.to_string(), "224.0.0.99");
+        for group in ["ff05::7251", "ff0e::1", "ff12::1", "ff01::1"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is not of link-local scope (ff02::/16); write \"ff02::7251\""
+                )
+            );
+        }
+        for group in ["fe80::1", "2001:db8::1", "::"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is no multicast address; write \"224.0.0.81\", or \"ff02::7251\" \
+                     for IPv6"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_ninth_sync_link_and_one_that_stands_there_twice_are_mistakes() {
+        let with =
+            |interfaces: &str| parse(&format!("[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = {interfaces}\n"));
+        let eight = r#"["e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"]"#;
+        assert_eq!(with(eight).unwrap().groups[0].interfaces.len(), 8);
+        assert_eq!(
+            with(&eight.replace(']', ", \"e9\"]")).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: 9 entries; at most 8"
+        );
+        assert_eq!(
+            with(r#"["e1", "e2", "e1"]"#).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: \"e1\" stands there twice; name each sync link once"
+        );
     }
 
     #[test]

@@ -11,9 +11,8 @@ use super::{
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
 use crate::transport::pcap::Format;
-use crate::wire::NodeId;
+use crate::wire::{GROUP, LINKS_MAX, NodeId};
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use toml::Spanned;
@@ -294,13 +293,11 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("raw", TransportKind::Raw), ("memory", TransportKind::Memory)],
             &["packet", "xdp", "udp"],
         ),
-        interfaces: section.list("interfaces", usize::from(u8::MAX), "\"eth1\"", |name| {
-            value::interface(name).map(|()| name.to_owned())
-        }),
-        group: section.read("group", Ipv4Addr::new(224, 0, 0, 81), |found| {
-            let wrong = || format!("{} is no IPv4 multicast address; write \"224.0.0.81\"", shown(found));
-            let address = found.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
-            address.filter(Ipv4Addr::is_multicast).ok_or_else(wrong)
+        interfaces: section
+            .list("interfaces", LINKS_MAX, "\"eth1\"", |name| value::interface(name).map(|()| name.to_owned())),
+        group: section.read("group", GROUP.into(), |found| match found.as_str() {
+            Some(text) => value::multicast_group(text),
+            None => Err(format!("{} is no address; write \"{GROUP}\"", shown(found))),
         }),
         frame_len: section.read("frame_len", None, |found| number(found, 0..=i128::from(u16::MAX)).map(Some)),
         profile: section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1)], &["classic"]),

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod hostile;
+mod operator;
 mod repair;
 mod roles;
 mod rules;
