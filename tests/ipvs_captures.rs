@@ -4,7 +4,9 @@
 //! one or more moments. For each listing there must be a point in the recording at which the replayed connections are
 //! exactly those listed.
 
+use proptest::prelude::*;
 use serde_json::Value;
+use ssyncp::wire::ipvs::{Message, WordOrder};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -166,4 +168,28 @@ fn every_message_of_the_kernel_is_accepted_whole() {
         }
     }
     assert_eq!(records, 415, "all that the captures hold");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    /// Any bytes with a size that fits, so that more than the first check is reached.
+    #[test]
+    fn no_bytes_make_reading_panic_and_no_record_goes_missing(
+        mut bytes in prop::collection::vec(prop_oneof![3 => any::<u8>(), 2 => Just(0_u8), 1 => Just(36_u8)], 4..400),
+        version_1: bool,
+    ) {
+        if version_1 && bytes.len() >= 12 {
+            bytes[0] = 0;
+            bytes[5..8].copy_from_slice(&[1, 0, 0]);
+            bytes[8] &= 1;
+            bytes[10] = 0;
+        }
+        let size = (bytes.len() as u16).to_be_bytes();
+        bytes[2..4].copy_from_slice(&size);
+        if let Ok(message) = Message::parse(&bytes, WordOrder::LittleEndian) {
+            prop_assert_eq!(message.records().count(), usize::from(message.count));
+            message.records().flatten().for_each(|connection| drop(connection.flow()));
+        }
+    }
 }

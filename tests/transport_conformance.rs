@@ -94,7 +94,7 @@ macro_rules! conformance {
     )*};
 }
 
-conformance!(memory raw reference raw_ipv6 reference_ipv6);
+conformance!(memory tapped raw reference raw_ipv6 reference_ipv6);
 
 fn a_frame_arrives_whole_and_once_everywhere_but_at_its_sender(mut world: World) {
     send(&mut *world.ports[0], &[b"from the first"]);

@@ -76,7 +76,7 @@ fn tapped(line: impl Line + 'static, group: &Group) -> Result<Box<dyn Line>, Ope
         file_len: group.tap_size,
         files: group.tap_files,
         source: address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
-        destination: group.group.into(),
+        destination: group.group,
     };
     Ok(Box::new(Tap::new(line, &options).map_err(OpenError::Tap)?))
 }

@@ -50,7 +50,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 /// Writes a size, which is a multiple of 1 KiB, in the largest unit that is exact.
 pub(super) fn size_words(size: u64) -> String {
-    let (unit, scale) = SIZES.iter().find(|(_, scale)| size % scale == 0).unwrap_or(&("KiB", 1 << 10));
+    let (unit, scale) = SIZES.iter().find(|(_, scale)| size.is_multiple_of(*scale)).unwrap_or(&("KiB", 1 << 10));
     format!("{}{unit}", size / scale)
 }
 
