@@ -5,6 +5,7 @@
 mod transport_support;
 
 use ssyncp::transport::memory::MemoryOptions;
+use ssyncp::transport::pcap::{Tap, TapOptions};
 use ssyncp::transport::{MemoryHub, NixTransport, RawOptions, RawTransport, Transport};
 use transport_support::machine::root;
 use transport_support::{
@@ -21,6 +22,15 @@ fn memory(ports: usize) -> Option<World> {
     let hub = MemoryHub::with_options(MemoryOptions { frame_len: FRAME_LEN, batch: BATCH, queue: 1024 });
     let port = |_| -> Box<dyn Transport> { Box::new(hub.port()) };
     Some(World { ports: (0..ports).map(port).collect(), _medium: None })
+}
+
+/// Taps whose disk does not work: nobody but the tap may notice.
+fn tapped(ports: usize) -> Option<World> {
+    let hub = MemoryHub::with_options(MemoryOptions { frame_len: FRAME_LEN, batch: BATCH, queue: 1024 });
+    let [source, destination] = ["10.0.0.1", "224.0.0.81"].map(|address| address.parse().unwrap());
+    let options = TapOptions { file: "/nowhere/tap.pcap".into(), file_len: 1 << 20, files: 1, source, destination };
+    let tap = |_| -> Box<dyn Transport> { Box::new(Tap::new(hub.port(), &options).unwrap()) };
+    Some(World { ports: (0..ports).map(tap).collect(), _medium: None })
 }
 
 fn raw(ports: usize) -> Option<World> {
@@ -84,7 +94,7 @@ macro_rules! conformance {
     )*};
 }
 
-conformance!(memory raw reference raw_ipv6 reference_ipv6);
+conformance!(memory tapped raw reference raw_ipv6 reference_ipv6);
 
 fn a_frame_arrives_whole_and_once_everywhere_but_at_its_sender(mut world: World) {
     send(&mut *world.ports[0], &[b"from the first"]);

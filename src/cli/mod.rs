@@ -6,11 +6,15 @@
 
 mod check;
 mod config;
+mod decode;
 mod events;
 mod flush;
 mod output;
 mod peers;
+mod record;
+mod recording;
 mod reload;
+mod replay;
 mod resync;
 mod role;
 mod run;
@@ -67,6 +71,12 @@ enum Command {
     Flush(flush::Options),
     /// Let the daemon read its configuration anew: all of it is applied, or nothing.
     Reload(reload::Options),
+    /// Show every frame of a recording, with every check explained.
+    Decode(decode::Options),
+    /// Record what passes on a sync link.
+    Record(record::Options),
+    /// Rebuild the table from a recording, and compare it with another.
+    Replay(replay::Options),
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
     #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
     Demo(demo::Options),
@@ -99,6 +109,9 @@ pub fn main() -> ExitCode {
         Command::Resync(options) => resync::run(&options),
         Command::Flush(options) => flush::run(&options),
         Command::Reload(options) => reload::run(&options),
+        Command::Decode(options) => decode::run(&options),
+        Command::Record(options) => record::run(&options),
+        Command::Replay(options) => replay::run(&options),
     }
 }
 

@@ -98,6 +98,7 @@ pub struct Driver {
     desk: GroupDesk,
     journal: Journal,
     watch: Watch,
+    tap_failed: bool,
     pace: Pace,
     role: Role,
     frame_len: usize,
@@ -149,6 +150,7 @@ impl Driver {
             journal: parts.journal,
             // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
             watch: Watch::new(now, parts.advert_interval * INTERVALS_OF_PATIENCE),
+            tap_failed: false,
             pace: Pace::new(parts.batch_delay),
             role,
             frame_len: parts.frame_len,
@@ -303,6 +305,12 @@ impl Driver {
         self.follow_frame_len(now);
         if !due && !changed {
             return;
+        }
+        if !self.tap_failed
+            && let Some(trouble) = self.line.tap().and_then(|tap| tap.trouble)
+        {
+            self.tap_failed = true;
+            self.journal.note(now, Weight::Failure, "TapFailed", format!("the recording has ended: {trouble}"));
         }
         match self.watch.look(now, self.line.is_up()) {
             Verdict::Steady => {}
@@ -526,6 +534,10 @@ impl Driver {
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
+        if let Some(tap) = self.line.tap() {
+            status.count("tap", [("packets", tap.packets), ("bytes", tap.bytes), ("dropped", tap.dropped)]);
+            status.tap_trouble = tap.trouble;
+        }
         status.count("source", self.feed.source_counters());
         status.count("sink", self.drain.sink_counters());
         status.count("driver", self.feed.counters());

@@ -14,6 +14,7 @@
 //! One error is an accident; errors that last longer than the peers would wait for us are a link that is down.
 
 use crate::time::{Duration, Instant};
+use crate::transport::pcap::{Tap, TapStatus};
 use crate::transport::{LinkStatus, Transport};
 use std::io;
 
@@ -51,6 +52,37 @@ pub trait Line: Transport {
     /// # Errors
     /// The operating system's error; the line stays as it was.
     fn reopen(&mut self) -> io::Result<()>;
+
+    /// How its tap stands, if it has one.
+    fn tap(&self) -> Option<TapStatus> {
+        None
+    }
+}
+
+impl<L: Line> Line for Tap<L> {
+    fn is_up(&self) -> bool {
+        self.inner().is_up()
+    }
+
+    fn look(&mut self) {
+        self.inner_mut().look();
+    }
+
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        self.inner_mut().next_change()
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        self.inner().links()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.inner_mut().reopen()
+    }
+
+    fn tap(&self) -> Option<TapStatus> {
+        Some(self.status())
+    }
 }
 
 /// A transport without a link that could fail.

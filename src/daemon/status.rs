@@ -126,6 +126,9 @@ pub struct GroupStatus {
     pub links: Vec<LinkRow>,
     /// What keeps the group from working: a missing interface, a source or a sink that fails; null if nothing does.
     pub trouble: Option<String>,
+    /// Why the recording of the group's traffic has ended; not there while it goes on, or if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap_trouble: Option<String>,
     /// The addresses that the master holds.
     pub addresses: Vec<AddressStatus>,
     /// The other nodes.
@@ -311,6 +314,7 @@ impl GroupStatus {
             frame_len: 0,
             links: Vec::new(),
             trouble: None,
+            tap_trouble: None,
             addresses: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(peer, now)).collect(),
             rates: None,

@@ -304,9 +304,58 @@ impl PacketSocket {
     /// # Errors
     /// The operating system's error: `EPERM` without CAP_NET_RAW, `ENODEV` or `ENXIO` if there is no such interface.
     pub fn open(index: u32, ethertype: u16) -> io::Result<Self> {
+        Self::bind(SockType::Raw, index, ethertype)
+    }
+
+    /// Opens one for watching: every packet that the interface sends or receives, without its link layer, multicast of
+    /// groups that nobody here has joined included. Index 0 is every interface (and then what the hardware lets through).
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`].
+    pub fn watch(index: u32) -> io::Result<Self> {
+        const BUFFER: usize = 16 << 20;
+        let socket = Self::bind(SockType::Datagram, index, libc::ETH_P_ALL as u16)?;
+        // Without CAP_NET_ADMIN the buffer is as large as the administrator allows.
+        if nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
+            nix::sys::socket::setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
+        }
+        if index != 0 {
+            let membership = libc::packet_mreq {
+                mr_ifindex: i32::try_from(index).map_err(|_| Errno::ENODEV)?,
+                mr_type: libc::PACKET_MR_ALLMULTI as u16,
+                mr_alen: 0,
+                mr_address: [0; 8],
+            };
+            set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, membership)?;
+        }
+        Ok(socket)
+    }
+
+    /// Packets that the kernel has dropped since the last call, because nobody read them in time.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn dropped(&self) -> io::Result<u32> {
+        let mut words = [0_u32; 2];
+        let mut length = size_of_val(&words) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes, which `words` has: struct tpacket_stats is two words.
+        let result = unsafe {
+            libc::getsockopt(
+                self.descriptor.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                words.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        Errno::result(result)?;
+        Ok(words[1])
+    }
+
+    fn bind(kind: SockType, index: u32, ethertype: u16) -> io::Result<Self> {
         // Protocol 0: nothing is delivered before the socket is bound to its interface.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let descriptor = nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+        let descriptor = nix::sys::socket::socket(AddressFamily::Packet, kind, flags, None)?;
         nix::sys::socket::setsockopt(&descriptor, sockopt::ReceiveTimestampns, &true)?;
         // SAFETY: sockaddr_ll is plain data, for which zero bytes are a value.
         let mut address: libc::sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };

@@ -56,6 +56,7 @@
 #![forbid(unsafe_code)]
 
 mod advert;
+mod checks;
 pub mod classic;
 mod conn;
 mod control;
@@ -73,6 +74,7 @@ mod sequence;
 mod status;
 
 pub use advert::{Advert, AdvertFlags, Capabilities, Follows, PeerReport, WireRole, encode_advert};
+pub use checks::{CHECKS, Check, Outcome, checks};
 pub use conn::Conn;
 pub use control::Target;
 pub use data::{DataWriter, PushError};

@@ -115,6 +115,11 @@ impl Node {
         node
     }
 
+    /// Its configuration's file.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join("ssyncp.toml")
+    }
+
     /// Replaces its configuration.
     pub fn configure(&self, text: &str) {
         fs::write(self.directory.path().join("ssyncp.toml"), text).unwrap();

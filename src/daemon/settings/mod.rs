@@ -13,6 +13,8 @@ mod classic;
 mod read;
 mod value;
 
+pub use value::duration as parse_duration;
+
 use crate::bridge::conntrack::Rule;
 use crate::engine::{ClassicConfig, Config, RoleMode, Tuning};
 use crate::time::Duration;
@@ -47,6 +49,14 @@ pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 pub const AUDIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `audit_interval`.
 pub const AUDIT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Default of `tap_size`.
+pub const TAP_SIZE: u64 = 64 << 20;
+/// Least `tap_size`.
+pub const TAP_SIZE_MIN: u64 = 64 << 10;
+/// Default of `tap_files`.
+pub const TAP_FILES: u32 = 8;
+/// Greatest `tap_files`.
+pub const TAP_FILES_MAX: u32 = 1000;
 /// Largest configuration file in bytes; a longer one is a mistake in the path.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -155,6 +165,15 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub commit_deadline: Duration,
+    /// Where everything that the transport moves is recorded, too; nowhere unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tap: Option<PathBuf>,
+    /// Bytes after which the tap begins a new file.
+    #[serde(serialize_with = "size_words")]
+    #[schemars(with = "String")]
+    pub tap_size: u64,
+    /// Files of the tap that are kept.
+    pub tap_files: u32,
 }
 
 /// How frames travel.
@@ -423,6 +442,10 @@ fn role_word<S: Serializer>(role: &RoleMode, serializer: S) -> Result<S::Ok, S::
     })
 }
 
+fn size_words<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value::size_words(*size))
+}
+
 fn duration_words<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value::duration_words(*duration))
 }
@@ -478,6 +501,8 @@ ack_every = 32
 ack_delay = "5ms"
 reorder_delay = "2ms"
 commit_deadline = "1s"
+tap_size = "64MiB"
+tap_files = 8
 "#
         );
     }
@@ -511,6 +536,9 @@ commit_deadline = "1s"
             ack_delay = "1ms"
             reorder_delay = "3ms"
             commit_deadline = "1m"
+            tap = "/var/tmp/sync.pcapng"
+            tap_size = "1536KiB"
+            tap_files = 3
             [[group]]
             sync_id = 52
             transport = "memory"
@@ -525,6 +553,7 @@ commit_deadline = "1s"
         assert_eq!(settings.groups[0].dump_interval, Duration::from_secs(60));
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
+        assert_eq!((settings.groups[0].tap_size, settings.groups[0].tap_files), (1_572_864, 3));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
         assert_eq!((settings.groups[0].audit, settings.groups[0].audit_interval), (AuditMode::Off, Duration::ZERO));
         assert!(!settings.groups[0].audits() && settings.groups[1].audits());

@@ -6,14 +6,17 @@
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
-    Settings, SourceKind, TransportKind, VirtualAddress, classic, value,
+    Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, VirtualAddress, classic,
+    value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
+use crate::transport::pcap::Format;
 use crate::wire::{GROUP, LINKS_MAX, NodeId};
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -45,6 +48,9 @@ const GROUP_KEYS: &[&str] = &[
     "ack_delay",
     "reorder_delay",
     "commit_deadline",
+    "tap",
+    "tap_size",
+    "tap_files",
     "filter",
 ];
 /// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
@@ -341,6 +347,18 @@ fn group(section: &Section<'_, '_>) -> Group {
         ack_delay: section.duration("ack_delay", default.ack_delay),
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+        tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
+            Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
+            _ => {
+                Err(format!("{} is no absolute path to a .pcap or .pcapng; write \"/var/tmp/sync.pcap\"", shown(found)))
+            }
+        }),
+        tap_size: section.read("tap_size", TAP_SIZE, |found| match found.as_str().map(value::size) {
+            Some(Ok(size)) if size < TAP_SIZE_MIN => Err(format!("{} is less than 64KiB", shown(found))),
+            Some(size) => size,
+            None => Err(format!("{} is no size; write \"64MiB\"", shown(found))),
+        }),
+        tap_files: section.number("tap_files", TAP_FILES, 1..=i128::from(TAP_FILES_MAX)),
     }
 }
 

@@ -19,7 +19,10 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// Reads `"100ms"`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("\"{text}\" is no duration; write a whole number with a unit, as \"100ms\", \"1s\" or \"5m\"");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -30,6 +33,25 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
     number.checked_mul(*scale).map(Duration::from_nanos).ok_or_else(wrong)
+}
+
+/// Units of sizes, largest first, in bytes.
+const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// Reads `"64MiB"`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("\"{text}\" is no size; write a whole number with a unit, as \"512KiB\", \"64MiB\" or \"1GiB\"");
+    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let (_, scale) = SIZES.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    number.checked_mul(*scale).ok_or_else(wrong)
+}
+
+/// Writes a size, which is a multiple of 1 KiB, in the largest unit that is exact.
+pub(super) fn size_words(size: u64) -> String {
+    let (unit, scale) = SIZES.iter().find(|(_, scale)| size.is_multiple_of(*scale)).unwrap_or(&("KiB", 1 << 10));
+    format!("{}{unit}", size / scale)
 }
 
 /// Writes a duration in the largest unit that is exact.

@@ -79,9 +79,9 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
 }
 
-impl Datagram<'_> {
+impl<'a> Datagram<'a> {
     /// Source port, destination port and payload, if this is UDP and whole.
-    pub fn udp(&self) -> Option<(u16, u16, &[u8])> {
+    pub fn udp(&self) -> Option<(u16, u16, &'a [u8])> {
         if self.protocol != IpNumber::UDP.0 {
             return None;
         }
@@ -135,11 +135,7 @@ impl Layers {
     /// # Errors
     /// [`LayerError`]: the packet is none.
     pub fn datagram<'a>(&'a mut self, link: u16, frame: &'a [u8]) -> Result<Option<Datagram<'a>>, LayerError> {
-        let packet = network(link, frame)?;
-        let ip = IpSlice::from_slice(packet).map_err(|error| match error {
-            etherparse::err::ip::SliceError::Len(_) => LayerError::Truncated,
-            etherparse::err::ip::SliceError::IpHeaders(_) => LayerError::Malformed,
-        })?;
+        let ip = slice(network(link, frame)?)?;
         let mut datagram = header(&ip);
         let Some(fragment) = fragment(&ip, &datagram) else { return Ok(Some(datagram)) };
         if !self.put_together(&fragment, datagram.payload)? {
@@ -148,6 +144,18 @@ impl Layers {
         datagram.fragmented = true;
         datagram.payload = &self.whole;
         Ok(Some(datagram))
+    }
+
+    /// The datagram or the fragment in an IP packet, by itself: for those who look at packets as they pass. Whether it is
+    /// a fragment without the beginning.
+    ///
+    /// # Errors
+    /// [`LayerError`]: the packet is none.
+    pub fn peek(packet: &[u8]) -> Result<(Datagram<'_>, bool), LayerError> {
+        let ip = slice(by_version(packet)?)?;
+        let datagram = header(&ip);
+        let later = fragment(&ip, &datagram).is_some_and(|fragment| fragment.offset != IpFragOffset::ZERO);
+        Ok((datagram, later))
     }
 
     /// Takes a fragment; whether its datagram is whole now, and in `self.whole`.
@@ -179,6 +187,13 @@ impl Layers {
         self.waiting.push_back(Waiting { id, buffer });
         self.waiting.len() - 1
     }
+}
+
+fn slice(packet: &[u8]) -> Result<IpSlice<'_>, LayerError> {
+    IpSlice::from_slice(packet).map_err(|error| match error {
+        etherparse::err::ip::SliceError::Len(_) => LayerError::Truncated,
+        etherparse::err::ip::SliceError::IpHeaders(_) => LayerError::Malformed,
+    })
 }
 
 /// Takes the link layer off.
