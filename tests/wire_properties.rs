@@ -7,9 +7,11 @@ use proptest::option;
 use proptest::prelude::*;
 use ssyncp::flow::{Attributes, Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::wire::{
-    Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, FRAME_LEN_MAX, Follows, Frame, FrameError, FrameFlags,
-    HEADER_LEN, Header, Kind, MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, Target,
-    WireRole, describe, encode_advert, encode_pull, encode_status,
+    Advert, AdvertFlags, BucketDigest, BucketRange, Capabilities, DataWriter, DigestsAnswer, DigestsRequest,
+    FRAME_LEN_MAX, FRAME_LEN_MIN, Follows, Fragment, Frame, FrameError, FrameFlags, HEADER_LEN, Header, Kind,
+    MergePull, MergeRecords, MergeWriter, MissingRange, NodeId, Payload, PeerReport, Pull, PushError, Record, Section,
+    Status, SyncCode, Target, WireRole, describe, encode_advert, encode_digests_answer, encode_digests_request,
+    encode_merge_pull, encode_pull, encode_status,
 };
 
 /// One record, as a value.
@@ -17,10 +19,67 @@ use ssyncp::wire::{
 enum Entry {
     Change(Change),
     BucketEnd(u16, u64),
+    /// Table and key; of a value that is still there: expiry, total, offset, back, and the bytes.
+    Section(u16, Vec<u8>, Option<([u32; 4], Vec<u8>)>),
 }
 
-fn endpoint() -> impl Strategy<Value = Endpoint> {
-    any::<([u8; 4], u16)>().prop_map(|(address, port)| Endpoint { address: IpAddr::V4(Ipv4Addr::from(address)), port })
+impl Entry {
+    fn push(&self, writer: &mut DataWriter<'_>) -> Result<(), PushError> {
+        match self {
+            Entry::Change(Change::Upsert(flow)) => writer.push_upsert(flow),
+            Entry::Change(Change::Delete(key)) => writer.push_delete(key),
+            Entry::BucketEnd(bucket, since) => writer.push_bucket_end(*bucket, *since),
+            Entry::Section(table, key, fragment) => {
+                let fragment = fragment.as_ref().map(|([expiry, total, offset, back], bytes)| Fragment {
+                    expiry: *expiry,
+                    total: *total,
+                    offset: *offset,
+                    back: *back,
+                    bytes,
+                });
+                writer.push_section(&Section { table: *table, key, fragment })
+            }
+        }
+    }
+
+    /// `None` for a record of unknown type.
+    fn read(record: Record<'_>) -> Option<Self> {
+        match record {
+            Record::Upsert(conn) => Some(Entry::Change(Change::Upsert(conn.flow()))),
+            Record::Delete(conn) => Some(Entry::Change(Change::Delete(conn.key()))),
+            Record::BucketEnd { bucket, since } => Some(Entry::BucketEnd(bucket, since)),
+            Record::Section(Section { table, key, fragment }) => {
+                let fragment = fragment.map(|it| ([it.expiry, it.total, it.offset, it.back], it.bytes.to_vec()));
+                Some(Entry::Section(table, key.to_vec(), fragment))
+            }
+            Record::Unknown { .. } => None,
+        }
+    }
+}
+
+/// An address of one family, and a port.
+fn endpoint(six: bool) -> impl Strategy<Value = Endpoint> {
+    any::<([u8; 16], u16)>().prop_map(move |(octets, port)| {
+        let address =
+            if six { IpAddr::from(octets) } else { IpAddr::from([octets[0], octets[1], octets[2], octets[3]]) };
+        Endpoint { address, port }
+    })
+}
+
+/// Any attributes that a flow can have.
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let row = vec((1..=255_u8, prop_oneof![9 => vec(any::<u8>(), 0..40), 1 => vec(any::<u8>(), 0..256)]), 0..12);
+    prop_oneof![
+        2 => Just(Attributes::NONE),
+        1 => row.prop_map(|row| {
+            let mut attributes = Attributes::NONE;
+            for (kind, data) in row {
+                // One that does not fit changes nothing.
+                let _ = attributes.set(kind, &data);
+            }
+            attributes
+        }),
+    ]
 }
 
 fn zone() -> impl Strategy<Value = Zone> {
@@ -30,8 +89,8 @@ fn zone() -> impl Strategy<Value = Zone> {
     ]
 }
 
-fn key() -> impl Strategy<Value = FlowKey> {
-    (endpoint(), endpoint(), any::<u8>(), zone()).prop_map(|(source, destination, protocol, zone)| FlowKey {
+fn key(six: bool) -> impl Strategy<Value = FlowKey> {
+    (endpoint(six), endpoint(six), any::<u8>(), zone()).prop_map(|(source, destination, protocol, zone)| FlowKey {
         source: source.address,
         destination: destination.address,
         source_port: source.port,
@@ -47,34 +106,43 @@ fn tcp() -> impl Strategy<Value = TcpInfo> {
     })
 }
 
-/// Any canonical flow.
-fn flow() -> impl Strategy<Value = Flow> {
-    let reply = (option::of(endpoint()), option::of(endpoint()));
+/// Any canonical flow of one family.
+fn flow(six: bool) -> impl Strategy<Value = Flow> {
+    let reply = (option::of(endpoint(six)), option::of(endpoint(six)));
     let mark = prop_oneof![Just(0), any::<u32>()];
-    (key(), reply, any::<(u8, u16, u32)>(), option::of(tcp()), mark).prop_map(
-        |(key, (reply_source, reply_destination), (state, status, timeout), tcp, mark)| {
-            Flow {
-                key,
-                reply_source,
-                reply_destination,
-                state,
-                status,
-                timeout,
-                tcp,
-                mark,
-                attributes: Attributes::NONE,
-            }
-            .canonical()
+    (key(six), reply, any::<(u8, u16, u32)>(), option::of(tcp()), mark, attributes()).prop_map(
+        |(key, (reply_source, reply_destination), (state, status, timeout), tcp, mark, attributes)| {
+            Flow { key, reply_source, reply_destination, state, status, timeout, tcp, mark, attributes }.canonical()
         },
     )
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        6 => flow().prop_map(|flow| Entry::Change(Change::Upsert(flow))),
-        3 => key().prop_map(|key| Entry::Change(Change::Delete(key))),
+        4 => any::<bool>().prop_flat_map(flow).prop_map(|flow| Entry::Change(Change::Upsert(flow))),
+        2 => any::<bool>().prop_flat_map(key).prop_map(|key| Entry::Change(Change::Delete(key))),
+        1 => section(),
         1 => (0..4096_u16, any::<u64>()).prop_map(|(bucket, since)| Entry::BucketEnd(bucket, since)),
     ]
+}
+
+/// Any section's change that is within the bounds.
+fn section() -> impl Strategy<Value = Entry> {
+    let key = vec(any::<u8>(), 1..=64);
+    let fragment = (any::<[u32; 2]>(), 0..4000_u32, vec(any::<u8>(), 0..=600), any::<bool>());
+    (any::<u16>(), key, option::of(fragment)).prop_map(|(table, key, fragment)| {
+        let fragment = fragment.map(|([expiry, back], words, mut bytes, last)| {
+            let offset = if bytes.is_empty() { 0 } else { words * 4 };
+            if !last {
+                bytes.truncate(bytes.len() / 4 * 4);
+            }
+            let end = offset + bytes.len() as u32;
+            let total = if last || bytes.is_empty() { end } else { end + 1 };
+            let (offset, total) = if bytes.is_empty() { (0, 0) } else { (offset, total) };
+            ([expiry, total, offset, if offset == 0 { 0 } else { back }], bytes)
+        });
+        Entry::Section(table, key, fragment)
+    })
 }
 
 /// Any valid header, its kind left to the encoder.
@@ -144,12 +212,7 @@ fn target() -> impl Strategy<Value = Target> {
 fn write(slot: &mut [u8], header: Header, entries: &[Entry]) -> (usize, usize) {
     let mut writer = DataWriter::new(slot, header).expect("room for the header");
     for entry in entries {
-        let written = match entry {
-            Entry::Change(Change::Upsert(flow)) => writer.push_upsert(flow),
-            Entry::Change(Change::Delete(key)) => writer.push_delete(key),
-            Entry::BucketEnd(bucket, since) => writer.push_bucket_end(*bucket, *since),
-        };
-        if written.is_err() {
+        if entry.push(&mut writer).is_err() {
             break;
         }
     }
@@ -158,18 +221,13 @@ fn write(slot: &mut [u8], header: Header, entries: &[Entry]) -> (usize, usize) {
 
 /// The records of a DATA frame as values; those of unknown type are left out.
 fn read(payload: Payload<'_>) -> Vec<Entry> {
-    let Payload::Data(records) = payload else { panic!("not DATA") };
+    let (Payload::Data(records) | Payload::MergeRecords(MergeRecords { records, .. })) = payload else {
+        panic!("neither DATA nor RECORDS")
+    };
     let announced = records.len();
     let all: Vec<Record<'_>> = records.collect();
     assert_eq!(all.len(), announced);
-    all.into_iter()
-        .filter_map(|record| match record {
-            Record::Upsert(conn) => Some(Entry::Change(Change::Upsert(conn.flow()))),
-            Record::Delete(conn) => Some(Entry::Change(Change::Delete(conn.key()))),
-            Record::BucketEnd { bucket, since } => Some(Entry::BucketEnd(bucket, since)),
-            Record::Unknown { .. } => None,
-        })
-        .collect()
+    all.into_iter().filter_map(Entry::read).collect()
 }
 
 /// Corrects size and checksum, so that a frame meets the checks behind them.
@@ -198,7 +256,15 @@ fn exercise(bytes: &[u8]) -> Result<(), FrameError> {
         Payload::Advert(advert) => encode_advert(&mut slot, header, &advert).expect("what was read can be written"),
         Payload::Status(status) => encode_status(&mut slot, header, &status).expect("what was read can be written"),
         Payload::Pull(pull) => encode_pull(&mut slot, header, &pull).expect("what was read can be written"),
-        payload @ Payload::Data(_) => {
+        Payload::MergePull(pull) => encode_merge_pull(&mut slot, header, &pull).expect("what was read can be written"),
+        Payload::DigestsRequest(request) => {
+            encode_digests_request(&mut slot, header, &request).expect("what was read can be written")
+        }
+        Payload::DigestsAnswer(answer) => {
+            assert_eq!(answer.iter().count(), answer.digests.len());
+            encode_digests_answer(&mut slot, header, &answer).expect("what was read can be written")
+        }
+        payload @ (Payload::Data(_) | Payload::MergeRecords(_)) => {
             let entries = read(payload);
             let (count, len) = write(&mut slot, header, &entries);
             assert_eq!(count, entries.len());
@@ -237,6 +303,12 @@ fn seeds() -> Vec<Vec<u8>> {
         mark: 5,
         ..Flow::new(FlowKey { zone: Zone { id: 9, direction: 1 }, ..plain })
     };
+    let mut six = Flow {
+        key: FlowKey { source: IpAddr::from([1; 16]), destination: IpAddr::from([2; 16]), ..natted.key },
+        reply_source: Some(Endpoint { address: IpAddr::from([3; 16]), port: 3 }),
+        ..Flow::new(plain)
+    };
+    six.attributes.set(3, b"ftp").expect("fits");
     let entries = [
         Entry::Change(Change::Upsert(Flow::new(plain))),
         Entry::Change(Change::Upsert(natted.clone())),
@@ -253,8 +325,32 @@ fn seeds() -> Vec<Vec<u8>> {
     let (count, len) = write(&mut slot, header, &entries);
     assert_eq!((count, len), (4, 40 + 24 + 52 + 24 + 16));
     seeds.push(slot[..len].to_vec());
+    let entries = [
+        Entry::Change(Change::Upsert(six.clone())),
+        Entry::Change(Change::Delete(six.key)),
+        Entry::Section(9, b"web".to_vec(), Some(([5, 9, 4, 1], b"hello".to_vec()))),
+        Entry::Section(9, b"old".to_vec(), None),
+    ];
+    let (count, len) = write(&mut slot, header, &entries);
+    assert_eq!((count, len), (4, 40 + 80 + 48 + 36 + 12));
+    seeds.push(slot[..len].to_vec());
+    let request = DigestsRequest { target, buckets: BucketRange::new(7, 2) };
+    let len = encode_digests_request(&mut slot, header, &request).expect("fits");
+    seeds.push(slot[..len].to_vec());
+    let digests = [BucketDigest::new(5), BucketDigest::new(0)];
+    let answer = DigestsAnswer { target, cut: 3, first: 7, settled: 1, digests: &digests };
+    let len = encode_digests_answer(&mut slot, header, &answer).expect("fits");
+    seeds.push(slot[..len].to_vec());
+    let pull = MergePull { target, node: NodeId(3), incarnation: 4, after: 5, cursor: 6 };
+    let len = encode_merge_pull(&mut slot, header, &pull).expect("fits");
+    seeds.push(slot[..len].to_vec());
+    let mut page = MergeWriter::new(&mut slot, header, target, 6).expect("fits");
+    page.push_upsert(&natted).expect("fits");
+    page.push_upsert(&six).expect("fits");
+    let len = page.finish(7);
+    seeds.push(slot[..len].to_vec());
     // One more DATA frame, with attributes and with a record of a later version.
-    let mut later = slot[..HEADER_LEN].to_vec();
+    let mut later = seeds[3][..HEADER_LEN].to_vec();
     later[0] = 2;
     later.extend_from_slice(&[1, 1, 0x80, 9, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 17, 0, 0, 8, 0, 0, 0, 30]);
     later.extend_from_slice(&[4, 6, 1, 2, 3, 4, 5, 6, 9, 1, 7, 0, 77, 1, 2, 2, 3, 4, 5, 6]);
@@ -322,8 +418,61 @@ proptest! {
         prop_assert_eq!(&read(verified.payload())[..], &entries[..count]);
         prop_assert!(slot[len..].iter().all(|byte| *byte == 0xaa), "nothing is written behind the frame");
         if count < entries.len() {
-            prop_assert!(room - len < 52, "only for want of room");
+            let mut empty = [0; FRAME_LEN_MIN];
+            prop_assert_eq!(write(&mut empty, header, &entries[count..=count]).0, 1, "only for want of room");
         }
+    }
+
+    /// [3.3.9] [3.3.10] Any flow of either family, with any attributes, travels in the smallest frame there is.
+    #[test]
+    fn any_flow_comes_back_from_the_smallest_frame(header in header(), flow in any::<bool>().prop_flat_map(flow)) {
+        let mut slot = [0; FRAME_LEN_MIN];
+        let (count, len) = write(&mut slot, header, &[Entry::Change(Change::Upsert(flow.clone()))]);
+        prop_assert_eq!(count, 1);
+        let verified = Frame::parse(&slot[..len]).and_then(Frame::verify).expect("valid");
+        prop_assert_eq!(read(verified.payload()), [Entry::Change(Change::Upsert(flow))]);
+    }
+
+    /// [4.4.8] [5.5.2] What is asked and answered about digests and merges comes back as it was written.
+    #[test]
+    fn digests_and_pages_come_back_as_they_were_written(
+        header in header(),
+        target in target(),
+        numbers: (u64, u64, u128),
+        first in 0..4200_u16,
+        sums in vec(any::<u64>(), 0..=130),
+        flows in vec(any::<bool>().prop_flat_map(flow), 0..4),
+    ) {
+        let (cut, cursor, settled) = numbers;
+        let bits = u32::try_from(sums.len()).expect("few").min(128);
+        let settled = if bits == 128 { settled } else { settled & ((1 << bits) - 1) };
+        let is_settled = |nth: usize| nth < 128 && settled >> nth & 1 == 1;
+        let digests: Vec<BucketDigest> =
+            sums.iter().enumerate().map(|(nth, sum)| BucketDigest::new(if is_settled(nth) { *sum } else { 0 })).collect();
+        let answer = DigestsAnswer { target, cut, first, settled, digests: &digests };
+        let mut slot = [0; FRAME_LEN_MAX];
+        let real = target.node != NodeId(0) && target.incarnation != 0;
+        let valid = real && !sums.is_empty() && sums.len() <= 128 && usize::from(first) + sums.len() <= 4096;
+        let len = encode_digests_answer(&mut slot, header, &answer);
+        prop_assert_eq!(len.is_some(), valid);
+        if let Some(len) = len {
+            let verified = Frame::parse(&slot[..len]).and_then(Frame::verify).expect("valid");
+            let Payload::DigestsAnswer(read) = verified.payload() else { panic!("no answer") };
+            prop_assert_eq!(read, answer);
+        }
+        let Some(mut page) = MergeWriter::new(&mut slot, header, target, cursor) else {
+            prop_assert!(!real || cursor == u64::MAX);
+            return Ok(());
+        };
+        for flow in &flows {
+            prop_assert_eq!(page.push_upsert(flow), Ok(()));
+        }
+        let len = page.finish(cut.max(1));
+        let verified = Frame::parse(&slot[..len]).and_then(Frame::verify).expect("valid");
+        let entries: Vec<Entry> = flows.into_iter().map(|flow| Entry::Change(Change::Upsert(flow))).collect();
+        prop_assert_eq!(read(verified.payload()), entries);
+        let Payload::MergeRecords(page) = verified.payload() else { panic!("no page") };
+        prop_assert_eq!((page.target, page.cursor, page.next), (target, cursor, cut.max(1)));
     }
 
     /// [3.5] Every ADVERT that can be written comes back; one that cannot has a value that would be refused.
@@ -471,6 +620,19 @@ fn no_cut_and_no_surplus_is_missed() {
     }
 }
 
+/// [3.2.9] A frame whose payload was cut short anywhere is refused, although its size and checksum are correct again.
+#[test]
+fn no_payload_cut_short_is_taken_for_a_whole_one() {
+    for seed in seeds() {
+        for len in HEADER_LEN..seed.len() {
+            let mut frame = seed[..len].to_vec();
+            finish(&mut frame);
+            assert!(Frame::parse(&frame).is_ok());
+            assert!(Frame::parse(&frame).and_then(Frame::verify).is_err(), "{len} of {} bytes", seed.len());
+        }
+    }
+}
+
 /// [1.2] Every byte of every seed with every value, size and checksum correct again: the reader meets each field's
 /// whole range.
 #[test]
@@ -482,7 +644,8 @@ fn no_value_of_any_byte_brings_the_reader_down() {
                 frame[at] = value;
                 finish(&mut frame);
                 let _ = Frame::parse(&frame).and_then(Frame::verify).map(|verified| match verified.payload() {
-                    payload @ Payload::Data(_) => read(payload).len(),
+                    payload @ (Payload::Data(_) | Payload::MergeRecords(_)) => read(payload).len(),
+                    Payload::DigestsAnswer(answer) => answer.iter().count(),
                     _ => 0,
                 });
             }

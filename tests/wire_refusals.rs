@@ -20,6 +20,37 @@ const STATUS: [u8; 40] = [
 /// A PULL of bucket 7 from node 1, incarnation 2.
 const PULL: [u8; 24] = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0, 0, 0, 7, 0, 1];
 
+/// tcp [2001:db8::1]:40000 -> [2001:db8::2]:80 over IPv6, plain.
+const PLAIN6: [u8; 48] = [
+    2, 1, 0, 12, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 2, 0x9c, 0x40, 0, 80, 6, 3, 0, 14, 0, 6, 0x97, 0x80,
+];
+
+/// Section 9: "web" is "hello".
+const SECTION: [u8; 36] = [
+    16, 1, 0, 9, 0, 9, 0, 3, 0, 0, 14, 16, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, b'w', b'e', b'b', 0, b'h', b'e', b'l',
+    b'l', b'o', 0, 0, 0,
+];
+
+/// A DIGESTS request for bucket 7 to node 1, incarnation 2.
+const DIGESTS: [u8; 20] = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 7, 0, 1];
+
+/// The answer to it, from number 9.
+const ANSWER: [u8; 56] = [
+    0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 7, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8,
+];
+
+/// A PULL to node 1, incarnation 2, of what it has of node 3's stream.
+const MERGE: [u8; 48] = [
+    0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0,
+    0, 5, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+
+/// An empty and last page for node 1, incarnation 2.
+const PAGE: [u8; 32] =
+    [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255];
+
 /// An ADVERT of every 100 ms, without a name and without peers.
 fn advert() -> Vec<u8> {
     let mut payload = vec![0; 96];
@@ -64,6 +95,16 @@ fn record(start: [u8; 4], record: &[u8], more: &[u8]) -> Vec<u8> {
     [&start[..], &record[4..], more].concat()
 }
 
+/// 928 bytes of attributes: more than a flow may have, although this record has room for them.
+fn too_long() -> Vec<u8> {
+    let mut row = Vec::new();
+    for (kind, len) in [(1, 254), (2, 254), (3, 254), (4, 158)] {
+        row.extend_from_slice(&[kind, len]);
+        row.resize(row.len() + usize::from(len), 0);
+    }
+    row
+}
+
 /// Every way to be refused, with the reason. Each is a valid frame but for the one thing.
 fn refused() -> Vec<(Vec<u8>, FrameError)> {
     use FrameError as E;
@@ -91,16 +132,18 @@ fn refused() -> Vec<(Vec<u8>, FrameError)> {
         (changed(&plain, &[(7, 2)]), E::UnknownFlags),
         (changed(&plain, &[(6, 1)]), E::UnknownFlags),
         (frame(0, 0, &[]), E::UnknownKind),
-        (frame(4, 0, &[]), E::UnknownKind),
-        (frame(5, 0, &[]), E::UnknownKind),
-        (frame(7, 0, &[]), E::UnknownKind),
         (frame(8, 0, &[]), E::UnknownKind),
+        (frame(255, 0, &[]), E::UnknownKind),
         (frame(2, 0, &PLAIN), E::CountMismatch),
         (frame(2, 2, &PLAIN), E::CountMismatch),
         (frame(2, 1, &[]), E::CountMismatch),
         (frame(1, 1, &advert()), E::CountMismatch),
         (frame(3, 1, &STATUS), E::CountMismatch),
         (frame(6, 1, &PULL), E::CountMismatch),
+        (frame(6, 1, &MERGE), E::CountMismatch),
+        (frame(4, 1, &DIGESTS), E::CountMismatch),
+        (frame(5, 1, &ANSWER), E::CountMismatch),
+        (frame(7, 1, &PAGE), E::CountMismatch),
         (data(&PLAIN[..20]), E::RecordTruncated),
         (data(&[1, 1, 0]), E::RecordTruncated),
         (data(&[9, 9, 9, 0]), E::RecordLength),
@@ -113,6 +156,18 @@ fn refused() -> Vec<(Vec<u8>, FrameError)> {
         (data(&record([1, 1, 0x10, 7], &PLAIN, &[0, 1, 3, 0])), E::RecordField),
         (data(&[0, 3, 0, 4, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), E::RecordField),
         (data(&record([1, 1, 0x80, 7], &PLAIN, &[1, 24, 0, 0])), E::RecordAttribute),
+        (data(&PLAIN6[..44]), E::RecordTruncated),
+        (data(&record([2, 1, 0, 13], &PLAIN6, &[0; 4])), E::RecordLength),
+        (data(&record([2, 1, 1, 14], &PLAIN6, &[0; 8])), E::RecordLength),
+        (data(&record([2, 3, 0, 12], &PLAIN6, &[])), E::RecordOperation),
+        (data(&record([2, 1, 0x40, 12], &PLAIN6, &[])), E::RecordPresent),
+        (data(&record([2, 2, 0, 11], &PLAIN6[..44], &[])), E::RecordField),
+        (data(&record([2, 1, 0x80, 13], &PLAIN6, &[2, 1, 7, 1])), E::RecordAttribute),
+        (data(&record([1, 1, 0x80, 238], &PLAIN, &too_long())), E::RecordAttribute),
+        (data(&record([16, 3, 0, 9], &SECTION, &[])), E::RecordOperation),
+        (data(&record([16, 1, 1, 9], &SECTION, &[])), E::RecordPresent),
+        (data(&record([16, 1, 0, 10], &SECTION, &[0; 4])), E::RecordLength),
+        (changed(&data(&SECTION), &[(47, 0)]), E::RecordField),
         (frame(1, 0, &advert()[..95]), E::AdvertLength),
         (frame(1, 0, &[&advert()[..], &[0]].concat()), E::AdvertLength),
         (changed(&frame(1, 0, &advert()), &[(43, 0)]), E::AdvertField),
@@ -121,7 +176,18 @@ fn refused() -> Vec<(Vec<u8>, FrameError)> {
         (changed(&frame(3, 0, &STATUS), &[(43, 0)]), E::StatusField),
         (frame(6, 0, &PULL[..20]), E::PullLength),
         (changed(&frame(6, 0, &PULL), &[(43, 0)]), E::PullField),
-        (changed(&frame(6, 0, &PULL), &[(56, 2)]), E::UnknownPull),
+        (changed(&frame(6, 0, &PULL), &[(56, 2)]), E::PullLength),
+        (changed(&frame(6, 0, &PULL), &[(56, 3)]), E::UnknownPull),
+        (frame(6, 0, &MERGE[..44]), E::PullLength),
+        (changed(&frame(6, 0, &MERGE), &[(63, 0)]), E::PullField),
+        (frame(4, 0, &DIGESTS[..19]), E::DigestsLength),
+        (changed(&frame(4, 0, &DIGESTS), &[(59, 0)]), E::DigestsField),
+        (frame(5, 0, &ANSWER[..48]), E::DigestsLength),
+        (changed(&frame(5, 0, &ANSWER), &[(87, 0)]), E::DigestsField),
+        (frame(7, 0, &PAGE[..31]), E::RecordsLength),
+        (changed(&frame(7, 0, &PAGE), &[(43, 0)]), E::RecordsField),
+        (frame(7, 1, &[&PAGE[..], &DELETE].concat()), E::RecordsField),
+        (frame(7, 1, &[&PAGE[..], &PLAIN[..20]].concat()), E::RecordTruncated),
     ]
 }
 
@@ -147,6 +213,13 @@ fn the_frames_that_the_refused_ones_were_made_from_are_valid() {
         frame(1, 0, &advert()),
         frame(3, 0, &STATUS),
         frame(6, 0, &PULL),
+        data(&PLAIN6),
+        data(&SECTION),
+        frame(4, 0, &DIGESTS),
+        frame(5, 0, &ANSWER),
+        frame(6, 0, &MERGE),
+        frame(7, 0, &PAGE),
+        frame(7, 1, &[&PAGE[..], &PLAIN].concat()),
     ] {
         assert_eq!(Frame::parse(&bytes).and_then(Frame::verify).err(), None, "{bytes:02x?}");
     }

@@ -232,7 +232,7 @@ impl AddressStatus {
 mod tests {
     use super::*;
     use crate::engine::{Role, SyncState};
-    use crate::wire::{Capabilities, NodeId};
+    use crate::wire::NodeId;
 
     fn engine() -> EngineStatus {
         EngineStatus {
@@ -264,8 +264,10 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
-                capabilities: Capabilities::NONE,
                 frontier: 0,
+                capabilities: crate::wire::Capabilities::NONE,
+                kernel_capacity: 0,
+                kernel_buckets: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],
             counters: vec![],

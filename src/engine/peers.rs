@@ -35,6 +35,8 @@ pub(super) struct Word {
     pub(super) follows: Follows,
     pub(super) hash_seed: u64,
     pub(super) capabilities: Capabilities,
+    pub(super) kernel_capacity: u32,
+    pub(super) kernel_buckets: u32,
 }
 
 impl Word {
@@ -54,6 +56,8 @@ impl Word {
             follows: advert.follows,
             hash_seed: advert.hash_seed,
             capabilities: advert.capabilities,
+            kernel_capacity: advert.kernel_capacity,
+            kernel_buckets: advert.kernel_buckets,
         }
     }
 

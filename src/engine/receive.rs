@@ -45,10 +45,10 @@ impl Engine {
             Payload::Data(records) => self.receive_data(now, &header, records),
             Payload::Status(status) => self.receive_status(now, &header, &status),
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
-            Payload::MergePull(_) => self.ignore(now, &header, |counters| &mut counters.merge_pulls_ignored),
-            Payload::MergeRecords(_) => self.ignore(now, &header, |counters| &mut counters.merge_records_ignored),
-            Payload::DigestsRequest(_) => self.ignore(now, &header, |counters| &mut counters.digests_requests_ignored),
-            Payload::DigestsAnswer(_) => self.ignore(now, &header, |counters| &mut counters.digests_answers_ignored),
+            Payload::MergePull(it) => self.ignore(now, &header, &it.target, |it| &mut it.merge_pulls_ignored),
+            Payload::MergeRecords(it) => self.ignore(now, &header, &it.target, |it| &mut it.merge_records_ignored),
+            Payload::DigestsRequest(it) => self.ignore(now, &header, &it.target, |it| &mut it.digests_requests_ignored),
+            Payload::DigestsAnswer(it) => self.ignore(now, &header, &it.target, |it| &mut it.digests_answers_ignored),
         }
     }
 
@@ -382,10 +382,12 @@ impl Engine {
         &mut self,
         now: Instant,
         header: &Header,
+        target: &Target,
         counter: fn(&mut Counters) -> &mut u64,
     ) -> Result<(), FrameError> {
+        let ours = self.is_own(target);
         self.peers.control(now, header, false)?;
-        *counter(&mut self.counters) += 1;
+        *(if ours { counter(&mut self.counters) } else { &mut self.counters.not_for_us }) += 1;
         Ok(())
     }
 

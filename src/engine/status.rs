@@ -25,10 +25,14 @@ pub struct PeerStatus {
     pub established: bool,
     /// Not yet proven equal to a master since it started, by its own word.
     pub cold: bool,
-    /// What it can take, by its last ADVERT.
-    pub capabilities: Capabilities,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
+    /// What it can take, by its last ADVERT.
+    pub capabilities: Capabilities,
+    /// Most entries that its kernel's connection table takes; 0 if that is not known.
+    pub kernel_capacity: u32,
+    /// Hash buckets of that table; 0 if that is not known.
+    pub kernel_buckets: u32,
     /// When it was last heard.
     pub heard_at: Instant,
 }
@@ -145,8 +149,10 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         priority: peer.word.priority,
         established: peer.established,
         cold: peer.word.is_cold(),
-        capabilities: peer.word.capabilities,
         frontier: peer.frontier,
+        capabilities: peer.word.capabilities,
+        kernel_capacity: peer.word.kernel_capacity,
+        kernel_buckets: peer.word.kernel_buckets,
         heard_at: peer.heard_at,
     }
 }

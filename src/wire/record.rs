@@ -99,6 +99,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Record<'a>> {
         let (record, rest) = split(self.bytes).ok()?;
         self.bytes = rest;
@@ -179,20 +180,37 @@ fn check_table(header: &RecordHeader, record: &[u8]) -> Result<(), FrameError> {
 }
 
 /// Looks at one record. Total: what is too short for what it says it is reads as unknown, and a check has refused it.
+#[inline]
 pub(super) fn view(record: &[u8]) -> Record<'_> {
     let &[kind, operation, ..] = record else { return Record::Unknown { kind: 0 } };
-    let known = match (kind, operation) {
-        (kind::CONN4, operation::UPSERT) => conn::upsert::<[u8; 4]>(record).map(Record::Upsert),
-        (kind::CONN4, operation::DELETE) => conn::delete::<[u8; 4]>(record).map(Record::Delete),
-        (kind::CONN6, operation::UPSERT) => conn::upsert::<[u8; 16]>(record).map(Record::Upsert),
-        (kind::CONN6, operation::DELETE) => conn::delete::<[u8; 16]>(record).map(Record::Delete),
-        (kind::TABLE, operation::BUCKET_END) => RawBucketEnd::ref_from_prefix(record)
-            .ok()
-            .map(|(raw, _)| Record::BucketEnd { bucket: raw.bucket.get(), since: raw.since.get() }),
-        (kind::SECTION, _) => section::read(record).ok().map(Record::Section),
+    match (kind, operation) {
+        (kind::CONN4, operation::UPSERT) => {
+            conn::upsert::<[u8; 4]>(record).map_or(Record::Unknown { kind }, Record::Upsert)
+        }
+        (kind::CONN6, operation::UPSERT) => {
+            conn::upsert::<[u8; 16]>(record).map_or(Record::Unknown { kind }, Record::Upsert)
+        }
+        (kind::CONN4, operation::DELETE) => {
+            conn::delete::<[u8; 4]>(record).map_or(Record::Unknown { kind }, Record::Delete)
+        }
+        (kind::CONN6, operation::DELETE) => {
+            conn::delete::<[u8; 16]>(record).map_or(Record::Unknown { kind }, Record::Delete)
+        }
+        _ => view_rare(record).unwrap_or(Record::Unknown { kind }),
+    }
+}
+
+/// What is no connection.
+#[cold]
+fn view_rare(record: &[u8]) -> Option<Record<'_>> {
+    match record {
+        [kind::TABLE, operation::BUCKET_END, ..] => {
+            let (raw, _) = RawBucketEnd::ref_from_prefix(record).ok()?;
+            Some(Record::BucketEnd { bucket: raw.bucket.get(), since: raw.since.get() })
+        }
+        [kind::SECTION, ..] => section::read(record).ok().map(Record::Section),
         _ => None,
-    };
-    known.unwrap_or(Record::Unknown { kind })
+    }
 }
 
 #[cfg(test)]

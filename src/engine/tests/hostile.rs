@@ -3,8 +3,10 @@
 
 use super::*;
 use crate::wire::{
-    Advert, AdvertFlags, DataWriter, Follows, Frame, FrameFlags, Header, Kind, MissingRange, Payload, PeerReport,
-    Status, SyncCode, Target, WireRole, encode_advert, encode_status,
+    Advert, AdvertFlags, BucketDigest, BucketRange, Capabilities, DataWriter, DigestsAnswer, DigestsRequest, Follows,
+    Frame, FrameFlags, Header, Kind, MergePull, MergeWriter, MissingRange, Payload, PeerReport, Section, Status,
+    SyncCode, Target, WireRole, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull,
+    encode_status,
 };
 
 fn ms(milliseconds: u64) -> Duration {
@@ -199,4 +201,68 @@ fn the_highest_control_number_silences_only_its_sender() {
     let two = peers.iter().find(|peer| peer.node == NodeId(2)).unwrap();
     assert!(two.established && world.role(0) == Role::Master);
     assert!(world.counter(0, "drop_stale") + world.counter(0, "drop_replayed") > 0);
+}
+
+/// [3.2.7] [3.2.10] [3.5.3] What this version reads and has no use for is counted by name, and changes nothing.
+#[test]
+fn what_is_read_and_not_yet_used_is_counted_by_name() {
+    type Write = fn(&mut [u8], Header, Target) -> Option<usize>;
+    let kinds: [(&str, Write); 4] = [
+        ("digests_requests_ignored", |slot, header, target| {
+            encode_digests_request(slot, header, &DigestsRequest { target, buckets: BucketRange::new(0, 4096) })
+        }),
+        ("digests_answers_ignored", |slot, header, target| {
+            let digests = [BucketDigest::new(1)];
+            let answer = DigestsAnswer { target, cut: 1, first: 0, settled: 1, digests: &digests };
+            encode_digests_answer(slot, header, &answer)
+        }),
+        ("merge_pulls_ignored", |slot, header, target| {
+            let pull = MergePull { target, node: NodeId(3), incarnation: 1, after: 0, cursor: 0 };
+            encode_merge_pull(slot, header, &pull)
+        }),
+        ("merge_records_ignored", |slot, header, target| {
+            let mut writer = MergeWriter::new(slot, header, target, 0)?;
+            writer.push_upsert(&flow(9)).ok()?;
+            Some(writer.finish(1))
+        }),
+    ];
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.run(ms(250));
+    let before = world.engine(1).status();
+    for (nth, (name, write)) in (1..).zip(kinds) {
+        let mut send = |node, seq, incarnation| {
+            let mut slot = [0; 1480];
+            let target = Target { node: NodeId(2), incarnation };
+            let length = write(&mut slot, header(node, Kind(0), seq), target).unwrap();
+            world.hand_in(1, &mut slot[..length].to_vec());
+        };
+        send(1, 500 + 2 * nth, 1002);
+        send(1, 501 + 2 * nth, 1003);
+        send(9, 1, 1002);
+        let counters = (world.counter(1, name), world.counter(1, "not_for_us"));
+        assert_eq!((counters, world.counter(1, "drop_unestablished")), ((1, nth), nth), "{name}");
+    }
+    let newest = world.engine(0).status().stream_seq;
+    let section = Section { table: 1, key: b"k", fragment: None };
+    world.hand_in(1, &mut data(newest + 1, |writer| writer.push_section(&section).unwrap()));
+    let after = world.engine(1).status();
+    assert_eq!((world.counter(1, "sections_ignored"), after.frontier), (1, newest + 1));
+    assert_eq!((after.digest, after.entries), (before.digest, before.entries));
+}
+
+/// [3.5.13] What a peer says that it can take is shown, whatever it is.
+#[test]
+fn what_a_peer_can_take_is_shown() {
+    let mut world = World::elected_pair();
+    world.run(ms(250));
+    let mut bytes = retold(&world, 0, |_, advert| {
+        (advert.capabilities, advert.kernel_capacity, advert.kernel_buckets) =
+            (Capabilities(0x8000_0003), 262_144, 65_536);
+    });
+    world.hand_in(1, &mut bytes);
+    let status = world.engine(1).status();
+    let peer = &status.peers[0];
+    assert_eq!(peer.capabilities, Capabilities(0x8000_0003));
+    assert_eq!((peer.kernel_capacity, peer.kernel_buckets), (262_144, 65_536));
 }
