@@ -129,6 +129,50 @@ fn tables(criterion: &mut Criterion) {
     }
 }
 
+/// The flow with this number, of IPv6, which has its key in the annex.
+fn wide(number: u32, state: u8) -> Flow {
+    let flow = flow(number, state);
+    let address = |address| match address {
+        IpAddr::V4(address) => IpAddr::V6(address.to_ipv6_mapped()),
+        address => address,
+    };
+    let key = FlowKey { source: address(flow.key.source), destination: address(flow.key.destination), ..flow.key };
+    Flow { key, ..flow }
+}
+
+/// What a second cache line costs.
+fn wide_tables(criterion: &mut Criterion) {
+    for size in SIZES {
+        let mut table = Table::new(size + 16, 16, 0x5eed);
+        for number in 0..size {
+            table.put(&wide(number, 0), NOW).expect("room");
+            table.sent(1);
+        }
+        println!("{size} flows of IPv6: {} blocks of the annex", table.annex_used());
+        let (mut numbers, mut state) = (Numbers::new(size), 0);
+        let mut group = criterion.benchmark_group(format!("wide/{size}"));
+        group.bench_function("get", |bencher| bencher.iter(|| table.get(&wide(numbers.next(), 0).key, NOW)));
+        group.bench_function("change: put, peek, sent", |bencher| {
+            bencher.iter(|| {
+                state = (state + 1) & 7;
+                black_box(table.put(&wide(numbers.next(), state), NOW)).expect("room");
+                black_box(table.peek_pending(NOW));
+                table.sent(1);
+            });
+        });
+        group.bench_function("churn: put, sent, take, sent", |bencher| {
+            bencher.iter(|| {
+                let new = wide(size + numbers.next(), 1);
+                black_box(table.put(&new, NOW)).expect("room");
+                table.sent(1);
+                table.take(&new.key);
+                table.sent(1);
+            });
+        });
+        group.finish();
+    }
+}
+
 fn maps(criterion: &mut Criterion) {
     fn bench<S: BuildHasher + Default>(criterion: &mut Criterion, hasher: &str) {
         for size in SIZES {
@@ -166,6 +210,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(500))
         .without_plots();
-    targets = tables, maps
+    targets = tables, wide_tables, maps
 }
 criterion_main!(benches);

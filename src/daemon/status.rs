@@ -402,7 +402,7 @@ impl AddressStatus {
 mod tests {
     use super::*;
     use crate::engine::{Role, SyncState};
-    use crate::wire::{Capabilities, NodeId};
+    use crate::wire::NodeId;
 
     fn engine() -> EngineStatus {
         EngineStatus {
@@ -436,7 +436,6 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
-                capabilities: Capabilities::NONE,
                 frontier: 0,
                 kernel_capacity: 0,
                 kernel_buckets: 0,

@@ -25,8 +25,6 @@ pub struct PeerStatus {
     pub established: bool,
     /// Not yet proven equal to a master since it started, by its own word.
     pub cold: bool,
-    /// What it can take, by its last ADVERT.
-    pub capabilities: Capabilities,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
     /// Most entries that its kernel's connection table takes; 0 if that is not known.
@@ -160,7 +158,6 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         priority: peer.word.priority,
         established: peer.established,
         cold: peer.word.is_cold(),
-        capabilities: peer.word.capabilities,
         frontier: peer.frontier,
         kernel_capacity: peer.word.kernel.capacity,
         kernel_buckets: peer.word.kernel.buckets,

@@ -18,7 +18,7 @@ use crate::wire::{
 const PLAIN_RECORD_LEN: usize = 24;
 
 /// What this version can take.
-pub(super) const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES);
+const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES);
 
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;

@@ -111,17 +111,19 @@ impl Annex {
 
     /// Keeps the first `len` bytes and frees the blocks behind them.
     pub(super) fn truncate(&mut self, extent: Extent, len: u16) -> Extent {
-        let (kept, mut rest) = (blocks_for(usize::from(len)), extent.blocks());
+        let kept = blocks_for(usize::from(len));
         let mut block = extent.head;
-        for number in 0..rest {
+        for number in 0..extent.blocks() {
             let next = self.blocks[block as usize].next;
             if number >= kept {
                 self.give(block);
-                rest -= 1;
             }
             block = next;
         }
-        if rest == 0 { Extent::NONE } else { Extent { len: len.min(extent.len), ..extent } }
+        match len.min(extent.len) {
+            0 => Extent::NONE,
+            len => Extent { len, ..extent },
+        }
     }
 
     /// What stands there. Only what has more than one block is copied, into `scratch`.

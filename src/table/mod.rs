@@ -51,7 +51,7 @@ use core::ops::Range;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_hash};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
-use record::{Key, Packed};
+use record::{Key, Packed, View};
 use slots::Slots;
 
 /// A backup's sink hears a time-out so much before its clock has run to half: a master sends each refreshment only once,
@@ -245,12 +245,25 @@ impl Table {
         slots.filter(|at| self.slots.get(*at).kind == Kind::Live).map(move |at| self.flow_at(at, now))
     }
 
+    #[inline]
     fn flow_at(&self, at: u32, now: Instant) -> Flow {
+        let entry = self.slots.get(at);
+        match entry.record.plain() {
+            Some(record) => View::of_plain(record).flow(entry.remaining(now)),
+            None => self.annexed_flow_at(at, now),
+        }
+    }
+
+    #[inline(never)]
+    fn annexed_flow_at(&self, at: u32, now: Instant) -> Flow {
         self.slots.view(at, &mut None).flow(self.slots.get(at).remaining(now))
     }
 
     fn key_at(&self, at: u32) -> FlowKey {
-        self.slots.view(at, &mut None).key()
+        match self.slots.get(at).record.plain() {
+            Some(record) => View::of_plain(record).key(),
+            None => self.slots.view(at, &mut None).key(),
+        }
     }
 
     /// Slots, taken and empty.
@@ -364,8 +377,13 @@ impl Table {
     fn digest_at(&self, at: u32) -> u64 {
         match self.slots.get(at).record.plain() {
             Some(record) => self.digest.of_bytes(record),
-            None => self.slots.view(at, &mut None).encode(|bytes| self.digest.of_bytes(bytes)),
+            None => self.annexed_digest_at(at),
         }
+    }
+
+    #[inline(never)]
+    fn annexed_digest_at(&self, at: u32) -> u64 {
+        self.slots.view(at, &mut None).encode(|bytes| self.digest.of_bytes(bytes))
     }
 
     /// Fills an empty slot. The caller then gives it a place.
