@@ -30,7 +30,7 @@ fn flows() -> Vec<Flow> {
 
 fn encode(slot: &mut [u8], flows: &[Flow]) -> usize {
     let Some(mut writer) = DataWriter::new(slot, header()) else { return 0 };
-    let written = flows.iter().filter(|flow| writer.push_upsert(flow)).count();
+    let written = flows.iter().filter(|flow| writer.push_upsert(flow).is_ok()).count();
     assert_eq!(written, usize::from(FLOWS));
     writer.finish()
 }

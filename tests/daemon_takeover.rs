@@ -175,3 +175,29 @@ fn an_address_that_somebody_removes_comes_back_is_announced_and_told() {
     assert_eq!(takeover.next_loss(), None);
     takeover.finish();
 }
+
+/// A neighbour that knew the address elsewhere follows at once, and the address can be used at once: no duplicate address
+/// detection keeps it tentative.
+#[test]
+fn an_ipv6_address_is_usable_at_once_and_a_neighbour_follows_it() {
+    if !root() {
+        return;
+    }
+    let (here, there) = pair();
+    ip(&there, &["address", "add", "2001:db8::1/64", "dev", "vb", "nodad"]);
+    ip(&there, &["neighbour", "add", "2001:db8::10", "lladdr", "02:00:00:00:00:99", "dev", "vb", "nud", "reachable"]);
+    let takeover = start(&here, &["2001:db8::10/64 dev va"]);
+    assert_eq!(takeover.status()[0].held, Some(false));
+    takeover.hold(true);
+    let addresses = || ip(&here, &["-6", "-o", "address", "show", "dev", "va", "scope", "global"]);
+    eventually("the address is there", || addresses().contains("2001:db8::10/64"));
+    assert!(!addresses().contains("tentative"), "{}", addresses());
+    let link = ip(&here, &["-o", "link", "show", "dev", "va"]);
+    let mac = link.split_ascii_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    eventually("the neighbour follows", || {
+        ip(&there, &["neighbour", "show", "2001:db8::10", "dev", "vb"]).contains(mac)
+    });
+    takeover.hold(false);
+    eventually("the address is removed", || !addresses().contains("2001:db8::10"));
+    takeover.finish();
+}

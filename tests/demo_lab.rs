@@ -52,7 +52,7 @@ fn a_client_reaches_each_server_through_both_translations() {
     if !root() {
         return;
     }
-    let lab = Lab::build().unwrap();
+    let lab = Lab::build(false).unwrap();
     lab.take_addresses(0).unwrap();
     for (server, service) in services().into_iter().enumerate() {
         let listener = listen(&lab, server);
@@ -71,7 +71,7 @@ fn datagrams_pass_both_translations_and_come_back() {
     if !root() {
         return;
     }
-    let lab = Lab::build().unwrap();
+    let lab = Lab::build(false).unwrap();
     lab.take_addresses(1).unwrap();
     let server = lab.server.run(|| UdpSocket::bind((SERVERS[2], SERVER_PORT))).unwrap();
     let client = lab.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
@@ -92,7 +92,7 @@ fn a_connection_whose_entry_is_missing_finds_no_way_through_the_other_balancer()
     if !root() {
         return;
     }
-    let lab = Lab::build().unwrap();
+    let lab = Lab::build(false).unwrap();
     lab.take_addresses(0).unwrap();
     let listener = listen(&lab, 0);
     let mut near = connect(&lab, services()[0]).unwrap();
@@ -114,7 +114,7 @@ fn a_balancer_that_is_rebuilt_has_an_empty_kernel_and_works_again() {
     if !root() {
         return;
     }
-    let mut lab = Lab::build().unwrap();
+    let mut lab = Lab::build(false).unwrap();
     lab.take_addresses(0).unwrap();
     let listener = listen(&lab, 0);
     let _first = connect(&lab, services()[0]).unwrap();
@@ -135,7 +135,7 @@ fn the_rules_read_back_as_they_were_meant() {
     if !program("nft") {
         return;
     }
-    let lab = Lab::build().unwrap();
+    let lab = Lab::build(false).unwrap();
     let output = lab.balancers[0].namespace.command("nft").unwrap().args(["list", "ruleset"]).output().unwrap();
     let rules = String::from_utf8(output.stdout).unwrap();
     let expected = r#"table ip ssyncp_demo {
@@ -190,7 +190,7 @@ fn the_lab_touches_nothing_outside_its_own_namespaces() {
         table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect::<Vec<_>>()
     };
     let before = links("/proc/self/net/dev");
-    let lab = Lab::build().unwrap();
+    let lab = Lab::build(false).unwrap();
     assert_eq!(links("/proc/self/net/dev"), before);
     let inside = lab.balancers[0].namespace.run(|| Ok(links("/proc/thread-self/net/dev"))).unwrap();
     for link in [FRONT, BACK, SYNC] {

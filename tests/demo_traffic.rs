@@ -59,15 +59,15 @@ impl Room {
     }
 
     fn server(&self) -> Server {
-        let plan = ServerPlan { listen: vec![HTTP, HTTP_ALT], udp: vec![ECHO] };
+        let plan = ServerPlan { listen: vec![HTTP.into(), HTTP_ALT.into()], udp: vec![ECHO.into()] };
         Server::spawn_from(executable(), &self.far, &plan).unwrap()
     }
 
     /// Clients of which every one is connected.
     fn client(&self, connections: u32, fast: u32) -> Client {
         let plan = ClientPlan {
-            targets: vec![HTTP, HTTP_ALT],
-            sources: vec![CLIENT, OTHER_CLIENT],
+            targets: vec![HTTP.into(), HTTP_ALT.into()],
+            sources: vec![CLIENT.into(), OTHER_CLIENT.into()],
             connections,
             fast,
             fast_interval_ms: 10,
@@ -173,7 +173,7 @@ fn a_wrong_byte_is_found_and_is_no_survival() {
             }
         });
         let plan = ClientPlan {
-            targets: vec![HTTP],
+            targets: vec![HTTP.into()],
             sources: vec![],
             connections: 3,
             fast: 1,
@@ -207,12 +207,12 @@ fn echo_or_falsify(mut stream: TcpStream, falsify: &AtomicBool) {
 #[test]
 fn a_plan_that_cannot_be_carried_out_is_refused_in_words() {
     let Some(room) = Room::open() else { return };
-    let plan = ServerPlan { listen: vec![SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), 80)], udp: vec![] };
+    let plan = ServerPlan { listen: vec![SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), 80).into()], udp: vec![] };
     let error = Server::spawn_from(executable(), &room.far, &plan).unwrap_err();
     assert!(error.to_string().contains("cannot listen on TCP 203.0.113.1:80"), "{error}");
 
     let mut plan = ClientPlan {
-        targets: vec![HTTP],
+        targets: vec![HTTP.into()],
         sources: vec![],
         connections: u32::MAX,
         fast: 0,
@@ -276,7 +276,7 @@ fn a_part_ends_when_its_parent_is_gone_and_says_what_it_does_not_understand() {
 fn the_probe_sees_a_hole_as_long_as_the_pause() {
     let Some(room) = Room::open() else { return };
     let _server = room.server();
-    let plan = ProbePlan { targets: vec![ECHO], flows: 8, interval_ms: 1 };
+    let plan = ProbePlan { targets: vec![ECHO.into()], flows: 8, interval_ms: 1 };
     let mut probe = Probe::spawn_from(executable(), &room.near, &plan).unwrap();
     probe.start_window().unwrap();
     let started = Instant::now();
@@ -349,8 +349,8 @@ fn the_dump_shows_what_the_kernel_has_and_two_kernels_are_compared() {
     );
     let _server = room.server();
     let plan = ClientPlan {
-        targets: vec![SocketAddrV4::new(SERVER, 443)],
-        sources: vec![CLIENT],
+        targets: vec![SocketAddrV4::new(SERVER, 443).into()],
+        sources: vec![CLIENT.into()],
         connections: 20,
         fast: 0,
         fast_interval_ms: 10,
@@ -366,9 +366,9 @@ fn the_dump_shows_what_the_kernel_has_and_two_kernels_are_compared() {
     assert_eq!((near_tcp.len(), far_tcp.len()), (20, 20));
     assert!(kernel::count(&room.near).unwrap() >= 20);
     for entry in &near_tcp {
-        assert_eq!((entry.original.source, entry.original.destination), (CLIENT, SERVER));
+        assert_eq!((entry.original.source, entry.original.destination), (CLIENT.into(), SERVER.into()));
         assert_eq!((entry.original.destination_port, entry.reply.source_port), (443, 443));
-        assert_eq!((entry.reply.source, entry.reply.destination), (SERVER, CLIENT));
+        assert_eq!((entry.reply.source, entry.reply.destination), (SERVER.into(), CLIENT.into()));
         assert_eq!(entry.original.source_port, entry.reply.destination_port);
         assert_eq!((entry.state, entry.mark), (Some(3), 0), "3 is ESTABLISHED");
         assert_eq!(entry.status & kernel::status::COMPARED, 0x06, "a reply was seen, assured");

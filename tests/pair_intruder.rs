@@ -29,7 +29,7 @@ impl Intruder {
     fn new(pair: &Pair) -> Self {
         let open = || {
             let interface = socket::interface("si")?;
-            socket::multicast_sender(114, &interface, 4 << 20).map_err(io::Error::other)
+            socket::multicast_sender(114, ssyncp::wire::GROUP.into(), &interface, 4 << 20).map_err(io::Error::other)
         };
         Intruder { socket: pair.stranger.run(open).unwrap(), sent: 0 }
     }
@@ -82,8 +82,9 @@ fn impostures() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
             |seq| Header { sync_id: 51, node: NodeId(node), incarnation: 77, seq, term: 9, ..Header::default() };
         let mut slot = vec![0; 1480];
         let mut writer = DataWriter::new(&mut slot, header(1)).unwrap();
-        assert!(writer.push_upsert(&connection(ENTRIES + 7)) && writer.push_delete(&connection(1).key));
-        assert!(writer.push_bucket_end(0, 0));
+        writer.push_upsert(&connection(ENTRIES + 7)).expect("room");
+        writer.push_delete(&connection(1).key).expect("room");
+        writer.push_bucket_end(0, 0).expect("room");
         let length = writer.finish();
         data.push(slot[..length].to_vec());
         let advert = Advert { role: WireRole::MASTER, priority: 255, interval_ms: 10, ..Advert::default() };

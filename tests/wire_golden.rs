@@ -12,8 +12,8 @@ use pnet::packet::ip::IpNextHeaderProtocol;
 use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet, checksum};
 use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone, protocol, status};
 use ssyncp::wire::{
-    Advert, AdvertFlags, BucketRange, DataWriter, Follows, Frame, FrameError, FrameFlags, GROUP, Header, Kind,
-    MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, TTL, Target, WireRole, describe,
+    Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, Frame, FrameError, FrameFlags, GROUP, Header,
+    Kind, MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, TTL, Target, WireRole, describe,
     encode_advert, encode_pull, encode_status,
 };
 use std::fs;
@@ -136,7 +136,9 @@ fn goldens() -> Vec<Golden> {
                 entries: 61_440,
                 follows: Follows::default(),
                 hash_seed: 0x0123_4567_89ab_cdef,
-                capabilities: 0,
+                capabilities: Capabilities::CONN6.with(Capabilities::ATTRIBUTES),
+                kernel_capacity: 262_144,
+                kernel_buckets: 65_536,
                 name: b"lb1.example",
                 peers: const {
                     &[
@@ -303,11 +305,12 @@ fn encode(golden: &Golden) -> Vec<u8> {
         Content::Data(entries) => {
             let mut writer = DataWriter::new(&mut slot, header).expect("fits");
             for entry in entries {
-                assert!(match entry {
+                let written = match entry {
                     Entry::Change(Change::Upsert(flow)) => writer.push_upsert(flow),
                     Entry::Change(Change::Delete(key)) => writer.push_delete(key),
                     Entry::BucketEnd(bucket, since) => writer.push_bucket_end(*bucket, *since),
-                });
+                };
+                assert_eq!(written, Ok(()));
             }
             writer.finish()
         }
@@ -466,11 +469,11 @@ fn every_golden_frame_is_read_as_the_values_it_was_written_from() {
 const LITERALS: [(&str, &str); 4] = [
     (
         "advert-first",
-        "00 51 00 83 01 01 00 00 46 98 b6 4f 00 00 00 01 11 11 22 22 33 33 44 44 00 00 00 00 00 00 00 01 \
+        "00 51 00 8b 01 01 00 00 00 1f 46 78 00 00 00 01 11 11 22 22 33 33 44 44 00 00 00 00 00 00 00 01 \
          00 00 00 00 00 00 00 00 00 64 00 64 00 00 00 01 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 \
          00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 \
-         00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 03 00 00 00 \
-         6c 62 31",
+         00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 \
+         00 00 00 00 03 00 00 00 6c 62 31",
     ),
     (
         "data-plain",

@@ -7,9 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 use ssyncp::flow::{Attributes, Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::wire::{
-    Advert, AdvertFlags, BucketRange, DataWriter, FRAME_LEN_MAX, Follows, Frame, FrameError, FrameFlags, HEADER_LEN,
-    Header, Kind, MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, Target, WireRole,
-    describe, encode_advert, encode_pull, encode_status,
+    Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, FRAME_LEN_MAX, Follows, Frame, FrameError, FrameFlags,
+    HEADER_LEN, Header, Kind, MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, Target,
+    WireRole, describe, encode_advert, encode_pull, encode_status,
 };
 
 /// One record, as a value.
@@ -108,7 +108,7 @@ prop_compose! {
         bytes: [u8; 2],
         interval_ms in prop_oneof![9 => any::<u16>(), 1 => Just(0)],
         numbers: [u64; 9],
-        words: [u32; 4],
+        words: [u32; 6],
     ) -> Advert<'static> {
         Advert {
             role: WireRole(bytes[0]),
@@ -127,7 +127,9 @@ prop_compose! {
                 term: numbers[6],
             },
             hash_seed: numbers[7],
-            capabilities: words[3],
+            capabilities: Capabilities(words[3]),
+            kernel_capacity: words[4],
+            kernel_buckets: words[5],
             name: &[],
             peers: &[],
         }
@@ -147,7 +149,7 @@ fn write(slot: &mut [u8], header: Header, entries: &[Entry]) -> (usize, usize) {
             Entry::Change(Change::Delete(key)) => writer.push_delete(key),
             Entry::BucketEnd(bucket, since) => writer.push_bucket_end(*bucket, *since),
         };
-        if !written {
+        if written.is_err() {
             break;
         }
     }

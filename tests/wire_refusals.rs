@@ -22,7 +22,7 @@ const PULL: [u8; 24] = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0,
 
 /// An ADVERT of every 100 ms, without a name and without peers.
 fn advert() -> Vec<u8> {
-    let mut payload = vec![0; 88];
+    let mut payload = vec![0; 96];
     payload[3] = 100;
     payload
 }
@@ -113,7 +113,7 @@ fn refused() -> Vec<(Vec<u8>, FrameError)> {
         (data(&record([1, 1, 0x10, 7], &PLAIN, &[0, 1, 3, 0])), E::RecordField),
         (data(&[0, 3, 0, 4, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), E::RecordField),
         (data(&record([1, 1, 0x80, 7], &PLAIN, &[1, 24, 0, 0])), E::RecordAttribute),
-        (frame(1, 0, &advert()[..87]), E::AdvertLength),
+        (frame(1, 0, &advert()[..95]), E::AdvertLength),
         (frame(1, 0, &[&advert()[..], &[0]].concat()), E::AdvertLength),
         (changed(&frame(1, 0, &advert()), &[(43, 0)]), E::AdvertField),
         (frame(3, 0, &STATUS[..39]), E::StatusLength),

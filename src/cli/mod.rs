@@ -5,7 +5,17 @@
 //! ```
 
 mod check;
+mod config;
+mod decode;
+mod events;
+mod flush;
 mod output;
+mod peers;
+mod record;
+mod recording;
+mod reload;
+mod replay;
+mod resync;
 mod role;
 mod run;
 mod status;
@@ -47,8 +57,26 @@ enum Command {
     Status(status::Options),
     /// Show the flow table, as `conntrack -L` does.
     Table(table::Options),
+    /// Follow what happens, as `conntrack -E` does.
+    Events(events::Options),
+    /// Show the other nodes, and how far they are.
+    Peers(peers::Options),
+    /// Show the settings that the daemon runs with.
+    Config(config::Options),
     /// Tell the node its role.
     Role(role::Options),
+    /// Prove this node's table anew against its master's.
+    Resync(resync::Options),
+    /// Wait until the peers hold everything that was submitted so far; exit status 1 if they do not in time.
+    Flush(flush::Options),
+    /// Let the daemon read its configuration anew: all of it is applied, or nothing.
+    Reload(reload::Options),
+    /// Show every frame of a recording, with every check explained.
+    Decode(decode::Options),
+    /// Record what passes on a sync link.
+    Record(record::Options),
+    /// Rebuild the table from a recording, and compare it with another.
+    Replay(replay::Options),
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
     #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
     Demo(demo::Options),
@@ -74,7 +102,16 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Table(options) => table::run(&options),
+        Command::Events(options) => events::run(&options),
+        Command::Peers(options) => peers::run(&options),
+        Command::Config(options) => config::run(&options),
         Command::Role(options) => role::run(&options),
+        Command::Resync(options) => resync::run(&options),
+        Command::Flush(options) => flush::run(&options),
+        Command::Reload(options) => reload::run(&options),
+        Command::Decode(options) => decode::run(&options),
+        Command::Record(options) => record::run(&options),
+        Command::Replay(options) => replay::run(&options),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What all commands say in the same way: text to a pipe that may close, and why the daemon did not answer.
 
-use super::{EXIT_REFUSED, EXIT_UNREACHABLE};
+use super::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::daemon::client::ClientError;
+use serde::de::DeserializeOwned;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -14,6 +15,20 @@ pub(super) fn print(text: &str) -> ExitCode {
         Err(error) => {
             complain(&format!("standard output: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads an answer and prints it: as it came, or in words.
+pub(super) fn show<T: DeserializeOwned>(bytes: &[u8], json: bool, words: impl FnOnce(&T) -> String) -> ExitCode {
+    if json {
+        return print(&String::from_utf8_lossy(bytes));
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(answer) => print(&words(&answer)),
+        Err(error) => {
+            complain(&format!("the answer cannot be read: {error}"));
+            ExitCode::from(EXIT_UNREACHABLE)
         }
     }
 }
@@ -42,6 +57,16 @@ pub(super) fn unanswered(error: &ClientError) -> ExitCode {
         ClientError::Refused { status: 500.., .. } => {
             complain(&error.to_string());
             ExitCode::from(EXIT_UNREACHABLE)
+        }
+        // Somebody's configuration or request is wrong, and each problem has a line.
+        ClientError::Refused { status: 422, sentence, problems } => {
+            complain(sentence.split_once(": ").map_or(sentence.as_str(), |(what, _)| what));
+            problems.iter().for_each(|problem| complain(problem));
+            ExitCode::from(EXIT_USAGE)
+        }
+        ClientError::Refused { status: 400, .. } => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_USAGE)
         }
         ClientError::Refused { .. } => {
             complain(&error.to_string());

@@ -41,7 +41,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
         }
     };
     start_log(options.log_format);
-    match run::run(settings) {
+    match run::run(&options.config, settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());

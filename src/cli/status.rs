@@ -68,6 +68,9 @@ fn words(status: &NodeStatus, colour: bool) -> String {
     let node = &status.node;
     // Writing into a string cannot fail, here and below.
     let _ = writeln!(text, "node {} ({}), ssyncp {}", node.id, node.name, node.version);
+    if let Some(reload) = &status.reload {
+        let _ = writeln!(text, "reload {}, {:.1} s ago: {}", reload.result, reload.age_s, reload.text);
+    }
     for group in &status.groups {
         let _ = write_group(&mut text, group, colour);
     }
@@ -101,7 +104,26 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
     writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
+    if let (Some(frames), Some(age)) = (group.unacknowledged, group.unacknowledged_age_s) {
+        writeln!(text, "  at risk     {frames} frames that not every peer holds, the oldest {age:.3} s old")?;
+    }
+    if let Some(rates) = &group.rates {
+        let (read, written) = (rates.records_received_per_s, rates.records_sent_per_s);
+        let (taken, left) = (rates.frames_received_per_s, rates.frames_sent_per_s);
+        writeln!(text, "  per second  {written:.0} records in {left:.0} frames out, {read:.0} in {taken:.0} in")?;
+    }
+    if !group.drops.is_empty() {
+        let drops: Vec<String> = group.drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        writeln!(text, "  refused     {}", drops.join(", "))?;
+    }
     writeln!(text, "  link        {}", if group.link_up { "up" } else { "down" })?;
+    for link in &group.links {
+        writeln!(
+            text,
+            "  link        {}: {}, MTU {}, {} frames in, {} out, {} not sent",
+            link.name, link.condition, link.mtu, link.frames_received, link.frames_sent, link.send_errors
+        )?;
+    }
     for address in &group.addresses {
         let held = match address.held {
             None => "unknown",
@@ -132,7 +154,7 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, STATUS_SCHEMA};
+    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA};
     use std::collections::BTreeMap;
 
     fn status() -> NodeStatus {
@@ -147,6 +169,17 @@ mod tests {
             capacity: 10,
             digest: Some("0000000000000abc".into()),
             digest_age_s: Some(0.25),
+            unacknowledged: Some(2),
+            unacknowledged_age_s: Some(0.0125),
+            rates: Some(Rates {
+                over_s: 1.0,
+                frames_received_per_s: 30.0,
+                frames_sent_per_s: 10.0,
+                records_received_per_s: 500.0,
+                records_sent_per_s: 0.0,
+                updates_per_s: 0.0,
+            }),
+            drops: BTreeMap::from([("checksum".into(), 3)]),
             link_up: true,
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
             peers: vec![PeerRow {
@@ -172,6 +205,7 @@ mod tests {
             schema: STATUS_SCHEMA.into(),
             node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
             refused_requests: BTreeMap::new(),
+            reload: Some(ReloadStatus { age_s: 12.0, result: "refused".into(), text: "not reloaded: x".into() }),
             groups: vec![group, GroupStatus::waiting(52, 100, "there is no interface eth9".into())],
         }
     }
@@ -180,12 +214,16 @@ mod tests {
     fn the_picture_for_a_person() {
         insta::assert_snapshot!(words(&status(), false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
+        reload refused, 12.0 s ago: not reloaded: x
 
         group 51: backup, ready
           master      node 2, term 7, own priority 100
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
           waiting     0 to be sent, 0 to be written
+          at risk     2 frames that not every peer holds, the oldest 0.013 s old
+          per second  0 records in 10 frames out, 500 in 30 in
+          refused     checksum 3
           link        up
           address     192.0.2.10/24 dev eth0: not held
           peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
@@ -213,12 +251,16 @@ mod tests {
         (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
+        reload refused, 12.0 s ago: not reloaded: x
 
         group 51: backup, ready
           profile     classic: roles by hand, nothing is proven
           sync        unknown, digest 0000000000000abc
           table       3 of 10 flows
           waiting     0 to be sent, 0 to be written
+          at risk     2 frames that not every peer holds, the oldest 0.013 s old
+          per second  0 records in 10 frames out, 500 in 30 in
+          refused     checksum 3
           link        up
         "#);
     }

@@ -7,12 +7,14 @@ use crate::bridge::{Sink, Source};
 use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, Profile, SourceKind, TransportKind};
-use crate::sys::socket::PacketSocket;
+use crate::sys::socket::{self, PacketSocket};
 use crate::time::Duration;
 use crate::transport::memory::MemoryHub;
+use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawTransport;
-use crate::transport::{RawOptions, TransportError};
+use crate::transport::{LinkStatus, RawOptions, TransportError};
 use std::io;
+use std::net::Ipv4Addr;
 
 /// Why a transport, a source or a sink could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum OpenError {
     /// The kernel's connection table cannot be used.
     #[error("source: {0}")]
     Conntrack(#[from] conntrack::OpenError),
+    /// No thread for the tap.
+    #[error("tap: {0}")]
+    Tap(#[source] io::Error),
     /// The operating system refused.
     #[error("source: {0}")]
     Io(#[from] io::Error),
@@ -56,16 +61,42 @@ pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
                 frame_len: group.frame_len,
                 ..RawOptions::default()
             };
-            Ok(Box::new(RawTransport::open(&options)?))
+            tapped(RawTransport::open(&options)?, group)
         }
         // A hub of its own: nobody else is on it.
-        TransportKind::Memory => Ok(Box::new(AlwaysUp(MemoryHub::new().port()))),
+        TransportKind::Memory => tapped(AlwaysUp(MemoryHub::new().port()), group),
     }
+}
+
+/// The line, with a tap if the group wants one.
+fn tapped(line: impl Line + 'static, group: &Group) -> Result<Box<dyn Line>, OpenError> {
+    let Some(file) = &group.tap else { return Ok(Box::new(line)) };
+    let address = group.interfaces.first().and_then(|name| socket::interface(name).ok()?.ipv4.first().copied());
+    let options = TapOptions {
+        file: file.clone(),
+        file_len: group.tap_size,
+        files: group.tap_files,
+        source: address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+        destination: group.group.into(),
+    };
+    Ok(Box::new(Tap::new(line, &options).map_err(OpenError::Tap)?))
 }
 
 impl Line for RawTransport {
     fn is_up(&self) -> bool {
         self.link_is_up()
+    }
+
+    fn look(&mut self) {
+        RawTransport::look(self);
+    }
+
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        RawTransport::next_change(self)
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        RawTransport::links(self)
     }
 
     fn reopen(&mut self) -> io::Result<()> {

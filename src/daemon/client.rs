@@ -1,8 +1,8 @@
-//! A client of the control interface that blocks: one request, one connection, one deadline.
+//! A client of the control interface that blocks: one request, one connection, one deadline (but for who follows events).
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::io;
@@ -14,6 +14,10 @@ use tokio::net::UnixStream;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Longest time until the daemon has taken the connection.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest silence of a daemon whose events are followed: it says something each 15 s.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Largest event in bytes.
+pub const EVENT_MAX: usize = 1 << 20;
 /// Largest answer in bytes: a table of some three million flows.
 pub const ANSWER_MAX: usize = 1 << 30;
 
@@ -36,6 +40,8 @@ pub enum ClientError {
         status: u16,
         /// The daemon's sentence.
         sentence: String,
+        /// Everything that is wrong, if it named several things.
+        problems: Vec<String>,
     },
 }
 
@@ -89,18 +95,73 @@ pub fn send(socket: &Path, method: Method, path: &str, body: String) -> Result<B
         exchange.await.map_err(late("no answer"))?
     });
     let (status, bytes) = exchanged.map_err(unreachable)?;
-    if status.is_success() {
-        return Ok(bytes);
-    }
-    let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+}
+
+/// `GET path` of server-sent events: hands the data of each to `each`, until that says no or the daemon ends.
+///
+/// # Errors
+/// [`ClientError`]; also when the daemon ends.
+pub fn follow(socket: &Path, path: &str, mut each: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
+    let unreachable = |error| ClientError::Unreachable { socket: socket.display().to_string(), error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+    runtime.block_on(async {
+        let late = |what| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
+        let connecting = tokio::time::timeout(CONNECT_DEADLINE, UnixStream::connect(socket));
+        let stream = connecting.await.map_err(late("nobody takes the connection")).flatten().map_err(unreachable)?;
+        let asking = tokio::time::timeout(DEADLINE, ask(stream, Method::GET, path, String::new()));
+        let response = asking.await.map_err(late("no answer")).flatten().map_err(unreachable)?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let bytes = Limited::new(body, EVENT_MAX).collect().await.map_or(Bytes::new(), |body| body.to_bytes());
+            return Err(refused(status, &bytes));
+        }
+        let mut waiting = Vec::new();
+        loop {
+            // Comments come when events do not.
+            let frame = tokio::time::timeout(SILENCE_MAX, body.frame()).await.map_err(late("the daemon is silent"));
+            let Some(frame) = frame.map_err(unreachable)? else { break };
+            let data = frame.map_err(io::Error::other).map_err(unreachable)?.into_data().unwrap_or_default();
+            waiting.extend_from_slice(&data);
+            while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = waiting.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                if let Some(data) = line.strip_prefix("data:")
+                    && !each(data.trim())
+                {
+                    return Ok(());
+                }
+            }
+            if waiting.len() > EVENT_MAX {
+                return Err(unreachable(io::Error::new(io::ErrorKind::InvalidData, "an event without an end")));
+            }
+        }
+        Err(unreachable(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon has ended")))
+    })
+}
+
+fn refused(status: StatusCode, bytes: &[u8]) -> ClientError {
+    let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let sentence = body["error"].as_str().map_or_else(|| format!("the daemon answered {status}"), str::to_owned);
-    Err(ClientError::Refused { status: status.as_u16(), sentence })
+    let problems = body["problems"].as_array().into_iter().flatten();
+    let problems = problems.filter_map(|problem| problem.as_str().map(str::to_owned)).collect();
+    ClientError::Refused { status: status.as_u16(), sentence, problems }
 }
 
 async fn exchange(stream: UnixStream, method: Method, path: &str, body: String) -> io::Result<(StatusCode, Bytes)> {
+    let response = ask(stream, method, path, body).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(io::Error::other)?;
+    Ok((status, body.to_bytes()))
+}
+
+/// Sends a request; the answer, whose body is still to be read.
+async fn ask(stream: UnixStream, method: Method, path: &str, body: String) -> io::Result<Response<Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let connection = tokio::spawn(connection);
+    // It ends with the runtime.
+    tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -108,9 +169,5 @@ async fn exchange(stream: UnixStream, method: Method, path: &str, body: String) 
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let response = sender.send_request(request).await.map_err(io::Error::other)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(io::Error::other)?;
-    connection.abort();
-    Ok((status, body.to_bytes()))
+    sender.send_request(request).await.map_err(io::Error::other)
 }

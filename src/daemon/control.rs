@@ -6,9 +6,12 @@
 //!        ◀──────────── oneshot, or pages of flows ──┘
 //! ```
 
+use crate::daemon::answers::FlushRow;
 use crate::daemon::flows::FlowFilter;
+use crate::daemon::measures::Measures;
+use crate::daemon::settings::Group;
 use crate::daemon::status::GroupStatus;
-use crate::engine::{Role, RoleRequest};
+use crate::engine::{Flush, Role, RoleRequest};
 use crate::flow::Flow;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
@@ -24,6 +27,8 @@ pub const QUEUE_MAX: usize = 16;
 pub const PAGE_SLOTS: u32 = 4096;
 /// Listings that one driver serves at the same time.
 pub const LISTINGS_MAX: usize = 4;
+/// Flushes that one driver waits for at the same time.
+pub const FLUSHES_MAX: usize = 4;
 
 /// What a driver can be asked.
 #[derive(Debug)]
@@ -34,6 +39,37 @@ pub enum Command {
     Flows(Listing),
     /// The owner's wish for the role; the answer is the role right after it was told.
     Role(RoleRequest, oneshot::Sender<Result<Role, String>>),
+    /// The state, and all that was measured.
+    Measures(oneshot::Sender<Measures>),
+    /// The table is to be proven anew, walked as a whole if `full`; the answer is how many buckets are in question.
+    Resync {
+        /// Whether every bucket is walked although the tables may be equal.
+        full: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<u32, String>>,
+    },
+    /// Somebody waits until what was submitted has arrived.
+    Flush(FlushOrder),
+    /// Other settings of the same group, of which those are applied that can be; and the thread's real-time priority.
+    Reconfigure {
+        /// All settings of the group.
+        group: Box<Group>,
+        /// `[node] realtime_priority`.
+        realtime_priority: u8,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// Somebody who waits until what was submitted so far has arrived.
+#[derive(Debug)]
+pub struct FlushOrder {
+    /// When it is no longer waited for.
+    pub deadline: Instant,
+    /// When the driver heard of it, and what it then marked.
+    pub mark: Option<(Instant, Flush)>,
+    /// Where the answer goes: what was reached, or why it cannot be.
+    pub answer: oneshot::Sender<Result<FlushRow, String>>,
 }
 
 /// A listing of flows that is being served, one page a turn. It is no snapshot: what changes meanwhile may be missed or
@@ -120,6 +156,27 @@ impl GroupHandle {
             mpsc::TrySendError::Full(_) => Unanswered::Busy,
             mpsc::TrySendError::Disconnected(_) => Unanswered::Stopped,
         })?;
+        self.shared.waker.wake();
+        Ok(())
+    }
+
+    /// The same, and tries again until `patience` has passed if the queue is full.
+    ///
+    /// # Errors
+    /// As for [`GroupHandle::send`].
+    pub fn send_patiently(&self, command: Command, patience: Duration) -> Result<(), Unanswered> {
+        let until = clock::now() + patience;
+        let mut command = command;
+        loop {
+            match self.commands.try_send(command) {
+                Ok(()) => break,
+                Err(mpsc::TrySendError::Disconnected(_)) => return Err(Unanswered::Stopped),
+                Err(mpsc::TrySendError::Full(_)) if clock::now() >= until => return Err(Unanswered::Busy),
+                Err(mpsc::TrySendError::Full(back)) => command = back,
+            }
+            self.shared.waker.wake();
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.shared.waker.wake();
         Ok(())
     }

@@ -66,6 +66,11 @@ impl Drain {
         Drain { sink, commit, batch, retry_at: None, settled: true, trouble: None, written: 0, errors: 0 }
     }
 
+    /// Another time at which a backup writes.
+    pub(crate) fn set_commit(&mut self, commit: Commit) {
+        self.commit = commit;
+    }
+
     /// Writes what may be written in one turn. Writing takes time that the engine must know of, or it would call it a
     /// stall: so this asks the clock itself.
     pub(crate) fn turn(

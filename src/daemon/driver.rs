@@ -15,17 +15,19 @@
 //! - [`Watch`]: when a link counts as down.
 
 use crate::bridge::{Sink, Source};
-use crate::daemon::control::{Command, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
+use crate::daemon::answers::FlushRow;
+use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
+use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::protocol::Protocol;
-use crate::daemon::settings::Commit;
-use crate::daemon::status::{EventRow, GroupStatus};
+use crate::daemon::settings::{Commit, Group};
+use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Event, Role};
+use crate::engine::{Counters, Event, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -40,6 +42,10 @@ pub const EVENTS_PER_TURN: usize = 256;
 pub const COMMANDS_PER_TURN: usize = 4;
 /// Longest time that the last frames of a leaving node may take.
 pub const FAREWELL: Duration = Duration::from_millis(100);
+/// Intervals of silence after which the peers take a master for dead, and this node its own link.
+const INTERVALS_OF_PATIENCE: u32 = 3;
+/// Time that rates are measured over.
+const METER_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks at a source that has nothing to wait on.
 pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -68,7 +74,7 @@ pub struct Parts {
     pub advert_interval: Duration,
     /// Longest time that a record waits for company.
     pub batch_delay: Duration,
-    /// Largest frame that the engine makes.
+    /// Largest frame that the engine makes until the line's limit changes.
     pub frame_len: usize,
     /// What tells the time; the system's clock, in life.
     pub clock: Box<dyn Fn() -> Instant>,
@@ -85,12 +91,30 @@ pub struct Driver {
     desk: GroupDesk,
     journal: Journal,
     watch: Watch,
+    tap_failed: bool,
     pace: Pace,
     role: Role,
     frame_len: usize,
     listings: Vec<Listing>,
+    flushes: Vec<FlushOrder>,
     turns: u64,
+    /// When the next turn is due; `None` if it only waits for something to happen.
+    due_at: Option<Instant>,
+    /// When this node began to take the role over.
+    promoting_since: Option<Instant>,
+    last_commit: Duration,
+    lateness: Histogram,
+    commits: Histogram,
+    takeovers: Histogram,
+    meter: Meter,
     clock: Box<dyn Fn() -> Instant>,
+}
+
+/// What was counted a while ago, and the rates that follow from it.
+struct Meter {
+    at: Instant,
+    counters: Counters,
+    rates: Option<Rates>,
 }
 
 /// What one turn has found so far.
@@ -106,6 +130,7 @@ impl Driver {
     pub fn new(parts: Parts) -> Self {
         let now = (parts.clock)();
         let role = parts.engine.role();
+        let meter = Meter { at: now, counters: parts.engine.counters(), rates: None };
         Driver {
             engine: parts.engine,
             line: parts.line,
@@ -115,12 +140,21 @@ impl Driver {
             desk: parts.desk,
             journal: parts.journal,
             // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
-            watch: Watch::new(now, parts.advert_interval * 3),
+            watch: Watch::new(now, parts.advert_interval * INTERVALS_OF_PATIENCE),
+            tap_failed: false,
             pace: Pace::new(parts.batch_delay),
             role,
             frame_len: parts.frame_len,
             listings: Vec::with_capacity(LISTINGS_MAX),
+            flushes: Vec::with_capacity(FLUSHES_MAX),
             turns: 0,
+            due_at: None,
+            promoting_since: None,
+            last_commit: Duration::ZERO,
+            lateness: Histogram::of_lateness(),
+            commits: Histogram::of_takeovers(),
+            takeovers: Histogram::of_takeovers(),
+            meter,
             clock: parts.clock,
         }
     }
@@ -153,6 +187,7 @@ impl Driver {
         let mut load = Load::default();
         self.turns += 1;
         self.desk.turned(now);
+        self.note_lateness(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
@@ -161,12 +196,27 @@ impl Driver {
         self.note_events(now);
         self.transmit(now, &mut load);
         self.answer(now, &mut load);
+        self.flush(now);
         self.look_at_link(now);
         match load {
             Load { more: true, .. } => Found::MoreThanOneTurn,
             Load { queue_full: true, .. } => Found::FullQueue,
             Load { worked: true, .. } => Found::Work,
             Load { .. } => Found::Nothing,
+        }
+    }
+
+    /// How late this turn begins, if a timer asked for it; and the rates of the last second.
+    fn note_lateness(&mut self, now: Instant) {
+        if let Some(due) = self.due_at.take()
+            && now >= due
+        {
+            self.lateness.observe(now.since(due));
+        }
+        let over = now.since(self.meter.at);
+        if over >= METER_INTERVAL {
+            let counters = self.engine.counters();
+            self.meter = Meter { at: now, counters, rates: Some(rates(&self.meter.counters, &counters, over)) };
         }
     }
 
@@ -234,8 +284,20 @@ impl Driver {
     }
 
     fn look_at_link(&mut self, now: Instant) {
-        if now < self.watch.look_at() {
+        let due = now >= self.watch.look_at();
+        if due {
+            self.line.look();
+        }
+        let changed = self.note_links(now);
+        self.follow_frame_len(now);
+        if !due && !changed {
             return;
+        }
+        if !self.tap_failed
+            && let Some(trouble) = self.line.tap().and_then(|tap| tap.trouble)
+        {
+            self.tap_failed = true;
+            self.journal.note(now, Weight::Failure, "TapFailed", format!("the recording has ended: {trouble}"));
         }
         match self.watch.look(now, self.line.is_up()) {
             Verdict::Steady => {}
@@ -244,14 +306,37 @@ impl Driver {
         }
     }
 
+    /// Says which links have gone down or come back; whether there was one.
+    fn note_links(&mut self, now: Instant) -> bool {
+        let mut changed = false;
+        while let Some(link) = self.line.next_change() {
+            changed = true;
+            if link.up() {
+                self.journal.note(now, Weight::Notice, "LinkUp", format!("sync link {} is up", link.name));
+            } else {
+                let text = format!("sync link {} is down: {}", link.name, link.condition.words());
+                self.journal.note(now, Weight::Warning, "LinkDown", text);
+            }
+        }
+        changed
+    }
+
+    /// Has the engine make its frames as large as the links carry now.
+    fn follow_frame_len(&mut self, now: Instant) {
+        let carries = self.engine.frame_len(self.line.limits().frame_len);
+        let before = std::mem::replace(&mut self.frame_len, carries);
+        if before == carries {
+            return;
+        }
+        self.engine.set_frame_len(carries);
+        let text =
+            format!("frames have up to {carries} bytes now, before {before}: the MTU of a sync link has changed");
+        self.journal.note(now, Weight::Notice, "FrameLengthChanged", text);
+    }
+
     fn reopen(&mut self, now: Instant) {
-        let carries = match self.line.reopen() {
-            Ok(()) => self.line.limits().frame_len,
-            Err(error) => return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}"),
-        };
-        if carries < self.frame_len {
-            let text = format!("the link now carries frames of {carries} bytes and {} are needed", self.frame_len);
-            return self.journal.note(now, Weight::Failure, "TransportFailed", text);
+        if let Err(error) = self.line.reopen() {
+            return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}");
         }
         let up = self.line.is_up();
         self.watch.reopened(up);
@@ -264,6 +349,7 @@ impl Driver {
     fn follow_role(&mut self, now: Instant) {
         let role = self.engine.role();
         let before = std::mem::replace(&mut self.role, role);
+        self.note_takeover(now, before, role);
         if (before == Role::Master) == (role == Role::Master) {
             return;
         }
@@ -273,7 +359,24 @@ impl Driver {
         self.feed.master(now, role == Role::Master);
     }
 
+    /// A commit lasts from Promoting to Master; one that had nothing to write happens within a turn.
+    fn note_takeover(&mut self, now: Instant, before: Role, role: Role) {
+        match (before, role) {
+            (_, Role::Promoting) if before != Role::Promoting => self.promoting_since = Some(now),
+            (_, Role::Master) if before != Role::Master => {
+                let since = self.promoting_since.take().unwrap_or(now);
+                self.last_commit = (self.clock)().since(since);
+                self.commits.observe(self.last_commit);
+            }
+            (Role::Promoting, Role::Promoting) => {}
+            _ => self.promoting_since = None,
+        }
+    }
+
     fn note_events(&mut self, now: Instant) {
+        while let Some(took) = self.takeover.as_ref().and_then(Takeover::next_move) {
+            self.takeovers.observe(self.last_commit + took);
+        }
         while let Some(text) = self.takeover.as_ref().and_then(Takeover::next_loss) {
             self.journal.note(now, Weight::Warning, "AddressLost", text);
         }
@@ -301,6 +404,14 @@ impl Driver {
                 // A listing too many is dropped, which its asker sees as an answer that ends early.
                 Command::Flows(listing) if self.listings.len() < LISTINGS_MAX => self.listings.push(listing),
                 Command::Flows(_) => tracing::warn!(group = self.desk.sync_id, "too many listings at the same time"),
+                Command::Measures(answer) => drop(answer.send(self.measures(now))),
+                Command::Resync { full, answer } => {
+                    drop(answer.send(self.engine.resync(now, full)));
+                }
+                Command::Flush(order) => self.begin_flush(now, order),
+                Command::Reconfigure { group, realtime_priority, answer } => {
+                    drop(answer.send(self.reconfigure(now, &group, realtime_priority)));
+                }
             }
         }
         if !self.listings.is_empty() {
@@ -316,6 +427,72 @@ impl Driver {
         }
     }
 
+    fn begin_flush(&mut self, now: Instant, order: FlushOrder) {
+        match self.engine.begin_flush() {
+            Err(error) => drop(order.answer.send(Err(error))),
+            Ok(_) if self.flushes.len() == FLUSHES_MAX => {
+                drop(order.answer.send(Err("too many flushes at the same time".into())));
+            }
+            Ok(mark) => self.flushes.push(FlushOrder { mark: Some((now, mark)), ..order }),
+        }
+    }
+
+    /// Answers whoever waits for a flush that is done, can no longer be done, or has taken too long.
+    fn flush(&mut self, now: Instant) {
+        let mut at = 0;
+        while at < self.flushes.len() {
+            let order = &mut self.flushes[at];
+            let flushed = match &mut order.mark {
+                Some((_, mark)) => self.engine.is_flushed(mark),
+                None => Ok(false),
+            };
+            if flushed == Ok(false) && now < order.deadline && !order.answer.is_closed() {
+                at += 1;
+                continue;
+            }
+            let order = self.flushes.swap_remove(at);
+            let row = flushed.map(|flushed| self.flush_row(now, &order, flushed));
+            drop(order.answer.send(row));
+        }
+    }
+
+    fn flush_row(&self, now: Instant, order: &FlushOrder, flushed: bool) -> FlushRow {
+        let status = GroupStatus::of_engine(&self.engine.status(), now);
+        let (since, seq) = order.mark.as_ref().map_or((now, None), |(since, mark)| (*since, mark.seq()));
+        FlushRow {
+            sync_id: self.desk.sync_id,
+            flushed,
+            took_ms: now.since(since).as_secs_f64() * 1e3,
+            seq,
+            pending: status.pending,
+            peers: status.peers,
+        }
+    }
+
+    /// Applies what of a group's settings can be applied to a loop that runs.
+    fn reconfigure(&mut self, now: Instant, group: &Group, realtime_priority: u8) -> Result<(), String> {
+        self.engine.reconfigure(now, group)?;
+        self.feed.set_dump_interval(now, group.dump_interval);
+        self.drain.set_commit(group.commit);
+        self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
+        self.pace = Pace::new(group.batch_delay);
+        if let Some(takeover) = &mut self.takeover {
+            takeover.replace(&group.addresses);
+        }
+        crate::daemon::privilege::be_heard_in_time(realtime_priority);
+        Ok(())
+    }
+
+    /// The state with everything that was measured; allocates.
+    fn measures(&self, now: Instant) -> Measures {
+        Measures {
+            status: self.status(now),
+            lateness: self.lateness.clone(),
+            commits: self.commits.clone(),
+            takeovers: self.takeovers.clone(),
+        }
+    }
+
     /// Everything that is known of this group; allocates.
     pub fn status(&self, now: Instant) -> GroupStatus {
         let engine = self.engine.status();
@@ -323,15 +500,23 @@ impl Driver {
         status.profile = self.engine.profile();
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
+        status.frame_len = self.frame_len as u64;
+        status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
+        if let Some(tap) = self.line.tap() {
+            status.count("tap", [("packets", tap.packets), ("bytes", tap.bytes), ("dropped", tap.dropped)]);
+            status.tap_trouble = tap.trouble;
+        }
         status.count("source", self.feed.source_counters());
         status.count("sink", self.drain.sink_counters());
         status.count("driver", self.feed.counters());
         status.count("driver", self.drain.counters());
         status.count("driver", [("turns", self.turns)]);
+        status.rates = self.meter.rates;
+        status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
         status
     }
@@ -341,9 +526,12 @@ impl Driver {
         let now = (self.clock)();
         let mut deadline = self.watch.look_at();
         let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at()];
-        for at in wakes.into_iter().flatten() {
+        let flushes = self.flushes.iter().map(|order| order.deadline);
+        for at in wakes.into_iter().flatten().chain(flushes) {
             deadline = deadline.min(at);
         }
+        // What is due at once was not asked for by a timer.
+        self.due_at = (deadline > now).then_some(deadline);
         let left = deadline.since(now);
         match self.pace.after(found, left.is_zero()) {
             Rest::None => {}
@@ -419,6 +607,18 @@ fn serve(listing: &mut Listing, engine: &Protocol, now: Instant) -> Served {
         room.send(Page { flows, last });
     }
     if last { Served::Done } else { Served::Page }
+}
+
+fn rates(before: &Counters, now: &Counters, over: Duration) -> Rates {
+    let rate = |count: fn(&Counters) -> u64| (count(now) - count(before)) as f64 / over.as_secs_f64();
+    Rates {
+        over_s: over.as_secs_f64(),
+        frames_received_per_s: rate(|counters| counters.frames_received),
+        frames_sent_per_s: rate(|counters| counters.frames_sent),
+        records_received_per_s: rate(|counters| counters.records_applied),
+        records_sent_per_s: rate(|counters| counters.records_sent),
+        updates_per_s: rate(|counters| counters.updates),
+    }
 }
 
 fn transport_counters(counters: TransportCounters) -> [(&'static str, u64); 11] {

@@ -102,6 +102,14 @@ impl Feed {
         }
     }
 
+    /// Another time between two dumps; one that is due stays due.
+    pub(crate) fn set_dump_interval(&mut self, now: Instant, interval: Duration) {
+        self.dump_interval = interval;
+        if let Dump::Due(at) = self.dump {
+            self.dump = Dump::Due(at.min(now + interval));
+        }
+    }
+
     /// This node has become master, or is no longer.
     pub(crate) fn master(&mut self, now: Instant, master: bool) {
         self.dump = if master { Dump::Due(now) } else { Dump::Silent };

@@ -1,6 +1,7 @@
 //! Flows as they are shown: which ones are wanted, and how one is written as JSON.
 
 use crate::flow::{Flow, FlowKey, protocol};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -43,7 +44,8 @@ pub fn protocol_number(word: &str) -> Option<u8> {
 }
 
 /// One flow as JSON shows it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct FlowRow {
     /// The group whose table it is in.
     pub sync_id: u8,

@@ -12,11 +12,14 @@
 use crate::daemon::build::{self, OpenError};
 use crate::daemon::control::{Command, GroupDesk, Page};
 use crate::daemon::driver::{Driver, Parts};
+use crate::daemon::events::Events;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, REOPEN_INTERVAL};
+use crate::daemon::measures::Measures;
+use crate::daemon::privilege;
 use crate::daemon::protocol::Protocol;
 use crate::daemon::settings::{Group, Node, Profile};
-use crate::daemon::status::{AddressStatus, EventRow, GroupStatus};
+use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{ClassicEngine, ConfigError, Engine};
 use crate::sys::{clock, poll, socket};
@@ -52,20 +55,21 @@ pub enum News {
 }
 
 /// Runs a group until its desk says stop. The body of its thread.
-pub fn run(node: &Node, group: &Group, desk: GroupDesk, report: &Sender<(u8, News)>) {
+pub fn run(node: &Node, group: &Group, desk: GroupDesk, events: Events, report: &Sender<(u8, News)>) {
     // If who started this has ended, the stop is on its way too.
     let tell = |news| drop(report.send((group.sync_id, news)));
     // Naps are 200 µs; the default slack of 50 µs would blur them. A kernel that refuses only makes naps longer.
     let _ = nix::sys::prctl::set_timerslack(1000);
-    be_heard_in_time(node);
+    privilege::be_heard_in_time(node.realtime_priority);
     let takeover = match start_takeover(group) {
         Ok(takeover) => takeover,
         Err(error) => return tell(News::Failed(error)),
     };
-    let mut waiting = Waiting { group, desk, journal: Journal::new(group.sync_id), takeover };
+    let journal = Journal::published(group.sync_id, events);
+    let mut waiting = Waiting { group: group.clone(), desk, journal, takeover };
     let mut told = false;
     let line = loop {
-        match build::line(group) {
+        match build::line(&waiting.group) {
             Ok(line) => break line,
             Err(OpenError::NoInterface { name }) => {
                 if !told {
@@ -93,42 +97,27 @@ pub fn run(node: &Node, group: &Group, desk: GroupDesk, report: &Sender<(u8, New
     }
 }
 
-/// A master that is not scheduled for three of its intervals is taken for dead, however well it is.
-fn be_heard_in_time(node: &Node) {
-    if node.realtime_priority == 0 {
-        return;
-    }
-    if let Err(error) = crate::sys::schedule::real_time(node.realtime_priority) {
-        tracing::info!(
-            "no real-time scheduling ({error}): on a busy machine this node may be heard too late; it needs CAP_SYS_NICE"
-        );
-    }
-}
-
-fn start_takeover(group: &Group) -> Result<Option<Takeover>, StartError> {
-    if group.addresses.is_empty() {
-        return Ok(None);
-    }
-    let takeover = Takeover::start(group.sync_id, group.addresses.clone(), build::announcer);
-    takeover.map(Some).map_err(StartError::Takeover)
+/// Also without addresses: a reload may bring some.
+fn start_takeover(group: &Group) -> Result<Takeover, StartError> {
+    Takeover::start(group.sync_id, group.addresses.clone(), build::announcer).map_err(StartError::Takeover)
 }
 
 /// A group whose sync link is not there yet.
-struct Waiting<'a> {
-    group: &'a Group,
+struct Waiting {
+    group: Group,
     desk: GroupDesk,
     journal: Journal,
-    takeover: Option<Takeover>,
+    takeover: Takeover,
 }
 
-impl Waiting<'_> {
+impl Waiting {
     fn say_that_it_waits(&mut self, name: &str) {
         let text = format!("there is no interface {name}; waiting for it");
         self.journal.note(clock::now(), Weight::Warning, "LinkDown", text);
     }
 
     /// Answers commands for one second; false if the group shall end.
-    fn rest(&self, missing: &str) -> bool {
+    fn rest(&mut self, missing: &str) -> bool {
         let until = clock::now() + REOPEN_INTERVAL;
         loop {
             let now = clock::now();
@@ -151,37 +140,45 @@ impl Waiting<'_> {
         }
     }
 
-    fn answer(&self, command: Command, missing: &str) {
+    fn answer(&mut self, command: Command, missing: &str) {
         let trouble = format!("there is no interface {missing}");
         match command {
-            Command::Status(answer) => {
-                let now = clock::now();
-                let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
-                status.profile = self.group.profile;
-                status.addresses = self.addresses();
-                status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
-                drop(answer.send(status));
+            Command::Status(answer) => drop(answer.send(self.status(trouble))),
+            Command::Measures(answer) => drop(answer.send(Measures::unmeasured(self.status(trouble)))),
+            Command::Resync { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Flush(order) => drop(order.answer.send(Err(trouble))),
+            Command::Reconfigure { group, realtime_priority, answer } => {
+                self.takeover.replace(&group.addresses);
+                privilege::be_heard_in_time(realtime_priority);
+                self.group = *group;
+                drop(answer.send(Ok(())));
             }
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
             Command::Role(_, answer) => drop(answer.send(Err(trouble))),
         }
     }
 
-    fn addresses(&self) -> Vec<AddressStatus> {
-        self.takeover.as_ref().map(Takeover::status).unwrap_or_default()
+    fn status(&self, trouble: String) -> GroupStatus {
+        let now = clock::now();
+        let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
+        status.addresses = self.takeover.status();
+        status.events = self.journal.count();
+        status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
+        status
     }
 
     fn driver(self, node: &Node, line: Box<dyn Line>) -> Result<Driver, StartError> {
-        let group = self.group;
+        let group = &self.group;
         let bridge = build::bridge(group)?;
-        let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);
+        let engine = engine(node, group, line.limits().frame_len)?;
+        let frame_len = engine.frame_len(line.limits().frame_len);
         let parts = Parts {
-            engine: engine(node, group, frame_len)?,
+            engine,
             line,
             source: bridge.source,
             sink: bridge.sink,
             commit: group.commit,
-            takeover: self.takeover,
+            takeover: Some(self.takeover),
             desk: self.desk,
             journal: self.journal,
             dump_interval: group.dump_interval,
@@ -194,9 +191,7 @@ impl Waiting<'_> {
     }
 
     fn end(self) {
-        if let Some(takeover) = self.takeover {
-            takeover.finish();
-        }
+        self.takeover.finish();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The last things that happened in a group, for `status`: what the engine tells and what the driver itself sees. Each
 //! goes to the log as well, in the same words.
 
+use crate::daemon::events::{EventMessage, Events};
 use crate::engine::{Event, Role};
 use crate::time::Instant;
 use std::collections::VecDeque;
@@ -35,12 +36,25 @@ pub enum Weight {
 pub struct Journal {
     sync_id: u8,
     entries: VecDeque<Entry>,
+    /// Events since the start.
+    count: u64,
+    events: Option<Events>,
 }
 
 impl Journal {
     /// An empty one.
     pub fn new(sync_id: u8) -> Self {
-        Journal { sync_id, entries: VecDeque::with_capacity(JOURNAL_MAX) }
+        Journal { sync_id, entries: VecDeque::with_capacity(JOURNAL_MAX), count: 0, events: None }
+    }
+
+    /// One whose events others hear, too.
+    pub fn published(sync_id: u8, events: Events) -> Self {
+        Journal { events: Some(events), ..Self::new(sync_id) }
+    }
+
+    /// Events since the start.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The oldest first.
@@ -63,6 +77,10 @@ impl Journal {
         }
         if self.entries.len() == JOURNAL_MAX {
             self.entries.pop_front();
+        }
+        self.count += 1;
+        if let Some(events) = &self.events {
+            events.publish(EventMessage::now(Some(group), self.count, name, text.clone()));
         }
         self.entries.push_back(Entry { at, name, text });
     }

@@ -1,4 +1,4 @@
-//! Whether the sync link works: what the driver believes between the first error and the recovery.
+//! Whether the sync links work, taken together: what the driver believes between the first error and the recovery.
 //!
 //! ```text
 //!              an error                 it lasts, or carrier lost
@@ -8,10 +8,14 @@
 //!      └────────────────── carrier lost ───────────▶    └──▶ Up
 //! ```
 //!
+//! Down means that no link is left. That one of several is down changes no role: it is an event and a line in the status,
+//! and the transport itself opens again what can be opened.
+//!
 //! One error is an accident; errors that last longer than the peers would wait for us are a link that is down.
 
 use crate::time::{Duration, Instant};
-use crate::transport::Transport;
+use crate::transport::pcap::{Tap, TapStatus};
+use crate::transport::{LinkStatus, Transport};
 use std::io;
 
 /// Time between two attempts to open a link that is down.
@@ -24,16 +28,60 @@ pub const LOOKS_WITHIN_PATIENCE: u32 = 3;
 /// before the start is one of them: the kernel needs some milliseconds until it calls it running.
 pub const LOOK_INTERVAL_DOWN: Duration = Duration::from_millis(10);
 
-/// A transport whose link can be looked at and opened again.
+/// A transport whose links can be looked at and opened again.
 pub trait Line: Transport {
-    /// Whether at least one of its links is up.
+    /// Whether at least one of its links was up when they were last looked at.
     fn is_up(&self) -> bool;
+
+    /// Looks at the links, and mends what can be mended of those that are down.
+    fn look(&mut self) {}
+
+    /// The next link that has gone down or come back since this was last asked.
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        None
+    }
+
+    /// How each of its links stands; none for a transport that knows no links.
+    fn links(&self) -> Vec<LinkStatus> {
+        Vec::new()
+    }
 
     /// Opens it anew; its counters go on.
     ///
     /// # Errors
     /// The operating system's error; the line stays as it was.
     fn reopen(&mut self) -> io::Result<()>;
+
+    /// How its tap stands, if it has one.
+    fn tap(&self) -> Option<TapStatus> {
+        None
+    }
+}
+
+impl<L: Line> Line for Tap<L> {
+    fn is_up(&self) -> bool {
+        self.inner().is_up()
+    }
+
+    fn look(&mut self) {
+        self.inner_mut().look();
+    }
+
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        self.inner_mut().next_change()
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        self.inner().links()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.inner_mut().reopen()
+    }
+
+    fn tap(&self) -> Option<TapStatus> {
+        Some(self.status())
+    }
 }
 
 /// A transport without a link that could fail.
@@ -108,6 +156,12 @@ impl Watch {
     pub fn new(now: Instant, patience: Duration) -> Self {
         let look_every = LOOK_INTERVAL.min(patience / LOOKS_WITHIN_PATIENCE);
         Watch { state: State::Up, patience, look_every, look_at: now }
+    }
+
+    /// Errors may last this long from now on.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.look_every = LOOK_INTERVAL.min(patience / LOOKS_WITHIN_PATIENCE);
     }
 
     /// Whether frames may be moved.

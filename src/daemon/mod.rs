@@ -7,6 +7,7 @@
 //!                    │              │ └─ link ◀─▶ transport   frames
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
+//!                    ├── reload ─ roster                      what is in force, and what comes instead
 //!                    └── signals, systemd
 //! ```
 //!
@@ -14,20 +15,25 @@
 //! that names concrete transports, sources and sinks.
 
 pub mod announce;
+pub mod answers;
 pub mod build;
 pub mod client;
 pub mod control;
 mod drain;
 pub mod driver;
+pub mod events;
 mod feed;
 pub mod flows;
 pub mod group;
 pub mod http;
 pub mod journal;
 pub mod link;
+pub mod measures;
 pub mod pace;
 pub mod privilege;
 pub mod protocol;
+pub mod reload;
+pub mod roster;
 pub mod run;
 pub mod settings;
 pub mod status;

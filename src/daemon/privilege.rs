@@ -2,6 +2,7 @@
 //! with its cure instead of an "operation not permitted" from somewhere.
 
 use crate::daemon::settings::{Settings, SourceKind, TransportKind};
+use crate::sys::schedule;
 use std::fmt;
 
 /// A capability of linux/capability.h that the daemon can need.
@@ -85,6 +86,17 @@ fn check_against(settings: &Settings, effective: u64) -> Result<(), Missing> {
         .map(|(_, capability, purpose)| (capability, purpose))
         .collect();
     if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+}
+
+/// Gives the calling thread this real-time priority, or none for 0. A master that is not scheduled for three of its
+/// intervals is taken for dead, however well it is.
+pub(crate) fn be_heard_in_time(priority: u8) {
+    let result = if priority == 0 { schedule::ordinary() } else { schedule::real_time(priority) };
+    if let Err(error) = result {
+        tracing::info!(
+            "no real-time scheduling ({error}): on a busy machine this node may be heard too late; it needs CAP_SYS_NICE"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,18 @@
 //!   profile = "classic"   Protocol::Classic ── ClassicEngine   records out, records in
 //! ```
 
-use crate::daemon::settings::Profile;
-use crate::engine::{ClassicEngine, Engine, EngineStatus, Event, Role, RoleRequest, UpdateError};
+use crate::daemon::settings::{Group, Profile};
+use crate::engine::{ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, Role, RoleRequest, UpdateError};
 use crate::flow::{Change, Flow};
 use crate::time::Instant;
 use crate::wire::FrameMeta;
+use crate::wire::classic::MESSAGE_LEN_MAX;
 use std::ops::Range;
+
+/// The answer to whoever asks a classic group for what it does not have.
+const NO_RESYNC: &str =
+    "profile \"classic\" proves nothing that could be proven anew; its master sends all it holds every 30 s";
+const NO_FLUSH: &str = "profile \"classic\" has no acknowledgement that could be waited for";
 
 /// The engine of one group.
 #[derive(Debug)]
@@ -134,5 +140,76 @@ impl Protocol {
         wanted: impl Fn(&Flow) -> bool,
     ) -> Vec<Flow> {
         each!(self, engine => engine.flows_in(slots, now).filter(wanted).take(most).collect())
+    }
+
+    /// Largest frame that it makes where the link carries frames of `carries` bytes.
+    pub(crate) fn frame_len(&self, carries: usize) -> usize {
+        match self {
+            Protocol::Ssyncp1(_) => carries,
+            Protocol::Classic(_) => carries.min(MESSAGE_LEN_MAX),
+        }
+    }
+
+    pub(crate) fn set_frame_len(&mut self, frame_len: usize) {
+        if let Protocol::Ssyncp1(engine) = self {
+            engine.set_frame_len(frame_len);
+        }
+    }
+
+    /// What both count, for rates.
+    pub(crate) fn counters(&self) -> Counters {
+        match self {
+            Protocol::Ssyncp1(engine) => *engine.counters(),
+            Protocol::Classic(engine) => {
+                let counters = engine.counters();
+                Counters {
+                    frames_received: counters.frames_received,
+                    frames_sent: counters.frames_sent,
+                    records_applied: counters.records_applied,
+                    records_sent: counters.records_sent,
+                    updates: counters.updates,
+                    ..Counters::default()
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn resync(&mut self, now: Instant, full: bool) -> Result<u32, String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.resync(now, full).map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err(NO_RESYNC.into()),
+        }
+    }
+
+    /// # Errors
+    /// Why not, in a sentence.
+    pub(crate) fn begin_flush(&self) -> Result<Flush, String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.begin_flush().map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err(NO_FLUSH.into()),
+        }
+    }
+
+    /// # Errors
+    /// Why it can no longer be, in a sentence.
+    pub(crate) fn is_flushed(&self, flush: &mut Flush) -> Result<bool, String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.is_flushed(flush).map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err(NO_FLUSH.into()),
+        }
+    }
+
+    /// # Errors
+    /// What is wrong with the settings, in a sentence; nothing has changed then.
+    pub(crate) fn reconfigure(&mut self, now: Instant, group: &Group) -> Result<(), String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.reconfigure(now, &group.tuning()).map_err(|error| error.to_string()),
+            Protocol::Classic(engine) => {
+                engine.set_batch_delay(group.batch_delay);
+                Ok(())
+            }
+        }
     }
 }

@@ -2,27 +2,37 @@
 //!
 //! ```text
 //!   main ── privileges ─▶ control socket ─▶ groups ─▶ READY=1 ─▶ … SIGTERM … ─▶ STOPPING=1 ─▶ groups leave ─▶ exit
+//!                                                        ▲  │ SIGHUP, POST /v1/reload
+//!                                                        └──┘ read, check, compare, apply all of it or nothing
 //! ```
 //!
 //! The control socket comes first: it is also the lock that keeps a second daemon from removing the first one's
 //! addresses. A group's thread that ends by itself ends the daemon: half a node is worse than none, and systemd starts
 //! it anew.
 
-use crate::daemon::control::{self, GroupDesk, GroupHandle};
+use crate::daemon::control::{self, Command, GroupHandle};
+use crate::daemon::events::Events;
 use crate::daemon::group::{self, News, StartError};
 use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
 use crate::daemon::privilege;
+use crate::daemon::reload::{Plan, Refusal, Reloaded};
+use crate::daemon::roster::{ReloadRequest, Roster};
 use crate::daemon::settings::{Group, Node, Settings};
-use crate::daemon::status::NodeName;
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// Longest time that a group which a reload adds may take until it runs.
+pub const START_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,33 +63,30 @@ pub enum RunError {
     Io(#[from] io::Error),
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. Call it before any other thread is started: it blocks these signals for all
-/// threads to come.
+/// Runs the daemon with the settings of a file until SIGTERM or SIGINT. Call it before any other thread is started: it
+/// blocks these signals for all threads to come.
 ///
 /// # Errors
 /// [`RunError`].
-pub fn run(settings: Settings) -> Result<(), RunError> {
+pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let signals = Signals::block()?;
     privilege::check(&settings)?;
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    let mut handles = Vec::with_capacity(settings.groups.len());
-    let mut desks = Vec::with_capacity(settings.groups.len());
-    for group in &settings.groups {
-        let (handle, desk) = control::desk(group.sync_id)?;
-        handles.push(handle);
-        desks.push(desk);
-    }
+    let members = settings.groups.iter().map(|group| Member::new(group.sync_id)).collect::<io::Result<Vec<_>>>()?;
+    let handles = members.iter().map(|member| member.handle.clone()).collect();
+    let waker = Arc::new(Waker::new()?);
+    let (roster, requests) = Roster::new(file, settings, handles, Arc::clone(&waker));
+    let settings = roster.settings();
     let server = Server::start(ServerOptions {
-        node: NodeName::new(&settings.node),
-        groups: handles.clone(),
+        roster: Arc::clone(&roster),
         socket: settings.control.socket.clone(),
         listen: settings.control.listen,
         answer_deadline: ANSWER_DEADLINE,
     })?;
-    let mut groups = Groups::new(handles)?;
-    let result = groups.start(&settings, desks).and_then(|()| {
+    let mut groups = Groups::new(waker, roster.events().clone());
+    let result = groups.start(&settings, members).and_then(|()| {
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("{} groups run", settings.groups.len()))]);
         tracing::info!(
             node = settings.node.id.0,
@@ -87,7 +94,7 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
             "ssyncp {} runs",
             env!("CARGO_PKG_VERSION")
         );
-        groups.watch(&signals)
+        groups.watch(&signals, &roster, &requests)
     });
     notify(&[NotifyState::Stopping, NotifyState::Status("leaving")]);
     let left = groups.leave();
@@ -105,25 +112,38 @@ impl Signals {
         Ok(Signals(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    /// The next signal that asks the daemon to end.
-    fn ending(&self) -> io::Result<Option<Signal>> {
-        while let Some(info) = self.0.read_signal()? {
-            match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGHUP) => {
-                    tracing::warn!("SIGHUP: reloading is not in this version; restart to change settings")
-                }
-                Ok(signal) => return Ok(Some(signal)),
-                Err(_) => {}
-            }
-        }
-        Ok(None)
+    /// The next signal.
+    fn next(&self) -> io::Result<Option<Signal>> {
+        let Some(info) = self.0.read_signal()? else { return Ok(None) };
+        Ok(Signal::try_from(info.ssi_signo as i32).ok())
     }
 }
 
-/// The threads of all groups.
+/// A group whose thread runs, or is about to.
+struct Member {
+    sync_id: u8,
+    handle: GroupHandle,
+    /// The other end of the handle, until the thread has it.
+    desk: Option<control::GroupDesk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Member {
+    fn new(sync_id: u8) -> io::Result<Self> {
+        let (handle, desk) = control::desk(sync_id)?;
+        Ok(Member { sync_id, handle, desk: Some(desk), thread: None })
+    }
+
+    /// Waits until its thread has ended; false if it panicked.
+    fn join(self) -> bool {
+        self.thread.is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+/// The threads of all groups, in the order of the configuration.
 struct Groups {
-    threads: Vec<(u8, JoinHandle<()>)>,
-    handles: Vec<GroupHandle>,
+    members: Vec<Member>,
+    events: Events,
     reporter: Reporter,
     reports: mpsc::Receiver<(u8, News)>,
 }
@@ -146,18 +166,17 @@ impl Drop for ReportsItsEnd {
 }
 
 impl Groups {
-    fn new(handles: Vec<GroupHandle>) -> io::Result<Self> {
+    fn new(waker: Arc<Waker>, events: Events) -> Self {
         let (sender, reports) = mpsc::channel();
-        let reporter = Reporter { reports: sender, waker: Arc::new(Waker::new()?) };
-        Ok(Groups { threads: Vec::new(), handles, reporter, reports })
+        Groups { members: Vec::new(), events, reporter: Reporter { reports: sender, waker }, reports }
     }
 
     /// Starts every group and waits until each runs, or waits for its link.
-    fn start(&mut self, settings: &Settings, desks: Vec<GroupDesk>) -> Result<(), RunError> {
-        for (group, desk) in settings.groups.iter().zip(desks) {
-            self.spawn(&settings.node, group, desk)?;
+    fn start(&mut self, settings: &Settings, members: Vec<Member>) -> Result<(), RunError> {
+        for (group, member) in settings.groups.iter().zip(members) {
+            self.spawn(&settings.node, group, member)?;
         }
-        let mut starting = self.threads.len();
+        let mut starting = self.members.len();
         while starting > 0 {
             // This end holds a sender of its own, so the channel cannot be closed; and every thread reports its end.
             match self.reports.recv() {
@@ -169,27 +188,41 @@ impl Groups {
         Ok(())
     }
 
-    fn spawn(&mut self, node: &Node, group: &Group, desk: GroupDesk) -> io::Result<()> {
+    fn spawn(&mut self, node: &Node, group: &Group, mut member: Member) -> io::Result<()> {
+        let Some(desk) = member.desk.take() else { return Ok(()) };
         let (node, group, reporter) = (node.clone(), group.clone(), self.reporter.clone());
-        let sync_id = group.sync_id;
+        let (sync_id, events) = (group.sync_id, self.events.clone());
         let body = move || {
             let end = ReportsItsEnd(sync_id, reporter);
-            group::run(&node, &group, desk, &end.1.reports);
+            group::run(&node, &group, desk, events, &end.1.reports);
         };
-        let thread = std::thread::Builder::new().name(format!("group-{sync_id}")).spawn(body)?;
-        self.threads.push((sync_id, thread));
+        member.thread = Some(std::thread::Builder::new().name(format!("group-{sync_id}")).spawn(body)?);
+        self.members.push(member);
         Ok(())
     }
 
-    /// Waits for a signal, or for a group that ends by itself.
-    fn watch(&self, signals: &Signals) -> Result<(), RunError> {
+    /// Waits for a signal that ends the daemon, or for a group that ends by itself; reloads meanwhile.
+    fn watch(
+        &mut self,
+        signals: &Signals,
+        roster: &Roster,
+        requests: &mpsc::Receiver<ReloadRequest>,
+    ) -> Result<(), RunError> {
         loop {
             poll::wait(&[signals.0.as_fd(), self.reporter.waker.as_fd()], None)?;
-            if let Some(signal) = signals.ending()? {
-                tracing::info!("{signal}: leaving");
-                return Ok(());
-            }
             self.reporter.waker.drain();
+            while let Some(signal) = signals.next()? {
+                if signal != Signal::SIGHUP {
+                    tracing::info!("{signal}: leaving");
+                    return Ok(());
+                }
+                // What comes of it is in the log, the events and the status.
+                drop(self.reload(roster)?);
+            }
+            while let Ok(request) = requests.try_recv() {
+                // Whoever asked may have gone meanwhile.
+                drop(request.send(self.reload(roster)?));
+            }
             while let Ok((sync_id, news)) = self.reports.try_recv() {
                 if !matches!(news, News::Started) {
                     return Err(died(sync_id, news));
@@ -198,12 +231,129 @@ impl Groups {
         }
     }
 
+    /// Reads the configuration anew, and applies all of it or nothing. An error means that the daemon has to end.
+    fn reload(&mut self, roster: &Roster) -> Result<Result<Reloaded, Refusal>, RunError> {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!("systemd could not be told: {error}"),
+        }
+        let result = self.try_to_reload(roster)?;
+        roster.note_reload(&result);
+        notify(&[NotifyState::Ready, NotifyState::Status(&format!("{} groups run", self.members.len()))]);
+        Ok(result)
+    }
+
+    fn try_to_reload(&mut self, roster: &Roster) -> Result<Result<Reloaded, Refusal>, RunError> {
+        let old = roster.settings();
+        let checked = Settings::load(roster.file()).map_err(Refusal::from).and_then(|new| {
+            let plan = Plan::new(&old, &new)?;
+            privilege::check(&new).map_err(|missing| Refusal::Failed(missing.to_string()))?;
+            Ok((plan, new))
+        });
+        let (plan, new) = match checked {
+            Ok(checked) => checked,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Err(problem) = self.add(&new, &plan.added)? {
+            return Ok(Err(Refusal::Failed(problem)));
+        }
+        self.change(&new, &plan.changed);
+        for sync_id in plan.removed {
+            self.remove(sync_id)?;
+        }
+        let place = |member: &Member| new.groups.iter().position(|group| group.sync_id == member.sync_id);
+        self.members.sort_by_key(place);
+        let handles = self.members.iter().map(|member| member.handle.clone()).collect();
+        roster.replace(new, handles);
+        Ok(Ok(Reloaded { changes: plan.sentences }))
+    }
+
+    /// Starts groups; if one of them cannot run, none of them does.
+    fn add(&mut self, settings: &Settings, groups: &[Group]) -> Result<Result<(), String>, RunError> {
+        for (number, group) in groups.iter().enumerate() {
+            let started = match Member::new(group.sync_id).and_then(|member| self.spawn(&settings.node, group, member))
+            {
+                Ok(()) => self.wait_for_start(group.sync_id)?,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(problem) = started {
+                for group in &groups[..=number] {
+                    self.remove(group.sync_id)?;
+                }
+                return Ok(Err(format!("group {}: {problem}", group.sync_id)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn wait_for_start(&self, sync_id: u8) -> Result<Result<(), String>, RunError> {
+        let until = Instant::now() + START_DEADLINE;
+        loop {
+            match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((id, News::Started)) if id == sync_id => return Ok(Ok(())),
+                Ok((id, News::Failed(error))) if id == sync_id => return Ok(Err(error.to_string())),
+                Ok((id, News::Ended)) if id == sync_id => return Ok(Err("it has stopped by itself".into())),
+                Ok((_, News::Started)) => {}
+                Ok((id, news)) => return Err(died(id, news)),
+                Err(_) => return Ok(Err(format!("it has not started within {START_DEADLINE:?}"))),
+            }
+        }
+    }
+
+    /// Tells groups their new settings, all at the same time. They were checked: what a group still says is only logged.
+    fn change(&self, settings: &Settings, groups: &[Group]) {
+        let realtime_priority = settings.node.realtime_priority;
+        let mut answers = Vec::new();
+        for group in groups {
+            let Some(member) = self.members.iter().find(|member| member.sync_id == group.sync_id) else { continue };
+            let (answer, receiver) = oneshot::channel();
+            let group = Box::new(group.clone());
+            let command = Command::Reconfigure { group, realtime_priority, answer };
+            match member.handle.send_patiently(command, START_DEADLINE) {
+                Ok(()) => answers.push((member.sync_id, receiver)),
+                Err(why) => tracing::error!(group = member.sync_id, "the new settings were not taken: {why}"),
+            }
+        }
+        let until = Instant::now() + START_DEADLINE;
+        for (group, mut receiver) in answers {
+            let answer = loop {
+                match receiver.try_recv() {
+                    Err(oneshot::error::TryRecvError::Empty) if Instant::now() < until => {
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    }
+                    answer => break answer,
+                }
+            };
+            match answer {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::error!(group, "the new settings were not taken: {why}"),
+                Err(why) => tracing::error!(group, "the group does not answer: {why}"),
+            }
+        }
+    }
+
+    /// Lets one group leave, and waits until it has.
+    fn remove(&mut self, sync_id: u8) -> Result<(), RunError> {
+        let Some(at) = self.members.iter().position(|member| member.sync_id == sync_id) else { return Ok(()) };
+        let member = self.members.remove(at);
+        member.handle.stop();
+        let whole = member.join();
+        // Its last words must not be taken for those of a group of the same name that comes later.
+        while let Ok((id, news)) = self.reports.try_recv() {
+            if id != sync_id && !matches!(news, News::Started) {
+                return Err(died(id, news));
+            }
+        }
+        if whole { Ok(()) } else { Err(RunError::Died { sync_id }) }
+    }
+
     /// Tells every group to leave, all at the same time, and waits until they have.
     fn leave(self) -> Result<(), RunError> {
-        self.handles.iter().for_each(GroupHandle::stop);
+        self.members.iter().for_each(|member| member.handle.stop());
         let mut result = Ok(());
-        for (sync_id, thread) in self.threads {
-            if thread.join().is_err() {
+        for member in self.members {
+            let sync_id = member.sync_id;
+            if !member.join() {
                 result = Err(RunError::Died { sync_id });
             }
         }

@@ -4,6 +4,8 @@ use crate::daemon::journal::Entry;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
+use crate::transport::LinkStatus;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -11,20 +13,26 @@ use std::collections::BTreeMap;
 pub const STATUS_SCHEMA: &str = "ssyncp.status/1";
 
 /// `GET /v1/status`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct NodeStatus {
-    /// [`STATUS_SCHEMA`].
+    /// `ssyncp.status/1`.
+    #[schemars(extend("const" = "ssyncp.status/1"))]
     pub schema: String,
     /// Who answers.
     pub node: NodeName,
     /// Requests that the control interface refused, by reason.
     pub refused_requests: BTreeMap<String, u64>,
+    /// The last time that the configuration was read anew; null if it was not since the start.
+    #[serde(default)]
+    pub reload: Option<ReloadStatus>,
     /// Every group, in the order of the configuration.
     pub groups: Vec<GroupStatus>,
 }
 
 /// A node and its program.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct NodeName {
     /// Its number.
     pub id: u32,
@@ -41,8 +49,21 @@ impl NodeName {
     }
 }
 
+/// What the last reload came to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReloadStatus {
+    /// Time since then.
+    pub age_s: f64,
+    /// done, or refused: then the old settings are in force.
+    pub result: String,
+    /// What has changed, or why nothing has.
+    pub text: String,
+}
+
 /// One group of [`NodeStatus`].
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct GroupStatus {
     /// The group.
     pub sync_id: u8,
@@ -77,24 +98,67 @@ pub struct GroupStatus {
     pub frontier: u64,
     /// Records that wait to be sent.
     pub pending: u64,
+    /// Frames of this node's stream that not every proven peer is known to hold; null if it is not master, or has none.
+    #[serde(default)]
+    pub unacknowledged: Option<u64>,
+    /// Age of the oldest of them: what a death would cost now. 0 if there are none; null as above.
+    #[serde(default)]
+    pub unacknowledged_age_s: Option<f64>,
     /// Records that wait for the sink.
     pub unapplied: u64,
     /// A sync link is up.
     pub link_up: bool,
+    /// Largest frame in bytes that all sync links carry now.
+    #[serde(default)]
+    pub frame_len: u64,
+    /// Every sync link, in the order of the configuration.
+    #[serde(default)]
+    pub links: Vec<LinkRow>,
     /// What keeps the group from working: a missing interface, a source or a sink that fails; null if nothing does.
     pub trouble: Option<String>,
+    /// Why the recording of the group's traffic has ended; not there while it goes on, or if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap_trouble: Option<String>,
     /// The addresses that the master holds.
     pub addresses: Vec<AddressStatus>,
     /// The other nodes.
     pub peers: Vec<PeerRow>,
+    /// What has moved lately; null until it was measured.
+    #[serde(default)]
+    pub rates: Option<Rates>,
+    /// Frames that were refused, by reason, without the reasons that never were one.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
     /// Counters of engine, transport, source, sink and driver, each with its prefix.
     pub counters: BTreeMap<String, u64>,
+    /// Events of this group since the start; the number of the last one in `/v1/events`.
+    #[serde(default)]
+    pub events: u64,
     /// The last events, oldest first.
     pub last_events: Vec<EventRow>,
 }
 
+/// What moves in a second, over the last second or the time since somebody looked.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Rates {
+    /// Time that they are measured over.
+    pub over_s: f64,
+    /// Frames that arrived.
+    pub frames_received_per_s: f64,
+    /// Frames that left.
+    pub frames_sent_per_s: f64,
+    /// Records that were applied to the table.
+    pub records_received_per_s: f64,
+    /// Records that left for the first time.
+    pub records_sent_per_s: f64,
+    /// Changes that the source told.
+    pub updates_per_s: f64,
+}
+
 /// One address of [`GroupStatus`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct AddressStatus {
     /// As configured: `192.0.2.10/24 dev eth0`.
     pub address: String,
@@ -102,8 +166,35 @@ pub struct AddressStatus {
     pub held: Option<bool>,
 }
 
+/// One sync link of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LinkRow {
+    /// The interface.
+    pub name: String,
+    /// Whether frames can pass.
+    pub up: bool,
+    /// `up`, or why they cannot.
+    pub condition: String,
+    /// MTU of the interface in bytes.
+    pub mtu: u32,
+    /// Frames taken from it, copies of what another link brought included.
+    pub frames_received: u64,
+    /// Bytes of those frames.
+    pub bytes_received: u64,
+    /// Frames given to it.
+    pub frames_sent: u64,
+    /// Bytes of those frames.
+    pub bytes_sent: u64,
+    /// Frames that it did not take.
+    pub send_errors: u64,
+    /// Frames that the kernel dropped before they were read.
+    pub dropped_by_kernel: u64,
+}
+
 /// One peer of [`GroupStatus`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct PeerRow {
     /// Its number.
     pub node: u32,
@@ -124,7 +215,8 @@ pub struct PeerRow {
 }
 
 /// One event of [`GroupStatus`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct EventRow {
     /// Time since it happened.
     pub age_s: f64,
@@ -167,12 +259,22 @@ impl GroupStatus {
             stream_seq: engine.stream_seq,
             frontier: engine.frontier,
             pending: engine.pending,
+            unacknowledged: engine.unacknowledged,
+            unacknowledged_age_s: engine
+                .unacknowledged
+                .map(|_| engine.unacknowledged_since.map_or(0.0, |since| now.since(since).as_secs_f64())),
             unapplied: engine.unapplied,
             link_up: engine.link_up,
+            frame_len: 0,
+            links: Vec::new(),
             trouble: None,
+            tap_trouble: None,
             addresses: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(peer, now)).collect(),
+            rates: None,
+            drops: drops(engine),
             counters: BTreeMap::new(),
+            events: 0,
             last_events: Vec::new(),
         }
     }
@@ -197,6 +299,11 @@ impl GroupStatus {
     }
 }
 
+fn drops(engine: &EngineStatus) -> BTreeMap<String, u64> {
+    let named = engine.counters.iter().filter_map(|(name, count)| Some((name.strip_prefix("drop_")?, *count)));
+    named.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
 impl PeerRow {
     fn new(peer: &PeerStatus, now: Instant) -> Self {
         PeerRow {
@@ -208,6 +315,25 @@ impl PeerRow {
             cold: peer.cold,
             frontier: peer.frontier,
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl LinkRow {
+    /// A link as of now.
+    pub fn new(link: &LinkStatus) -> Self {
+        let counters = link.counters;
+        LinkRow {
+            name: link.name.clone(),
+            up: link.up(),
+            condition: link.condition.words().to_owned(),
+            mtu: link.mtu,
+            frames_received: counters.frames_received,
+            bytes_received: counters.bytes_received,
+            frames_sent: counters.frames_sent,
+            bytes_sent: counters.bytes_sent,
+            send_errors: counters.send_errors,
+            dropped_by_kernel: counters.dropped_by_kernel,
         }
     }
 }
@@ -250,6 +376,8 @@ mod tests {
             stream_seq: 0,
             frontier: 9,
             pending: 0,
+            unacknowledged_since: None,
+            unacknowledged: None,
             unapplied: 0,
             link_up: true,
             peers: vec![PeerStatus {
@@ -263,7 +391,7 @@ mod tests {
                 frontier: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],
-            counters: vec![],
+            counters: vec![("drop_checksum".into(), 2), ("drop_stale".into(), 0), ("holes".into(), 1)],
         }
     }
 
@@ -277,6 +405,7 @@ mod tests {
         assert_eq!(json["peers"][0]["heard_ms"], 100);
         assert_eq!(json["counters"]["transport_frames_sent"], 4);
         assert_eq!(json["trouble"], serde_json::Value::Null);
+        assert_eq!(json["drops"], serde_json::json!({ "checksum": 2 }));
     }
 
     #[test]

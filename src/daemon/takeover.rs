@@ -2,9 +2,13 @@
 //!
 //! ```text
 //!   driver ──hold(true)──▶ thread:  RTM_NEWADDR, ARP ×2   ·250 ms·  ARP ×2  …  5 times in a second
-//!          ──announce()──▶                       ARP ×2   ·250 ms·  ARP ×2  …
+//!          ──announce()──▶                       ARP ×2   ·250 ms·  ARP ×2  …  (IPv6: neighbour advertisements)
 //!          ──hold(false)─▶          RTM_DELADDR
+//!          ──replace(…)──▶          RTM_DELADDR of what is no longer wanted, RTM_NEWADDR of what is new
 //! ```
+//!
+//! An IPv6 address is added without duplicate address detection (IFA_F_NODAD): its second of waiting would be a second of
+//! blackout, and the node that had the address is dead or has given it up.
 //!
 //! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each
 //! second for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an
@@ -19,12 +23,12 @@ use crate::daemon::settings::VirtualAddress;
 use crate::daemon::status::AddressStatus;
 use crate::time::Duration;
 use futures_util::StreamExt;
-use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
 use rtnetlink::{AddressMessageBuilder, Handle};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -50,15 +54,23 @@ pub type OpenAnnouncer = fn(u32) -> io::Result<Box<dyn Announce>>;
 pub struct Takeover {
     wish: watch::Sender<Wish>,
     losses: mpsc::Receiver<String>,
-    addresses: Arc<[Address]>,
+    moves: mpsc::Receiver<Duration>,
+    addresses: Addresses,
     thread: JoinHandle<()>,
 }
 
+/// The addresses of a group. One that two lists share keeps what is known of it.
+type Addresses = Arc<[Arc<Address>]>;
+
 /// What the driver wishes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Wish {
+    /// Which addresses are meant.
+    addresses: Addresses,
     /// The addresses shall be here.
     hold: bool,
+    /// Since when.
+    since: Instant,
     /// How often the neighbours were to be told anew.
     announcements: u64,
 }
@@ -74,6 +86,10 @@ impl Address {
     const UNKNOWN: u8 = 0;
     const ABSENT: u8 = 1;
     const HELD: u8 = 2;
+
+    fn unknown(wanted: VirtualAddress) -> Arc<Self> {
+        Arc::new(Address { wanted, held: AtomicU8::new(Self::UNKNOWN) })
+    }
 
     fn forget(&self) {
         self.held.store(Self::UNKNOWN, Ordering::Relaxed);
@@ -98,11 +114,12 @@ impl Takeover {
     /// The operating system's error if there can be no thread or no netlink connection, `TimedOut` if the kernel does
     /// not answer.
     pub fn start(sync_id: u8, addresses: Vec<VirtualAddress>, open: OpenAnnouncer) -> io::Result<Self> {
-        let unknown = |wanted| Address { wanted, held: AtomicU8::new(Address::UNKNOWN) };
-        let addresses: Arc<[Address]> = addresses.into_iter().map(unknown).collect();
-        let (wish, wishes) = watch::channel(Wish::default());
+        let addresses: Addresses = addresses.into_iter().map(Address::unknown).collect();
+        let first = Wish { addresses: Arc::clone(&addresses), hold: false, since: Instant::now(), announcements: 0 };
+        let (wish, wishes) = watch::channel(first);
         let (started, starting) = mpsc::sync_channel(1);
         let (loss, losses) = mpsc::sync_channel(LOSSES_MAX);
+        let (moved, moves) = mpsc::sync_channel(LOSSES_MAX);
         let theirs = Arc::clone(&addresses);
         let body = move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -110,7 +127,7 @@ impl Takeover {
                 Err(error) => return drop(started.send(Err(error))),
             };
             runtime.block_on(async move {
-                match Mover::new(sync_id, theirs, open, loss) {
+                match Mover::new(sync_id, theirs, open, loss, moved) {
                     Ok(mover) => mover.run(wishes, started).await,
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -118,14 +135,33 @@ impl Takeover {
         };
         let thread = std::thread::Builder::new().name(format!("takeover-{sync_id}")).spawn(body)?;
         match starting.recv_timeout(START_DEADLINE) {
-            Ok(result) => result.map(|()| Takeover { wish, losses, addresses, thread }),
+            Ok(result) => result.map(|()| Takeover { wish, losses, moves, addresses, thread }),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel does not answer about addresses")),
         }
     }
 
     /// Whether the addresses shall be here. Never blocks.
     pub fn hold(&self, hold: bool) {
-        self.wish.send_modify(|wish| wish.hold = hold);
+        self.wish.send_modify(|wish| {
+            if wish.hold != hold {
+                (wish.hold, wish.since) = (hold, Instant::now());
+            }
+        });
+    }
+
+    /// Other addresses: those that are in both lists are not touched, the others go and come as the role asks for.
+    /// Never blocks.
+    pub fn replace(&mut self, wanted: &[VirtualAddress]) {
+        let known = |one: &VirtualAddress| self.addresses.iter().find(|address| address.wanted == *one).cloned();
+        let addresses: Addresses =
+            wanted.iter().map(|one| known(one).unwrap_or_else(|| Address::unknown(one.clone()))).collect();
+        self.addresses = Arc::clone(&addresses);
+        self.wish.send_modify(|wish| wish.addresses = addresses);
+    }
+
+    /// How long it took until every address was here, for the next takeover that has come so far.
+    pub fn next_move(&self) -> Option<Duration> {
+        self.moves.try_recv().ok()
     }
 
     /// Tells the neighbours anew where the addresses are, if they are here: another node may have held them meanwhile
@@ -163,13 +199,16 @@ struct Device {
 /// The thread's own state.
 struct Mover {
     sync_id: u8,
-    addresses: Arc<[Address]>,
+    addresses: Addresses,
+    /// Addresses that are no longer wanted, and still here.
+    parting: Vec<Arc<Address>>,
     kernel: Handle,
     devices: HashMap<String, Device>,
     open: OpenAnnouncer,
     losses: mpsc::SyncSender<String>,
+    moves: mpsc::SyncSender<Duration>,
     /// The last refusal of each address, so that it is said once.
-    refusals: HashMap<Ipv4Addr, String>,
+    refusals: HashMap<IpAddr, String>,
 }
 
 /// Announcements that are still to be made.
@@ -182,14 +221,16 @@ struct Pending {
 impl Mover {
     fn new(
         sync_id: u8,
-        addresses: Arc<[Address]>,
+        addresses: Addresses,
         open: OpenAnnouncer,
         losses: mpsc::SyncSender<String>,
+        moves: mpsc::SyncSender<Duration>,
     ) -> io::Result<Self> {
         let (connection, kernel, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let (devices, refusals) = (HashMap::new(), HashMap::new());
-        Ok(Mover { sync_id, addresses, kernel, devices, open, losses, refusals })
+        let parting = Vec::new();
+        Ok(Mover { sync_id, addresses, parting, kernel, devices, open, losses, moves, refusals })
     }
 
     async fn run(mut self, mut wishes: watch::Receiver<Wish>, started: mpsc::SyncSender<io::Result<()>>) {
@@ -198,10 +239,17 @@ impl Mover {
         // Nobody waits any longer if the kernel was too slow; then the wishes' sender is gone too.
         drop(started.send(Ok(())));
         let mut pending: Option<Pending> = None;
-        let mut announcements = 0;
+        let (mut announcements, mut all_here) = (0, false);
         loop {
-            let wish = *wishes.borrow_and_update();
+            let wish = wishes.borrow_and_update().clone();
+            let parted = self.adopt(&wish.addresses).await;
             let (settled, news) = self.carry_out(wish.hold).await;
+            if wish.hold && settled && !all_here {
+                // Nobody reads them fast enough if it is full; a measurement less is no harm.
+                let _ = self.moves.try_send(wish.since.elapsed());
+            }
+            all_here = wish.hold && settled;
+            let settled = settled && parted;
             let asked = std::mem::replace(&mut announcements, wish.announcements) != wish.announcements;
             if !wish.hold {
                 pending = None;
@@ -240,6 +288,27 @@ impl Mover {
                 }
             }
         }
+    }
+
+    /// Takes another list of addresses; what is not in it goes, and is tried again until it has gone. Whether it has.
+    async fn adopt(&mut self, wanted: &Addresses) -> bool {
+        if !Arc::ptr_eq(&self.addresses, wanted) {
+            let stays = |old: &&Arc<Address>| wanted.iter().any(|new| new.wanted == old.wanted);
+            self.parting.extend(self.addresses.iter().filter(|old| !stays(old)).cloned());
+            self.parting.retain(|old| !stays(&old));
+            self.addresses = Arc::clone(wanted);
+            self.find_devices().await;
+        }
+        for address in std::mem::take(&mut self.parting) {
+            match self.move_one(&address.wanted, false).await {
+                Ok(changed) => self.tell(&address.wanted, None, false, changed),
+                Err(error) => {
+                    self.refused(&address.wanted, false, &error);
+                    self.parting.push(address);
+                }
+            }
+        }
+        self.parting.is_empty()
     }
 
     /// Makes the kernel's state the wished one. Whether it now is, and whether an address came up.
@@ -326,14 +395,13 @@ impl Mover {
 
     async fn request(&self, index: u32, wanted: &VirtualAddress, hold: bool) -> io::Result<()> {
         let done = if hold {
-            self.kernel.address().add(index, IpAddr::V4(wanted.address), wanted.prefix_len).execute().await
+            let mut request = self.kernel.address().add(index, wanted.address, wanted.prefix_len);
+            if wanted.address.is_ipv6() {
+                request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            }
+            request.execute().await
         } else {
-            let message = AddressMessageBuilder::<Ipv4Addr>::new()
-                .index(index)
-                .address(wanted.address, wanted.prefix_len)
-                .build();
-            debug_assert_eq!(message.header.family, AddressFamily::Inet);
-            self.kernel.address().del(message).execute().await
+            self.kernel.address().del(address_message(index, wanted)).execute().await
         };
         done.map_err(kernel_error)
     }
@@ -387,12 +455,30 @@ impl Mover {
         let address = &self.addresses[number];
         let device = self.devices.get_mut(&address.wanted.device).filter(|_| address.held() == Some(true));
         let Some((announcer, mac)) = device.and_then(|device| device.announcer.as_mut()) else { return };
-        for frame in announcements(*mac, address.wanted.address) {
+        let wanted = &address.wanted;
+        for frame in announcements(*mac, wanted.address, wanted.address.is_ipv6() && forwards_ipv6(&wanted.device)) {
             if let Err(error) = announcer.send(&frame) {
                 tracing::warn!(group = self.sync_id, "address {} could not be announced: {error}", address.wanted);
             }
         }
     }
+}
+
+/// What names an address on an interface to the kernel.
+fn address_message(index: u32, wanted: &VirtualAddress) -> AddressMessage {
+    match wanted.address {
+        IpAddr::V4(address) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, wanted.prefix_len).build()
+        }
+        IpAddr::V6(address) => {
+            AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, wanted.prefix_len).build()
+        }
+    }
+}
+
+/// Whether the machine is a router on this interface (RFC 4861 section 6.2.1, IsRouter).
+fn forwards_ipv6(device: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{device}/forwarding")).is_ok_and(|text| text.trim() != "0")
 }
 
 /// For ever, if there is no instant to wait for.

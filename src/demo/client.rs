@@ -27,7 +27,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -55,9 +55,9 @@ const DESCRIPTORS_SPARE: u64 = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientPlan {
     /// Where to connect; the connections take turns.
-    pub targets: Vec<SocketAddrV4>,
-    /// Addresses to connect from, which take turns too; empty leaves it to the kernel.
-    pub sources: Vec<Ipv4Addr>,
+    pub targets: Vec<SocketAddr>,
+    /// Addresses to connect from; those of the target's family take turns. Without one it is left to the kernel.
+    pub sources: Vec<IpAddr>,
     /// Number of connections.
     pub connections: u32,
     /// How many of them are fast.
@@ -81,6 +81,10 @@ pub struct ClientVerdict {
     pub reset: u32,
     /// No echo in time, or given up by the kernel; also those that could never be opened.
     pub stalled: u32,
+    /// Those of `connections` that are of IPv6.
+    pub ipv6_connections: u32,
+    /// Those of `survived` that are of IPv6.
+    pub ipv6_survived: u32,
     /// Median over the fast connections (over all if none is fast) of the longest time without an answer around the
     /// death. A connection that never answered again counts with the time until the verdict, which is a lower bound.
     pub tcp_gap_ms_p50: f64,
@@ -339,9 +343,10 @@ impl Crowd {
         while self.opening < OPENING_MAX && now >= self.open_at {
             let Some(index) = self.closed.pop_front() else { break };
             let target = self.plan.targets[index % self.plan.targets.len()];
-            let sources = &self.plan.sources;
             let turn = index / self.plan.targets.len();
-            let source = if sources.is_empty() { None } else { Some(sources[turn % sources.len()]) };
+            let of_family = |source: &&IpAddr| source.is_ipv4() == target.is_ipv4();
+            let count = self.plan.sources.iter().filter(of_family).count().max(1);
+            let source = self.plan.sources.iter().filter(of_family).nth(turn % count).copied();
             match self.connections[index].open(source, target) {
                 Ok(socket) => {
                     self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLOUT, index as u64))?;
@@ -443,9 +448,14 @@ impl Crowd {
     /// What became of all connections; `None` while that of one is open.
     fn verdict(&self, now: Instant, first_by: Instant, last_by: Instant) -> Option<ClientVerdict> {
         let (mut survived, mut reset, mut stalled) = (0, 0, 0);
-        for connection in &self.connections {
+        let (mut ipv6_connections, mut ipv6_survived) = (0, 0);
+        for (connection, target) in self.connections.iter().zip(self.plan.targets.iter().cycle()) {
+            ipv6_connections += u32::from(target.is_ipv6());
             match connection.fate(now, first_by, last_by) {
-                Fate::Survived => survived += 1,
+                Fate::Survived => {
+                    survived += 1;
+                    ipv6_survived += u32::from(target.is_ipv6());
+                }
                 Fate::Reset => reset += 1,
                 Fate::Stalled => stalled += 1,
                 Fate::Open => return None,
@@ -458,6 +468,8 @@ impl Crowd {
             survived,
             reset,
             stalled,
+            ipv6_connections,
+            ipv6_survived,
             tcp_gap_ms_p50: median(&gaps)?,
             tcp_gap_ms_max: gaps.iter().copied().fold(0.0, f64::max),
             rto_min_ms: self.death?.rto_min_ms,

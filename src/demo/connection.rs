@@ -16,7 +16,7 @@ use crate::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 /// Most bytes that are asked and not yet answered before the regular questions pause (about a second of the fast ones);
 /// the questions that decide what became of a connection are asked all the same.
@@ -109,14 +109,14 @@ impl Connection {
     ///
     /// # Errors
     /// The operating system's error (no descriptor, no port, an address that is not ours).
-    pub(super) fn open(&mut self, source: Option<Ipv4Addr>, target: SocketAddrV4) -> io::Result<&Socket> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    pub(super) fn open(&mut self, source: Option<IpAddr>, target: SocketAddr) -> io::Result<&Socket> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source {
             // The port is chosen at connect, per target: else the number of ports would bound the connections of a
             // source.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-            socket.bind(&SocketAddrV4::new(source, 0).into())?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         match socket.connect(&target.into()) {
             Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => return Err(error),

@@ -11,7 +11,8 @@
 //! front, back and sync are switches in a namespace of their own, as they would be devices of their own: when a
 //! balancer dies, the other one keeps its carrier and everybody hears its announcement. A client knows only the virtual
 //! address; a balancer translates the destination to a server and the source to the gateway address, so that answers
-//! come back to whoever is master. All addresses are from the ranges for documentation (RFC 5737).
+//! come back to whoever is master. All addresses are from the ranges for documentation (RFC 5737, RFC 3849). With IPv6 the
+//! same stands a second time, with 2001:db8:f::/64 in front and 2001:db8:b::/64 in the back.
 //!
 //! The namespaces live as long as this process holds them: nothing is left behind, however it ends.
 
@@ -19,7 +20,7 @@ use super::kernel;
 use super::links::{FarEnd, Links};
 use super::nftables::{self, Policy};
 use crate::sys::namespace::Namespace;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::io;
 
 /// The address that clients know.
@@ -37,6 +38,14 @@ pub const SERVERS: [Ipv4Addr; 4] = [
     Ipv4Addr::new(203, 0, 113, 103),
     Ipv4Addr::new(203, 0, 113, 104),
 ];
+/// The address that clients of IPv6 know.
+pub const VIRTUAL6: Ipv6Addr = front6(0x10);
+/// The address that servers of IPv6 know.
+pub const GATEWAY6: Ipv6Addr = back6(1);
+/// The clients' own address of IPv6.
+pub const CLIENT6: Ipv6Addr = front6(0x100);
+/// The servers' addresses of IPv6.
+pub const SERVERS6: [Ipv6Addr; 4] = [back6(0x101), back6(0x102), back6(0x103), back6(0x104)];
 /// The port that every server listens on, TCP and UDP: not the one that clients know, so that ports are translated too.
 pub const SERVER_PORT: u16 = 7000;
 /// Name of the clients' network, and of every interface on it.
@@ -45,8 +54,10 @@ pub const FRONT: &str = "front";
 pub const BACK: &str = "back";
 /// Name of the link between the balancers, and of both interfaces on it.
 pub const SYNC: &str = "sync";
-/// All networks have 24 bits.
+/// All networks of IPv4 have 24 bits.
 pub const PREFIX_LEN: u8 = 24;
+/// All networks of IPv6 have 64 bits.
+pub const PREFIX6_LEN: u8 = 64;
 /// Source ports that a client can use towards one service: 1024 to 65535.
 pub const CLIENT_PORTS: u32 = 64_512;
 
@@ -56,6 +67,19 @@ const GROUP_OF_ENDS: u32 = 100;
 /// The services as clients reach them.
 pub fn services() -> [SocketAddrV4; 4] {
     SERVICE_PORTS.map(|port| SocketAddrV4::new(VIRTUAL, port))
+}
+
+/// The services of IPv6.
+pub fn services6() -> [SocketAddr; 4] {
+    SERVICE_PORTS.map(|port| SocketAddr::new(VIRTUAL6.into(), port))
+}
+
+const fn front6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, host)
+}
+
+const fn back6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, host)
 }
 
 /// One of the two machines that SSYNCP is about.
@@ -81,6 +105,7 @@ pub struct Lab {
     /// `lb-a` and `lb-b`.
     pub balancers: [Balancer; 2],
     switches: Switches,
+    with_ipv6: bool,
 }
 
 /// The namespace of the switches, and how to speak to it.
@@ -97,10 +122,10 @@ impl Lab {
     ///
     /// # Errors
     /// The operating system's error, with the part that could not be built.
-    pub fn build() -> io::Result<Self> {
+    pub fn build(with_ipv6: bool) -> io::Result<Self> {
         let switches = Switches::build()?;
-        let client = machine()?;
-        let server = machine()?;
+        let client = machine(with_ipv6)?;
+        let server = machine(with_ipv6)?;
         switches.links.cable("client", switches.front, GROUP_OF_ENDS, FarEnd { namespace: &client, name: FRONT })?;
         switches.links.cable("server", switches.back, GROUP_OF_ENDS, FarEnd { namespace: &server, name: BACK })?;
         Links::open(&client)?.address(FRONT, CLIENT, PREFIX_LEN)?;
@@ -109,8 +134,17 @@ impl Lab {
         for address in SERVERS {
             links.address(BACK, address, PREFIX_LEN)?;
         }
-        let balancers = [Balancer::build("lb-a", 2, 1, &switches)?, Balancer::build("lb-b", 3, 2, &switches)?];
-        Ok(Lab { client, server, balancers, switches })
+        if with_ipv6 {
+            Links::open(&client)?.address(FRONT, CLIENT6, PREFIX6_LEN)?;
+            for address in SERVERS6 {
+                links.address(BACK, address, PREFIX6_LEN)?;
+            }
+        }
+        let balancers = [
+            Balancer::build("lb-a", 2, 1, &switches, with_ipv6)?,
+            Balancer::build("lb-b", 3, 2, &switches, with_ipv6)?,
+        ];
+        Ok(Lab { client, server, balancers, switches, with_ipv6 })
     }
 
     /// Pulls all cables out of a balancer in the same instant.
@@ -129,7 +163,7 @@ impl Lab {
     pub fn reboot(&mut self, balancer: usize) -> io::Result<()> {
         let old = &self.balancers[balancer];
         self.switches.links.group_remove(old.group)?;
-        self.balancers[balancer] = Balancer::build(old.name, old.host, old.group, &self.switches)?;
+        self.balancers[balancer] = Balancer::build(old.name, old.host, old.group, &self.switches, self.with_ipv6)?;
         Ok(())
     }
 
@@ -139,8 +173,10 @@ impl Lab {
     /// The operating system's error.
     pub fn take_addresses(&self, balancer: usize) -> io::Result<()> {
         let links = Links::open(&self.balancers[balancer].namespace)?;
-        for (link, address) in [(FRONT, VIRTUAL), (BACK, GATEWAY)] {
-            links.address(link, address, PREFIX_LEN)?;
+        let six = [(FRONT, VIRTUAL6.into(), PREFIX6_LEN), (BACK, GATEWAY6.into(), PREFIX6_LEN)];
+        let four = [(FRONT, IpAddr::from(VIRTUAL), PREFIX_LEN), (BACK, GATEWAY.into(), PREFIX_LEN)];
+        for (link, address, prefix_len) in four.into_iter().chain(six.into_iter().filter(|_| self.with_ipv6)) {
+            links.address(link, address, prefix_len)?;
             links.announce(link)?;
         }
         Ok(())
@@ -149,7 +185,7 @@ impl Lab {
 
 impl Switches {
     fn build() -> io::Result<Self> {
-        let namespace = machine()?;
+        let namespace = machine(false)?;
         let links = Links::open(&namespace)?;
         let [front, back, sync] = [links.switch(FRONT)?, links.switch(BACK)?, links.switch(SYNC)?];
         Ok(Switches { links, front, back, sync })
@@ -157,9 +193,9 @@ impl Switches {
 }
 
 impl Balancer {
-    fn build(name: &'static str, host: u8, group: u32, switches: &Switches) -> io::Result<Self> {
-        let namespace = machine()?;
-        namespace.run(configure)?;
+    fn build(name: &'static str, host: u8, group: u32, switches: &Switches, with_ipv6: bool) -> io::Result<Self> {
+        let namespace = machine(with_ipv6)?;
+        namespace.run(|| configure(with_ipv6))?;
         for (network, switch) in [(FRONT, switches.front), (BACK, switches.back), (SYNC, switches.sync)] {
             let far = FarEnd { namespace: &namespace, name: network };
             switches.links.cable(&format!("{name}-{network}"), switch, group, far)?;
@@ -168,6 +204,10 @@ impl Balancer {
         links.address(FRONT, Ipv4Addr::new(198, 51, 100, host), PREFIX_LEN)?;
         links.address(BACK, Ipv4Addr::new(203, 0, 113, host), PREFIX_LEN)?;
         links.address(SYNC, Ipv4Addr::new(192, 0, 2, host - 1), PREFIX_LEN)?;
+        if with_ipv6 {
+            links.address(FRONT, front6(host.into()), PREFIX6_LEN)?;
+            links.address(BACK, back6(host.into()), PREFIX6_LEN)?;
+        }
         Ok(Balancer { namespace, name, host, group })
     }
 
@@ -181,17 +221,20 @@ impl Balancer {
 }
 
 /// What makes a machine a balancer: it forwards, translates, tracks strictly and reports every change.
-fn configure() -> io::Result<()> {
+fn configure(with_ipv6: bool) -> io::Result<()> {
     sysctl("ipv4/ip_forward", "1")?;
     sysctl("ipv4/conf/all/rp_filter", "0")?;
     sysctl("ipv4/conf/default/rp_filter", "0")?;
     sysctl("ipv4/conf/default/arp_notify", "1")?;
-    nftables::load(&Policy {
-        services: services().into_iter().zip(SERVERS.map(|server| SocketAddrV4::new(server, SERVER_PORT))).collect(),
-        back: BACK,
-        gateway: GATEWAY,
-        sync: SYNC,
-    })?;
+    let at_port = |server: IpAddr| SocketAddr::new(server, SERVER_PORT);
+    let four = services().into_iter().map(SocketAddr::from).zip(SERVERS.map(|server| at_port(server.into())));
+    let six = services6().into_iter().zip(SERVERS6.map(|server| at_port(server.into())));
+    let mut gateways = vec![GATEWAY.into()];
+    if with_ipv6 {
+        sysctl("ipv6/conf/all/forwarding", "1")?;
+        gateways.push(GATEWAY6.into());
+    }
+    nftables::load(&Policy { services: four.chain(six).collect(), back: BACK, gateways, sync: SYNC })?;
     // With the default, 1, a packet from the middle of a connection makes a new entry, and hides that one was missing.
     sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
     sysctl("netfilter/nf_conntrack_tcp_be_liberal", "0")?;
@@ -199,11 +242,13 @@ fn configure() -> io::Result<()> {
     sysctl("netfilter/nf_conntrack_events", "1")
 }
 
-/// An empty machine: loopback up, no IPv6 (its neighbour discovery would only be noise here).
-fn machine() -> io::Result<Namespace> {
+/// An empty machine: loopback up, and no IPv6 where nobody speaks it (its neighbour discovery would only be noise). Where
+/// somebody does, addresses are usable at once: who is where is known here.
+fn machine(with_ipv6: bool) -> io::Result<Namespace> {
     let namespace = Namespace::create()?;
-    namespace.run(|| match sysctl("ipv6/conf/default/disable_ipv6", "1") {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+    let (name, value) = if with_ipv6 { ("accept_dad", "0") } else { ("disable_ipv6", "1") };
+    namespace.run(|| match sysctl(&format!("ipv6/conf/default/{name}"), value) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound || with_ipv6 => Err(error),
         _ => Ok(()),
     })?;
     Links::open(&namespace)?.up("lo")?;

@@ -5,7 +5,7 @@
 //! is how all cables of a machine are cut in the same instant.
 
 use crate::sys::namespace::Namespace;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
@@ -116,10 +116,10 @@ impl Links {
     ///
     /// # Errors
     /// The operating system's error.
-    pub fn address(&self, link: &str, address: Ipv4Addr, prefix_len: u8) -> io::Result<()> {
-        let index = self.index(link)?;
+    pub fn address(&self, link: &str, address: impl Into<IpAddr>, prefix_len: u8) -> io::Result<()> {
+        let (index, address) = (self.index(link)?, address.into());
         self.runtime
-            .block_on(self.handle.address().add(index, IpAddr::V4(address), prefix_len).execute())
+            .block_on(self.handle.address().add(index, address, prefix_len).execute())
             .map_err(|error| failed(&format!("address {address} on {link}"), error))
     }
 

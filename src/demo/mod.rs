@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   story ── node      two `ssyncp run`, each in a balancer of the lab
-//!     │   ── client, probe, server      processes with the traffic
+//!     │   ── client, probe, sctp, server      processes with the traffic
 //!     │   ── watch, kernel              what is seen from outside: announcements, both kernels' tables
 //!   report             figures, verdict, --json
 //!   lab ── links (rtnetlink), nftables (nf_tables over netlink)
@@ -27,6 +27,7 @@ mod part;
 pub mod probe;
 pub mod report;
 pub mod scratch;
+pub mod sctp;
 pub mod server;
 mod story;
 mod traffic;
@@ -50,6 +51,9 @@ pub struct Options {
     /// How many times the master of the moment dies.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub failovers: u32,
+    /// Not TCP over IPv4 alone: half of the connections over IPv6, and UDP flows and SCTP associations beside them.
+    #[arg(long)]
+    pub mix: bool,
     /// The same without SSYNCP: the connections must break.
     #[arg(long)]
     pub no_sync: bool,
@@ -135,8 +139,9 @@ pub fn run_part(options: &PartOptions) -> ExitCode {
         "client" => client::run(&options.instructions),
         "server" => server::run(&options.instructions),
         "probe" => probe::run(&options.instructions),
+        "sctp" => sctp::run(&options.instructions),
         other => {
-            eprintln!("ssyncp demo-part: no part is called {other:?}; there are client, server and probe");
+            eprintln!("ssyncp demo-part: no part is called {other:?}; there are client, server, probe and sctp");
             ExitCode::from(2)
         }
     }
@@ -144,7 +149,7 @@ pub fn run_part(options: &PartOptions) -> ExitCode {
 
 /// Everything between the options and the report.
 fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> {
-    let stage = Stage::find();
+    let stage = Stage::find(options.mix);
     let scratch = Scratch::create(&std::env::temp_dir()).doing("making a temporary directory")?;
     interrupt::watch(scratch.path().to_owned()).doing("watching for Ctrl-C")?;
     let report = |mode: Mode, transport: &'static str, failovers: Vec<Failover>| {
@@ -168,7 +173,7 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     ));
     // Only root's nodes get real-time scheduling; the others must be allowed to be late on a busy machine.
     let advert_interval = if mode == Mode::Root { "10ms" } else { "30ms" };
-    let told = story::Told { directory: scratch.path(), advert_interval };
+    let told = story::Told { with_ipv6: options.mix, directory: scratch.path(), advert_interval };
     let failovers = story::play(options, *lab, told, narrator)?;
     Ok(report(mode, "raw", failovers))
 }
@@ -183,7 +188,7 @@ enum Stage {
 
 impl Stage {
     /// Tries the best first.
-    fn find() -> Stage {
+    fn find(with_ipv6: bool) -> Stage {
         let mode = match Namespace::create() {
             Ok(_) => Mode::Root,
             Err(_) => match become_root_in_user_namespace() {
@@ -191,7 +196,7 @@ impl Stage {
                 Err(error) => return Stage::Memory(error),
             },
         };
-        match Lab::build() {
+        match Lab::build(with_ipv6) {
             Ok(lab) => Stage::Lab(mode, Box::new(lab)),
             Err(error) => Stage::Memory(error),
         }

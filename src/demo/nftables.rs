@@ -1,7 +1,7 @@
 //! The balancers' rules, spoken to nf_tables directly, so that the demo needs no `nft`.
 //!
 //! ```text
-//! table ip ssyncp_demo {
+//! table ip ssyncp_demo {                          and the same of table ip6, where there are services of IPv6
 //!     untracked_in    prerouting raw      what comes over the sync link is not tracked
 //!     untracked_out   output raw          nor what leaves over it
 //!     invalid         prerouting mangle   a packet that conntrack cannot place is dropped and counted
@@ -16,8 +16,9 @@
 //! compare it (no match: the rule ends), do something. The whole set is one batch: the kernel takes all of it or
 //! nothing.
 
+use crate::flow::protocol;
 use crate::sys::netlink::{MessageWriter, Messages, NetlinkSocket};
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 
 /// Name of the one table that the demo makes.
@@ -26,12 +27,12 @@ pub(super) const TABLE: &str = "ssyncp_demo";
 /// What the rules of a balancer are about.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Each service: the virtual address and port that clients know, and the server behind it. TCP and UDP alike.
-    pub services: Vec<(SocketAddrV4, SocketAddrV4)>,
+    /// Each service: the virtual address and port that clients know, and the server behind it. TCP, UDP and SCTP alike.
+    pub services: Vec<(SocketAddr, SocketAddr)>,
     /// Interface towards the servers.
     pub back: &'static str,
-    /// Address that servers see instead of the client's.
-    pub gateway: Ipv4Addr,
+    /// Addresses that servers see instead of the client's, one for each family.
+    pub gateways: Vec<IpAddr>,
     /// The sync link.
     pub sync: &'static str,
 }
@@ -42,9 +43,26 @@ pub struct Policy {
 /// The operating system's error; the kernel's refusal names the part that it refused.
 pub fn load(policy: &Policy) -> io::Result<()> {
     let mut batch = Batch::begin();
-    batch.table();
-    batch.chains_and_rules(policy);
+    for gateway in &policy.gateways {
+        batch.family = family(*gateway);
+        batch.table();
+        batch.chains_and_rules(policy, *gateway);
+    }
     batch.commit()
+}
+
+/// The protocol family of an address, as nf_tables numbers it.
+fn family(address: IpAddr) -> u8 {
+    let family = if address.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 };
+    family as u8
+}
+
+/// An address as it stands in a packet.
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// `enum nf_inet_hooks`, linux/netfilter.h.
@@ -93,7 +111,7 @@ enum Expression {
     /// `immediate` into the verdict register.
     Verdict(u32),
     /// `nat`: translate to the address in register 1, and to the port in register 2 if there is one.
-    Nat { kind: u32, port: bool },
+    Nat { kind: u32, family: u8, port: bool },
     /// `notrack`.
     Untrack,
     /// `counter`.
@@ -150,9 +168,9 @@ impl Expression {
                 number(to, 1, NFT_REG_VERDICT);
                 to.nest(2, |to| to.nest(2, |to| number(to, 1, *code)));
             }
-            Expression::Nat { kind, port } => {
+            Expression::Nat { kind, family, port } => {
                 number(to, 1, *kind);
-                number(to, 2, libc::NFPROTO_IPV4 as u32);
+                number(to, 2, u32::from(*family));
                 number(to, 3, NFT_REG_1);
                 if *port {
                     number(to, 5, NFT_REG_2);
@@ -173,10 +191,12 @@ mod phrase {
         vec![Expression::Meta(meta), Expression::Compare(libc::NFT_CMP_EQ, padded.to_vec())]
     }
 
-    pub(super) fn destination(to: SocketAddrV4, protocol: u8) -> Vec<Expression> {
+    pub(super) fn destination(to: SocketAddr, protocol: u8) -> Vec<Expression> {
+        // Where the destination stands in an IPv4 header, and in an IPv6 header.
+        let (offset, length) = if to.is_ipv4() { (16, 4) } else { (24, 16) };
         vec![
-            Expression::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset: 16, length: 4 },
-            Expression::Compare(libc::NFT_CMP_EQ, to.ip().octets().to_vec()),
+            Expression::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length },
+            Expression::Compare(libc::NFT_CMP_EQ, octets(to.ip())),
             Expression::Meta(libc::NFT_META_L4PROTO),
             Expression::Compare(libc::NFT_CMP_EQ, vec![protocol]),
             Expression::Payload { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, length: 2 },
@@ -188,18 +208,18 @@ mod phrase {
         vec![Expression::Connection(key), Expression::Mask(bits), Expression::Compare(libc::NFT_CMP_NEQ, vec![0; 4])]
     }
 
-    pub(super) fn dnat(to: SocketAddrV4) -> Vec<Expression> {
+    pub(super) fn dnat(to: SocketAddr) -> Vec<Expression> {
         vec![
-            Expression::Immediate(NFT_REG_1, to.ip().octets().to_vec()),
+            Expression::Immediate(NFT_REG_1, octets(to.ip())),
             Expression::Immediate(NFT_REG_2, to.port().to_be_bytes().to_vec()),
-            Expression::Nat { kind: NFT_NAT_DNAT, port: true },
+            Expression::Nat { kind: NFT_NAT_DNAT, family: family(to.ip()), port: true },
         ]
     }
 
-    pub(super) fn snat(to: Ipv4Addr) -> Vec<Expression> {
+    pub(super) fn snat(to: IpAddr) -> Vec<Expression> {
         vec![
-            Expression::Immediate(NFT_REG_1, to.octets().to_vec()),
-            Expression::Nat { kind: NFT_NAT_SNAT, port: false },
+            Expression::Immediate(NFT_REG_1, octets(to)),
+            Expression::Nat { kind: NFT_NAT_SNAT, family: family(to), port: false },
         ]
     }
 }
@@ -208,20 +228,22 @@ mod phrase {
 struct Batch {
     writer: MessageWriter,
     parts: Vec<String>,
+    /// Of the table that is written at present.
+    family: u8,
 }
 
 impl Batch {
     fn begin() -> Self {
         let mut writer = MessageWriter::new();
         mark(&mut writer, libc::NFNL_MSG_BATCH_BEGIN);
-        Batch { writer, parts: Vec::new() }
+        Batch { writer, parts: Vec::new(), family: libc::NFPROTO_IPV4 as u8 }
     }
 
     fn message(&mut self, kind: i32, flags: i32, part: String, body: impl FnOnce(&mut MessageWriter)) {
         let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16;
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | flags) as u16;
         self.parts.push(part);
-        self.writer.begin(kind, flags, self.parts.len() as u32, libc::NFPROTO_IPV4 as u8, 0);
+        self.writer.begin(kind, flags, self.parts.len() as u32, self.family, 0);
         body(&mut self.writer);
         self.writer.end();
     }
@@ -262,7 +284,7 @@ impl Batch {
         });
     }
 
-    fn chains_and_rules(&mut self, policy: &Policy) {
+    fn chains_and_rules(&mut self, policy: &Policy, gateway: IpAddr) {
         let all = |parts: Vec<Vec<Expression>>| parts.into_iter().flatten().collect::<Vec<_>>();
         let drop_and_count = || vec![Expression::Count, Expression::Verdict(NF_DROP)];
 
@@ -279,15 +301,16 @@ impl Batch {
         self.rule("invalid", all(vec![invalid, drop_and_count()]));
 
         self.chain("services", "nat", hook::PREROUTING, priority::DSTNAT, NF_ACCEPT);
-        for (service, server) in &policy.services {
-            for protocol in [crate::flow::protocol::TCP, crate::flow::protocol::UDP] {
+        let of_family = |service: &&(SocketAddr, SocketAddr)| service.0.is_ipv4() == gateway.is_ipv4();
+        for (service, server) in policy.services.iter().filter(of_family) {
+            for protocol in [protocol::TCP, protocol::UDP, protocol::SCTP] {
                 self.rule("services", all(vec![phrase::destination(*service, protocol), phrase::dnat(*server)]));
             }
         }
 
         self.chain("gateway", "nat", hook::POSTROUTING, priority::SRCNAT, NF_ACCEPT);
         let to_servers = phrase::interface(libc::NFT_META_OIFNAME, policy.back);
-        self.rule("gateway", all(vec![to_servers, phrase::snat(policy.gateway)]));
+        self.rule("gateway", all(vec![to_servers, phrase::snat(gateway)]));
 
         self.chain("forward", "filter", hook::FORWARD, priority::FILTER, NF_DROP);
         let translated = phrase::connection_has(libc::NFT_CT_STATUS, STATUS_DNAT);

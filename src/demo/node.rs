@@ -2,7 +2,7 @@
 
 use super::DemoError;
 
-use super::lab::{BACK, Balancer, FRONT, GATEWAY, PREFIX_LEN, SYNC, VIRTUAL};
+use super::lab::{BACK, Balancer, FRONT, GATEWAY, GATEWAY6, PREFIX_LEN, PREFIX6_LEN, SYNC, VIRTUAL, VIRTUAL6};
 use crate::daemon::client;
 use std::fs::{self, File};
 use std::io;
@@ -26,6 +26,8 @@ pub(super) struct NodePlan<'a> {
     pub(super) priority: u8,
     /// Time between two of its ADVERTs, as the configuration says it.
     pub(super) advert_interval: &'static str,
+    /// Whether it has addresses of IPv6 too.
+    pub(super) with_ipv6: bool,
     /// Where its files go.
     pub(super) directory: &'a Path,
 }
@@ -146,6 +148,11 @@ impl Drop for Node {
 fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
     let NodePlan { id, priority, advert_interval, .. } = plan;
     let socket = toml::Value::String(socket.display().to_string());
+    let more = if plan.with_ipv6 {
+        format!(", \"{VIRTUAL6}/{PREFIX6_LEN} dev {FRONT}\", \"{GATEWAY6}/{PREFIX6_LEN} dev {BACK}\"")
+    } else {
+        String::new()
+    };
     format!(
         r#"# Written by ssyncp demo.
 [node]
@@ -162,7 +169,7 @@ role = "vrrp"
 priority = {priority}
 advert_interval = "{advert_interval}"
 preempt = false
-addresses = ["{VIRTUAL}/{PREFIX_LEN} dev {FRONT}", "{GATEWAY}/{PREFIX_LEN} dev {BACK}"]
+addresses = ["{VIRTUAL}/{PREFIX_LEN} dev {FRONT}", "{GATEWAY}/{PREFIX_LEN} dev {BACK}"{more}]
 
 [control]
 socket = {socket}
@@ -177,7 +184,7 @@ mod tests {
     #[test]
     fn the_configuration_is_toml_whatever_the_directory_is_called() {
         let directory = Path::new("/tmp/a \"strange\" place");
-        let plan = NodePlan { id: 2, priority: 100, advert_interval: "10ms", directory };
+        let plan = NodePlan { id: 2, priority: 100, advert_interval: "10ms", with_ipv6: true, directory };
         let text = configuration("lb-b", plan, &directory.join("lb-b.sock"));
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["control"]["socket"].as_str(), Some("/tmp/a \"strange\" place/lb-b.sock"));
@@ -186,6 +193,8 @@ mod tests {
         assert_eq!(group["priority"].as_integer(), Some(100));
         assert_eq!(group["addresses"][0].as_str(), Some("198.51.100.10/24 dev front"));
         assert_eq!(group["addresses"][1].as_str(), Some("203.0.113.1/24 dev back"));
+        assert_eq!(group["addresses"][2].as_str(), Some("2001:db8:f::10/64 dev front"));
+        assert_eq!(group["addresses"][3].as_str(), Some("2001:db8:b::1/64 dev back"));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 use super::client::ClientVerdict;
 use super::probe::ProbeVerdict;
+use super::sctp::SctpVerdict;
 use crate::sys::clock::now;
 use crate::sys::namespace::Namespace;
 use crate::sys::poll::wait;
@@ -56,7 +57,7 @@ pub(super) enum Order {
     Restart,
     /// Probe: forget what was measured so far.
     StartWindow,
-    /// Probe: say what was measured.
+    /// Probe, SCTP: say what was measured.
     EndWindow,
 }
 
@@ -79,6 +80,8 @@ pub(super) enum Answer {
     Traffic(ClientVerdict),
     /// What the probe saw.
     Window(ProbeVerdict),
+    /// How many SCTP associations live.
+    Associations(SctpVerdict),
     /// It cannot go on, for this reason.
     Failed(String),
 }

@@ -22,7 +22,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +33,8 @@ pub const FLOWS_MAX: u32 = 1024;
 const EVENTS_MAX: usize = 256;
 /// Datagrams taken from one flow before the others get their turn.
 const TURN_MAX: usize = 64;
+/// Datagrams that may be under way in a flow that is answered.
+pub const ALIVE: u64 = 3;
 /// Bytes of a probe: flow number and sequence number, big-endian.
 const PROBE_LENGTH: usize = 16;
 
@@ -40,7 +42,7 @@ const PROBE_LENGTH: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbePlan {
     /// UDP echo servers; the flows take turns.
-    pub targets: Vec<SocketAddrV4>,
+    pub targets: Vec<SocketAddr>,
     /// Number of flows, each from a port of its own; at most [`FLOWS_MAX`].
     pub flows: u32,
     /// Each flow sends this often.
@@ -52,6 +54,8 @@ pub struct ProbePlan {
 pub struct ProbeVerdict {
     /// Number of flows.
     pub flows: u32,
+    /// Flows that are answered now: the newest echo is of one of the last [`ALIVE`] datagrams.
+    pub alive: u32,
     /// Datagrams sent in the window, those that the kernel refused among them.
     pub sent: u64,
     /// Echoes of these that arrived in the window and were newer than all before them in their flow.
@@ -181,6 +185,11 @@ impl Holes {
         if self.all_answered() { self.longest } else { self.longest.max(now.saturating_sub(self.since)) }
     }
 
+    /// Whether echoes come back at present.
+    fn is_alive(&self) -> bool {
+        self.answered > 0 && self.next - self.expected <= ALIVE
+    }
+
     fn all_answered(&self) -> bool {
         self.expected == self.next
     }
@@ -195,7 +204,9 @@ impl Beat {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut flows = Vec::with_capacity(plan.flows as usize);
         for (number, target) in (0..plan.flows).zip(plan.targets.iter().cycle()) {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            let any: IpAddr =
+                if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0))?;
             socket.connect(target)?;
             socket.set_nonblocking(true)?;
             setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -278,6 +289,7 @@ impl Beat {
         let gaps_ms: Vec<f64> = self.flows.iter().map(|flow| milliseconds(flow.holes.longest_until(now))).collect();
         ProbeVerdict {
             flows: self.flows.len() as u32,
+            alive: self.flows.iter().filter(|flow| flow.holes.is_alive()).count() as u32,
             sent: self.sent,
             answered: self.flows.iter().map(|flow| flow.holes.answered).sum(),
             p50_ms: median(&gaps_ms).unwrap_or_default(),

@@ -57,6 +57,49 @@ pub struct Failover {
     pub tcp_gap_ms_max: Option<f64>,
     /// The minimum of TCP's retransmission time-out in use: a lower bound of what a lost segment costs, milliseconds.
     pub rto_min_ms: Option<u32>,
+    /// What flowed beside TCP over IPv4; null without `--mix`.
+    pub mix: Option<Mix>,
+}
+
+/// What flowed beside TCP over IPv4, and what of it lived on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Mix {
+    /// TCP connections over IPv6, which are among `connections`.
+    pub ipv6_connections: u32,
+    /// Those of them that survived.
+    pub ipv6_survived: u32,
+    /// UDP flows of both families.
+    pub udp_flows: u32,
+    /// Those that were answered again after the death.
+    pub udp_survived: u32,
+    /// SCTP associations over IPv4.
+    pub sctp_associations: u32,
+    /// Those whose data came back again after the death.
+    pub sctp_survived: u32,
+}
+
+impl Mix {
+    /// Everything that did not live on.
+    fn lost(&self) -> u32 {
+        let (all, survived) = (
+            self.ipv6_connections + self.udp_flows + self.sctp_associations,
+            self.ipv6_survived + self.udp_survived + self.sctp_survived,
+        );
+        all.saturating_sub(survived)
+    }
+
+    /// In words, for people.
+    fn in_words(&self) -> String {
+        format!(
+            "IPv6 {} of {}, UDP {} of {}, SCTP {} of {}",
+            number(self.ipv6_survived.into()),
+            number(self.ipv6_connections.into()),
+            self.udp_survived,
+            self.udp_flows,
+            self.sctp_survived,
+            self.sctp_associations
+        )
+    }
 }
 
 impl Failover {
@@ -78,7 +121,8 @@ impl Failover {
 
     /// Whether nothing was lost.
     fn is_clean(&self) -> bool {
-        self.survived == self.connections && self.differences() == 0 && self.mismatches == 0
+        let mix_lost = self.mix.map_or(0, |mix| mix.lost());
+        self.survived == self.connections && self.differences() == 0 && self.mismatches == 0 && mix_lost == 0
     }
 }
 
@@ -151,6 +195,9 @@ impl Report {
             ),
             ("takeover", milliseconds(worst.takeover_ms)),
         ];
+        if let Some(mix) = &worst.mix {
+            rows.insert(4, ("of the mix", mix.in_words()));
+        }
         if self.mode != Mode::Memory {
             rows.extend(worst.times_on_the_wire());
         }
@@ -183,6 +230,7 @@ fn worst(failovers: &[Failover]) -> Failover {
         tcp_gap_ms_p50: most(|failover| failover.tcp_gap_ms_p50),
         tcp_gap_ms_max: most(|failover| failover.tcp_gap_ms_max),
         rto_min_ms: failovers.iter().filter_map(|failover| failover.rto_min_ms).max(),
+        mix: failovers.iter().filter_map(|failover| failover.mix).max_by_key(Mix::lost),
         ..most_lost.clone()
     }
 }
@@ -239,6 +287,10 @@ mod tests {
         assert!(!judged(Failover { stale: 1, ..clean() }));
         assert!(!judged(Failover { mismatches: 1, ..clean() }));
         assert!(!judged(Failover { connections: 0, survived: 0, ..clean() }));
+        let mix = Mix { udp_flows: 9, udp_survived: 9, sctp_associations: 4, sctp_survived: 4, ..Mix::default() };
+        assert!(judged(Failover { mix: Some(mix), ..clean() }));
+        assert!(!judged(Failover { mix: Some(Mix { udp_survived: 8, ..mix }), ..clean() }));
+        assert!(!judged(Failover { mix: Some(Mix { sctp_survived: 3, ..mix }), ..clean() }));
     }
 
     #[test]
@@ -280,11 +332,12 @@ mod tests {
             r#"{"schema":"ssyncp.demo/1","mode":"memory","transport":"memory","sync":true,"died":"a","#,
             r#""connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"flows_backup":7,"#,
             r#""missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"blackout_ms_p50":null,"#,
-            r#""blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"rto_min_ms":null,"seconds":1.5,"#,
+            r#""blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"rto_min_ms":null,"mix":null,"#,
+            r#""seconds":1.5,"#,
             r#""failovers":[{"died":"a","connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"#,
             r#""flows_backup":7,"missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"#,
             r#""blackout_ms_p50":null,"blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"#,
-            r#""rto_min_ms":null}],"as_expected":true}"#,
+            r#""rto_min_ms":null,"mix":null}],"as_expected":true}"#,
         );
         assert_eq!(report.in_json(), expected);
     }

@@ -11,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,9 +29,9 @@ const ECHO_MAX: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerPlan {
     /// TCP: each connection gets its own bytes back.
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
     /// UDP: each datagram is returned to its sender.
-    pub udp: Vec<SocketAddrV4>,
+    pub udp: Vec<SocketAddr>,
 }
 
 /// A server in a process of its own, killed when dropped.
@@ -213,15 +213,15 @@ fn written(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-fn named(error: &io::Error, action: &str, address: SocketAddrV4) -> io::Error {
+fn named(error: &io::Error, action: &str, address: SocketAddr) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {action} {address}: {error}"))
 }
 

@@ -15,15 +15,16 @@
 
 use super::client::{Client, ClientPlan, ClientVerdict};
 use super::kernel::{self, Difference};
-use super::lab::{self, CLIENT, FRONT, Lab, SERVER_PORT, SERVERS, VIRTUAL};
+use super::lab::{self, CLIENT, CLIENT6, FRONT, Lab, SERVER_PORT, SERVERS, SERVERS6, VIRTUAL};
 use super::narrator::{Narrator, number};
 use super::node::{Node, NodePlan, NodeStatus};
 use super::probe::{Probe, ProbePlan};
-use super::report::Failover;
+use super::report::{Failover, Mix};
+use super::sctp::{Sctp, SctpPlan};
 use super::server::{Server, ServerPlan};
 use super::watch::Watcher;
 use super::{DemoError, Doing, Options};
-use core::net::SocketAddrV4;
+use core::net::{IpAddr, SocketAddr};
 use nix::time::{ClockId, clock_gettime};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -48,6 +49,12 @@ const SLOW_INTERVAL_MS: u64 = 900;
 const PROBE_FLOWS: u32 = 5;
 /// Time between two datagrams of a probe: what it can resolve.
 const PROBE_INTERVAL_MS: u64 = 1;
+/// UDP flows of the mix, over both families.
+const MIX_UDP_FLOWS: u32 = 100;
+/// Time between two datagrams of each.
+const MIX_UDP_INTERVAL_MS: u64 = 100;
+/// SCTP associations of the mix.
+const MIX_ASSOCIATIONS: u16 = 50;
 /// Time for which traffic flows undisturbed before a death: each connection asks once more.
 const STEADY: Duration = Duration::from_millis(1000);
 /// Time between two looks at both kernels' tables while they fill.
@@ -62,6 +69,8 @@ const PRIORITIES: [u8; 2] = [150, 100];
 /// What every node of the story is told alike.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told<'a> {
+    /// Whether there is IPv6 too.
+    pub(super) with_ipv6: bool,
     /// Where its files go.
     pub(super) directory: &'a Path,
     /// Time between two of its ADVERTs, as the configuration says it.
@@ -87,6 +96,7 @@ struct Story<'a> {
     told: Told<'a>,
     client: Client,
     probe: Probe,
+    mix: Option<MixTraffic>,
     _server: Server,
     /// The two nodes; none where SSYNCP does not run.
     nodes: [Option<Node>; 2],
@@ -99,7 +109,15 @@ struct Story<'a> {
 impl<'a> Story<'a> {
     /// Starts servers, nodes and clients.
     fn open(options: &'a Options, lab: Lab, told: Told<'a>, narrator: &'a Narrator) -> Result<Self, DemoError> {
-        let addresses: Vec<_> = SERVERS.map(|server| SocketAddrV4::new(server, SERVER_PORT)).into();
+        let mut addresses: Vec<IpAddr> = SERVERS.map(IpAddr::from).into();
+        let mut targets: Vec<SocketAddr> = lab::services().map(SocketAddr::from).into();
+        let mut sources: Vec<IpAddr> = vec![CLIENT.into()];
+        if options.mix {
+            addresses.extend(SERVERS6.map(IpAddr::from));
+            targets.extend(lab::services6());
+            sources.push(CLIENT6.into());
+        }
+        let addresses: Vec<_> = addresses.into_iter().map(|server| SocketAddr::new(server, SERVER_PORT)).collect();
         let plan = ServerPlan { listen: addresses.clone(), udp: addresses };
         let server = Server::spawn(&lab.server, &plan).doing("starting the servers")?;
         narrator.say(format_args!("{} servers echo what they get", SERVERS.len()));
@@ -113,11 +131,17 @@ impl<'a> Story<'a> {
         }
         let watcher = Watcher::start(&lab.client, FRONT, vec![VIRTUAL]).doing("watching for announcements")?;
 
-        let plan = ProbePlan { targets: lab::services().into(), flows: PROBE_FLOWS, interval_ms: PROBE_INTERVAL_MS };
+        let plan = ProbePlan { targets: targets.clone(), flows: PROBE_FLOWS, interval_ms: PROBE_INTERVAL_MS };
         let probe = Probe::spawn(&lab.client, &plan).doing("starting the UDP probe")?;
+        let mix = if options.mix { Some(MixTraffic::start(&lab, &targets)?) } else { None };
+        if options.mix {
+            narrator.say(format_args!(
+                "{MIX_UDP_FLOWS} UDP flows and {MIX_ASSOCIATIONS} SCTP associations begin; of TCP and UDP half is IPv6"
+            ));
+        }
         let plan = ClientPlan {
-            targets: lab::services().into(),
-            sources: vec![CLIENT],
+            targets,
+            sources,
             connections: options.connections,
             fast: FAST.min(options.connections),
             fast_interval_ms: FAST_INTERVAL_MS,
@@ -129,7 +153,7 @@ impl<'a> Story<'a> {
             "{} TCP connections to {VIRTUAL} begin: random bytes out, the same bytes back, all checked",
             number(options.connections.into())
         ));
-        Ok(Story { options, narrator, told, client, probe, _server: server, nodes, watcher, master: 0, lab })
+        Ok(Story { options, narrator, told, client, probe, mix, _server: server, nodes, watcher, master: 0, lab })
     }
 
     /// Waits for all connections, and shows both kernels' tables filling meanwhile.
@@ -215,6 +239,9 @@ impl<'a> Story<'a> {
         let (master, backup) = (self.master, 1 - self.master);
         let dead = self.lab.balancers[master].name;
         self.probe.start_window().doing("starting the UDP probe's window")?;
+        if let Some(mix) = &mut self.mix {
+            mix.udp.start_window().doing("starting the window of the UDP flows")?;
+        }
         let (flows_master, flows_backup, difference) = self.compare()?;
         self.tell_difference(flows_master, flows_backup, &difference);
 
@@ -225,6 +252,7 @@ impl<'a> Story<'a> {
         let takeover_ms = self.await_takeover(backup, died_at);
         let traffic = self.client.verdict(SURVIVED_WITHIN).doing("checking every connection")?;
         let window = self.probe.end_window().doing("ending the UDP probe's window")?;
+        let mix = self.mix.as_mut().map(|mix| mix.verdict(&traffic)).transpose()?;
         self.master = backup;
         self.tell_traffic(&traffic);
         let ClientVerdict { connections, survived, reset, stalled, mismatches, .. } = traffic;
@@ -246,6 +274,7 @@ impl<'a> Story<'a> {
             tcp_gap_ms_p50: Some(traffic.tcp_gap_ms_p50),
             tcp_gap_ms_max: Some(traffic.tcp_gap_ms_max),
             rto_min_ms: Some(traffic.rto_min_ms),
+            mix,
         })
     }
 
@@ -343,6 +372,39 @@ impl<'a> Story<'a> {
     }
 }
 
+/// What flows beside TCP.
+struct MixTraffic {
+    udp: Probe,
+    sctp: Sctp,
+    _server: Sctp,
+}
+
+impl MixTraffic {
+    fn start(lab: &Lab, targets: &[SocketAddr]) -> Result<Self, DemoError> {
+        let server = SctpPlan::Server(SERVERS.into());
+        let server = Sctp::spawn(&lab.server, &server).doing("starting the SCTP servers")?;
+        let client = SctpPlan::Client { targets: lab::services().into(), associations: MIX_ASSOCIATIONS };
+        let sctp = Sctp::spawn(&lab.client, &client).doing("starting the SCTP clients")?;
+        let plan = ProbePlan { targets: targets.to_vec(), flows: MIX_UDP_FLOWS, interval_ms: MIX_UDP_INTERVAL_MS };
+        let udp = Probe::spawn(&lab.client, &plan).doing("starting the UDP flows")?;
+        Ok(MixTraffic { udp, sctp, _server: server })
+    }
+
+    /// What lives, a while after the death.
+    fn verdict(&mut self, tcp: &ClientVerdict) -> Result<Mix, DemoError> {
+        let udp = self.udp.end_window().doing("asking for the UDP flows")?;
+        let sctp = self.sctp.verdict().doing("asking for the SCTP associations")?;
+        Ok(Mix {
+            ipv6_connections: tcp.ipv6_connections,
+            ipv6_survived: tcp.ipv6_survived,
+            udp_flows: udp.flows,
+            udp_survived: udp.alive,
+            sctp_associations: sctp.associations,
+            sctp_survived: sctp.alive,
+        })
+    }
+}
+
 /// Starts `ssyncp run` on both balancers; the first one becomes master.
 fn start_pair(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<[Option<Node>; 2], DemoError> {
     let [a, b] = &lab.balancers;
@@ -357,8 +419,8 @@ fn start_pair(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<[Option<
 }
 
 fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
-    let Told { directory, advert_interval } = told;
-    NodePlan { id: balancer as u32 + 1, priority: PRIORITIES[balancer], advert_interval, directory }
+    let Told { directory, advert_interval, with_ipv6 } = told;
+    NodePlan { id: balancer as u32 + 1, priority: PRIORITIES[balancer], advert_interval, with_ipv6, directory }
 }
 
 /// Now, by the clock that arrivals of packets are stamped with.

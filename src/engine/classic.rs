@@ -331,6 +331,11 @@ impl ClassicEngine {
         self.event(Event::RoleChanged { from, to, term: 0 });
     }
 
+    /// Another longest time that a record waits for company: all that can change while the engine runs.
+    pub fn set_batch_delay(&mut self, batch_delay: Duration) {
+        self.config.batch_delay = batch_delay;
+    }
+
     /// What is queued is sent at once; then the role is None.
     pub fn leave(&mut self, now: Instant) {
         if self.role == Role::Master && self.link_up && self.table.pending() > 0 {
@@ -468,10 +473,17 @@ impl ClassicEngine {
             frontier: 0,
             pending: u64::from(self.table.pending()),
             unapplied: u64::from(self.table.unapplied()),
+            unacknowledged: None,
+            unacknowledged_since: None,
             link_up: self.link_up,
             peers: Vec::new(),
             counters: own.chain(drops).collect(),
         }
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> &ClassicCounters {
+        &self.counters
     }
 
     // ------------------------------------------------------------------ small helpers

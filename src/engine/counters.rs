@@ -33,7 +33,9 @@ counters! {
     data_sent,
     /// DATA frames sent again because a peer asked.
     data_resent,
-    /// DATA frames that were held already.
+    /// Frames that had come by another sync link before: what several links bring several times.
+    duplicates,
+    /// DATA frames that were held already, although they came by this link or in another order.
     data_duplicate,
     /// DATA frames beyond what the window can note; they are asked for later.
     data_beyond_window,

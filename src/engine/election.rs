@@ -142,6 +142,11 @@ impl Election {
         self.priority = priority;
     }
 
+    /// Another interval and commit deadline; timers that run are not touched, the next ones use them.
+    pub fn set_timers(&mut self, interval: Duration, commit_deadline: Duration) {
+        (self.interval, self.commit_deadline) = (interval, commit_deadline);
+    }
+
     /// When [`Input::TimerExpired`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {

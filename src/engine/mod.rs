@@ -19,6 +19,7 @@ pub mod config;
 pub mod counters;
 pub mod election;
 pub mod event;
+mod flush;
 mod inbox;
 mod outbox;
 mod peers;
@@ -28,16 +29,19 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod tuning;
 
 pub use classic::{ClassicConfig, ClassicEngine};
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
+pub use flush::{Flush, NotMaster};
 pub use status::{EngineStatus, PeerStatus};
+pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow};
 use crate::table::{Refused, Table};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use election::{Election, Input, State, master_down};
 use inbox::Inbox;
@@ -78,6 +82,17 @@ pub enum UpdateError {
     /// Of a kind that this version does not replicate (another address family).
     #[error("this kind of flow is not replicated")]
     Unsupported,
+}
+
+/// Why a table is not compared anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ResyncError {
+    /// A master's table is the one to equal.
+    #[error("this node is master: its table is the one that the others are to equal; ask them")]
+    Master,
+    /// There is nobody to compare with.
+    #[error("no master is followed; there is nothing to compare with")]
+    NoMaster,
 }
 
 /// What the owner can wish of the role machine.
@@ -129,6 +144,8 @@ pub struct Engine {
     /// Frames that have left since the next ADVERT is due.
     sent_before_advert: u32,
     last_advert_at: Option<Instant>,
+    /// An interval that the peers still count with, and the ADVERTs that keep to it.
+    old_pace: Option<(Duration, u8)>,
     last_run: Instant,
     full_reported: bool,
     duplicate_reported: u64,
@@ -171,6 +188,7 @@ impl Engine {
             advert_at: now,
             sent_before_advert: 0,
             last_advert_at: None,
+            old_pace: None,
             last_run: now,
             full_reported: false,
             duplicate_reported: 0,
@@ -185,10 +203,9 @@ impl Engine {
 
     /// A frame has arrived. What is wrong with it is counted under its name and changes nothing.
     pub fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
-        let _ = meta;
         self.counters.frames_received += 1;
         self.notice_stall(now);
-        if let Err(reason) = self.receive(now, frame) {
+        if let Err(reason) = self.receive(now, meta.link, frame) {
             self.drops.count(reason);
         }
     }
@@ -224,6 +241,14 @@ impl Engine {
         self.event(if up { Event::LinkUp } else { Event::LinkDown });
         self.input(now, if up { Input::LinkUp } else { Input::LinkDown });
         self.advert_soon(now);
+    }
+
+    /// The sync links now carry frames of this many bytes, at most [`crate::wire::FRAME_LEN_MAX`]. Stored frames that are
+    /// longer can no longer be sent again: the history then begins behind the last of them, and who misses one repairs by
+    /// buckets. To be told before the next frame is made, or with slots that are no longer than this.
+    pub fn set_frame_len(&mut self, frame_len: usize) {
+        self.config.frame_len = frame_len.clamp(crate::wire::FRAME_LEN_MIN, crate::wire::FRAME_LEN_MAX);
+        self.outbox.set_frame_len(self.config.frame_len);
     }
 
     /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is
@@ -313,6 +338,23 @@ impl Engine {
         } else if self.link_up {
             self.advert_soon(now);
         }
+    }
+
+    /// This node's table is proven anew against its master's, which costs little if they are equal; with `full` every
+    /// bucket of it is walked again. Its role, its stream and what it holds stay; says how many buckets are in question.
+    ///
+    /// # Errors
+    /// [`ResyncError`]; nothing has changed then.
+    pub fn resync(&mut self, now: Instant, full: bool) -> Result<u32, ResyncError> {
+        if self.role() == Role::Master {
+            return Err(ResyncError::Master);
+        }
+        let from = self.inbox.stream().ok_or(ResyncError::NoMaster)?.node;
+        self.repair.ask_anew(now, self.config.advert_interval, full);
+        let buckets = self.repair.dirty();
+        self.event(Event::SyncStarted { from, buckets });
+        self.advert_soon(now);
+        Ok(buckets)
     }
 
     /// Another priority, 1 to 255; the election goes on.
@@ -444,7 +486,7 @@ impl Engine {
 
     fn reason_to_hold(&mut self, now: Instant) -> Option<Input> {
         let own = self.config.node;
-        let short = (self.config.advert_interval / 4).max(std::time::Duration::from_millis(1));
+        let short = (self.config.advert_interval / 4).max(Duration::from_millis(1));
         let one_way_hold = self.config.one_way_hold;
         // A peer that hears a living master says so; then it is our link that is at fault.
         let witness = self.peers.established().find(|peer| {

@@ -12,7 +12,8 @@ use super::{Engine, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
 use crate::table::{Applied, Refused};
 use crate::time::Instant;
 use crate::wire::{
-    Advert, AdvertFlags, Frame, FrameError, Header, NodeId, Payload, Pull, Record, Records, Status, Target, WireRole,
+    Advert, AdvertFlags, Frame, FrameError, Header, Kind, NodeId, Payload, Pull, Record, Records, Status, Target,
+    WireRole,
 };
 
 /// Whether the numbers of an ADVERT can be those of a stream: its start, its oldest frame and its newest in this order.
@@ -25,7 +26,7 @@ fn is_possible(advert: &Advert<'_>) -> bool {
 }
 
 impl Engine {
-    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<(), FrameError> {
+    pub(super) fn receive(&mut self, now: Instant, link: u8, bytes: &[u8]) -> Result<(), FrameError> {
         if matches!(self.role(), Role::Init | Role::Fault | Role::None) {
             self.counters.ignored_by_role += 1;
             return Ok(());
@@ -39,8 +40,19 @@ impl Engine {
             self.report_duplicate(&header);
             return Err(FrameError::OwnNode);
         }
+        if self.is_copy(link, &header) {
+            self.counters.duplicates += 1;
+            return Ok(());
+        }
         match frame.verify()?.payload() {
-            Payload::Advert(advert) => self.receive_advert(now, &header, &advert),
+            Payload::Advert(advert) => {
+                let taken = self.receive_advert(now, &header, &advert);
+                // Who was unknown before had nothing in which this could be noted.
+                if let Some(peer) = self.peers.get_mut(header.node, header.incarnation) {
+                    peer.carried.is_first(link, header.seq);
+                }
+                taken
+            }
             Payload::Data(records) => self.receive_data(now, &header, records),
             Payload::Status(status) => self.receive_status(now, &header, &status),
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
@@ -357,6 +369,18 @@ impl Engine {
     }
 
     // ------------------------------------------------------------------ small helpers
+
+    /// Whether another link has brought this very frame, and this one brings it for the first time: the price of several
+    /// links, and nobody's fault. What the same link brings twice is judged further on.
+    fn is_copy(&mut self, link: u8, header: &Header) -> bool {
+        let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
+        let followed = self.inbox.stream() == Some(stream);
+        let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return false };
+        if header.kind != Kind::DATA {
+            return peer.carried.is_first(link, header.seq) && peer.was_taken(header.seq);
+        }
+        followed && peer.carried_data.is_first(link, header.seq) && self.inbox.number(header.seq) == Number::Duplicate
+    }
 
     fn is_own(&self, target: &Target) -> bool {
         target.node == self.config.node && target.incarnation == self.incarnation

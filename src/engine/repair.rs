@@ -26,6 +26,8 @@ pub(super) struct Repair {
     started_at: Instant,
     pull_at: Option<Instant>,
     asked: bool,
+    /// Somebody wants every bucket walked, whatever the totals say.
+    walk_all: bool,
     walk_patience: Duration,
     first_retry: Duration,
     retry: Duration,
@@ -40,6 +42,7 @@ impl Repair {
             started_at: Instant::ZERO,
             pull_at: None,
             asked: false,
+            walk_all: false,
             walk_patience: Duration::from_millis(200),
             first_retry: Duration::from_millis(100),
             retry: Duration::from_millis(100),
@@ -75,6 +78,7 @@ impl Repair {
     pub(super) fn unfollow(&mut self) {
         self.pull_at = None;
         self.proven = false;
+        self.walk_all = false;
     }
 
     /// Something was missed or refused: nothing is proven any more. Whether it was.
@@ -85,9 +89,20 @@ impl Repair {
         was
     }
 
+    /// Nothing is believed any more because somebody asks for it. The master's next totals may prove it again; with `full`
+    /// every bucket is walked first, whatever they say.
+    pub(super) fn ask_anew(&mut self, now: Instant, interval: Duration, full: bool) {
+        self.start(now);
+        self.walk_all = full;
+        self.pull_at = Some(if full { now } else { now + interval * 2 });
+    }
+
     /// The totals were compared at a point where both tables must be equal, and they were: whether that is news, and how
     /// long it took.
     pub(super) fn matched(&mut self, now: Instant) -> Option<Duration> {
+        if self.walk_all {
+            return None;
+        }
         let news = (!self.proven).then(|| now.since(self.started_at));
         self.proven = true;
         self.proven_at = Some(now);
@@ -120,6 +135,7 @@ impl Repair {
     /// The bucket was walked, and what the walk did not name is gone.
     pub(super) fn bucket_walked(&mut self, now: Instant, bucket: u16) {
         self.dirty.remove(bucket);
+        self.walk_all &= self.dirty.len() > 0;
         self.pull_at = (self.dirty.len() > 0).then(|| now + self.walk_patience);
     }
 
@@ -146,6 +162,7 @@ impl Repair {
         self.proven = false;
         self.started_at = now;
         self.asked = false;
+        self.walk_all = false;
     }
 }
 
@@ -209,6 +226,25 @@ mod tests {
             waits.push(repair.pull_at().unwrap().since(at(0)).as_millis());
         }
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
+    }
+
+    /// [4.4.5] Whoever asks for a full walk gets one, although equal totals would prove everything at once.
+    #[test]
+    fn a_full_walk_that_was_asked_for_is_not_spared_by_equal_totals() {
+        let interval = Duration::from_millis(100);
+        let mut repair = followed();
+        repair.matched(at(1));
+        repair.ask_anew(at(10), interval, true);
+        assert_eq!((repair.is_proven(), repair.pull_at()), (false, Some(at(10))));
+        assert_eq!(pulled(&mut repair, at(10)), vec![(0, 4096)]);
+        assert_eq!((repair.matched(at(11)), repair.dirty()), (None, 4096));
+        (0..4096).for_each(|bucket| repair.bucket_walked(at(12), bucket));
+        assert_eq!(repair.matched(at(20)), Some(Duration::from_millis(10)));
+        // Without it the totals decide, and only if they do not come something is asked for.
+        repair.ask_anew(at(30), interval, false);
+        assert_eq!((repair.is_proven(), repair.pull_at()), (false, Some(at(230))));
+        assert_eq!(repair.matched(at(40)), Some(Duration::from_millis(10)));
+        assert_eq!((repair.is_proven(), repair.pull_at()), (true, None));
     }
 
     /// [4.4.6] A proof is lost when the totals differ later.

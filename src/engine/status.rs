@@ -1,7 +1,7 @@
 //! The engine's state in one picture, for people and programs. Allocates, so it is not for the hot path.
 
 use super::event::{Role, SyncState};
-use super::{Engine, NodeId};
+use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
 
 /// Foreign protocol versions that are reported; more are only counted.
@@ -65,6 +65,10 @@ pub struct EngineStatus {
     pub frontier: u64,
     /// Records that wait to be sent.
     pub pending: u64,
+    /// When the oldest frame left that not every proven follower is known to hold; `None` if there is none.
+    pub unacknowledged_since: Option<Instant>,
+    /// Frames of this mastership that not every proven follower is known to hold; `None` without a follower.
+    pub unacknowledged: Option<u64>,
     /// Records that wait for the sink.
     pub unapplied: u64,
     /// Sync links up.
@@ -87,6 +91,11 @@ impl Engine {
         } else {
             SyncState::Syncing
         }
+    }
+
+    /// What it has counted so far, without an allocation.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The state in one picture.
@@ -113,6 +122,8 @@ impl Engine {
             stream_seq: self.outbox.seq(),
             frontier: self.inbox.frontier(),
             pending: u64::from(self.table.pending()),
+            unacknowledged_since: self.unacknowledged_since(),
+            unacknowledged: self.unacknowledged(),
             unapplied: u64::from(self.table.unapplied()),
             link_up: self.link_up,
             peers: self.peers.iter().map(peer_status).collect(),

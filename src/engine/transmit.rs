@@ -9,9 +9,9 @@ use super::event::{Role, SyncState};
 use crate::table::Pending;
 use crate::time::Instant;
 use crate::wire::{
-    Advert, AdvertFlags, BucketRange, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind, MissingRange, NodeId,
-    PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert, encode_pull,
-    encode_status,
+    Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind,
+    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert,
+    encode_pull, encode_status,
 };
 
 /// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
@@ -95,7 +95,7 @@ impl Engine {
         let mut records = 0;
         loop {
             if let Some((bucket, since)) = self.outbox.walked(self.table.pending()) {
-                if !writer.push_bucket_end(bucket, since) {
+                if writer.push_bucket_end(bucket, since).is_err() {
                     break;
                 }
                 self.outbox.bucket_ended();
@@ -103,8 +103,8 @@ impl Engine {
                 continue;
             }
             let fits = match self.table.peek_pending(now) {
-                Some(Pending::Upsert(flow)) => writer.push_upsert(&flow),
-                Some(Pending::Delete(key)) => writer.push_delete(&key),
+                Some(Pending::Upsert(flow)) => writer.push_upsert(&flow).is_ok(),
+                Some(Pending::Delete(key)) => writer.push_delete(&key).is_ok(),
                 None => false,
             };
             if !fits {
@@ -189,14 +189,16 @@ impl Engine {
             entries: u64::from(self.table.len()),
             follows: self.follows(now),
             hash_seed: self.table.seed(),
-            capabilities: 0,
+            capabilities: Capabilities::NONE,
+            kernel_capacity: 0,
+            kernel_buckets: 0,
             name: self.config.name.as_bytes(),
             peers: &reports[..count],
         };
         let length = encode_advert(slot, header, &advert)?;
         self.counters.adverts_sent += 1;
         self.last_advert_at = Some(now);
-        self.advert_at = now + self.config.advert_interval;
+        self.advert_at = now + self.pace_of_adverts();
         self.sent_before_advert = 0;
         if self.leaving {
             self.leaving = false;

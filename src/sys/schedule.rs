@@ -21,6 +21,19 @@ pub fn real_time(priority: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts the calling thread back among the ordinary ones.
+///
+/// # Errors
+/// The operating system's error.
+pub fn ordinary() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `parameter` lives until the call returns, which only reads it; 0 is the calling thread. (Without
+    // CAP_SYS_NICE the flag that `real_time` has set cannot be taken back, so it stays.)
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, &parameter) };
+    Errno::result(result)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +54,8 @@ mod tests {
         }
         assert_eq!(priority_and_policy(), (10, 2));
         assert_eq!(std::thread::spawn(priority_and_policy).join().unwrap(), (0, 0));
+        ordinary().unwrap();
+        assert_eq!(priority_and_policy(), (0, 0));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //!    0 role u8, priority u8, interval u16 (ms)      4 flags u32
 //!    8 term_start u64       16 stream_seq u64      24 history_start u64     32 digest u64      40 entries u64
 //!   48 follows: node u32, heir u32                 56 incarnation u64       64 term u64
-//!   72 hash_seed u64        80 capabilities u32    84 name length u8, peer count u8, zero u16
-//!   88 name, not padded; then per peer 32 bytes:
+//!   72 hash_seed u64        80 capabilities u32    84 kernel: capacity u32, buckets u32
+//!   92 name length u8, peer count u8, zero u16     96 name, not padded; then per peer 32 bytes:
 //!      node u32, credit u32, incarnation u64, heard u64, frontier u64
 //! ```
 
@@ -40,8 +40,12 @@ pub struct Advert<'a> {
     pub follows: Follows,
     /// Seed of the digest's hash; a new master keeps that of the stream that it followed [4.4.7].
     pub hash_seed: u64,
-    /// What it can do beyond this version; bits of unknown meaning are kept.
-    pub capabilities: u32,
+    /// What it can take; for people, nothing is sent or held back for it.
+    pub capabilities: Capabilities,
+    /// Most entries that its kernel's connection table takes (`nf_conntrack_max`); 0 if it has none or does not know.
+    pub kernel_capacity: u32,
+    /// Hash buckets of that table (`nf_conntrack_buckets`); 0 likewise.
+    pub kernel_buckets: u32,
     /// Name for people, at most [`NAME_LEN_MAX`] bytes, hopefully UTF-8.
     pub name: &'a [u8],
     /// Whom it hears, at most [`PEERS_MAX`].
@@ -111,6 +115,46 @@ impl AdvertFlags {
     #[must_use]
     pub const fn with_if(self, flags: AdvertFlags, on: bool) -> AdvertFlags {
         if on { self.with(flags) } else { self }
+    }
+}
+
+/// What a node can take beyond the records and kinds that every node of version 1 takes. Bits of unknown meaning are
+/// kept: a later version may be able to do more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Capabilities(pub u32);
+
+impl Capabilities {
+    /// None.
+    pub const NONE: Capabilities = Capabilities(0);
+    /// Its table holds connections over IPv6.
+    pub const CONN6: Capabilities = Capabilities(1);
+    /// Its table keeps attributes and passes them on.
+    pub const ATTRIBUTES: Capabilities = Capabilities(2);
+    /// It keeps sections.
+    pub const SECTION: Capabilities = Capabilities(4);
+    /// It answers with the digests of buckets.
+    pub const DIGESTS: Capabilities = Capabilities(8);
+    /// It answers a PULL of what another stream left (the merge).
+    pub const MERGE: Capabilities = Capabilities(16);
+
+    /// Those that this version has a name for.
+    pub const NAMES: [(Capabilities, &str); 5] = [
+        (Self::CONN6, "conn6"),
+        (Self::ATTRIBUTES, "attributes"),
+        (Self::SECTION, "section"),
+        (Self::DIGESTS, "digests"),
+        (Self::MERGE, "merge"),
+    ];
+
+    /// Whether all bits of `capabilities` are set.
+    pub const fn contains(self, capabilities: Capabilities) -> bool {
+        self.0 & capabilities.0 == capabilities.0
+    }
+
+    /// These capabilities and those.
+    #[must_use]
+    pub const fn with(self, capabilities: Capabilities) -> Capabilities {
+        Capabilities(self.0 | capabilities.0)
     }
 }
 
@@ -204,7 +248,9 @@ pub fn encode_advert(slot: &mut [u8], header: Header, advert: &Advert<'_>) -> Op
         follows_incarnation: U64::new(follows.incarnation),
         follows_term: U64::new(follows.term),
         hash_seed: U64::new(advert.hash_seed),
-        capabilities: U32::new(advert.capabilities),
+        capabilities: U32::new(advert.capabilities.0),
+        kernel_capacity: U32::new(advert.kernel_capacity),
+        kernel_buckets: U32::new(advert.kernel_buckets),
         name_len: name.len() as u8,
         peer_count: peers.len() as u8,
         zero: U16::ZERO,
@@ -237,7 +283,9 @@ impl<'a> Advert<'a> {
                 term: raw.follows_term.get(),
             },
             hash_seed: raw.hash_seed.get(),
-            capabilities: raw.capabilities.get(),
+            capabilities: Capabilities(raw.capabilities.get()),
+            kernel_capacity: raw.kernel_capacity.get(),
+            kernel_buckets: raw.kernel_buckets.get(),
             name,
             peers: list(peers, raw.peer_count).ok_or(FrameError::AdvertLength)?,
         };
@@ -269,12 +317,14 @@ struct RawAdvert {
     follows_term: U64,
     hash_seed: U64,
     capabilities: U32,
+    kernel_capacity: U32,
+    kernel_buckets: U32,
     name_len: u8,
     peer_count: u8,
     zero: U16,
 }
 
-const _: () = assert!(size_of::<RawAdvert>() == 88 && size_of::<PeerReport>() == 32);
+const _: () = assert!(size_of::<RawAdvert>() == 96 && size_of::<PeerReport>() == 32);
 
 #[cfg(test)]
 mod tests {
@@ -295,12 +345,14 @@ mod tests {
         entries: 5,
         follows: Follows { node: NodeId(6), heir: NodeId(7), incarnation: 8, term: 9 },
         hash_seed: 10,
-        capabilities: 11,
+        capabilities: Capabilities(11),
+        kernel_capacity: 0x0004_0000,
+        kernel_buckets: 0x0001_0000,
         name: b"lb1",
         peers: &PEERS,
     };
 
-    const ADVERT_PAYLOAD: [u8; 123] = [
+    const ADVERT_PAYLOAD: [u8; 131] = [
         3, 150, 0, 100, 0, 0, 0, 2, // role, priority, interval, flags
         0, 0, 0, 0, 0, 0, 0, 1, // term_start
         0, 0, 0, 0, 0, 0, 0, 2, // stream_seq
@@ -311,7 +363,8 @@ mod tests {
         0, 0, 0, 0, 0, 0, 0, 8, // incarnation
         0, 0, 0, 0, 0, 0, 0, 9, // term
         0, 0, 0, 0, 0, 0, 0, 10, // hash_seed
-        0, 0, 0, 11, 3, 1, 0, 0, // capabilities, name length, peer count, zero
+        0, 0, 0, 11, 0, 4, 0, 0, // capabilities, the kernel's capacity
+        0, 1, 0, 0, 3, 1, 0, 0, // the kernel's buckets, name length, peer count, zero
         b'l', b'b', b'1', // name
         0, 0, 0, 2, 0, 0, 16, 0, // node, credit
         0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, 0x22, // incarnation
@@ -322,8 +375,8 @@ mod tests {
     /// [3.5.1] Every field stands where the figure says.
     #[test]
     fn an_advert_is_written_and_read_field_by_field() {
-        let mut slot = [0xaa; 163];
-        assert_eq!(encode_advert(&mut slot, Header::default(), &ADVERT), Some(163));
+        let mut slot = [0xaa; 171];
+        assert_eq!(encode_advert(&mut slot, Header::default(), &ADVERT), Some(171));
         assert_eq!(slot[40..], ADVERT_PAYLOAD);
         assert_eq!(slot[5], 1);
         assert_eq!(Advert::decode(&ADVERT_PAYLOAD), Ok(ADVERT));
@@ -338,6 +391,16 @@ mod tests {
         let advert = Advert::decode(&advert).expect("valid");
         assert_eq!((advert.role, advert.role.name()), (WireRole(77), "unknown"));
         assert_eq!(advert.flags, AdvertFlags(0x8000_0002));
+    }
+
+    /// [3.5.13]
+    #[test]
+    fn a_capability_of_unknown_meaning_is_kept() {
+        let advert = with(&ADVERT_PAYLOAD, &[(80, 0x80)]);
+        let capabilities = Advert::decode(&advert).expect("valid").capabilities;
+        assert_eq!(capabilities, Capabilities(0x8000_000b));
+        assert!(capabilities.contains(Capabilities::CONN6.with(Capabilities::DIGESTS)));
+        assert!(!capabilities.contains(Capabilities::DIGESTS.with(Capabilities::SECTION)), "all of them, not some");
     }
 
     #[test]
@@ -355,19 +418,19 @@ mod tests {
     #[test]
     fn adverts_of_impossible_shape_are_refused() {
         let refused = |changes: &[(usize, u8)]| Advert::decode(&with(&ADVERT_PAYLOAD, changes)).err();
-        assert_eq!(Advert::decode(&ADVERT_PAYLOAD[..87]), Err(FrameError::AdvertLength));
-        assert_eq!(Advert::decode(&ADVERT_PAYLOAD[..90]), Err(FrameError::AdvertLength));
-        assert_eq!(Advert::decode(&ADVERT_PAYLOAD[..122]), Err(FrameError::AdvertLength));
+        assert_eq!(Advert::decode(&ADVERT_PAYLOAD[..95]), Err(FrameError::AdvertLength));
+        assert_eq!(Advert::decode(&ADVERT_PAYLOAD[..98]), Err(FrameError::AdvertLength));
+        assert_eq!(Advert::decode(&ADVERT_PAYLOAD[..130]), Err(FrameError::AdvertLength));
         assert_eq!(Advert::decode(&[&ADVERT_PAYLOAD[..], &[0]].concat()), Err(FrameError::AdvertLength));
-        assert_eq!(refused(&[(84, 2)]), Some(FrameError::AdvertLength));
-        assert_eq!(refused(&[(85, 2)]), Some(FrameError::AdvertLength));
-        assert_eq!(refused(&[(84, 33)]), Some(FrameError::AdvertField));
-        assert_eq!(refused(&[(85, 33)]), Some(FrameError::AdvertField));
-        assert_eq!(refused(&[(86, 1)]), Some(FrameError::AdvertField));
-        assert_eq!(refused(&[(87, 1)]), Some(FrameError::AdvertField));
+        assert_eq!(refused(&[(92, 2)]), Some(FrameError::AdvertLength));
+        assert_eq!(refused(&[(93, 2)]), Some(FrameError::AdvertLength));
+        assert_eq!(refused(&[(92, 33)]), Some(FrameError::AdvertField));
+        assert_eq!(refused(&[(93, 33)]), Some(FrameError::AdvertField));
+        assert_eq!(refused(&[(94, 1)]), Some(FrameError::AdvertField));
+        assert_eq!(refused(&[(95, 1)]), Some(FrameError::AdvertField));
         assert_eq!(refused(&[(3, 0)]), Some(FrameError::AdvertField), "interval 0");
-        assert_eq!(refused(&[(94, 0)]), Some(FrameError::AdvertField), "peer's node 0");
-        let anonymous: Vec<(usize, u8)> = (99..107).map(|index| (index, 0)).collect();
+        assert_eq!(refused(&[(102, 0)]), Some(FrameError::AdvertField), "peer's node 0");
+        let anonymous: Vec<(usize, u8)> = (107..115).map(|index| (index, 0)).collect();
         assert_eq!(refused(&anonymous), Some(FrameError::AdvertField), "peer's incarnation 0");
     }
 
@@ -377,11 +440,11 @@ mod tests {
     fn what_would_be_refused_is_not_written() {
         let mut slot = [0; 1208 - 16];
         let mut advert = |advert: Advert<'_>| encode_advert(&mut slot, Header::default(), &advert);
-        assert_eq!(advert(Advert { name: &[b'x'; 32], peers: &[PEERS[0]; 32], ..ADVERT }), Some(1184));
+        assert_eq!(advert(Advert { name: &[b'x'; 32], peers: &[PEERS[0]; 32], ..ADVERT }), Some(1192));
         assert_eq!(advert(Advert { name: &[b'x'; 33], ..ADVERT }), None);
         assert_eq!(advert(Advert { peers: &[PEERS[0]; 33], ..ADVERT }), None);
         assert_eq!(advert(Advert { interval_ms: 0, ..ADVERT }), None);
         assert_eq!(advert(Advert { peers: &[PeerReport::new(NodeId(0), 1, 0, 0, 0)], ..ADVERT }), None);
-        assert_eq!(encode_advert(&mut [0; 162], Header::default(), &ADVERT), None, "too small");
+        assert_eq!(encode_advert(&mut [0; 170], Header::default(), &ADVERT), None, "too small");
     }
 }

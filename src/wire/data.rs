@@ -3,23 +3,38 @@
 //! ```text
 //!   new            push_upsert  push_delete  push_bucket_end           finish
 //!   ┌──────────┬─────────────┬────────────┬──────────────┬─ ─ ─ ─ ┐
-//!   │ 40 bytes │ 24 to 52    │ 20 or 24   │ 16           │ room   │   header with count, size and checksum
+//!   │ 40 bytes │ 24 to 1020  │ 20 to 48   │ 16           │ room   │   header with count, size and checksum
 //!   └──────────┴─────────────┴────────────┴──────────────┴─ ─ ─ ─ ┘
 //! ```
 //!
-//! A `push` that answers `false` has changed nothing: send the frame and push again into the next one. Whoever wants
-//! room behind the records (a seal's tag, say) lends a slot that is shorter by that.
+//! A `push` that fails has changed nothing: when it was [`PushError::Full`], send the frame and push again into the next
+//! one. Whoever wants room behind the records (a seal's tag, say) lends a slot that is shorter by that.
 
+use super::conn::{Address, Head, Plain, RawEndpoint, RawTcp, RawZone, optional_len, present};
 use super::frame::complete;
-use super::record::{
-    BUCKET_END_LEN, CONN4_HEAD_LEN, CONN4_PLAIN_LEN, Conn4Head, Conn4Plain, RawBucketEnd, RawEndpoint, RawTcp, RawZone,
-    RecordHeader, kind, operation, optional_len, present,
-};
+use super::record::{RawBucketEnd, RecordHeader, kind, operation};
 use super::{BUCKETS, FRAME_LEN_MAX, HEADER_LEN, Header, Kind, RECORDS_MAX};
 use crate::flow::{Endpoint, Flow, FlowKey, Zone};
 use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes};
+
+/// Why a record was not written. The frame is as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum PushError {
+    /// No room in this frame, or it has its [`RECORDS_MAX`]: send it, and push again into the next one.
+    #[error("no room in this frame")]
+    Full,
+    /// The flow has addresses of both families, and no record can say that.
+    #[error("addresses of both families in one flow")]
+    MixedFamilies,
+    /// A zone has one of the directions 0 (both), 1 (original) and 2 (reply).
+    #[error("a zone of unknown direction")]
+    ZoneDirection,
+    /// There is no such bucket.
+    #[error("no such bucket")]
+    Bucket,
+}
 
 /// A DATA frame that is being written.
 #[derive(Debug)]
@@ -42,25 +57,41 @@ impl<'a> DataWriter<'a> {
     /// Appends "this connection is now so". The flow is expected to be canonical; one that is not is written at more
     /// length than needed and read as the same.
     ///
-    /// `false` if there is no room, or if the flow has no form on this wire (an IPv6 address, a zone direction that
-    /// does not exist). An empty frame of [`FRAME_LEN_MIN`](super::FRAME_LEN_MIN) bytes has room for every flow, so
-    /// there `false` can only mean the latter.
-    #[must_use]
-    pub fn push_upsert(&mut self, flow: &Flow) -> bool {
-        self.try_push_upsert(flow).is_some()
+    /// # Errors
+    /// [`PushError::Full`], but never from an empty frame of [`FRAME_LEN_MIN`](super::FRAME_LEN_MIN) bytes, which has
+    /// room for every flow; [`PushError::MixedFamilies`] or [`PushError::ZoneDirection`] for what has no form on this
+    /// wire.
+    pub fn push_upsert(&mut self, flow: &Flow) -> Result<(), PushError> {
+        match flow.key.source {
+            IpAddr::V4(source) => self.upsert(flow, source.octets()),
+            IpAddr::V6(source) => self.upsert(flow, source.octets()),
+        }
     }
 
-    /// Appends "this connection is gone". `false` as for [`DataWriter::push_upsert`].
-    #[must_use]
-    pub fn push_delete(&mut self, key: &FlowKey) -> bool {
-        self.try_push_delete(key).is_some()
+    /// Appends "this connection is gone".
+    ///
+    /// # Errors
+    /// As for [`DataWriter::push_upsert`].
+    pub fn push_delete(&mut self, key: &FlowKey) -> Result<(), PushError> {
+        match key.source {
+            IpAddr::V4(source) => self.delete(key, source.octets()),
+            IpAddr::V6(source) => self.delete(key, source.octets()),
+        }
     }
 
-    /// Appends "this bucket has been walked, from the frame after `since` on". `false` if there is no room, or no such
-    /// bucket.
-    #[must_use]
-    pub fn push_bucket_end(&mut self, bucket: u16, since: u64) -> bool {
-        self.try_push_bucket_end(bucket, since).is_some()
+    /// Appends "this bucket has been walked, from the frame after `since` on".
+    ///
+    /// # Errors
+    /// [`PushError::Full`], or [`PushError::Bucket`] from [`BUCKETS`] on.
+    pub fn push_bucket_end(&mut self, bucket: u16, since: u64) -> Result<(), PushError> {
+        if bucket >= BUCKETS {
+            return Err(PushError::Bucket);
+        }
+        const LEN: usize = size_of::<RawBucketEnd>();
+        let header = RecordHeader::new(kind::TABLE, operation::BUCKET_END, 0, LEN);
+        let mut space = self.take(LEN)?;
+        put(&mut space, &RawBucketEnd { header, bucket: U16::new(bucket), zero: U16::ZERO, since: U64::new(since) });
+        Ok(())
     }
 
     /// Records written so far.
@@ -79,23 +110,25 @@ impl<'a> DataWriter<'a> {
         complete(frame, &self.header, self.count).unwrap_or(0)
     }
 
-    fn try_push_upsert(&mut self, flow: &Flow) -> Option<()> {
+    fn upsert<A: Address>(&mut self, flow: &Flow, source: A) -> Result<(), PushError> {
         let zone = zone(flow.key.zone)?;
-        let reply_source = endpoint(flow.reply_source)?;
-        let reply_destination = endpoint(flow.reply_destination)?;
+        let reply_source = endpoint::<A>(flow.reply_source)?;
+        let reply_destination = endpoint::<A>(flow.reply_destination)?;
+        let attributes = flow.attributes.as_bytes();
         let present = bit(reply_source.is_some(), present::REPLY_SOURCE)
             | bit(reply_destination.is_some(), present::REPLY_DESTINATION)
             | bit(flow.tcp.is_some(), present::TCP)
             | bit(flow.mark != 0, present::MARK)
-            | bit(zone.is_some(), present::ZONE);
-        let len = CONN4_PLAIN_LEN + optional_len(present);
-        let mut head = head(&flow.key, operation::UPSERT, present, len)?;
+            | bit(zone.is_some(), present::ZONE)
+            | bit(!attributes.is_empty(), present::ATTRIBUTES);
+        let len = size_of::<Plain<A>>() + optional_len::<A>(present) + attributes.len();
+        let mut head = head(&flow.key, source, operation::UPSERT, present, len)?;
         head.state = flow.state;
         head.status = U16::new(flow.status);
         let mut space = self.take(len)?;
-        put(&mut space, &Conn4Plain { head, timeout: U32::new(flow.timeout) });
+        put(&mut space, &Plain { head, timeout: U32::new(flow.timeout) });
         if present == 0 {
-            return Some(());
+            return Ok(());
         }
         if let Some(endpoint) = reply_source {
             put(&mut space, &endpoint);
@@ -114,41 +147,32 @@ impl<'a> DataWriter<'a> {
         if let Some(zone) = zone {
             put(&mut space, &zone);
         }
-        Some(())
+        space.copy_from_slice(attributes);
+        Ok(())
     }
 
-    fn try_push_delete(&mut self, key: &FlowKey) -> Option<()> {
+    fn delete<A: Address>(&mut self, key: &FlowKey, source: A) -> Result<(), PushError> {
         let zone = zone(key.zone)?;
         let present = bit(zone.is_some(), present::ZONE);
-        let len = CONN4_HEAD_LEN + optional_len(present);
-        let head = head(key, operation::DELETE, present, len)?;
+        let len = size_of::<Head<A>>() + optional_len::<A>(present);
+        let head = head(key, source, operation::DELETE, present, len)?;
         let mut space = self.take(len)?;
         put(&mut space, &head);
         if let Some(zone) = zone {
             put(&mut space, &zone);
         }
-        Some(())
-    }
-
-    fn try_push_bucket_end(&mut self, bucket: u16, since: u64) -> Option<()> {
-        if bucket >= BUCKETS {
-            return None;
-        }
-        let header = record_header(kind::TABLE, operation::BUCKET_END, 0, BUCKET_END_LEN);
-        let mut space = self.take(BUCKET_END_LEN)?;
-        put(&mut space, &RawBucketEnd { header, bucket: U16::new(bucket), zero: U16::ZERO, since: U64::new(since) });
-        Some(())
+        Ok(())
     }
 
     /// Takes the next `len` bytes for one record, if there is room for both. From here on nothing can fail.
-    fn take(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn take(&mut self, len: usize) -> Result<&mut [u8], PushError> {
         if self.count() == RECORDS_MAX {
-            return None;
+            return Err(PushError::Full);
         }
-        let space = self.slot.get_mut(self.len..self.len + len)?;
+        let space = self.slot.get_mut(self.len..self.len + len).ok_or(PushError::Full)?;
         self.len += len;
         self.count += 1;
-        Some(space)
+        Ok(space)
     }
 }
 
@@ -163,17 +187,12 @@ fn bit(present: bool, bit: u8) -> u8 {
     if present { bit } else { 0 }
 }
 
-fn record_header(kind: u8, operation: u8, present: u8, len: usize) -> RecordHeader {
-    RecordHeader { kind, operation, present, words: (len / 4) as u8 }
-}
-
-/// The part that upserts and deletes share, state and status still zero; `None` for IPv6.
-fn head(key: &FlowKey, operation: u8, present: u8, len: usize) -> Option<Conn4Head> {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (key.source, key.destination) else { return None };
-    Some(Conn4Head {
-        header: record_header(kind::CONN4, operation, present, len),
-        source: source.octets(),
-        destination: destination.octets(),
+/// The part that upserts and deletes share, state and status still zero.
+fn head<A: Address>(key: &FlowKey, source: A, operation: u8, present: u8, len: usize) -> Result<Head<A>, PushError> {
+    Ok(Head {
+        header: RecordHeader::new(A::TYPE, operation, present, len),
+        source,
+        destination: A::of(key.destination).ok_or(PushError::MixedFamilies)?,
         source_port: U16::new(key.source_port),
         destination_port: U16::new(key.destination_port),
         protocol: key.protocol,
@@ -182,26 +201,22 @@ fn head(key: &FlowKey, operation: u8, present: u8, len: usize) -> Option<Conn4He
     })
 }
 
-/// `Some(None)`: needs not be written. `None`: cannot be written.
-fn zone(zone: Zone) -> Option<Option<RawZone>> {
+/// `None`: needs not be written.
+fn zone(zone: Zone) -> Result<Option<RawZone>, PushError> {
     match zone {
-        zone if zone.is_default() => Some(None),
+        zone if zone.is_default() => Ok(None),
         Zone { id, direction } if direction <= Zone::REPLY => {
-            Some(Some(RawZone { id: U16::new(id), direction, zero: 0 }))
+            Ok(Some(RawZone { id: U16::new(id), direction, zero: 0 }))
         }
-        _ => None,
+        _ => Err(PushError::ZoneDirection),
     }
 }
 
-/// `Some(None)`: needs not be written. `None`: cannot be written.
-fn endpoint(endpoint: Option<Endpoint>) -> Option<Option<RawEndpoint>> {
-    match endpoint {
-        None => Some(None),
-        Some(Endpoint { address: IpAddr::V4(address), port }) => {
-            Some(Some(RawEndpoint { address: address.octets(), port: U16::new(port), zero: U16::ZERO }))
-        }
-        Some(_) => None,
-    }
+/// `None`: needs not be written.
+fn endpoint<A: Address>(endpoint: Option<Endpoint>) -> Result<Option<RawEndpoint<A>>, PushError> {
+    let Some(Endpoint { address, port }) = endpoint else { return Ok(None) };
+    let address = A::of(address).ok_or(PushError::MixedFamilies)?;
+    Ok(Some(RawEndpoint { address, port: U16::new(port), zero: U16::ZERO }))
 }
 
 #[cfg(test)]
@@ -261,7 +276,8 @@ mod tests {
     /// [3.3.3] The plain connection takes 24 bytes.
     #[test]
     fn a_plain_connection_is_24_bytes() {
-        let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { state: 3, timeout: 300, ..Flow::new(KEY) })));
+        let bytes =
+            payload(|writer| assert!(writer.push_upsert(&Flow { state: 3, timeout: 300, ..Flow::new(KEY) }).is_ok()));
         assert_eq!(
             bytes,
             [
@@ -275,7 +291,7 @@ mod tests {
     /// [3.3] Optional fields stand in the order of their bits.
     #[test]
     fn a_connection_with_everything_is_52_bytes() {
-        let bytes = payload(|writer| assert!(writer.push_upsert(&full())));
+        let bytes = payload(|writer| assert!(writer.push_upsert(&full()).is_ok()));
         assert_eq!(
             bytes,
             [
@@ -295,8 +311,8 @@ mod tests {
     #[test]
     fn a_delete_is_20_bytes_and_24_with_a_zone() {
         let bytes = payload(|writer| {
-            assert!(writer.push_delete(&KEY));
-            assert!(writer.push_delete(&full().key));
+            assert!(writer.push_delete(&KEY).is_ok());
+            assert!(writer.push_delete(&full().key).is_ok());
         });
         assert_eq!(
             bytes,
@@ -310,7 +326,7 @@ mod tests {
     /// [3.3.5] [4.5] A bucket-end is about the table: type 0, operation 3.
     #[test]
     fn a_bucket_end_is_16_bytes() {
-        let bytes = payload(|writer| assert!(writer.push_bucket_end(4095, 0x0102_0304_0506_0708)));
+        let bytes = payload(|writer| assert!(writer.push_bucket_end(4095, 0x0102_0304_0506_0708).is_ok()));
         assert_eq!(bytes, [0, 3, 0, 4, 0x0f, 0xff, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
@@ -318,7 +334,7 @@ mod tests {
     #[test]
     fn a_window_scale_that_is_too_large_spills_nowhere() {
         let tcp = Some(TcpInfo { window_scale_original: 0x17, window_scale_reply: 0x89, ..TcpInfo::default() });
-        let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { tcp, ..Flow::new(KEY) })));
+        let bytes = payload(|writer| assert!(writer.push_upsert(&Flow { tcp, ..Flow::new(KEY) }).is_ok()));
         assert_eq!(bytes[24..], [0x79, 0, 0, 0]);
     }
 
@@ -337,7 +353,7 @@ mod tests {
         for (flow, len) in cases {
             let mut slot = [0; 1480];
             let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
-            assert!(writer.push_upsert(&flow));
+            assert!(writer.push_upsert(&flow).is_ok());
             assert_eq!(writer.finish(), HEADER_LEN + len);
             let frame = Frame::parse(&slot[..HEADER_LEN + len]).and_then(Frame::verify).expect("valid");
             let Payload::Data(mut records) = frame.payload() else { panic!("not DATA") };
@@ -347,15 +363,27 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_form_on_this_wire_is_not_written() {
+    fn what_has_no_form_on_this_wire_is_refused_by_name() {
         let mut slot = [0; 1480];
         let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
         let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        assert!(!writer.push_delete(&FlowKey { source: v6, destination: v6, ..KEY }));
-        assert!(!writer.push_upsert(&Flow::new(FlowKey { destination: v6, ..KEY })));
-        assert!(!writer.push_upsert(&Flow { reply_source: Some(Endpoint { address: v6, port: 1 }), ..Flow::new(KEY) }));
-        assert!(!writer.push_delete(&FlowKey { zone: Zone { id: 1, direction: 3 }, ..KEY }));
-        assert!(!writer.push_bucket_end(4096, 1));
+        let v4 = Endpoint { address: KEY.source, port: 1 };
+        let six = Flow::new(FlowKey { source: v6, destination: v6, ..KEY });
+        for mixed in [
+            Flow::new(FlowKey { destination: v6, ..KEY }),
+            Flow::new(FlowKey { source: v6, ..KEY }),
+            Flow { reply_source: Some(Endpoint { address: v6, port: 1 }), ..Flow::new(KEY) },
+            Flow { reply_destination: Some(Endpoint { address: v6, port: 1 }), ..Flow::new(KEY) },
+            Flow { reply_source: Some(v4), ..six.clone() },
+            Flow { reply_destination: Some(v4), ..six.clone() },
+        ] {
+            assert_eq!(writer.push_upsert(&mixed), Err(PushError::MixedFamilies));
+        }
+        assert_eq!(writer.push_delete(&FlowKey { source: v6, ..KEY }), Err(PushError::MixedFamilies));
+        assert_eq!(writer.push_delete(&FlowKey { destination: v6, ..KEY }), Err(PushError::MixedFamilies));
+        let zone = Zone { id: 1, direction: 3 };
+        assert_eq!(writer.push_delete(&FlowKey { zone, ..KEY }), Err(PushError::ZoneDirection));
+        assert_eq!(writer.push_bucket_end(4096, 1), Err(PushError::Bucket));
         assert!(writer.is_empty());
         assert_eq!(writer.finish(), 40);
     }
@@ -366,10 +394,10 @@ mod tests {
         let mut slot = [0; 8960];
         let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
         for bucket in 0..255 {
-            assert!(writer.push_bucket_end(bucket, 1));
+            assert!(writer.push_bucket_end(bucket, 1).is_ok());
         }
-        assert!(!writer.push_bucket_end(255, 1));
-        assert!(!writer.push_delete(&KEY));
+        assert_eq!(writer.push_bucket_end(255, 1), Err(PushError::Full));
+        assert_eq!(writer.push_delete(&KEY), Err(PushError::Full));
         assert_eq!(writer.count(), 255);
         assert_eq!(writer.finish(), 40 + 255 * 16);
         assert_eq!(slot[0], 255);
@@ -380,10 +408,10 @@ mod tests {
     fn a_record_that_does_not_fit_leaves_the_frame_as_it_was() {
         let mut slot = [0xaa; 40 + 24 + 19];
         let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
-        assert!(writer.push_upsert(&Flow::new(KEY)));
-        assert!(!writer.push_upsert(&Flow::new(KEY)));
-        assert!(!writer.push_delete(&KEY));
-        assert!(writer.push_bucket_end(1, 1));
+        assert!(writer.push_upsert(&Flow::new(KEY)).is_ok());
+        assert_eq!(writer.push_upsert(&Flow::new(KEY)), Err(PushError::Full));
+        assert_eq!(writer.push_delete(&KEY), Err(PushError::Full));
+        assert!(writer.push_bucket_end(1, 1).is_ok());
         assert_eq!(writer.count(), 2);
         assert_eq!(writer.finish(), 80);
         assert_eq!(slot[80..], [0xaa; 3]);
@@ -396,7 +424,7 @@ mod tests {
     fn sixty_plain_connections_fit_an_ethernet_frame() {
         let mut slot = [0; 1480];
         let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
-        while writer.push_upsert(&Flow::new(KEY)) {}
+        while writer.push_upsert(&Flow::new(KEY)).is_ok() {}
         assert_eq!((writer.count(), writer.finish()), (60, 1480));
         assert_eq!(Frame::parse(&slot[..1479]).err(), Some(FrameError::SizeMismatch));
     }
@@ -405,7 +433,7 @@ mod tests {
     fn a_slot_longer_than_any_frame_is_used_up_to_the_longest_frame() {
         let mut slot = vec![0; 20_000];
         let mut writer = DataWriter::new(&mut slot, HEADER).expect("room");
-        while writer.push_upsert(&full()) {}
+        while writer.push_upsert(&full()).is_ok() {}
         assert_eq!((writer.count(), writer.finish()), (171, 40 + 171 * 52));
     }
 }

@@ -12,12 +12,13 @@
 
 mod classic;
 
+use super::conn::present;
 use super::frame::checksum;
-use super::record::{self, Record, kind, operation, present};
-use super::{AdvertFlags, Frame, FrameFlags, HEADER_LEN, Kind, SyncCode, VERSION, WireRole};
+use super::record::{self, Record, kind, operation};
+use super::{AdvertFlags, Capabilities, Frame, FrameFlags, HEADER_LEN, Kind, SyncCode, VERSION, WireRole};
 use crate::flow::status;
 use core::fmt::Write;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Bytes of one line.
 const LINE_LEN: usize = 8;
@@ -53,14 +54,14 @@ pub fn describe(bytes: &[u8]) -> String {
     page.text
 }
 
-/// One field of a layout: a number of up to 8 bytes.
+/// One field of a layout: a number of up to 16 bytes.
 struct Field {
     name: &'static str,
     len: usize,
-    show: fn(u64) -> String,
+    show: fn(u128) -> String,
 }
 
-const fn field(name: &'static str, len: usize, show: fn(u64) -> String) -> Field {
+const fn field(name: &'static str, len: usize, show: fn(u128) -> String) -> Field {
     Field { name, len, show }
 }
 
@@ -85,6 +86,7 @@ const RECORD: [Field; 4] = [
     field("type", 1, |value| match value as u8 {
         kind::TABLE => "0 table".into(),
         kind::CONN4 => "1 conn4".into(),
+        kind::CONN6 => "2 conn6".into(),
         _ => format!("{value} unknown"),
     }),
     field("operation", 1, |value| match value as u8 {
@@ -97,18 +99,20 @@ const RECORD: [Field; 4] = [
     field("length", 1, |value| format!("{value} words")),
 ];
 
-const PRESENT: [(u64, &str); 6] = [
-    (present::REPLY_SOURCE as u64, "reply_source"),
-    (present::REPLY_DESTINATION as u64, "reply_destination"),
-    (present::TCP as u64, "tcp"),
-    (present::MARK as u64, "mark"),
-    (present::ZONE as u64, "zone"),
-    (present::ATTRIBUTES as u64, "attributes"),
+const PRESENT: [(u128, &str); 6] = [
+    (present::REPLY_SOURCE as u128, "reply_source"),
+    (present::REPLY_DESTINATION as u128, "reply_destination"),
+    (present::TCP as u128, "tcp"),
+    (present::MARK as u128, "mark"),
+    (present::ZONE as u128, "zone"),
+    (present::ATTRIBUTES as u128, "attributes"),
 ];
 
-const CONN4: [Field; 7] = [
-    field("source", 4, address),
-    field("destination", 4, address),
+const ADDRESSES4: [Field; 2] = [field("source", 4, address4), field("destination", 4, address4)];
+
+const ADDRESSES6: [Field; 2] = [field("source", 16, address6), field("destination", 16, address6)];
+
+const CONN: [Field; 5] = [
     field("source_port", 2, decimal),
     field("destination_port", 2, decimal),
     field("protocol", 1, decimal),
@@ -124,42 +128,66 @@ const CONN4: [Field; 7] = [
             (status::SRC_NAT_DONE, "src_nat_done"),
             (status::DST_NAT_DONE, "dst_nat_done"),
         ];
-        bits(value, &names.map(|(bit, name)| (u64::from(bit), name)))
+        bits(value, &names.map(|(bit, name)| (u128::from(bit), name)))
     }),
 ];
 
 const TIMEOUT: [Field; 1] = [field("timeout", 4, |value| format!("{value} s"))];
 
-/// The optional fields of a CONN4, each under its bit.
-const OPTIONAL: [(u8, &[Field]); 5] = [
-    (
-        present::REPLY_SOURCE,
-        &[field("reply_source", 4, address), field("reply_source_port", 2, decimal), field("zero", 2, decimal)],
-    ),
-    (
-        present::REPLY_DESTINATION,
-        &[
-            field("reply_destination", 4, address),
-            field("reply_destination_port", 2, decimal),
-            field("zero", 2, decimal),
-        ],
-    ),
-    (
-        present::TCP,
-        &[
-            field("window_scales", 1, |value| format!("{} original, {} reply", value >> 4, value & 15)),
-            field("tcp_flags_original", 1, hex),
-            field("tcp_flags_reply", 1, hex),
-            field("zero", 1, decimal),
-        ],
-    ),
-    (present::MARK, &[field("mark", 4, hex)]),
-    (present::ZONE, &[field("zone", 2, decimal), field("direction", 1, decimal), field("zero", 1, decimal)]),
+const REPLY_SOURCE4: [Field; 3] =
+    [field("reply_source", 4, address4), field("reply_source_port", 2, decimal), field("zero", 2, decimal)];
+
+const REPLY_SOURCE6: [Field; 3] =
+    [field("reply_source", 16, address6), field("reply_source_port", 2, decimal), field("zero", 2, decimal)];
+
+const REPLY_DESTINATION4: [Field; 3] =
+    [field("reply_destination", 4, address4), field("reply_destination_port", 2, decimal), field("zero", 2, decimal)];
+
+const REPLY_DESTINATION6: [Field; 3] =
+    [field("reply_destination", 16, address6), field("reply_destination_port", 2, decimal), field("zero", 2, decimal)];
+
+const TCP: [Field; 4] = [
+    field("window_scales", 1, |value| format!("{} original, {} reply", value >> 4, value & 15)),
+    field("tcp_flags_original", 1, hex),
+    field("tcp_flags_reply", 1, hex),
+    field("zero", 1, decimal),
 ];
+
+const MARK: [Field; 1] = [field("mark", 4, hex)];
+
+const ZONE: [Field; 3] = [field("zone", 2, decimal), field("direction", 1, decimal), field("zero", 1, decimal)];
+
+/// A connection's fields that are not of one length: its addresses, and under their bits the optional ones.
+struct Family {
+    addresses: &'static [Field],
+    optional: [(u8, &'static [Field]); 5],
+}
+
+const CONN4: Family = Family {
+    addresses: &ADDRESSES4,
+    optional: [
+        (present::REPLY_SOURCE, &REPLY_SOURCE4),
+        (present::REPLY_DESTINATION, &REPLY_DESTINATION4),
+        (present::TCP, &TCP),
+        (present::MARK, &MARK),
+        (present::ZONE, &ZONE),
+    ],
+};
+
+const CONN6: Family = Family {
+    addresses: &ADDRESSES6,
+    optional: [
+        (present::REPLY_SOURCE, &REPLY_SOURCE6),
+        (present::REPLY_DESTINATION, &REPLY_DESTINATION6),
+        (present::TCP, &TCP),
+        (present::MARK, &MARK),
+        (present::ZONE, &ZONE),
+    ],
+};
 
 const BUCKET_END: [Field; 3] = [field("bucket", 2, decimal), field("zero", 2, decimal), field("since", 8, decimal)];
 
-const ADVERT: [Field; 18] = [
+const ADVERT: [Field; 20] = [
     field("role", 1, |value| format!("{value} {}", WireRole(value as u8).name())),
     field("priority", 1, decimal),
     field("interval", 2, |value| format!("{value} ms")),
@@ -171,7 +199,7 @@ const ADVERT: [Field; 18] = [
             (AdvertFlags::HANDING_OVER, "handing_over"),
             (AdvertFlags::DRAINING, "draining"),
         ];
-        bits(value, &names.map(|(flag, name)| (u64::from(flag.0), name)))
+        bits(value, &names.map(|(flag, name)| (u128::from(flag.0), name)))
     }),
     field("term_start", 8, decimal),
     field("stream_seq", 8, decimal),
@@ -183,7 +211,9 @@ const ADVERT: [Field; 18] = [
     field("follows_incarnation", 8, hex),
     field("follows_term", 8, decimal),
     field("hash_seed", 8, hex),
-    field("capabilities", 4, hex),
+    field("capabilities", 4, |value| bits(value, &Capabilities::NAMES.map(|(bit, name)| (u128::from(bit.0), name)))),
+    field("kernel_capacity", 4, decimal),
+    field("kernel_buckets", 4, decimal),
     field("name_length", 1, decimal),
     field("peer_count", 1, decimal),
     field("zero", 2, decimal),
@@ -232,7 +262,7 @@ impl<'a> Page<'a> {
         match kind {
             Kind::DATA => self.records(),
             Kind::ADVERT => {
-                let counts = self.at + 84;
+                let counts = self.at + 92;
                 self.fields(&ADVERT);
                 let name = self.peek(self.at, self.count_at(counts));
                 let words = format!("{:?}", String::from_utf8_lossy(name));
@@ -276,23 +306,30 @@ impl<'a> Page<'a> {
         self.bytes = &whole[..end];
         self.fields(&RECORD);
         match *record {
-            [kind::CONN4, operation @ (operation::UPSERT | operation::DELETE), present, ..] => {
-                self.fields(&CONN4);
-                if operation == operation::UPSERT {
-                    self.fields(&TIMEOUT);
-                }
-                for (bit, fields) in OPTIONAL {
-                    if present & bit != 0 {
-                        self.fields(fields);
-                    }
-                }
-                self.rest("attributes");
-            }
+            [kind::CONN4, operation, present, ..] => self.connection(&CONN4, operation, present),
+            [kind::CONN6, operation, present, ..] => self.connection(&CONN6, operation, present),
             [kind::TABLE, operation::BUCKET_END, ..] => self.fields(&BUCKET_END),
             _ => {}
         }
         self.rest("unknown");
         self.bytes = whole;
+    }
+
+    fn connection(&mut self, family: &Family, operation: u8, present: u8) {
+        if !matches!(operation, operation::UPSERT | operation::DELETE) {
+            return;
+        }
+        self.fields(family.addresses);
+        self.fields(&CONN);
+        if operation == operation::UPSERT {
+            self.fields(&TIMEOUT);
+        }
+        for (bit, fields) in family.optional {
+            if present & bit != 0 {
+                self.fields(fields);
+            }
+        }
+        self.rest("attributes");
     }
 
     fn list(&mut self, name: &str, count: usize, fields: &[Field]) {
@@ -355,7 +392,7 @@ impl<'a> Page<'a> {
         };
         let _ = writeln!(self.text, "{verdict}");
         let claimed = bytes.get(8..12).map_or(0, number);
-        if bytes.len() >= HEADER_LEN && bytes[4] == VERSION && claimed != u64::from(checksum(bytes)) {
+        if bytes.len() >= HEADER_LEN && bytes[4] == VERSION && claimed != u128::from(checksum(bytes)) {
             let _ = writeln!(self.text, "the bytes' own checksum is 0x{:08x}", checksum(bytes));
         }
     }
@@ -373,24 +410,28 @@ impl<'a> Page<'a> {
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+fn number(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
-fn decimal(value: u64) -> String {
+fn decimal(value: u128) -> String {
     value.to_string()
 }
 
-fn hex(value: u64) -> String {
+fn hex(value: u128) -> String {
     format!("0x{value:x}")
 }
 
-fn address(value: u64) -> String {
+fn address4(value: u128) -> String {
     Ipv4Addr::from_bits(value as u32).to_string()
 }
 
+fn address6(value: u128) -> String {
+    Ipv6Addr::from_bits(value).to_string()
+}
+
 /// The number and the names of its bits; bits without a name are told as a number of their own.
-fn bits(value: u64, names: &[(u64, &str)]) -> String {
+fn bits(value: u128, names: &[(u128, &str)]) -> String {
     let mut text = hex(value);
     let mut unnamed = value;
     for (bit, name) in names {

@@ -106,13 +106,18 @@ impl Node {
         namespace.run(|| fs::write(events, "1")).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let node = Node { namespace, letter, directory, child: None };
-        let id = if letter == 'a' { 1 } else { 2 };
+        let id = u32::from(letter) - u32::from('a') + 1;
         node.configure(&format!(
             "[node]\nid = {id}\nname = \"{letter}\"\n[control]\nsocket = \"{}\"\n[[group]]\nsync_id = 51\n\
              interfaces = [\"s{letter}\"]\npriority = {priority}\naddresses = [\"{ADDRESS} dev l{letter}\"]\n{more}\n",
             node.socket().display()
         ));
         node
+    }
+
+    /// Its configuration's file.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join("ssyncp.toml")
     }
 
     /// Replaces its configuration.

@@ -5,12 +5,16 @@
 //! printed without them, too, so that it reads back.
 
 use super::read::Section;
-use super::{Commit, Group, Profile, SourceKind, TransportKind, duration_words as durations, role_word as role_words};
+use super::{
+    Commit, Group, Profile, SourceKind, TransportKind, duration_words as durations, role_word as role_words,
+    size_words as sizes,
+};
 use crate::engine::RoleMode;
 use crate::time::Duration;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use serde::{Serialize, Serializer};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 const NO_ELECTION: &str = "profile \"classic\" has no election; remove it (ssyncp role says who is master)";
 const NO_REPAIR: &str = "profile \"classic\" never sends again what was lost; remove it";
@@ -49,7 +53,7 @@ pub(super) fn problems(section: &Section<'_, '_>, group: &Group) {
     if section.get("ack").is_some() && text("ack") != Some("none") {
         section.wrong("ack", NO_ACKNOWLEDGEMENT);
     }
-    if text("group").is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+    if group.group.is_ipv6() {
         section.wrong("group", "profile \"classic\" is of IPv4; write \"224.0.0.81\"");
     }
     if let Some(length) = group.frame_len.filter(|length| *length != MESSAGE_LEN_MAX) {
@@ -66,7 +70,7 @@ struct Written<'a> {
     sync_id: u8,
     transport: TransportKind,
     interfaces: &'a [String],
-    group: Ipv4Addr,
+    group: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     frame_len: Option<usize>,
     profile: Profile,
@@ -79,6 +83,11 @@ struct Written<'a> {
     capacity: u32,
     #[serde(serialize_with = "durations")]
     batch_delay: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tap: Option<&'a PathBuf>,
+    #[serde(serialize_with = "sizes")]
+    tap_size: u64,
+    tap_files: u32,
 }
 
 /// Either kind of group.
@@ -106,6 +115,9 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             role: group.role,
             capacity: group.capacity,
             batch_delay: group.batch_delay,
+            tap: group.tap.as_ref(),
+            tap_size: group.tap_size,
+            tap_files: group.tap_files,
         }),
     }))
 }
@@ -139,12 +151,14 @@ commit = "continuous"
 role = "manual"
 capacity = 262144
 batch_delay = "1ms"
+tap_size = "64MiB"
+tap_files = 8
 "#
         );
         assert_eq!(parse(&printed).unwrap(), settings);
         let more = "role = \"manual\"\nack = \"none\"\nframe_len = 1208\nbatch_delay = \"900ms\"\ncapacity = 9\n";
         let settings = parse(&format!("{SMALLEST}{more}")).unwrap();
-        assert_eq!((settings.groups[0].capacity, settings.groups[0].frame_len()), (9, Some(1208)));
+        assert_eq!((settings.groups[0].capacity, settings.groups[0].frame_len), (9, Some(1208)));
     }
 
     /// [3.1.9]

@@ -13,13 +13,15 @@ mod classic;
 mod read;
 mod value;
 
-use crate::engine::{ClassicConfig, Config, RoleMode};
+pub use value::duration as parse_duration;
+
+use crate::engine::{ClassicConfig, Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
-use crate::wire::classic::MESSAGE_LEN_MAX;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -39,11 +41,19 @@ pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
 pub const DUMP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `dump_interval`.
 pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Default of `tap_size`.
+pub const TAP_SIZE: u64 = 64 << 20;
+/// Least `tap_size`.
+pub const TAP_SIZE_MIN: u64 = 64 << 10;
+/// Default of `tap_files`.
+pub const TAP_FILES: u32 = 8;
+/// Greatest `tap_files`.
+pub const TAP_FILES_MAX: u32 = 1000;
 /// Largest configuration file in bytes; a longer one is a mistake in the path.
 pub const FILE_MAX: u64 = 1 << 20;
 
 /// Everything that the file says, with defaults filled in.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Settings {
     /// `[node]`.
     pub node: Node,
@@ -51,14 +61,16 @@ pub struct Settings {
     pub control: Control,
     /// Every `[[group]]`, in the order of the file.
     #[serde(rename = "group", serialize_with = "classic::groups")]
+    #[schemars(with = "Vec<Group>")]
     pub groups: Vec<Group>,
 }
 
 /// `[node]`: who this machine is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Node {
     /// Its number, not zero, another one on each node.
     #[serde(serialize_with = "node_number")]
+    #[schemars(with = "u32")]
     pub id: NodeId,
     /// Its name for people, at most 32 bytes.
     pub name: String,
@@ -67,7 +79,7 @@ pub struct Node {
 }
 
 /// `[control]`: how operators and programs reach the daemon.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Control {
     /// The Unix socket on which all calls are taken.
     pub socket: PathBuf,
@@ -77,7 +89,7 @@ pub struct Control {
 }
 
 /// `[[group]]`: one replicated table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
     /// The table's number, the same on all nodes.
     pub sync_id: u8,
@@ -85,9 +97,9 @@ pub struct Group {
     pub transport: TransportKind,
     /// The sync links; frames go out on all.
     pub interfaces: Vec<String>,
-    /// The multicast address of the frames.
-    pub group: Ipv4Addr,
-    /// Largest frame in bytes; by the link's MTU unless set.
+    /// The multicast address of the frames: IPv4, or IPv6 of link-local scope.
+    pub group: IpAddr,
+    /// Largest frame in bytes; what the links' MTUs leave unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_len: Option<usize>,
     /// The format on the wire.
@@ -96,20 +108,24 @@ pub struct Group {
     pub source: SourceKind,
     /// Time from the end of one dump of the source to the next.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
+    #[schemars(with = "String")]
     pub role: RoleMode,
     /// VRRP priority.
     pub priority: u8,
     /// Time between two ADVERTs.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub advert_interval: Duration,
     /// Whether a higher priority takes the role from a lower.
     pub preempt: bool,
     /// The addresses that the master holds.
+    #[schemars(with = "Vec<String>")]
     pub addresses: Vec<VirtualAddress>,
     /// Most flows in the table.
     pub capacity: u32,
@@ -117,22 +133,35 @@ pub struct Group {
     pub history: u32,
     /// Longest time that a record waits for company.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub batch_delay: Duration,
     /// Frames after which a backup acknowledges.
     pub ack_every: u32,
     /// Time after which a backup acknowledges.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub ack_delay: Duration,
     /// Time that a gap may stand before it is asked for again.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub reorder_delay: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
     pub commit_deadline: Duration,
+    /// Where everything that the transport moves is recorded, too; nowhere unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tap: Option<PathBuf>,
+    /// Bytes after which the tap begins a new file.
+    #[serde(serialize_with = "size_words")]
+    #[schemars(with = "String")]
+    pub tap_size: u64,
+    /// Files of the tap that are kept.
+    pub tap_files: u32,
 }
 
 /// How frames travel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
@@ -142,7 +171,7 @@ pub enum TransportKind {
 }
 
 /// The format on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// SSYNCP/1.
@@ -153,7 +182,7 @@ pub enum Profile {
 }
 
 /// Where flows come from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// The kernel's connection tracking.
@@ -163,7 +192,7 @@ pub enum SourceKind {
 }
 
 /// When a backup writes flows into its sink.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commit {
     /// At once: the takeover has little left to write.
@@ -175,9 +204,9 @@ pub enum Commit {
 /// An address that only the master holds: `192.0.2.10/24 dev eth0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct VirtualAddress {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Length of the network's prefix, 0 to 32.
+    /// The address, IPv4 or IPv6.
+    pub address: IpAddr,
+    /// Length of the network's prefix, 0 to 32 or 128.
     pub prefix_len: u8,
     /// The interface that gets it.
     pub device: String,
@@ -260,14 +289,6 @@ impl Settings {
 }
 
 impl Group {
-    /// Largest frame in bytes that the engine may make; `None`: what the link carries.
-    pub fn frame_len(&self) -> Option<usize> {
-        match self.profile {
-            Profile::Ssyncp1 => self.frame_len,
-            Profile::Classic => Some(MESSAGE_LEN_MAX),
-        }
-    }
-
     /// What a classic engine of this group is told; the addresses are those of the sync links, the random number is drawn
     /// by the caller.
     pub fn classic_config(&self, node: &Node, own_addresses: Vec<IpAddr>, seed: u64) -> ClassicConfig {
@@ -295,6 +316,20 @@ impl Group {
             reorder_delay: self.reorder_delay,
             commit_deadline: self.commit_deadline,
             ..Config::new(node.id, self.sync_id)
+        }
+    }
+
+    /// What of it the engine takes while it runs.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            priority: self.priority,
+            preempt: self.preempt,
+            advert_interval: self.advert_interval,
+            batch_delay: self.batch_delay,
+            ack_every: self.ack_every,
+            ack_delay: self.ack_delay,
+            reorder_delay: self.reorder_delay,
+            commit_deadline: self.commit_deadline,
         }
     }
 }
@@ -333,6 +368,14 @@ impl fmt::Display for Problems {
     }
 }
 
+/// Reads a duration with its unit, as `"100ms"`.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    value::duration(text)
+}
+
 fn node_number<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u32(id.0)
 }
@@ -342,6 +385,10 @@ fn role_word<S: Serializer>(role: &RoleMode, serializer: S) -> Result<S::Ok, S::
         RoleMode::Vrrp => "vrrp",
         RoleMode::Manual => "manual",
     })
+}
+
+fn size_words<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value::size_words(*size))
 }
 
 fn duration_words<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -396,6 +443,8 @@ ack_every = 32
 ack_delay = "5ms"
 reorder_delay = "2ms"
 commit_deadline = "1s"
+tap_size = "64MiB"
+tap_files = 8
 "#
         );
     }
@@ -427,6 +476,9 @@ commit_deadline = "1s"
             ack_delay = "1ms"
             reorder_delay = "3ms"
             commit_deadline = "1m"
+            tap = "/var/tmp/sync.pcapng"
+            tap_size = "1536KiB"
+            tap_files = 3
             [[group]]
             sync_id = 52
             transport = "memory"
@@ -440,6 +492,7 @@ commit_deadline = "1s"
         assert_eq!(settings.groups[0].dump_interval, Duration::from_secs(60));
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
+        assert_eq!((settings.groups[0].tap_size, settings.groups[0].tap_files), (1_572_864, 3));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
         assert_eq!(settings.control.listen, Some("127.0.0.1:9114".parse().unwrap()));
     }
@@ -472,7 +525,7 @@ role = "keepalived"
 advert_interval = 100
 batch_delay = "1 fortnight"
 ack_delay = "5"
-addresses = ["192.0.2.10 dev eth0", "192.0.2.300/24 dev eth0", "2001:db8::1/64 dev eth0", "192.0.2.10/24"]
+addresses = ["192.0.2.10 dev eth0", "192.0.2.300/24 dev eth0", "2001:db8::1/129 dev eth0", "192.0.2.10/24"]
 frame_len = 100
 [[group]]
 sync_id = 51
@@ -503,13 +556,13 @@ listen = "localhost"
         ssyncp.toml:15: batch_delay: "1 fortnight" is no duration; write a whole number with a unit, as "100ms", "1s" or "5m"
         ssyncp.toml:16: ack_delay: "5" has no unit; write "5ms" or "5s"
         ssyncp.toml:17: addresses: "192.0.2.10 dev eth0" has no prefix length; write it as "192.0.2.10/24 dev eth0"
-        ssyncp.toml:17: addresses: "192.0.2.300/24 dev eth0" has no valid IPv4 address; write it as "192.0.2.10/24 dev eth0"
-        ssyncp.toml:17: addresses: "2001:db8::1/64 dev eth0": IPv6 addresses are not in this version; use an IPv4 one
+        ssyncp.toml:17: addresses: "192.0.2.300/24 dev eth0" has no valid address; write it as "192.0.2.10/24 dev eth0"
+        ssyncp.toml:17: addresses: "2001:db8::1/129 dev eth0" has a prefix length that is not 0 to 128; write it as "192.0.2.10/24 dev eth0"
         ssyncp.toml:17: addresses: "192.0.2.10/24" does not say which interface holds it; write it as "192.0.2.10/24 dev eth0"
         ssyncp.toml:18: frame_len: 100 bytes; a frame has 1208 to 8960
         ssyncp.toml:20: sync_id: 51 is taken by a group above; each group has its own
         ssyncp.toml:21: interfaces: "eth1" is no list; write ["eth1"]
-        ssyncp.toml:22: group: "192.0.2.1" is no IPv4 multicast address; write "224.0.0.81"
+        ssyncp.toml:22: group: "192.0.2.1" is no multicast address; write "224.0.0.81", or "ff02::7251" for IPv6
         ssyncp.toml:23: priority: 300 is not from 1 to 255
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
@@ -519,6 +572,47 @@ listen = "localhost"
         ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
         ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
+    }
+
+    /// [3.0.7]
+    #[test]
+    fn a_group_is_any_of_ipv4_or_one_of_ipv6_that_no_router_passes_on() {
+        let with = |group: &str| parse(&format!("{SMALLEST}group = \"{group}\"\n"));
+        assert_eq!(with("ff02::7251").unwrap().groups[0].group.to_string(), "ff02::7251");
+        assert_eq!(with("224.0.0.99").unwrap().groups[0].group.to_string(), "224.0.0.99");
+        for group in ["ff05::7251", "ff0e::1", "ff12::1", "ff01::1"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is not of link-local scope (ff02::/16); write \"ff02::7251\""
+                )
+            );
+        }
+        for group in ["fe80::1", "2001:db8::1", "::"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is no multicast address; write \"224.0.0.81\", or \"ff02::7251\" \
+                     for IPv6"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_ninth_sync_link_and_one_that_stands_there_twice_are_mistakes() {
+        let with =
+            |interfaces: &str| parse(&format!("[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = {interfaces}\n"));
+        let eight = r#"["e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"]"#;
+        assert_eq!(with(eight).unwrap().groups[0].interfaces.len(), 8);
+        assert_eq!(
+            with(&eight.replace(']', ", \"e9\"]")).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: 9 entries; at most 8"
+        );
+        assert_eq!(
+            with(r#"["e1", "e2", "e1"]"#).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: \"e1\" stands there twice; name each sync link once"
+        );
     }
 
     #[test]

@@ -5,15 +5,16 @@
 
 use super::{
     ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TransportKind, VirtualAddress, classic,
-    value,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE,
+    TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, value,
 };
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
-use crate::wire::NodeId;
+use crate::transport::pcap::Format;
+use crate::wire::{GROUP, LINKS_MAX, NodeId};
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -43,6 +44,9 @@ const GROUP_KEYS: &[&str] = &[
     "ack_delay",
     "reorder_delay",
     "commit_deadline",
+    "tap",
+    "tap_size",
+    "tap_files",
     "filter",
 ];
 /// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
@@ -294,13 +298,11 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("raw", TransportKind::Raw), ("memory", TransportKind::Memory)],
             &["packet", "xdp", "udp"],
         ),
-        interfaces: section.list("interfaces", usize::from(u8::MAX), "\"eth1\"", |name| {
-            value::interface(name).map(|()| name.to_owned())
-        }),
-        group: section.read("group", Ipv4Addr::new(224, 0, 0, 81), |found| {
-            let wrong = || format!("{} is no IPv4 multicast address; write \"224.0.0.81\"", shown(found));
-            let address = found.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
-            address.filter(Ipv4Addr::is_multicast).ok_or_else(wrong)
+        interfaces: section
+            .list("interfaces", LINKS_MAX, "\"eth1\"", |name| value::interface(name).map(|()| name.to_owned())),
+        group: section.read("group", GROUP.into(), |found| match found.as_str() {
+            Some(text) => value::multicast_group(text),
+            None => Err(format!("{} is no address; write \"{GROUP}\"", shown(found))),
         }),
         frame_len: section.read("frame_len", None, |found| number(found, 0..=i128::from(u16::MAX)).map(Some)),
         profile,
@@ -334,6 +336,18 @@ fn group(section: &Section<'_, '_>) -> Group {
         ack_delay: section.duration("ack_delay", default.ack_delay),
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+        tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
+            Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
+            _ => {
+                Err(format!("{} is no absolute path to a .pcap or .pcapng; write \"/var/tmp/sync.pcap\"", shown(found)))
+            }
+        }),
+        tap_size: section.read("tap_size", TAP_SIZE, |found| match found.as_str().map(value::size) {
+            Some(Ok(size)) if size < TAP_SIZE_MIN => Err(format!("{} is less than 64KiB", shown(found))),
+            Some(size) => size,
+            None => Err(format!("{} is no size; write \"64MiB\"", shown(found))),
+        }),
+        tap_files: section.number("tap_files", TAP_FILES, 1..=i128::from(TAP_FILES_MAX)),
     }
 }
 

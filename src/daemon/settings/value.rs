@@ -2,7 +2,8 @@
 
 use super::VirtualAddress;
 use crate::time::Duration;
-use std::net::{IpAddr, Ipv4Addr};
+use crate::wire::{GROUP, GROUP6};
+use std::net::IpAddr;
 
 /// Longest name of a network interface in bytes: `IFNAMSIZ` of linux/if.h less its terminating zero.
 pub(super) const INTERFACE_NAME_MAX: usize = 15;
@@ -18,7 +19,10 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// Reads `"100ms"`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("\"{text}\" is no duration; write a whole number with a unit, as \"100ms\", \"1s\" or \"5m\"");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -31,6 +35,25 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(*scale).map(Duration::from_nanos).ok_or_else(wrong)
 }
 
+/// Units of sizes, largest first, in bytes.
+const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// Reads `"64MiB"`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("\"{text}\" is no size; write a whole number with a unit, as \"512KiB\", \"64MiB\" or \"1GiB\"");
+    let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let (_, scale) = SIZES.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    number.checked_mul(*scale).ok_or_else(wrong)
+}
+
+/// Writes a size, which is a multiple of 1 KiB, in the largest unit that is exact.
+pub(super) fn size_words(size: u64) -> String {
+    let (unit, scale) = SIZES.iter().find(|(_, scale)| size % scale == 0).unwrap_or(&("KiB", 1 << 10));
+    format!("{}{unit}", size / scale)
+}
+
 /// Writes a duration in the largest unit that is exact.
 pub(super) fn duration_words(duration: Duration) -> String {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -41,7 +64,7 @@ pub(super) fn duration_words(duration: Duration) -> String {
     format!("{}{unit}", nanoseconds / scale)
 }
 
-/// Reads `"192.0.2.10/24 dev eth0"`.
+/// Reads `"192.0.2.10/24 dev eth0"` or `"2001:db8::10/64 dev eth0"`.
 pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
     let wrong = |what: &str| format!("\"{text}\" {what}; write it as \"192.0.2.10/24 dev eth0\"");
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -53,23 +76,34 @@ pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
     let Some((address, prefix)) = network.split_once('/') else {
         return Err(wrong("has no prefix length"));
     };
-    let address: Ipv4Addr = match address.parse() {
-        Ok(IpAddr::V4(address)) => address,
-        Ok(IpAddr::V6(_)) => {
-            return Err(format!("\"{text}\": IPv6 addresses are not in this version; use an IPv4 one"));
-        }
-        Err(_) => return Err(wrong("has no valid IPv4 address")),
+    let address: IpAddr = address.parse().map_err(|_| wrong("has no valid address"))?;
+    let (broadcast, longest) = match address {
+        IpAddr::V4(address) => (address.is_broadcast(), 32),
+        IpAddr::V6(_) => (false, 128),
     };
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    if address.is_unspecified() || address.is_multicast() || broadcast {
         return Err(wrong("is not the address of a host"));
     }
     let prefix_len: u8 = prefix
         .parse()
         .ok()
-        .filter(|length| *length <= 32)
-        .ok_or_else(|| wrong("has a prefix length that is not 0 to 32"))?;
+        .filter(|length| *length <= longest)
+        .ok_or_else(|| wrong(&format!("has a prefix length that is not 0 to {longest}")))?;
     interface(device)?;
     Ok(VirtualAddress { address, prefix_len, device: device.to_owned() })
+}
+
+/// Reads the multicast group of the frames. An IPv6 one says in itself how far routers may pass it on (RFC 4291 section
+/// 2.7), and frames are for the link alone.
+pub(super) fn multicast_group(text: &str) -> Result<IpAddr, String> {
+    let group = text.parse().ok().filter(IpAddr::is_multicast);
+    match group {
+        None => Err(format!("\"{text}\" is no multicast address; write \"{GROUP}\", or \"{GROUP6}\" for IPv6")),
+        Some(IpAddr::V6(group)) if group.segments()[0] != 0xff02 => {
+            Err(format!("\"{text}\" is not of link-local scope (ff02::/16); write \"{GROUP6}\""))
+        }
+        Some(group) => Ok(group),
+    }
 }
 
 /// Checks the name of an interface as the kernel does (`dev_valid_name` in net/core/dev.c).
@@ -113,10 +147,15 @@ mod tests {
     #[test]
     fn addresses_are_read_as_ip_writes_them() {
         let read = address("192.0.2.10/24 dev eth0").unwrap();
-        assert_eq!((read.address, read.prefix_len), (Ipv4Addr::new(192, 0, 2, 10), 24));
+        assert_eq!((read.address, read.prefix_len), (IpAddr::from([192, 0, 2, 10]), 24));
         assert_eq!(read.to_string(), "192.0.2.10/24 dev eth0");
+        let six = address("2001:db8::10/64 dev eth0").unwrap();
+        assert_eq!((six.address.to_string(), six.prefix_len), ("2001:db8::10".to_owned(), 64));
         for wrong in [
             "192.0.2.10/33 dev eth0",
+            "2001:db8::10/129 dev eth0",
+            "ff02::1/64 dev eth0",
+            "::/64 dev eth0",
             "0.0.0.0/0 dev eth0",
             "224.0.0.1/24 dev eth0",
             "192.0.2.10/24 dev a-name-that-is-too-long",

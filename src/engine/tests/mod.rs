@@ -4,6 +4,7 @@
 mod chaos;
 mod classic;
 mod hostile;
+mod operator;
 mod repair;
 mod roles;
 mod rules;

@@ -155,7 +155,7 @@ fn data_of_a_stranger_or_of_another_stream_is_not_applied() {
     let forged = |header| {
         let mut slot = [0; 1480];
         let mut writer = DataWriter::new(&mut slot, header).unwrap();
-        assert!(writer.push_upsert(&flow(1)));
+        assert!(writer.push_upsert(&flow(1)).is_ok());
         let length = writer.finish();
         slot[..length].to_vec()
     };

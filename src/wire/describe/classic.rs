@@ -1,6 +1,6 @@
 //! The draft's messages, field by field.
 
-use super::{Field, Page, address, decimal, field, hex, number};
+use super::{Field, Page, address4, decimal, field, hex, number};
 use crate::wire::FrameError;
 use crate::wire::classic::{self, Message, RECORD_LEN};
 use crate::wire::ipvs::{Connection, ConnectionFlags, WordOrder, state, v0};
@@ -20,9 +20,9 @@ const RECORD: [Field; 10] = [
     field("client_port", 2, decimal),
     field("service_port", 2, decimal),
     field("server_port", 2, decimal),
-    field("client", 4, address),
-    field("service", 4, address),
-    field("server", 4, address),
+    field("client", 4, address4),
+    field("service", 4, address4),
+    field("server", 4, address4),
     field("flags", 2, |value| {
         let flags = ConnectionFlags(value as u32);
         let named = [flags.forwarding().name()].into_iter().chain(flags.names());
@@ -41,7 +41,7 @@ const SEQUENCES: [Field; 6] = [
 ];
 
 /// A shift of sequence numbers: modulo 2^32, so it may be meant to go down.
-fn signed(value: u64) -> String {
+fn signed(value: u128) -> String {
     (value as u32 as i32).to_string()
 }
 

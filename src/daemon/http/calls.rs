@@ -1,0 +1,165 @@
+//! What can be called: one table, from which the routes are made, and the OpenAPI document, and the list that an unknown
+//! path is answered with. A call that is not in it does not exist; one that is in it is documented.
+
+use super::change::{self, FlushBody, ResyncBody, RoleBody};
+use super::{Access, Desk, events, finish_router, flows, look, metrics};
+use crate::daemon::answers::{
+    ConfigAnswer, ErrorAnswer, FlowsAnswer, FlushAnswer, HealthAnswer, PeersAnswer, ReloadAnswer, ResyncAnswer,
+    RoleAnswer, generator,
+};
+use crate::daemon::events::EventMessage;
+use crate::daemon::status::NodeStatus;
+use axum::Router;
+use axum::http::header;
+use axum::routing::{MethodRouter, get, post};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The version of OpenAPI that the document is of. Its schemas are JSON Schema 2020-12.
+const OPENAPI: &str = "3.1.0";
+/// The media type of the document.
+const OPENAPI_TYPE: &str = "application/openapi+json;version=3.1";
+
+/// How a schema is asked for.
+type Described = fn(&mut SchemaGenerator) -> Schema;
+
+/// One call.
+struct Call {
+    path: &'static str,
+    /// `get`, or `post` for what changes something.
+    method: &'static str,
+    route: fn() -> MethodRouter<Arc<Desk>>,
+    summary: &'static str,
+    /// Parameters of the query, each with what it means.
+    query: &'static [(&'static str, &'static str)],
+    body: Option<Described>,
+    /// Media type and, if it is JSON, schema of the answer.
+    answer: (&'static str, Option<Described>),
+}
+
+const JSON: &str = "application/json";
+const GROUP: (&str, &str) = ("group", "Only this group (its sync id).");
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn look<T: JsonSchema>(path: &'static str, route: fn() -> MethodRouter<Arc<Desk>>, summary: &'static str) -> Call {
+    Call { path, method: "get", route, summary, query: &[], body: None, answer: (JSON, Some(schema::<T>)) }
+}
+
+fn change<T: JsonSchema>(path: &'static str, route: fn() -> MethodRouter<Arc<Desk>>, summary: &'static str) -> Call {
+    Call { method: "post", ..look::<T>(path, route, summary) }
+}
+
+/// The table.
+#[rustfmt::skip]
+fn calls() -> Vec<Call> {
+    vec![
+        look::<NodeStatus>("/v1/status", || get(look::status), "Everything that is known, counters included."),
+        Call {
+            query: &[
+                GROUP,
+                ("protocol", "tcp, udp, icmp or a number."),
+                ("source", "Original source address."),
+                ("destination", "Original destination address."),
+                ("port", "Original source or destination port."),
+                ("limit", "Most flows; 1000 without it."),
+            ],
+            ..look::<FlowsAnswer>("/v1/flows", || get(flows::flows), "The flow table.")
+        },
+        Call {
+            query: &[GROUP],
+            ..look::<PeersAnswer>("/v1/peers", || get(look::peers), "The other nodes, and how far they are.")
+        },
+        Call {
+            query: &[GROUP],
+            answer: ("text/event-stream", Some(schema::<EventMessage>)),
+            ..look::<EventMessage>("/v1/events", || get(events::events), "The state of every group, then whatever happens, as server-sent events.")
+        },
+        look::<ConfigAnswer>("/v1/config", || get(look::config), "The settings in force, defaults included."),
+        look::<Value>("/v1/openapi.json", || get(document), "This document."),
+        Call {
+            answer: ("text/plain", None),
+            ..look::<Value>("/metrics", || get(metrics::metrics), "The same numbers for Prometheus.")
+        },
+        look::<HealthAnswer>("/healthz", || get(look::health), "200 while every loop turns."),
+        look::<HealthAnswer>("/readyz", || get(look::ready), "200 while every group is master or in sync, else 503."),
+        Call {
+            body: Some(schema::<RoleBody>),
+            ..change::<RoleAnswer>("/v1/role", || post(change::role), "Wish for a role: master, backup or none.")
+        },
+        Call {
+            body: Some(schema::<ResyncBody>),
+            ..change::<ResyncAnswer>("/v1/resync", || post(change::resync), "Prove this node's table anew against its master's.")
+        },
+        Call {
+            body: Some(schema::<FlushBody>),
+            ..change::<FlushAnswer>("/v1/flush", || post(change::flush), "Wait until every proven peer holds what was submitted so far.")
+        },
+        change::<ReloadAnswer>("/v1/reload", || post(change::reload), "Read the configuration anew; all of it is applied, or nothing."),
+    ]
+}
+
+/// Every path there is.
+pub(super) fn paths() -> Vec<&'static str> {
+    calls().iter().map(|call| call.path).collect()
+}
+
+pub(super) fn router(desk: Arc<Desk>, access: Access) -> Router {
+    let router = calls().into_iter().fold(Router::new(), |router, call| router.route(call.path, (call.route)()));
+    finish_router(router, desk, access)
+}
+
+async fn document() -> ([(header::HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, OPENAPI_TYPE)], format!("{:#}\n", openapi()))
+}
+
+/// The OpenAPI document; docs/openapi.json is what this returns.
+pub fn openapi() -> Value {
+    let mut generator = generator("/components/schemas");
+    let error = schema::<ErrorAnswer>(&mut generator);
+    let paths: Map<String, Value> = calls()
+        .iter()
+        .map(|call| (call.path.to_owned(), json!({ call.method: operation(call, &error, &mut generator) })))
+        .collect();
+    let schemas = generator.take_definitions(true);
+    json!({
+        "openapi": OPENAPI,
+        "info": {
+            "title": "SSYNCP control interface",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "On the control socket, and for GET on `[control] listen`. There every other method is refused with 403.",
+            "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
+        },
+        "servers": [{ "url": "http://localhost", "description": "curl --unix-socket /run/ssyncp/control.sock" }],
+        "paths": paths,
+        "components": { "schemas": schemas },
+    })
+}
+
+fn operation(call: &Call, error: &Schema, generator: &mut SchemaGenerator) -> Value {
+    let (media_type, answer) = call.answer;
+    let answer = answer.map_or(json!({ "type": "string" }), |schema| schema(generator).into());
+    let name = call.path.trim_start_matches("/v1").trim_matches('/').replace(".json", "");
+    let mut operation = json!({
+        "operationId": name,
+        "summary": call.summary,
+        "responses": {
+            "200": { "description": "Done.", "content": { media_type: { "schema": answer } } },
+            "default": { "description": "Refused.", "content": { JSON: { "schema": error } } },
+        },
+    });
+    if !call.query.is_empty() {
+        let parameter = |(name, meaning): &(&str, &str)| {
+            let schema = json!({ "type": "string" });
+            json!({ "name": name, "in": "query", "description": meaning, "required": false, "schema": schema })
+        };
+        operation["parameters"] = call.query.iter().map(parameter).collect();
+    }
+    if let Some(body) = call.body {
+        operation["requestBody"] = json!({ "content": { JSON: { "schema": body(generator) } } });
+    }
+    operation
+}

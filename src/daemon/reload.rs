@@ -1,0 +1,285 @@
+//! What another configuration means to a daemon that runs: compared first, as a whole, and applied only if all of it can be.
+//!
+//! ```text
+//!   file ──Settings::load──▶ every problem of it? ──▶ needs a restart? ──▶ Plan ──▶ groups come, change, go
+//!                                   │                        │
+//!                                   └───────── refused: nothing has changed
+//! ```
+//!
+//! A key can be changed while the daemon runs only if it stands in [`GROUP_KEYS_LIVE`] or [`NODE_KEYS_LIVE`]: one that
+//! somebody adds later needs a restart until it is put there.
+
+use crate::daemon::settings::{Group, Problems, Settings};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Keys of `[[group]]` that are applied without a restart.
+pub const GROUP_KEYS_LIVE: &[&str] = &[
+    "dump_interval",
+    "commit",
+    "priority",
+    "advert_interval",
+    "preempt",
+    "addresses",
+    "batch_delay",
+    "ack_every",
+    "ack_delay",
+    "reorder_delay",
+    "commit_deadline",
+];
+/// Keys of `[node]` that are applied without a restart.
+pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority"];
+
+/// What a reload has changed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reloaded {
+    /// One sentence each; none if the file says what was in force already.
+    pub changes: Vec<String>,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.changes.is_empty() {
+            true => f.write_str("reloaded: nothing has changed"),
+            false => write!(f, "reloaded: {}", self.changes.join("; ")),
+        }
+    }
+}
+
+/// Why a reload changed nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The file cannot be used.
+    #[error("not reloaded, the old settings stay in force: {}", .0.join("; "))]
+    Configuration(Vec<String>),
+    /// It asks for what cannot be changed while the daemon runs.
+    #[error("not reloaded, the old settings stay in force: {}", .0.join("; "))]
+    NeedsRestart(Vec<String>),
+    /// A group that it adds could not be started.
+    #[error("not reloaded, the old settings stay in force: {0}")]
+    Failed(String),
+}
+
+impl Refusal {
+    /// The reason's word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::Configuration(_) => "bad_configuration",
+            Refusal::NeedsRestart(_) => "needs_restart",
+            Refusal::Failed(_) => "start_failed",
+        }
+    }
+
+    /// Every problem, one line each.
+    pub fn problems(&self) -> Vec<String> {
+        match self {
+            Refusal::Configuration(problems) | Refusal::NeedsRestart(problems) => problems.clone(),
+            Refusal::Failed(problem) => vec![problem.clone()],
+        }
+    }
+}
+
+impl From<Problems> for Refusal {
+    fn from(problems: Problems) -> Self {
+        Refusal::Configuration(problems.to_string().lines().map(str::to_owned).collect())
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// Groups that are to be started.
+    pub added: Vec<Group>,
+    /// Groups that go on with other settings.
+    pub changed: Vec<Group>,
+    /// Groups that are to leave.
+    pub removed: Vec<u8>,
+    /// Every difference in a sentence.
+    pub sentences: Vec<String>,
+}
+
+impl Plan {
+    /// Compares what is in force with what is wanted.
+    ///
+    /// # Errors
+    /// [`Refusal::NeedsRestart`] with everything that cannot be changed.
+    pub fn new(old: &Settings, new: &Settings) -> Result<Self, Refusal> {
+        let mut plan = Plan::default();
+        let mut fixed = Vec::new();
+        compare("[node]", &old.node, &new.node, NODE_KEYS_LIVE, &mut plan.sentences, &mut fixed);
+        compare("[control]", &old.control, &new.control, &[], &mut plan.sentences, &mut fixed);
+        for group in &new.groups {
+            let Some(before) = find(old, group.sync_id) else {
+                plan.sentences.push(format!("group {}: added", group.sync_id));
+                plan.added.push(group.clone());
+                continue;
+            };
+            let title = format!("group {}", group.sync_id);
+            compare(&title, before, group, GROUP_KEYS_LIVE, &mut plan.sentences, &mut fixed);
+            if before != group || old.node != new.node {
+                plan.changed.push(group.clone());
+            }
+        }
+        for group in old.groups.iter().filter(|group| find(new, group.sync_id).is_none()) {
+            plan.sentences.push(format!("group {}: removed", group.sync_id));
+            plan.removed.push(group.sync_id);
+        }
+        wandering_addresses(old, new, &mut fixed);
+        if fixed.is_empty() { Ok(plan) } else { Err(Refusal::NeedsRestart(fixed)) }
+    }
+}
+
+fn find(settings: &Settings, sync_id: u8) -> Option<&Group> {
+    settings.groups.iter().find(|group| group.sync_id == sync_id)
+}
+
+/// Compares two sections key by key, as they stand in a file.
+fn compare<T: Serialize>(
+    title: &str,
+    old: &T,
+    new: &T,
+    live: &[&str],
+    changes: &mut Vec<String>,
+    fixed: &mut Vec<String>,
+) {
+    let (old, new) = (keys(old), keys(new));
+    let mut names: Vec<&String> = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))).collect();
+    names.sort();
+    for key in names {
+        let (before, after) = (old.get(key), new.get(key));
+        if before == after {
+            continue;
+        }
+        let sentence = format!("{title}: {key}: {} is now {}", shown(before), shown(after));
+        if live.contains(&key.as_str()) {
+            changes.push(sentence);
+        } else {
+            let (before, after) = (shown(before), shown(after));
+            fixed.push(format!("{title}: {key}: needs a restart ({before} is in force, {after} in the file)"));
+        }
+    }
+}
+
+fn keys(section: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(section) {
+        Ok(Value::Object(keys)) => keys,
+        // Sections are structures of strings, numbers and lists.
+        _ => Map::new(),
+    }
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or("nothing".to_owned(), Value::to_string)
+}
+
+/// The thread of one group must not remove what that of another has just added.
+fn wandering_addresses(old: &Settings, new: &Settings, fixed: &mut Vec<String>) {
+    for group in &new.groups {
+        let others = old.groups.iter().filter(|other| other.sync_id != group.sync_id);
+        for other in others {
+            let theirs = |address: &std::net::IpAddr| other.addresses.iter().any(|held| held.address == *address);
+            for address in group.addresses.iter().filter(|address| theirs(&address.address)) {
+                fixed.push(format!(
+                    "group {}: addresses: {} is held by group {}; remove it there, reload, and then add it here",
+                    group.sync_id, address.address, other.sync_id
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn settings(text: &str) -> Settings {
+        Settings::parse(text, Path::new("ssyncp.toml")).unwrap()
+    }
+
+    fn group(sync_id: u8, more: &str) -> String {
+        format!("[[group]]\nsync_id = {sync_id}\ninterfaces = [\"eth1\"]\n{more}\n")
+    }
+
+    fn plan(old: &str, new: &str) -> Result<Plan, Refusal> {
+        let node = "[node]\nid = 1\n";
+        Plan::new(&settings(&format!("{node}{old}")), &settings(&format!("{node}{new}")))
+    }
+
+    #[test]
+    fn the_same_file_changes_nothing() {
+        let same = group(51, "");
+        assert_eq!(plan(&same, &same), Ok(Plan::default()));
+        assert_eq!(Reloaded::default().to_string(), "reloaded: nothing has changed");
+    }
+
+    #[test]
+    fn every_key_that_can_change_does_and_is_told() {
+        let new = group(
+            51,
+            "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
+             addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
+             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"",
+        );
+        let plan = plan(&group(51, ""), &new).unwrap();
+        assert_eq!((plan.added.len(), plan.changed.len(), plan.removed.len()), (0, 1, 0));
+        assert_eq!(
+            plan.sentences,
+            [
+                "group 51: ack_delay: \"5ms\" is now \"6ms\"",
+                "group 51: ack_every: 32 is now 8",
+                "group 51: addresses: [] is now [\"192.0.2.10/24 dev eth0\"]",
+                "group 51: advert_interval: \"100ms\" is now \"1s\"",
+                "group 51: batch_delay: \"1ms\" is now \"2ms\"",
+                "group 51: commit: \"continuous\" is now \"on-takeover\"",
+                "group 51: commit_deadline: \"1s\" is now \"2s\"",
+                "group 51: dump_interval: \"30s\" is now \"5s\"",
+                "group 51: preempt: true is now false",
+                "group 51: priority: 100 is now 200",
+                "group 51: reorder_delay: \"2ms\" is now \"3ms\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_change_is_named_all_at_once_and_nothing_is_planned() {
+        let old = format!("{}[control]\nsocket = \"/run/a\"\n", group(51, ""));
+        let new = "[[group]]\nsync_id = 51\ninterfaces = [\"eth2\"]\ngroup = \"224.0.0.82\"\nsource = \"synthetic\"\n\
+                   role = \"manual\"\npreempt = false\ncapacity = 10\nhistory = 64\nframe_len = 1400\npriority = 7\n\
+                   [control]\nsocket = \"/run/b\"\nlisten = \"127.0.0.1:1\"\n";
+        let refusal = plan(&old, new).unwrap_err();
+        assert_eq!(refusal.name(), "needs_restart");
+        assert_eq!(
+            refusal.problems(),
+            [
+                "[control]: listen: needs a restart (nothing is in force, \"127.0.0.1:1\" in the file)",
+                "[control]: socket: needs a restart (\"/run/a\" is in force, \"/run/b\" in the file)",
+                "group 51: capacity: needs a restart (262144 is in force, 10 in the file)",
+                "group 51: frame_len: needs a restart (nothing is in force, 1400 in the file)",
+                "group 51: group: needs a restart (\"224.0.0.81\" is in force, \"224.0.0.82\" in the file)",
+                "group 51: history: needs a restart (4096 is in force, 64 in the file)",
+                "group 51: interfaces: needs a restart ([\"eth1\"] is in force, [\"eth2\"] in the file)",
+                "group 51: role: needs a restart (\"vrrp\" is in force, \"manual\" in the file)",
+                "group 51: source: needs a restart (\"conntrack\" is in force, \"synthetic\" in the file)",
+            ]
+        );
+    }
+
+    #[test]
+    fn groups_come_and_go_and_a_sync_id_is_the_identity() {
+        let plan = plan(&(group(51, "") + &group(52, "")), &(group(52, "") + &group(53, ""))).unwrap();
+        assert_eq!((plan.added[0].sync_id, plan.removed), (53, vec![51]));
+        assert_eq!(plan.sentences, ["group 53: added", "group 51: removed"]);
+    }
+
+    #[test]
+    fn an_address_does_not_wander_between_groups_in_one_step() {
+        let address = "addresses = [\"192.0.2.10/24 dev eth0\"]";
+        let refusal = plan(&(group(51, address) + &group(52, "")), &(group(51, "") + &group(52, address))).unwrap_err();
+        assert_eq!(
+            refusal.problems(),
+            ["group 52: addresses: 192.0.2.10 is held by group 51; remove it there, reload, and then add it here"]
+        );
+    }
+}
