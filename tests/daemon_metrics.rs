@@ -159,7 +159,8 @@ fn one_bad_frame_of_each_kind_is_counted_once_under_its_reason() {
     pair.start();
     let open = || {
         let interface = socket::interface("si")?;
-        socket::multicast_sender(114, &interface, 4 << 20).map_err(io::Error::other)
+        socket::multicast_sender(114, Ipv4Addr::new(224, 0, 0, 81).into(), &interface, 4 << 20)
+            .map_err(io::Error::other)
     };
     let wire = pair.stranger.run(open).unwrap();
     let to = SockAddr::from(SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 81), 0));

@@ -202,7 +202,8 @@ fn roles_are_what_the_operator_says() {
 fn intruder(pair: &Pair) -> Socket {
     let open = || {
         let interface = socket::interface("si")?;
-        socket::multicast_sender(114, &interface, 1 << 20).map_err(io::Error::other)
+        socket::multicast_sender(114, Ipv4Addr::new(224, 0, 0, 81).into(), &interface, 1 << 20)
+            .map_err(io::Error::other)
     };
     pair.stranger.run(open).unwrap()
 }

@@ -221,6 +221,9 @@ mod tests {
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
             peers: vec![PeerRow {
                 node: 2,
+                capabilities: vec!["conn6".into()],
+                kernel_capacity: Some(2000),
+                kernel_buckets: None,
                 name: "lb-b".into(),
                 role: "master".into(),
                 priority: 150,

@@ -336,7 +336,7 @@ impl Driver {
 
     /// Has the engine make its frames as large as the links carry now.
     fn follow_frame_len(&mut self, now: Instant) {
-        let carries = self.line.limits().frame_len;
+        let carries = self.engine.frame_len(self.line.limits().frame_len);
         let before = std::mem::replace(&mut self.frame_len, carries);
         if before == carries {
             return;

@@ -14,7 +14,13 @@ use crate::engine::{
 use crate::flow::{Change, Flow};
 use crate::time::Instant;
 use crate::wire::FrameMeta;
+use crate::wire::classic::MESSAGE_LEN_MAX;
 use std::ops::Range;
+
+/// The answer to whoever asks a classic group for what it does not have.
+const NO_RESYNC: &str =
+    "profile \"classic\" proves nothing that could be proven anew; its master sends all it holds every 30 s";
+const NO_FLUSH: &str = "profile \"classic\" has no acknowledgement that could be waited for";
 
 /// The engine of one group.
 #[derive(Debug)]
@@ -144,6 +150,14 @@ impl Protocol {
         }
     }
 
+    /// Largest frame that it makes where the link carries frames of `carries` bytes.
+    pub(crate) fn frame_len(&self, carries: usize) -> usize {
+        match self {
+            Protocol::Ssyncp1(_) => carries,
+            Protocol::Classic(_) => carries.min(MESSAGE_LEN_MAX),
+        }
+    }
+
     /// Messages of the classic profile are never longer than 1208 bytes, which every link carries.
     pub(crate) fn set_frame_len(&mut self, frame_len: usize) {
         if let Protocol::Ssyncp1(engine) = self {
@@ -174,7 +188,7 @@ impl Protocol {
     pub(crate) fn resync(&mut self, now: Instant, full: bool) -> Result<u32, String> {
         match self {
             Protocol::Ssyncp1(engine) => engine.resync(now, full).map_err(|error| error.to_string()),
-            Protocol::Classic(_) => Err("the classic profile cannot ask for anything: it only listens".to_owned()),
+            Protocol::Classic(_) => Err(NO_RESYNC.to_owned()),
         }
     }
 
@@ -182,7 +196,7 @@ impl Protocol {
     pub(crate) fn begin_flush(&self) -> Result<Flush, String> {
         match self {
             Protocol::Ssyncp1(engine) => engine.begin_flush().map_err(|error| error.to_string()),
-            Protocol::Classic(_) => Err("the classic profile acknowledges nothing".to_owned()),
+            Protocol::Classic(_) => Err(NO_FLUSH.to_owned()),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
 use crate::transport::LinkStatus;
+use crate::wire::Capabilities;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -250,6 +251,12 @@ pub struct PeerRow {
     pub established: bool,
     /// Not yet proven equal, by its own word.
     pub cold: bool,
+    /// What it can take, by its last ADVERT: `conn6`, `attributes`, …
+    pub capabilities: Vec<String>,
+    /// Most entries that its kernel's connection table takes; null until it is told.
+    pub kernel_capacity: Option<u32>,
+    /// Hash buckets of that table; null until they are told.
+    pub kernel_buckets: Option<u32>,
     /// What it holds of our stream.
     pub frontier: u64,
     /// Time since it was heard.
@@ -359,6 +366,13 @@ impl PeerRow {
             priority: peer.priority,
             established: peer.established,
             cold: peer.cold,
+            capabilities: Capabilities::NAMES
+                .iter()
+                .filter(|(bit, _)| peer.capabilities.contains(*bit))
+                .map(|(_, name)| (*name).to_owned())
+                .collect(),
+            kernel_capacity: Some(peer.kernel_capacity).filter(|capacity| *capacity > 0),
+            kernel_buckets: Some(peer.kernel_buckets).filter(|buckets| *buckets > 0),
             frontier: peer.frontier,
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
         }
@@ -429,6 +443,7 @@ mod tests {
             unapplied: 0,
             link_up: true,
             peers: vec![PeerStatus {
+                capabilities: Capabilities::NONE,
                 node: NodeId(2),
                 name: "lb-b".into(),
                 incarnation: 5,

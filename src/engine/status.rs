@@ -27,6 +27,8 @@ pub struct PeerStatus {
     pub cold: bool,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
+    /// What it can take, by its last ADVERT.
+    pub capabilities: Capabilities,
     /// Most entries that its kernel's connection table takes; 0 if that is not known.
     pub kernel_capacity: u32,
     /// Hash buckets of that table; 0 if that is not known.
@@ -159,6 +161,7 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         established: peer.established,
         cold: peer.word.is_cold(),
         frontier: peer.frontier,
+        capabilities: peer.word.capabilities,
         kernel_capacity: peer.word.kernel.capacity,
         kernel_buckets: peer.word.kernel.buckets,
         heard_at: peer.heard_at,
