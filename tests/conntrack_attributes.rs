@@ -51,7 +51,10 @@ fn with(mut flow: Flow, kind: u8, data: &[u8]) -> Flow {
 fn sctp(source: &str, destination: &str) -> Flow {
     let tags = ProtocolInfo::Sctp { tag_original: 0x0a0b_0c0d, tag_reply: 7 };
     // 4 is ESTABLISHED (enum sctp_conntrack).
-    Flow { state: 4, ..with(flow(protocol::SCTP, source, 5000, destination, 36412), attribute::PROTOCOL, &tags.to_wire()) }
+    Flow {
+        state: 4,
+        ..with(flow(protocol::SCTP, source, 5000, destination, 36412), attribute::PROTOCOL, &tags.to_wire())
+    }
 }
 
 fn endpoint(address: &str, port: u16) -> Option<Endpoint> {
@@ -321,7 +324,8 @@ fn what_a_flow_expects_is_written_read_back_and_taken_back() {
     let Some(namespace) = namespace() else { return };
     let (mut sink, mut source, mut mirror) = (sink(&namespace), source(&namespace), Mirror::default());
     let key = expecting(&[]).key;
-    let expects = |mirror: &Mirror, ports: &[u16]| mirror.flows.get(&key).is_some_and(|flow| expected_ports(flow) == ports);
+    let expects =
+        |mirror: &Mirror, ports: &[u16]| mirror.flows.get(&key).is_some_and(|flow| expected_ports(flow) == ports);
     write(&mut sink, &[expecting(&[expectation(6001)])]);
     assert_eq!(counter(&sink.counters(), "expectations_created"), 1, "{:?}", sink.counters());
     mirror.read_until(&mut source, |mirror| expects(mirror, &[6001]));

@@ -61,7 +61,11 @@ fn fill(raw: &mut Raw) {
         let mut from = [0u8; 16];
         from[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         from[15] = last;
-        let to = { let mut to = from; to[4] = 1; to };
+        let to = {
+            let mut to = from;
+            to[4] = 1;
+            to
+        };
         let errno = raw.request_family(10, CT_NEW, CREATE_EXCL, |writer| {
             for (kind, a, b, first, second) in [(1, from, to, sport, 53u16), (2, to, from, 53, sport)] {
                 writer.nest(kind, |tuple| {
@@ -86,8 +90,16 @@ fn any_term() -> impl Strategy<Value = String> {
     let end = || prop::sample::select(vec!["src", "dst", "addr"]);
     let port_end = || prop::sample::select(vec!["sport", "dport", "port"]);
     let network = prop::sample::select(vec![
-        "10.0.0.0/8", "10.0.1.0/24", "192.0.2.1", "0.0.0.0/0", "::/0", "2001:db8::/32", "2001:db8:100::/40",
-        "2001:db8::2", "10.0.0.1, 2001:db8::1", "192.168.0.0/16,192.0.2.0/31",
+        "10.0.0.0/8",
+        "10.0.1.0/24",
+        "192.0.2.1",
+        "0.0.0.0/0",
+        "::/0",
+        "2001:db8::/32",
+        "2001:db8:100::/40",
+        "2001:db8::2",
+        "10.0.0.1, 2001:db8::1",
+        "192.168.0.0/16,192.0.2.0/31",
     ]);
     let test = prop_oneof![
         prop::sample::select(vec!["tcp", "udp,icmp", "132", "proto 2, 50", "udplite", "sctp"]).prop_map(str::to_owned),

@@ -46,7 +46,8 @@ table ip t {
 struct Site {
     switch: Namespace,
     client: Namespace,
-    server: Namespace,
+    /// Kept for as long as the server runs in it.
+    _server: Namespace,
     routers: [Namespace; 2],
     directory: tempfile::TempDir,
     daemon: Child,
@@ -66,10 +67,7 @@ impl Site {
             return None;
         }
         let [switch, client, server, a, b] = [namespace()?, namespace()?, namespace()?, namespace()?, namespace()?];
-        shell(
-            &switch,
-            "for bridge in front back; do ip link add $bridge type bridge; ip link set $bridge up; done",
-        );
+        shell(&switch, "for bridge in front back; do ip link add $bridge type bridge; ip link set $bridge up; done");
         let plug = |into: &Namespace, bridge: &str, port: &str, name: &str, mac: &str, address: &str| {
             shell(
                 &switch,
@@ -91,7 +89,7 @@ impl Site {
         shell(&switch, "for port in pc ps paf pab; do ip link set $port up; done");
         let directory = tempfile::tempdir().unwrap();
         let daemon = serve(&server, directory.path());
-        Some(Site { switch, client, server, routers: [a, b], directory, daemon })
+        Some(Site { switch, client, _server: server, routers: [a, b], directory, daemon })
     }
 
     /// Router a is unplugged, b is plugged in.
@@ -352,9 +350,8 @@ fn lftp_does_not_notice() {
         assert!(status.success(), "passive {passive}: {log}");
         assert!(fs::read(here.join("large")).unwrap() == large(), "passive {passive}: {log}");
         assert_eq!(fs::read(here.join("small")).unwrap(), SMALL, "passive {passive}: {log}");
-        assert_eq!(log.matches("Connecting to").count() - log.matches("data socket").count(), 1, "{log}");
         let server_log = fs::read_to_string(site.directory.path().join("log")).unwrap();
-        // One more was the test's look whether the server listens.
+        // It did not come again: this is the one control connection, before and after.
         assert_eq!(server_log.matches("CONNECT: Client \"10.2.0.254\"").count(), 1, "{server_log}");
     }
 }

@@ -341,7 +341,11 @@ fn a_batch_that_is_full_is_written_without_a_flush() {
 fn own_writes_do_not_come_back_but_those_of_others_do() {
     let Some(namespace) = namespace() else { return };
     let (mut own, mut other) = (open(&namespace), open(&namespace));
-    let options = SourceOptions { receive_buffer: 1 << 20, ignore_port_ids: vec![own.port_id().unwrap()], ..SourceOptions::default() };
+    let options = SourceOptions {
+        receive_buffer: 1 << 20,
+        ignore_port_ids: vec![own.port_id().unwrap()],
+        ..SourceOptions::default()
+    };
     let mut source = namespace.run(|| ConntrackSource::open(&options).map_err(io_error)).unwrap();
     let mut mirror = Mirror::default();
     // Create, update, replace, delete: four kinds of events that we caused.

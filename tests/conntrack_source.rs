@@ -298,7 +298,8 @@ fn events_of_ignored_sockets_and_of_the_loopback_network_do_not_wake_us() {
     let Some(namespace) = namespace() else { return };
     let (mut own, mut other) = (Raw::open(&namespace), Raw::open(&namespace));
     let ignore_port_ids = vec![1, own.0.port_id().unwrap()];
-    let mut source = open(&namespace, &SourceOptions { receive_buffer: 1 << 20, ignore_port_ids, ..SourceOptions::default() });
+    let mut source =
+        open(&namespace, &SourceOptions { receive_buffer: 1 << 20, ignore_port_ids, ..SourceOptions::default() });
     insert_udp(&mut own, 1000..1010);
     let insert = |raw: &mut Raw, source: u32, destination: u32, protocol: u8| {
         raw.request(CT_NEW, CREATE_EXCL, |writer| {
@@ -337,7 +338,8 @@ fn an_own_entry_that_times_out_is_news() {
     let Some(namespace) = namespace() else { return };
     let mut own = Raw::open(&namespace);
     let ignore_port_ids = vec![own.0.port_id().unwrap()];
-    let mut source = open(&namespace, &SourceOptions { receive_buffer: 1 << 20, ignore_port_ids, ..SourceOptions::default() });
+    let mut source =
+        open(&namespace, &SourceOptions { receive_buffer: 1 << 20, ignore_port_ids, ..SourceOptions::default() });
     let status = own.request(CT_NEW, CREATE_EXCL, |writer| {
         write_tuple(writer, 1, (0x0a000001, 7), (0x0a000002, 9), 17, 0);
         write_tuple(writer, 2, (0x0a000002, 9), (0x0a000001, 7), 17, 0);

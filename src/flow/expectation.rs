@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_row_has_one_order_and_what_does_not_fit_is_told() {
-        let port = |port| Expectation { tuple: Tuple { destination_port: port, ..passive_ftp().tuple }, ..passive_ftp() };
+        let port =
+            |port| Expectation { tuple: Tuple { destination_port: port, ..passive_ftp().tuple }, ..passive_ftp() };
         let row = [port(5), port(1), port(4), port(2), port(3)];
         let (bytes, left_out) = write_expectations(&row);
         assert_eq!((bytes.len(), left_out), (4 * 56, 1));

@@ -153,13 +153,7 @@ impl Raw {
     }
 
     /// The same for an address family.
-    pub fn request_family(
-        &mut self,
-        family: u8,
-        kind: u16,
-        flags: u16,
-        fill: impl FnOnce(&mut MessageWriter),
-    ) -> i32 {
+    pub fn request_family(&mut self, family: u8, kind: u16, flags: u16, fill: impl FnOnce(&mut MessageWriter)) -> i32 {
         let mut writer = MessageWriter::new();
         writer.begin(kind, REQUEST | ACK | flags, 1, family, 0);
         fill(&mut writer);

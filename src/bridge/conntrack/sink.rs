@@ -473,11 +473,7 @@ impl Sink for ConntrackSink {
 const EXPECTATIONS_PER_FLOW: usize = 128;
 
 /// Asks for what was gathered, and counts what came of it.
-fn exchange_expectations(
-    requests: &mut Requests,
-    asked: &mut Vec<Purpose>,
-    counters: &mut Counters,
-) -> io::Result<()> {
+fn exchange_expectations(requests: &mut Requests, asked: &mut Vec<Purpose>, counters: &mut Counters) -> io::Result<()> {
     if asked.is_empty() {
         return Ok(());
     }

@@ -448,12 +448,7 @@ impl Translator {
         answered
     }
 
-    fn ask_for(
-        &mut self,
-        keys: &[FlowKey],
-        questions: &mut Requests,
-        emit: &mut dyn FnMut(Change),
-    ) -> io::Result<()> {
+    fn ask_for(&mut self, keys: &[FlowKey], questions: &mut Requests, emit: &mut dyn FnMut(Change)) -> io::Result<()> {
         for key in keys {
             questions.add(|writer, sequence| codec::write_get(writer, sequence, key));
         }

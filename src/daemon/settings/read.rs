@@ -46,9 +46,7 @@ const GROUP_KEYS: &[&str] = &[
     "filter",
 ];
 /// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
-const KEYS_NOT_YET: &[(&str, &str)] = &[
-    ("secret_file", "not in this version: frames cannot be sealed yet; remove it"),
-];
+const KEYS_NOT_YET: &[(&str, &str)] = &[("secret_file", "not in this version: frames cannot be sealed yet; remove it")];
 /// Two words this far apart are no longer a typing mistake.
 const TYPING_MISTAKE: f64 = 0.75;
 

@@ -1,8 +1,8 @@
 //! IP packets into a pcap or pcapng file, without a link layer and with nanoseconds.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
-use pcap_parser::{LegacyPcapBlock, PcapHeader};
 use pcap_parser::{EnhancedPacketBlock, InterfaceDescriptionBlock, SectionHeaderBlock};
+use pcap_parser::{LegacyPcapBlock, PcapHeader};
 use pcap_parser::{Linktype, ToVec};
 use std::io::{self, Write};
 use std::net::IpAddr;

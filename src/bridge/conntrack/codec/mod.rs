@@ -120,8 +120,8 @@ impl From<Malformed> for Refusal {
 mod tests {
     use super::*;
     use crate::flow::{
-        Attributes, Endpoint, Flow, FlowKey, ProtocolInfo, SequenceAdjustment, Synproxy, TcpInfo, Tuple, Zone, attribute,
-        protocol,
+        Attributes, Endpoint, Flow, FlowKey, ProtocolInfo, SequenceAdjustment, Synproxy, TcpInfo, Tuple, Zone,
+        attribute, protocol,
     };
     use crate::sys::netlink::{Message, MessageWriter, Messages, flags};
     use proptest::prelude::*;
@@ -364,8 +364,11 @@ mod tests {
 
     fn any_attributes(key: FlowKey) -> impl Strategy<Value = Attributes> {
         let word = any::<u32>;
-        let side = (word(), word(), word())
-            .prop_map(|(position, before, after)| SequenceAdjustment { position, before, after });
+        let side = (word(), word(), word()).prop_map(|(position, before, after)| SequenceAdjustment {
+            position,
+            before,
+            after,
+        });
         let master = Tuple { destination: key.source, source: key.destination, ..tuple::original(&key) };
         (
             prop::option::of([side.clone(), side]),
@@ -402,9 +405,11 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = (FlowKey, [IpAddr; 2])> {
         any_addresses().prop_flat_map(|[source, destination, from, to]| {
-            (any_ends(source.is_ipv4()), any_zone()).prop_map(move |((protocol, source_port, destination_port), zone)| {
-                (FlowKey { source, destination, source_port, destination_port, protocol, zone }, [from, to])
-            })
+            (any_ends(source.is_ipv4()), any_zone()).prop_map(
+                move |((protocol, source_port, destination_port), zone)| {
+                    (FlowKey { source, destination, source_port, destination_port, protocol, zone }, [from, to])
+                },
+            )
         })
     }
 
@@ -419,7 +424,7 @@ mod tests {
         let value = (any::<u8>(), any::<u16>(), any::<u32>(), any::<u32>());
         let port = || prop::option::of(any::<u16>());
         any_key().prop_flat_map(move |(key, [from, to])| {
-            (port(), port(), value.clone(), tcp.clone(), any_attributes(key)).prop_map(
+            (port(), port(), value, tcp.clone(), any_attributes(key)).prop_map(
                 move |(from_port, to_port, (state, status, timeout, mark), tcp, attributes)| {
                     let mut flow = Flow { status: status & STATUS_SETTABLE | status::CONFIRMED, ..Flow::new(key) };
                     (flow.timeout, flow.mark, flow.attributes) = (timeout, mark, attributes);

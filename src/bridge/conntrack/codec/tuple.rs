@@ -50,11 +50,8 @@ pub(super) fn key(tuple: &Tuple, zone: Zone) -> FlowKey {
 /// The reply tuple of a flow; `None` for an ICMP type that has no answer.
 pub(super) fn reply(flow: &Flow) -> Option<Tuple> {
     let (mirror, from, to) = (mirror(&flow.key)?, flow.replies_from(), flow.replies_to());
-    let (source_port, destination_port) = if protocol::is_icmp(flow.key.protocol) {
-        (to.port, mirror.destination_port)
-    } else {
-        (from.port, to.port)
-    };
+    let (source_port, destination_port) =
+        if protocol::is_icmp(flow.key.protocol) { (to.port, mirror.destination_port) } else { (from.port, to.port) };
     Some(Tuple { source: from.address, destination: to.address, source_port, destination_port, ..mirror })
 }
 
@@ -234,9 +231,7 @@ impl Parts {
                 (self.icmp_id.ok_or(missing)?, u16::from_be_bytes(kind))
             }
             // Without a tracker in this kernel it has none.
-            with_ports if has_ports(with_ports) => {
-                (self.source_port.unwrap_or(0), self.destination_port.unwrap_or(0))
-            }
+            with_ports if has_ports(with_ports) => (self.source_port.unwrap_or(0), self.destination_port.unwrap_or(0)),
             _ => (0, 0),
         };
         Ok(Tuple { source, destination, source_port, destination_port, protocol })

@@ -143,15 +143,31 @@ impl Term {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Test {
     Protocol(Vec<u8>),
-    Address { ends: Ends, networks: Vec<Network> },
-    Port { ends: Ends, ranges: Vec<(u16, u16)> },
+    Address {
+        ends: Ends,
+        networks: Vec<Network>,
+    },
+    Port {
+        ends: Ends,
+        ranges: Vec<(u16, u16)>,
+    },
     Zone(Vec<u16>),
-    Mark { value: u32, mask: u32 },
+    Mark {
+        value: u32,
+        mask: u32,
+    },
     /// At least one of these.
-    Connection { new: bool, established: bool, related: bool },
+    Connection {
+        new: bool,
+        established: bool,
+        related: bool,
+    },
     /// At least one of these bits.
     Status(u16),
-    State { protocol: u8, states: Vec<u8> },
+    State {
+        protocol: u8,
+        states: Vec<u8>,
+    },
 }
 
 /// Which end of a flow is looked at.

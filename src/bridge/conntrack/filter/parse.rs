@@ -122,7 +122,9 @@ fn term(words: &mut Words<'_>, terms: &mut Vec<Term>) -> Result<(), FilterError>
         && matches!(test, Test::Protocol(_))
         && matches!(words.peek(), Some("sport" | "dport" | "port" | "src" | "dst" | "addr"));
     if goes_on && negated {
-        return Err(words.wrong("\"not\" is about one condition; write \"not tcp or not dport 22\" for what is not both"));
+        return Err(
+            words.wrong("\"not\" is about one condition; write \"not tcp or not dport 22\" for what is not both")
+        );
     }
     terms.push(Term { negated, test });
     if goes_on {
@@ -145,7 +147,9 @@ fn condition(words: &mut Words<'_>) -> Result<Test, FilterError> {
         "dport" => ports(words, ends(false, true)),
         "port" => ports(words, ends(true, true)),
         "proto" => Ok(Test::Protocol(words.list("\"proto 132\" or \"proto tcp\"", protocol)?)),
-        "zone" => Ok(Test::Zone(words.list("\"zone 5\"", |word| number(word, "zone", 0xffff).map(|zone| zone as u16))?)),
+        "zone" => {
+            Ok(Test::Zone(words.list("\"zone 5\"", |word| number(word, "zone", 0xffff).map(|zone| zone as u16))?))
+        }
         "mark" => mark(words),
         "ct" => connection(words),
         _ if protocol(word).is_ok() => protocol_first(words),
@@ -200,7 +204,9 @@ fn connection(words: &mut Words<'_>) -> Result<Test, FilterError> {
             })?;
             Ok(Test::Status(bits.into_iter().fold(0, |all, bit| all | bit)))
         }
-        Some(other) => Err(words.wrong_before(format!("\"ct {other}\" is unknown; write \"ct state\" or \"ct status\""))),
+        Some(other) => {
+            Err(words.wrong_before(format!("\"ct {other}\" is unknown; write \"ct state\" or \"ct status\"")))
+        }
         None => Err(words.wrong("\"ct\" of what? write \"ct state established\" or \"ct status assured\"")),
     }
 }
@@ -251,9 +257,9 @@ fn mark(words: &mut Words<'_>) -> Result<Test, FilterError> {
 fn protocol(word: &str) -> Result<u8, String> {
     let named = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, number)| *number);
     let names = || PROTOCOLS.map(|(name, _)| name).join(", ");
-    named.or_else(|| word.parse().ok()).ok_or_else(|| {
-        format!("\"{word}\" is no protocol; write {} or a number from 0 to 255", names())
-    })
+    named
+        .or_else(|| word.parse().ok())
+        .ok_or_else(|| format!("\"{word}\" is no protocol; write {} or a number from 0 to 255", names()))
 }
 
 fn number(word: &str, what: &str, most: u32) -> Result<u32, String> {
@@ -261,9 +267,10 @@ fn number(word: &str, what: &str, most: u32) -> Result<u32, String> {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => word.parse(),
     };
-    parsed.ok().filter(|number| *number <= most).ok_or_else(|| {
-        format!("\"{word}\" is no {what}; write a number from 0 to {most}, as \"42\" or \"0x2a\"")
-    })
+    parsed
+        .ok()
+        .filter(|number| *number <= most)
+        .ok_or_else(|| format!("\"{word}\" is no {what}; write a number from 0 to {most}, as \"42\" or \"0x2a\""))
 }
 
 #[cfg(test)]

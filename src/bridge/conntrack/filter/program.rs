@@ -74,8 +74,8 @@ fn fetch(program: Program) -> Program {
     let program = program.find_attribute(ATTRIBUTES, TUPLE_ORIG).accept_if(0).store(slot::TUPLE);
     let program = program.find_nested(TUPLE_IP).accept_if(0).store(slot::GROUP);
     let addresses = slot::V4.into_iter().chain(slot::V6).zip([IP_V4_SRC, IP_V4_DST, IP_V6_SRC, IP_V6_DST]);
-    let program = addresses
-        .fold(program, |program, (slot, kind)| program.recall(slot::GROUP).find_nested(kind).store(slot));
+    let program =
+        addresses.fold(program, |program, (slot, kind)| program.recall(slot::GROUP).find_nested(kind).store(slot));
     let program = program.recall(slot::TUPLE).find_nested(TUPLE_PROTO).accept_if(0).store(slot::GROUP);
     let program = program.find_nested(PROTO_NUM).accept_if(0).load_u8_behind(VALUE).store(slot::PROTOCOL);
     let program =
@@ -120,9 +120,8 @@ fn test_program(Term { negated, test }: &Term) -> Option<Program> {
             chosen(*ends, slots).fold(program, |program, slot| program.then(address_program(slot, &words, met())))
         }),
         Test::Port { ends, ranges } => ranges.iter().fold(Program::new(), |program, &(low, high)| {
-            chosen(*ends, slot::PORTS).fold(program, |program, slot| {
-                program.recall(slot).between(low.into(), high.into(), met())
-            })
+            chosen(*ends, slot::PORTS)
+                .fold(program, |program, slot| program.recall(slot).between(low.into(), high.into(), met()))
         }),
         // Of another protocol it is never met, whatever comes.
         Test::State { protocol, .. } if !negated => any(slot::PROTOCOL, &mut [u32::from(*protocol)].into_iter()),
