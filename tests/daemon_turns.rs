@@ -3,12 +3,13 @@
 
 use ssyncp::bridge::Sink;
 use ssyncp::bridge::synthetic::{SyntheticOptions, SyntheticSource};
+use ssyncp::daemon::audit::AuditParts;
 use ssyncp::daemon::control::{Command, GroupHandle, Listing, desk};
 use ssyncp::daemon::driver::{Driver, Parts};
 use ssyncp::daemon::flows::FlowFilter;
 use ssyncp::daemon::journal::Journal;
 use ssyncp::daemon::link::AlwaysUp;
-use ssyncp::daemon::settings::Commit;
+use ssyncp::daemon::settings::{AuditMode, Commit};
 use ssyncp::engine::{Config, Engine};
 use ssyncp::flow::{Change, FlowKey};
 use ssyncp::time::{Duration, Instant};
@@ -102,6 +103,12 @@ impl Pair {
                 source: Some(Box::new(SyntheticSource::new(&options).unwrap())),
                 sink: Some(Box::new(kernel.clone())),
                 commit: Commit::Continuous,
+                audit: AuditParts {
+                    inspector: None,
+                    mode: AuditMode::Repair,
+                    interval: Duration::from_secs(60),
+                    sole: true,
+                },
                 takeover: None,
                 desk,
                 journal: Journal::new(51),

@@ -1,8 +1,5 @@
 //! What goes wrong, done to two `ssyncp run` with real kernels. After each of these one node is master and has the
 //! address, the other is in sync and holds the same entries in its kernel, and nobody has given a command.
-//!
-//! One thing is not asked for yet: what is deleted while a node's *process* is dead stays in that node's kernel, because
-//! its new process does not look there. So nothing is deleted here while a process is dead.
 
 mod support;
 
@@ -33,9 +30,10 @@ fn the_master_ends_and_comes_back(signal: Signal, more: &str) {
     until_master(&pair.b);
     assert_eq!(pair.b.kernel_entries(), u64::from(BEFORE), "the new master has everything");
     pair.b.connect(5000..5500);
+    pair.b.disconnect(0..200);
     pair.a.start();
     pair.settle();
-    pair.until_equal(3500);
+    pair.until_equal(3300);
 }
 
 #[test]
@@ -82,13 +80,15 @@ fn a_backup_that_is_restarted_catches_up_with_what_it_missed() {
         let mut pair = at_work("");
         pair.b.end(signal);
         pair.a.connect(5000..5500);
+        pair.a.disconnect(0..200);
         pair.b.start();
         pair.settle();
-        pair.until_equal(3500);
+        pair.until_equal(3300);
     }
 }
 
-/// [5.6.1] While it stands, packets and commands go on changing both kernels.
+/// [5.6.1] While it stands, packets and commands go on changing both kernels. What only its own has learned meanwhile is
+/// lost, as after a split: to the backup that it is now it is stale [5.2.6].
 #[test]
 fn a_master_that_stood_still_steps_back_and_both_kernels_become_equal() {
     if !root() {
@@ -103,7 +103,8 @@ fn a_master_that_stood_still_steps_back_and_both_kernels_become_equal() {
     pair.a.tell(Signal::SIGCONT);
     eventually("the master of before takes the role again", || pair.a.is("master", "source"));
     pair.settle();
-    pair.until_equal(3400);
+    pair.until_equal(3300);
+    assert_eq!(pair.a.kernel_entries(), 3300);
     let events = pair.a.group()["last_events"].to_string();
     assert!(events.contains("StallDetected"), "{events}");
 }
@@ -204,7 +205,8 @@ fn a_sync_interface_that_is_made_anew_is_used() {
     if !root() {
         return;
     }
-    for letter in ['a', 'b'] {
+    // What a learns while it is out of the game is stale by the time it is back [5.2.6].
+    for (letter, after) in [('a', 3000), ('b', 3500)] {
         let pair = at_work("");
         ip(&pair.switch, &format!("link del p{letter}"));
         let node = if letter == 'a' { &pair.a } else { &pair.b };
@@ -213,7 +215,8 @@ fn a_sync_interface_that_is_made_anew_is_used() {
         pair.plug_in(letter);
         pair.settle();
         eventually("the one with the higher priority", || pair.a.is("master", "source"));
-        pair.until_equal(3500);
+        pair.until_equal(after);
+        assert_eq!(pair.a.kernel_entries(), after as u64);
     }
 }
 

@@ -29,7 +29,7 @@ impl Intruder {
     fn new(pair: &Pair) -> Self {
         let open = || {
             let interface = socket::interface("si")?;
-            socket::multicast_sender(114, &interface, 4 << 20).map_err(io::Error::other)
+            socket::multicast_sender(114, ssyncp::wire::GROUP.into(), &interface, 4 << 20).map_err(io::Error::other)
         };
         Intruder { socket: pair.stranger.run(open).unwrap(), sent: 0 }
     }

@@ -1,6 +1,7 @@
 //! The table beside a model of it that has no slots, no links, no packing and no incremental digest: a map, two plain
-//! vectors, and every sum computed from scratch. After each of a random list of operations all that can be observed
-//! must be equal, and the table must be consistent inside.
+//! vectors, and every sum computed from scratch. Flows are of both families, with and without attributes. After each of a
+//! random list of operations all that can be observed must be equal, the table must be consistent inside, and its annex
+//! must hold what the entries need and nothing else.
 //!
 //! Rules: [4.1] streams, [4.2] order-free apply, [4.4] digest, [4.5] bucket-end, [4.6] time-outs.
 
@@ -10,7 +11,7 @@ use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::table::{Applied, BUCKETS, Pending, Refused, Table};
 use ssyncp::time::Instant;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 use twox_hash::XxHash3_64;
 
@@ -33,6 +34,7 @@ struct Held {
 
 struct Model {
     capacity: usize,
+    annex: usize,
     limit: usize,
     seed: u64,
     held: BTreeMap<FlowKey, Held>,
@@ -74,12 +76,32 @@ struct Value {
     state: u8,
     natted: bool,
     timeout: u32,
+    /// Type and length of each attribute.
+    attributes: &'static [(u8, usize)],
+    /// Counts in the counters, where they are an attribute.
+    counted: u8,
 }
+
+const COUNTERS: (u8, usize) = (6, 32);
+
+/// None; counters alone; what makes one block full, or two of them; more than the smallest annex has.
+const ATTRIBUTES: [&[(u8, usize)]; 7] = [
+    &[],
+    &[COUNTERS],
+    &[(2, 16)],
+    &[(1, 24), (2, 16)],
+    &[(3, 3), COUNTERS, (200, 0)],
+    &[(1, 24), (2, 16), COUNTERS],
+    &[(2, 16), COUNTERS, (77, 250), (78, 250)],
+];
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let key = 0..KEYS;
-    let value = (0u8..3, any::<bool>(), prop::sample::select(vec![0u32, 4, 10, 30, u32::MAX]))
-        .prop_map(|(state, natted, timeout)| Value { state, natted, timeout });
+    let attributes = prop_oneof![1 => Just(ATTRIBUTES[0]), 1 => prop::sample::select(&ATTRIBUTES[..])];
+    let timeout = prop::sample::select(vec![0u32, 4, 10, 30, u32::MAX]);
+    let value = (0u8..3, any::<bool>(), timeout, attributes, 0u8..2).prop_map(
+        |(state, natted, timeout, attributes, counted)| Value { state, natted, timeout, attributes, counted },
+    );
     let number = || prop_oneof![9 => 1u64..40, 1 => Just(1u64 << 40)];
     let op = prop_oneof![
         16 => (key.clone(), value.clone()).prop_map(|(key, value)| Op::Put(key, value)),
@@ -103,14 +125,19 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..120)
 }
 
+/// Every other key is of IPv6.
 fn key_of(number: u32) -> FlowKey {
+    let (source, destination) = match number % 2 {
+        0 => (Ipv4Addr::from(0x0a00_0000 + number).into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        _ => (Ipv6Addr::from(0xfd << 120 | u128::from(number)).into(), Ipv6Addr::LOCALHOST.into()),
+    };
     FlowKey {
-        source: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
-        destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        source,
+        destination,
         source_port: 40_000,
         destination_port: 443,
         protocol: 6,
-        zone: Zone { id: (number % 2) as u16, direction: 0 },
+        zone: Zone { id: (number % 3) as u16, direction: 0 },
     }
 }
 
@@ -130,8 +157,8 @@ fn crowded_keys() -> Vec<FlowKey> {
 fn encode(flow: &Flow) -> Vec<u8> {
     let mut bytes = Vec::new();
     let octets = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.octets(),
-        IpAddr::V6(_) => unreachable!("the model has no IPv6 keys"),
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     };
     let key = &flow.key;
     bytes.extend(octets(key.source));
@@ -140,7 +167,8 @@ fn encode(flow: &Flow) -> Vec<u8> {
     bytes.extend(key.destination_port.to_be_bytes());
     bytes.extend([key.protocol, key.zone.direction]);
     bytes.extend(key.zone.id.to_be_bytes());
-    let nothing = Endpoint { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 0 };
+    let unspecified = if key.source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let nothing = Endpoint { address: unspecified, port: 0 };
     let (from, to) = (flow.reply_source.unwrap_or(nothing), flow.reply_destination.unwrap_or(nothing));
     bytes.extend(octets(from.address));
     bytes.extend(from.port.to_be_bytes());
@@ -154,17 +182,54 @@ fn encode(flow: &Flow) -> Vec<u8> {
     let tcp = flow.tcp.unwrap_or_default();
     bytes.extend([tcp.window_scale_original, tcp.window_scale_reply, tcp.flags_original, tcp.flags_reply]);
     bytes.extend(flow.mark.to_be_bytes());
+    for (kind, data) in without_counters(flow) {
+        bytes.extend([kind, data.len() as u8]);
+        bytes.extend(data);
+        bytes.resize(bytes.len().div_ceil(4) * 4, 0);
+    }
     bytes
 }
 
+fn without_counters(flow: &Flow) -> Vec<(u8, &[u8])> {
+    flow.attributes.iter().filter(|(kind, _)| *kind != COUNTERS.0).collect()
+}
+
+/// Time-outs and counters are no value.
+fn same_value(one: &Flow, other: &Flow) -> bool {
+    encode(one) == encode(other)
+}
+
 fn bucket(seed: u64, key: &FlowKey) -> u16 {
-    (XxHash3_64::oneshot_with_seed(seed, &encode(&Flow::new(*key))[..16]) / (1 << 52)) as u16
+    let key_len = if key.source.is_ipv4() { 16 } else { 40 };
+    (XxHash3_64::oneshot_with_seed(seed, &encode(&Flow::new(*key))[..key_len]) / (1 << 52)) as u16
+}
+
+/// Blocks that an entry needs in the annex.
+fn blocks(alive: bool, flow: &Flow) -> usize {
+    let wide = flow.key.source.is_ipv6();
+    let key = if wide { 40 } else { 0 };
+    let natted = flow.reply_source.is_some() || flow.reply_destination.is_some();
+    let ends = match (natted, wide) {
+        (true, true) => 36,
+        (true, false) if !flow.attributes.is_empty() => 12,
+        _ => 0,
+    };
+    let bytes = if alive { key + ends + flow.attributes.as_bytes().len() } else { key };
+    bytes.div_ceil(60)
 }
 
 fn flow(key: FlowKey, value: &Value) -> Flow {
     let mut flow = Flow { state: value.state, timeout: value.timeout, ..Flow::new(key) };
+    for &(kind, len) in value.attributes {
+        let filled = if (kind, len) == COUNTERS { value.counted } else { kind };
+        flow.attributes.set(kind, &vec![filled; len]).expect("fits a record");
+    }
     if value.natted {
-        flow.reply_destination = Some(Endpoint { address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), port: 5000 });
+        let address = match key.source {
+            IpAddr::V4(_) => Ipv4Addr::new(203, 0, 113, 9).into(),
+            IpAddr::V6(_) => Ipv6Addr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 9]).into(),
+        };
+        flow.reply_destination = Some(Endpoint { address, port: 5000 });
         flow.tcp = Some(TcpInfo { window_scale_original: 7, flags_reply: 3, ..TcpInfo::default() });
         flow.mark = 77;
     }
@@ -172,9 +237,10 @@ fn flow(key: FlowKey, value: &Value) -> Flow {
 }
 
 impl Model {
-    fn new(capacity: u32, limit: u32) -> Self {
+    fn new(capacity: u32, limit: u32, annex: u32) -> Self {
         Model {
             capacity: capacity as usize,
+            annex: annex as usize,
             limit: limit as usize,
             seed: SEEDS[0],
             held: BTreeMap::new(),
@@ -233,17 +299,44 @@ impl Model {
         self.sink.retain(|other| other != key);
     }
 
+    fn annex_used(&self) -> usize {
+        self.held.values().map(|held| blocks(held.alive, &held.flow)).sum()
+    }
+
+    /// Whether this flow fits the annex, when what is held of its key has gone.
+    fn annex_fits(&self, alive: bool, flow: &Flow) -> bool {
+        let own = self.held.get(&flow.key).map_or(0, |held| blocks(held.alive, &held.flow));
+        self.annex_used() - own + blocks(alive, flow) <= self.annex
+    }
+
     /// Gives a held key a value; whether it is another one, and whether the listener must hear.
-    fn assign(&mut self, flow: &Flow, waiting: bool, slack: u32) -> (bool, bool) {
+    fn assign(&mut self, flow: &Flow, waiting: bool, slack: u32) -> Result<(bool, bool), Refused> {
         let old = self.held[&flow.key].clone();
-        let changed = !old.alive || old.flow != Flow { timeout: 0, ..flow.clone() };
+        let changed = !old.alive || !same_value(&old.flow, flow);
         let due =
             changed || waiting || u64::from(flow.timeout) > 2 * u64::from(self.remaining(&old).saturating_sub(slack));
-        let deadline = if due { self.deadline(flow.timeout) } else { old.deadline };
-        let value = Flow { timeout: 0, ..flow.clone() };
+        if !due {
+            return Ok((changed, due));
+        }
+        if !self.annex_fits(true, flow) {
+            return Err(Refused::AnnexFull);
+        }
         let tombstone = old.tombstone && !changed;
+        let (value, deadline) = (Flow { timeout: 0, ..flow.clone() }, self.deadline(flow.timeout));
         self.held.insert(flow.key, Held { alive: true, flow: value, deadline, tombstone, ..old });
-        (changed, due)
+        Ok((changed, due))
+    }
+
+    /// The source cannot take away what it cannot know.
+    fn with_unknown(&self, flow: &Flow) -> Flow {
+        let mut whole = flow.clone();
+        let held = self.held.get(&flow.key).filter(|held| held.alive);
+        for (kind, data) in held.iter().flat_map(|held| held.flow.attributes.iter()) {
+            if kind > 10 && flow.attributes.get(kind).is_none() {
+                whole.attributes.set(kind, data).expect("fits a record");
+            }
+        }
+        whole
     }
 
     fn put(&mut self, flow: &Flow) -> Result<bool, Refused> {
@@ -251,19 +344,23 @@ impl Model {
             if self.held.len() == self.capacity {
                 return Err(Refused::TableFull);
             }
+            if !self.annex_fits(true, flow) {
+                return Err(Refused::AnnexFull);
+            }
             self.held.insert(flow.key, Held { unsent: true, ..self.newborn(flow) });
             self.wire.push(flow.key);
             return Ok(true);
         }
         let waiting = self.wire.contains(&flow.key);
-        let (_, due) = self.assign(flow, waiting, 0);
+        let assigned = self.assign(&self.with_unknown(flow), waiting, 0);
+        let held = self.held.get_mut(&flow.key).expect("held");
+        held.named = true;
+        let (_, due) = assigned?;
+        held.owed = false;
         self.sink.retain(|other| *other != flow.key);
         if due && !waiting {
             self.wire.push(flow.key);
         }
-        let held = self.held.get_mut(&flow.key).expect("held");
-        held.named = true;
-        held.owed = false;
         Ok(due)
     }
 
@@ -312,21 +409,26 @@ impl Model {
         let changed = match self.held.get(&key) {
             Some(held) if held.version >= version => return Ok(Applied::Older),
             Some(_) => {
-                let (changed, due) = self.assign(flow, self.sink.contains(&key), 2);
-                if due {
+                let assigned = self.assign(flow, self.sink.contains(&key), 2);
+                if assigned.is_ok_and(|(_, due)| due) {
                     self.move_to_sink(&key);
                 }
-                changed
+                assigned.map(|(changed, _)| changed)
             }
             None if self.held.len() == self.capacity => return Err(Refused::TableFull),
+            None if !self.annex_fits(true, flow) => return Err(Refused::AnnexFull),
             None => {
                 self.held.insert(key, self.newborn(flow));
                 self.sink.push(key);
-                true
+                Ok(true)
             }
         };
-        self.held.get_mut(&key).expect("held").version = version;
-        self.touch(&key, number);
+        let held = self.held.get_mut(&key).expect("held");
+        if held.alive {
+            held.version = version;
+            self.touch(&key, number);
+        }
+        let changed = changed?;
         Ok(if changed { Applied::Changed } else { Applied::Unchanged })
     }
 
@@ -354,6 +456,9 @@ impl Model {
         }
         if early && old.is_none() && self.held.len() == self.capacity {
             return Err(Refused::TableFull);
+        }
+        if early && old.is_none() && !self.annex_fits(false, &Flow::new(*key)) {
+            return Err(Refused::AnnexFull);
         }
         let was_alive = old.as_ref().is_some_and(|held| held.alive);
         if was_alive {
@@ -560,6 +665,8 @@ fn compare(table: &Table, model: &Model, keys: &[FlowKey]) -> TestCaseResult {
     prop_assert_eq!(table.pending() as usize, model.wire.len());
     prop_assert_eq!(table.unapplied() as usize, model.unapplied());
     prop_assert_eq!(table.dumping(), model.dumping);
+    prop_assert_eq!(table.annex_used() as usize, model.annex_used());
+    prop_assert!(model.annex_used() <= model.annex && table.annex_blocks() as usize == model.annex);
     prop_assert_eq!(table.seed(), model.seed);
 
     let mut flows: Vec<Flow> = table.iter(now).collect();
@@ -598,9 +705,9 @@ fn compare(table: &Table, model: &Model, keys: &[FlowKey]) -> TestCaseResult {
     Ok(())
 }
 
-fn run(capacity: u32, limit: u32, keys: &[FlowKey], ops: &[Op]) -> TestCaseResult {
-    let mut table = Table::new(capacity, limit, SEEDS[0]);
-    let mut model = Model::new(capacity, limit);
+fn run(capacity: u32, limit: u32, annex: u32, keys: &[FlowKey], ops: &[Op]) -> TestCaseResult {
+    let mut table = Table::with_annex(capacity, limit, annex, SEEDS[0]);
+    let mut model = Model::new(capacity, limit, annex);
     for op in ops {
         step(&mut table, &mut model, keys, op)?;
         compare(&table, &model, keys)?;
@@ -613,16 +720,21 @@ proptest! {
 
     #[test]
     fn a_roomy_table_is_its_model(ops in ops()) {
-        run(64, 64, &plain_keys(), &ops)?;
+        run(64, 64, 256, &plain_keys(), &ops)?;
     }
 
     #[test]
-    fn a_tiny_table_is_its_model(capacity in 0u32..14, limit in 0u32..4, ops in ops()) {
-        run(capacity, limit, &plain_keys(), &ops)?;
+    fn a_tiny_table_is_its_model(capacity in 0u32..14, limit in 0u32..4, annex in 0u32..14, ops in ops()) {
+        run(capacity, limit, annex, &plain_keys(), &ops)?;
+    }
+
+    #[test]
+    fn a_table_with_a_tiny_annex_is_its_model(annex in 0u32..14, ops in ops()) {
+        run(64, 64, annex, &plain_keys(), &ops)?;
     }
 
     #[test]
     fn a_table_of_keys_that_share_the_last_bucket_is_its_model(capacity in 4u32..40, ops in ops()) {
-        run(capacity, 8, &crowded_keys(), &ops)?;
+        run(capacity, 8, 2 * capacity, &crowded_keys(), &ops)?;
     }
 }

@@ -9,7 +9,7 @@ use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::{MemoryHub, RawOptions, RawTransport, Transport};
 use std::io;
 use transport_support::machine::root;
-use transport_support::{Lan, until};
+use transport_support::{Lan, is_up, until};
 
 /// Moves `batches` times 8 frames and says how often memory was asked for meanwhile.
 fn allocations_of(sender: &mut dyn Transport, receiver: &mut dyn Transport, batches: u64) -> u64 {
@@ -46,7 +46,7 @@ fn frames_through_raw_sockets_need_none() {
     let options = RawOptions { batch: 8, ..RawOptions::new(["sync0"]) };
     let open = |node: usize| lan.nodes[node].run(|| RawTransport::open(&options).map_err(io::Error::other)).unwrap();
     let (mut a, mut b) = (open(0), open(1));
-    until(|| a.link_is_up() && b.link_is_up());
+    until(|| is_up(&lan, 0, &mut a) && is_up(&lan, 1, &mut b));
     allocations_of(&mut a, &mut b, 1);
     assert_eq!(allocations_of(&mut a, &mut b, 100), 0);
     // Nor does refusing: frames that one link takes and another does not, or none does.

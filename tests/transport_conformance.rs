@@ -5,9 +5,11 @@
 mod transport_support;
 
 use ssyncp::transport::memory::MemoryOptions;
-use ssyncp::transport::{MemoryHub, NixTransport, RawTransport, Transport};
+use ssyncp::transport::{MemoryHub, NixTransport, RawOptions, RawTransport, Transport};
 use transport_support::machine::root;
-use transport_support::{BATCH, FRAME_LEN, Lan, SocketTransport, hear, open, options, send, until};
+use transport_support::{
+    BATCH, FRAME_LEN, Lan, SocketTransport, hear, ipv6_options, is_up, open, options, send, until,
+};
 
 /// Transports on one medium, and whatever keeps the medium alive.
 struct World {
@@ -22,19 +24,31 @@ fn memory(ports: usize) -> Option<World> {
 }
 
 fn raw(ports: usize) -> Option<World> {
-    sockets::<RawTransport>(ports)
+    sockets::<RawTransport>(ports, options())
 }
 
 fn reference(ports: usize) -> Option<World> {
-    sockets::<NixTransport>(ports)
+    sockets::<NixTransport>(ports, options())
 }
 
-fn sockets<T: SocketTransport>(ports: usize) -> Option<World> {
+fn raw_ipv6(ports: usize) -> Option<World> {
+    sockets::<RawTransport>(ports, ipv6_options())
+}
+
+fn reference_ipv6(ports: usize) -> Option<World> {
+    sockets::<NixTransport>(ports, ipv6_options())
+}
+
+fn sockets<T: SocketTransport>(ports: usize, options: RawOptions) -> Option<World> {
     if !root() {
         return None;
     }
     let lan = Lan::new(ports, 1);
-    let port = |node| -> Box<dyn Transport> { Box::new(open::<T>(&lan, node, &options())) };
+    let port = |node| -> Box<dyn Transport> {
+        let mut port = open::<T>(&lan, node, &options);
+        until(|| is_up(&lan, node, &mut port));
+        Box::new(port)
+    };
     Some(World { ports: (0..ports).map(port).collect(), _medium: Some(lan) })
 }
 
@@ -70,7 +84,7 @@ macro_rules! conformance {
     )*};
 }
 
-conformance!(memory raw reference);
+conformance!(memory raw reference raw_ipv6 reference_ipv6);
 
 fn a_frame_arrives_whole_and_once_everywhere_but_at_its_sender(mut world: World) {
     send(&mut *world.ports[0], &[b"from the first"]);

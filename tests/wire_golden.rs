@@ -4,17 +4,21 @@
 //! understood. They change only when the protocol does; `SSYNCP_BLESS=1 cargo test --test wire_golden` writes them
 //! anew from the values below, and the difference is then read by a person.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, Endianness};
 use pnet::packet::Packet;
 use pnet::packet::ip::IpNextHeaderProtocol;
 use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet, checksum};
-use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone, protocol, status};
+use ssyncp::flow::{
+    Change, Endpoint, Flow, FlowKey, SequenceAdjustment, Synproxy, TcpInfo, Tuple, Zone, attribute, protocol, status,
+};
 use ssyncp::wire::{
-    Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, Frame, FrameError, FrameFlags, GROUP, Header,
-    Kind, MissingRange, NodeId, Payload, PeerReport, Pull, Record, Status, SyncCode, TTL, Target, WireRole, describe,
-    encode_advert, encode_pull, encode_status,
+    Advert, AdvertFlags, BucketDigest, BucketRange, CURSOR_END, Capabilities, DataWriter, DigestsAnswer,
+    DigestsRequest, Follows, Fragment, Frame, FrameError, FrameFlags, GROUP, Header, Kind, MergePull, MergeWriter,
+    MissingRange, NodeId, Payload, PeerReport, Pull, Record, Section, Status, SyncCode, TTL, Target, WireRole,
+    describe, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull,
+    encode_status,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -30,16 +34,34 @@ enum Content {
     Advert(Advert<'static>),
     Status(Status<'static>),
     Pull(Pull<'static>),
-    Data(Vec<Entry>),
+    MergePull(MergePull),
+    /// A page: the cursor that it answers, the next one, and the entries.
+    Records(u64, u64, Vec<Entry<'static>>),
+    DigestsRequest(DigestsRequest),
+    DigestsAnswer(DigestsAnswer<'static>),
+    Data(Vec<Entry<'static>>),
     /// Another golden frame, damaged, and the reason for which it is refused.
     Refused(&'static str, fn(&mut Vec<u8>), FrameError),
 }
 
-/// One record of a DATA frame, as a value.
+/// One record, as a value.
 #[derive(Clone, PartialEq, Debug)]
-enum Entry {
+enum Entry<'a> {
     Change(Change),
     BucketEnd(u16, u64),
+    Section(Section<'a>),
+}
+
+impl<'a> From<Record<'a>> for Entry<'a> {
+    fn from(record: Record<'a>) -> Self {
+        match record {
+            Record::Upsert(conn) => upsert(conn.flow()),
+            Record::Delete(conn) => Entry::Change(Change::Delete(conn.key())),
+            Record::BucketEnd { bucket, since } => Entry::BucketEnd(bucket, since),
+            Record::Section(section) => Entry::Section(section),
+            Record::Unknown { kind } => panic!("a record of unknown type {kind}"),
+        }
+    }
 }
 
 struct Golden {
@@ -63,6 +85,7 @@ const STREAM: Header = Header { kind: Kind::DATA, seq: 5001, term: 3, ..FIRST };
 const BACKUP: Header =
     Header { kind: Kind::STATUS, node: NodeId(2), incarnation: 0xaaaa_bbbb_cccc_dddd, seq: 88, term: 3, ..FIRST };
 
+const ASKER: Target = Target { node: NodeId(2), incarnation: 0xaaaa_bbbb_cccc_dddd };
 const TARGET: Target = Target { node: NodeId(1), incarnation: 0x1111_2222_3333_4444 };
 
 const KEY: FlowKey = FlowKey {
@@ -100,7 +123,75 @@ fn echo() -> Flow {
     Flow { status: status::SEEN_REPLY | status::CONFIRMED, timeout: 30, ..Flow::new(key) }
 }
 
-fn upsert(flow: Flow) -> Entry {
+const KEY6: FlowKey = FlowKey {
+    source: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1)),
+    destination: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 10)),
+    ..KEY
+};
+
+fn natted6() -> Flow {
+    let inside = |last| IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last));
+    Flow {
+        key: FlowKey { zone: Zone { id: 100, direction: Zone::ORIGINAL }, ..KEY6 },
+        reply_source: Some(Endpoint { address: inside(20), port: 8080 }),
+        reply_destination: Some(Endpoint { address: inside(1), port: 1025 }),
+        ..natted()
+    }
+}
+
+/// A flow with an attribute of every type that has a name, and one that has none.
+fn attributed() -> Flow {
+    let sides = [
+        SequenceAdjustment { position: 0x1000_0000, before: 0, after: 12 },
+        SequenceAdjustment { position: 0x2000_0000, before: 0xffff_fff4, after: 0xffff_ffff },
+    ];
+    let mut labels = [0; 16];
+    (labels[0], labels[15]) = (0x81, 0x01);
+    let master = Tuple {
+        source: KEY.source,
+        destination: KEY.destination,
+        source_port: 40_000,
+        destination_port: 21,
+        protocol: protocol::TCP,
+    };
+    let counters: Vec<u8> = [10_u64, 4_000, 9, 90_000].into_iter().flat_map(u64::to_be_bytes).collect();
+    let synproxy = Synproxy { isn: 0x0102_0304, its: 0x0506_0708, timestamp_offset: 0xffff_fffe };
+    let rows: [(u8, &[u8]); 11] = [
+        (attribute::SEQUENCE_ADJUSTMENT, &SequenceAdjustment::to_wire(&sides)),
+        (attribute::LABELS, &labels),
+        (attribute::HELPER, b"ftp-20021"),
+        (attribute::IPVS, &[0, 0, 1, 0, 0, 0, 0, 7]),
+        (attribute::MASTER, &master.to_wire().expect("one family")),
+        (attribute::COUNTERS, &counters),
+        (attribute::SYNPROXY, &synproxy.to_wire()),
+        (attribute::START, &1_700_000_000_000_000_000_u64.to_be_bytes()),
+        (attribute::EXPECTATIONS, &[1, 2, 3]),
+        (attribute::PROTOCOL, &[1, 2, 3, 4, 5]),
+        (200, &[0xab]),
+    ];
+    let mut flow = natted();
+    for (kind, data) in rows {
+        flow.attributes.set(kind, data).expect("fits");
+    }
+    flow
+}
+
+/// An expected flow over IPv6: its master's tuple has 40 bytes.
+fn expected6() -> Flow {
+    let FlowKey { source, destination, .. } = KEY6;
+    let master = Tuple { source, destination, source_port: 40_000, destination_port: 21, protocol: protocol::TCP };
+    let mut flow = Flow { state: 3, timeout: 300, ..Flow::new(FlowKey { destination_port: 30_000, ..KEY6 }) };
+    flow.attributes.set(attribute::MASTER, &master.to_wire().expect("one family")).expect("fits");
+    flow
+}
+
+/// 1000 bytes of a value, from `offset` on.
+fn part(offset: u32, back: u32, bytes: &'static [u8]) -> Entry<'static> {
+    let fragment = Some(Fragment { expiry: 0, total: 1000, offset, back, bytes });
+    Entry::Section(Section { table: 7, key: b"long", fragment })
+}
+
+fn upsert(flow: Flow) -> Entry<'static> {
     Entry::Change(Change::Upsert(flow))
 }
 
@@ -226,6 +317,130 @@ fn goldens() -> Vec<Golden> {
             }),
         ),
         golden(
+            "data-conn6-plain",
+            "One TCP connection over IPv6 without NAT: 48 bytes.",
+            Header { seq: 5007, ..STREAM },
+            Content::Data(vec![upsert(Flow {
+                state: 3,
+                status: status::SEEN_REPLY | status::ASSURED | status::CONFIRMED,
+                timeout: 432_000,
+                ..Flow::new(KEY6)
+            })]),
+        ),
+        golden(
+            "data-conn6-nat",
+            "One TCP connection over IPv6 with everything but attributes: 100 bytes.",
+            Header { seq: 5008, ..STREAM },
+            Content::Data(vec![upsert(natted6())]),
+        ),
+        golden(
+            "data-conn6-delete",
+            "Two connections over IPv6 are gone; the second was in a zone.",
+            Header { seq: 5009, ..STREAM },
+            Content::Data(vec![Entry::Change(Change::Delete(KEY6)), Entry::Change(Change::Delete(natted6().key))]),
+        ),
+        golden(
+            "data-attributes",
+            "An attribute of every type that has a name and one that has none; and an expected flow over IPv6.",
+            Header { seq: 5010, ..STREAM },
+            Content::Data(vec![upsert(attributed()), upsert(expected6())]),
+        ),
+        golden(
+            "data-section",
+            "Section 7: \"web\" is \"hello\" for an hour, \"off\" is empty, \"old\" is gone.",
+            Header { seq: 5011, ..STREAM },
+            Content::Data(vec![
+                Entry::Section(Section {
+                    table: 7,
+                    key: b"web",
+                    fragment: Some(Fragment { expiry: 3600, total: 5, offset: 0, back: 0, bytes: b"hello" }),
+                }),
+                Entry::Section(Section {
+                    table: 7,
+                    key: b"off",
+                    fragment: Some(Fragment { expiry: 0, total: 0, offset: 0, back: 0, bytes: b"" }),
+                }),
+                Entry::Section(Section { table: 7, key: b"old", fragment: None }),
+            ]),
+        ),
+        golden(
+            "data-fragments",
+            "A value of 1000 bytes: its first two fragments are in this frame.",
+            Header { seq: 5012, ..STREAM },
+            Content::Data(vec![part(0, 0, &[1; 600]), part(600, 0, &[2; 200])]),
+        ),
+        golden(
+            "data-fragment-last",
+            "The last 200 bytes of that value, one frame later.",
+            Header { seq: 5013, ..STREAM },
+            Content::Data(vec![part(800, 1, &[3; 200])]),
+        ),
+        golden(
+            "digests-request",
+            "A backup asks for the digests of the buckets 4088 to 4095.",
+            Header { kind: Kind::DIGESTS_REQUEST, seq: 91, ..BACKUP },
+            Content::DigestsRequest(DigestsRequest { target: TARGET, buckets: BucketRange::new(4088, 8) }),
+        ),
+        golden(
+            "digests-answer",
+            "The answer as of number 5013; a change of bucket 4090 still waits to be sent.",
+            Header { kind: Kind::DIGESTS_ANSWER, seq: 1208, ..MASTER },
+            Content::DigestsAnswer(DigestsAnswer {
+                target: ASKER,
+                cut: 5013,
+                first: 4088,
+                settled: 0b1111_1011,
+                digests: const {
+                    &[
+                        BucketDigest::new(0x0102_0304_0506_0708),
+                        BucketDigest::new(0),
+                        BucketDigest::new(0),
+                        BucketDigest::new(3),
+                        BucketDigest::new(4),
+                        BucketDigest::new(5),
+                        BucketDigest::new(6),
+                        BucketDigest::new(u64::MAX),
+                    ]
+                },
+            }),
+        ),
+        golden(
+            "pull-merge",
+            "A new master asks node 1, who was one too, for what it has of node 3's stream above 4990.",
+            Header { kind: Kind::PULL, seq: 92, ..BACKUP },
+            Content::MergePull(MergePull {
+                target: TARGET,
+                node: NodeId(3),
+                incarnation: 0x3333_0000_3333_0000,
+                after: 4990,
+                cursor: 0,
+            }),
+        ),
+        golden(
+            "pull-merge-done",
+            "It has asked for the last page and says so.",
+            Header { kind: Kind::PULL, seq: 94, ..BACKUP },
+            Content::MergePull(MergePull {
+                target: TARGET,
+                node: NodeId(3),
+                incarnation: 0x3333_0000_3333_0000,
+                after: 4990,
+                cursor: CURSOR_END,
+            }),
+        ),
+        golden(
+            "records-first",
+            "The first page of the answer: two entries, and where to ask on.",
+            Header { kind: Kind::RECORDS, seq: 1209, ..MASTER },
+            Content::Records(0, 0x0000_0001_0000_0002, vec![upsert(plain(40_002)), upsert(natted6())]),
+        ),
+        golden(
+            "records-last",
+            "The last page.",
+            Header { kind: Kind::RECORDS, seq: 1210, ..MASTER },
+            Content::Records(0x0000_0001_0000_0002, CURSOR_END, vec![upsert(plain(40_003))]),
+        ),
+        golden(
             "pull-all",
             "A cold backup asks for all 4096 buckets.",
             Header { kind: Kind::PULL, seq: 3, ..BACKUP },
@@ -285,7 +500,68 @@ fn goldens() -> Vec<Golden> {
                 FrameError::RecordLength,
             ),
         ),
+        golden(
+            "refused-conn6",
+            "data-conn6-plain whose record says that it is one of IPv4.",
+            STREAM,
+            Content::Refused("data-conn6-plain", |frame| set(frame, 40, 1), FrameError::RecordLength),
+        ),
+        golden(
+            "refused-attribute",
+            "data-attributes whose attribute of unknown type goes on past the end of its record.",
+            STREAM,
+            Content::Refused(
+                "data-attributes",
+                |frame| {
+                    let at = frame.windows(3).position(|bytes| bytes == [200, 1, 0xab]).expect("is there");
+                    set(frame, at + 1, 3);
+                },
+                FrameError::RecordAttribute,
+            ),
+        ),
+        golden(
+            "refused-section",
+            "data-fragment-last whose offset lies behind the end of its value.",
+            STREAM,
+            Content::Refused("data-fragment-last", |frame| set(frame, 58, 4), FrameError::RecordField),
+        ),
+        golden(
+            "refused-digests-length",
+            "digests-answer that says it has one digest more.",
+            STREAM,
+            Content::Refused("digests-answer", |frame| set(frame, 67, 7), FrameError::DigestsLength),
+        ),
+        golden(
+            "refused-digests-field",
+            "digests-request for eight buckets of which the last is not there.",
+            STREAM,
+            Content::Refused("digests-request", |frame| set(frame, 57, 0xf9), FrameError::DigestsField),
+        ),
+        golden(
+            "refused-records-length",
+            "records-last cut off before its next cursor, the size corrected.",
+            STREAM,
+            Content::Refused(
+                "records-last",
+                |frame| {
+                    frame.truncate(64);
+                    set(frame, 3, 64);
+                },
+                FrameError::RecordsLength,
+            ),
+        ),
+        golden(
+            "refused-records-field",
+            "records-last that answers to nobody.",
+            STREAM,
+            Content::Refused("records-last", |frame| set(frame, 43, 0), FrameError::RecordsField),
+        ),
     ]
+}
+
+fn set(frame: &mut [u8], at: usize, value: u8) {
+    frame[at] = value;
+    repair_checksum(frame);
 }
 
 fn repair_checksum(frame: &mut [u8]) {
@@ -302,6 +578,17 @@ fn encode(golden: &Golden) -> Vec<u8> {
         Content::Advert(advert) => encode_advert(&mut slot, header, advert).expect("fits"),
         Content::Status(status) => encode_status(&mut slot, header, status).expect("fits"),
         Content::Pull(pull) => encode_pull(&mut slot, header, pull).expect("fits"),
+        Content::MergePull(pull) => encode_merge_pull(&mut slot, header, pull).expect("fits"),
+        Content::DigestsRequest(request) => encode_digests_request(&mut slot, header, request).expect("fits"),
+        Content::DigestsAnswer(answer) => encode_digests_answer(&mut slot, header, answer).expect("fits"),
+        Content::Records(cursor, next, entries) => {
+            let mut writer = MergeWriter::new(&mut slot, header, ASKER, *cursor).expect("fits");
+            for entry in entries {
+                let Entry::Change(Change::Upsert(flow)) = entry else { panic!("a page has flows") };
+                assert_eq!(writer.push_upsert(flow), Ok(()));
+            }
+            writer.finish(*next)
+        }
         Content::Data(entries) => {
             let mut writer = DataWriter::new(&mut slot, header).expect("fits");
             for entry in entries {
@@ -309,6 +596,7 @@ fn encode(golden: &Golden) -> Vec<u8> {
                     Entry::Change(Change::Upsert(flow)) => writer.push_upsert(flow),
                     Entry::Change(Change::Delete(key)) => writer.push_delete(key),
                     Entry::BucketEnd(bucket, since) => writer.push_bucket_end(*bucket, *since),
+                    Entry::Section(section) => writer.push_section(section),
                 };
                 assert_eq!(written, Ok(()));
             }
@@ -449,15 +737,15 @@ fn every_golden_frame_is_read_as_the_values_it_was_written_from() {
             (Payload::Advert(read), Content::Advert(written)) => assert_eq!(read, written, "{name}"),
             (Payload::Status(read), Content::Status(written)) => assert_eq!(read, written, "{name}"),
             (Payload::Pull(read), Content::Pull(written)) => assert_eq!(read, written, "{name}"),
+            (Payload::MergePull(read), Content::MergePull(written)) => assert_eq!(read, written, "{name}"),
+            (Payload::DigestsRequest(read), Content::DigestsRequest(written)) => assert_eq!(read, written, "{name}"),
+            (Payload::DigestsAnswer(read), Content::DigestsAnswer(written)) => assert_eq!(read, written, "{name}"),
+            (Payload::MergeRecords(read), Content::Records(cursor, next, written)) => {
+                assert_eq!((read.target, read.cursor, read.next), (ASKER, cursor, next), "{name}");
+                assert_eq!(read.records.map(Entry::from).collect::<Vec<_>>(), written, "{name}");
+            }
             (Payload::Data(read), Content::Data(written)) => {
-                let read: Vec<Entry> = read
-                    .map(|record| match record {
-                        Record::Upsert(conn) => upsert(conn.flow()),
-                        Record::Delete(conn) => Entry::Change(Change::Delete(conn.key())),
-                        Record::BucketEnd { bucket, since } => Entry::BucketEnd(bucket, since),
-                        Record::Unknown { kind } => panic!("{name}: a record of unknown type {kind}"),
-                    })
-                    .collect();
+                let read: Vec<Entry<'_>> = read.map(Entry::from).collect();
                 assert_eq!(read, written, "{name}");
             }
             _ => panic!("{name}: another kind"),

@@ -3,7 +3,7 @@
 pub mod conntrack;
 pub mod synthetic;
 
-use crate::flow::Change;
+use crate::flow::{Change, Flow};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -71,4 +71,59 @@ pub trait Sink {
 
     /// Counters by name, for status and metrics.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// How large the place is that a sink writes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Room {
+    /// Entries that it can hold.
+    pub capacity: u64,
+    /// Entries that it holds, whosever they are.
+    pub entries: u64,
+    /// Buckets of its hash.
+    pub buckets: u64,
+}
+
+/// What came of one call of [`Inspector::read`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// More is to come.
+    More,
+    /// Every entry that was there from the beginning to now has been handed over.
+    Complete,
+    /// What was read is no whole picture: it was rebuilt meanwhile.
+    Torn,
+}
+
+/// What is really there, in the place that a sink writes to.
+pub trait Inspector {
+    /// How large it is, and how full.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn room(&self) -> io::Result<Room>;
+
+    /// Begins to read everything that is there; what was being read is given up.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn begin(&mut self) -> io::Result<()>;
+
+    /// Hands over the next entries that a source of the same place would take: bounded work, never blocks.
+    ///
+    /// # Errors
+    /// The operating system's error; the reading is then over.
+    fn read(&mut self, found: &mut dyn FnMut(Flow)) -> io::Result<Piece>;
+
+    /// Gives up what is being read.
+    fn stop(&mut self);
+
+    /// Whether an entry that is there is what a sink makes of this flow.
+    fn agrees(&self, held: &Flow, wanted: &Flow) -> bool;
+
+    /// Whether a sink can write this flow at all.
+    fn takes(&self, wanted: &Flow) -> bool;
+
+    /// Whether one end of an entry is this machine itself, as of the last [`Inspector::begin`].
+    fn is_local(&self, held: &Flow) -> bool;
 }

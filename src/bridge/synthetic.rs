@@ -9,7 +9,9 @@
 //! ```
 
 use super::{ReadOutcome, Sink, Source, SourceError};
-use crate::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone, protocol, status};
+use crate::flow::{
+    Attributes, Change, Endpoint, Flow, FlowKey, SequenceAdjustment, TcpInfo, Zone, attribute, protocol, status,
+};
 use crate::sys::clock;
 use crate::time::Instant;
 use nix::sys::time::TimeSpec;
@@ -17,6 +19,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,11 +43,22 @@ pub struct SyntheticOptions {
     pub changes_per_second: u32,
     /// How many of a hundred steps end a connection and begin another; the others change a connection's value.
     pub churn_percent: u8,
+    /// How many of a hundred flows are of IPv6.
+    pub ipv6_percent: u8,
+    /// How many of a hundred flows have attributes: a helper and labels, and every third adjusted sequence numbers too.
+    pub attributes_percent: u8,
 }
 
 impl Default for SyntheticOptions {
     fn default() -> Self {
-        SyntheticOptions { seed: 1, flows: 10_000, changes_per_second: 1_000, churn_percent: 20 }
+        SyntheticOptions {
+            seed: 1,
+            flows: 10_000,
+            changes_per_second: 1_000,
+            churn_percent: 20,
+            ipv6_percent: 0,
+            attributes_percent: 0,
+        }
     }
 }
 
@@ -167,9 +181,16 @@ impl SyntheticSource {
     /// One generation after the other comes from the next port of the same client.
     fn key(&self, index: usize) -> FlowKey {
         let [_, b, c, d] = (index as u32).to_be_bytes();
+        let (source, destination): (IpAddr, IpAddr) = if is_among(index, self.options.ipv6_percent) {
+            // The documentation prefix of RFC 3849.
+            let address = |last| Ipv6Addr::from(0x2001_0db8 << 96 | last);
+            (address(1 << 64 | index as u128).into(), address(10).into())
+        } else {
+            ([10, b, c, d].into(), [192, 0, 2, 10].into())
+        };
         FlowKey {
-            source: [10, b, c, d].into(),
-            destination: [192, 0, 2, 10].into(),
+            source,
+            destination,
             source_port: 1024 + self.flows[index].generation % 64_000,
             destination_port: 80,
             protocol: protocol::TCP,
@@ -185,15 +206,44 @@ impl SyntheticSource {
             1 => (2, status::SEEN_REPLY),
             _ => (3, status::SEEN_REPLY | status::ASSURED),
         };
+        let server = 1 + (index % 16) as u8;
+        let key = self.key(index);
+        let address = match key.source {
+            IpAddr::V4(_) => IpAddr::from([172, 16, 0, server]),
+            IpAddr::V6(_) => Ipv6Addr::from(0x2001_0db8 << 96 | 2 << 64 | u128::from(server)).into(),
+        };
         Flow {
-            reply_source: Some(Endpoint { address: [172, 16, 0, 1 + (index % 16) as u8].into(), port: 8080 }),
+            reply_source: Some(Endpoint { address, port: 8080 }),
             state,
             status: seen | assured,
             timeout: 600,
             tcp: Some(TcpInfo { window_scale_original: 7, window_scale_reply: 8, flags_original: 3, flags_reply: 3 }),
             mark: u32::from(value),
-            ..Flow::new(self.key(index))
+            attributes: self.attributes(index),
+            ..Flow::new(key)
         }
+    }
+
+    fn attributes(&self, index: usize) -> Attributes {
+        let mut attributes = Attributes::NONE;
+        // Not the same flows as those of IPv6, so that there are all four kinds.
+        if !is_among(index / 7, self.options.attributes_percent) {
+            return attributes;
+        }
+        let value = u32::from(self.flows[index].value);
+        let labels = (1u128 << (index % 128)).to_be_bytes();
+        let moved = SequenceAdjustment { position: 1000 * value, before: 0, after: value };
+        let adjusted = SequenceAdjustment::to_wire(&[moved, SequenceAdjustment::default()]);
+        let all = [
+            (attribute::HELPER, &b"ftp"[..]),
+            (attribute::LABELS, &labels),
+            (attribute::SEQUENCE_ADJUSTMENT, &adjusted),
+        ];
+        for (kind, data) in &all[..if index.is_multiple_of(3) { 3 } else { 2 }] {
+            // They are short.
+            let _ = attributes.set(*kind, data);
+        }
+        attributes
     }
 
     /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -227,6 +277,12 @@ impl Source for SyntheticSource {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("changes", self.changes), ("steps", self.steps), ("dumps_completed", self.dumps_completed)]
     }
+}
+
+/// Whether a number is one of so many of a hundred, evenly mixed.
+fn is_among(number: usize, percent: u8) -> bool {
+    // 61 and 100 have no common factor: a hundred numbers in a row take each remainder once.
+    number * 61 % 100 < usize::from(percent)
 }
 
 fn timer(expiration: Expiration) -> io::Result<TimerFd> {
@@ -330,7 +386,13 @@ mod tests {
 
     #[test]
     fn the_seed_decides_what_and_the_clock_only_when() {
-        let options = SyntheticOptions { seed: 7, flows: 50, changes_per_second: 100, churn_percent: 30 };
+        let options = SyntheticOptions {
+            seed: 7,
+            flows: 50,
+            changes_per_second: 100,
+            churn_percent: 30,
+            ..SyntheticOptions::default()
+        };
         let at_once = changes(&mut source(options), &[0, SECOND]);
         let in_steps = changes(&mut source(options), &[0, SECOND / 3, SECOND / 2, SECOND]);
         assert_eq!(at_once, in_steps);
@@ -340,7 +402,13 @@ mod tests {
 
     #[test]
     fn first_come_all_flows_and_then_as_many_steps_as_time_allows() {
-        let options = SyntheticOptions { seed: 1, flows: 3000, changes_per_second: 500, churn_percent: 0 };
+        let options = SyntheticOptions {
+            seed: 1,
+            flows: 3000,
+            changes_per_second: 500,
+            churn_percent: 0,
+            ..SyntheticOptions::default()
+        };
         let mut source = source(options);
         let mut count = 0;
         // At most 1024 in one read.
@@ -353,7 +421,13 @@ mod tests {
 
     #[test]
     fn churn_ends_one_connection_and_begins_another_so_that_their_number_stays() {
-        let options = SyntheticOptions { seed: 3, flows: 100, changes_per_second: 1000, churn_percent: 100 };
+        let options = SyntheticOptions {
+            seed: 3,
+            flows: 100,
+            changes_per_second: 1000,
+            churn_percent: 100,
+            ..SyntheticOptions::default()
+        };
         let mut sink = MapSink::new();
         for change in changes(&mut source(options), &[0, SECOND]) {
             sink.apply(&change).unwrap();
@@ -366,7 +440,13 @@ mod tests {
 
     #[test]
     fn a_dump_is_what_the_changes_led_to() {
-        let options = SyntheticOptions { seed: 5, flows: 2500, changes_per_second: 4000, churn_percent: 50 };
+        let options = SyntheticOptions {
+            seed: 5,
+            flows: 2500,
+            changes_per_second: 4000,
+            churn_percent: 50,
+            ..SyntheticOptions::default()
+        };
         let mut source = source(options);
         let (mut followed, mut dumped) = (MapSink::new(), MapSink::new());
         for change in changes(&mut source, &[0, SECOND]) {
@@ -387,12 +467,45 @@ mod tests {
 
     #[test]
     fn every_flow_is_canonical() {
-        let options = SyntheticOptions { seed: 5, flows: 100, changes_per_second: 1000, churn_percent: 50 };
+        let options = SyntheticOptions {
+            seed: 5,
+            flows: 100,
+            changes_per_second: 1000,
+            churn_percent: 50,
+            ..SyntheticOptions::default()
+        };
         for change in changes(&mut source(options), &[0, SECOND]) {
             if let Change::Upsert(flow) = change {
                 assert_eq!(flow, flow.clone().canonical());
             }
         }
+    }
+
+    /// Among a thousand flows so many of each kind, and all of them canonical, whatever happens to them.
+    #[test]
+    fn families_and_attributes_are_mixed_on_request() {
+        let options =
+            SyntheticOptions { flows: 1400, ipv6_percent: 30, attributes_percent: 10, ..SyntheticOptions::default() };
+        let mut sink = MapSink::new();
+        for change in changes(&mut source(options), &[0, SECOND]) {
+            if let Change::Upsert(flow) = &change {
+                assert_eq!(*flow, flow.clone().canonical());
+            }
+            sink.apply(&change).unwrap();
+        }
+        let table = sink.table();
+        let flows = table.lock();
+        let count = |wanted: &dyn Fn(&Flow) -> bool| flows.values().filter(|flow| wanted(flow)).count();
+        assert_eq!(flows.len(), 1400);
+        assert_eq!(count(&|flow| flow.key.source.is_ipv6()), 420);
+        assert_eq!(count(&|flow| flow.attributes.helper() == Some("ftp")), 140);
+        assert_eq!(count(&|flow| flow.key.source.is_ipv6() && flow.attributes.labels().is_some()), 52);
+        assert!(count(&|flow| flow.attributes.sequence_adjustment().is_some()) > 40);
+        drop(flows);
+        assert!(changes(&mut source(SyntheticOptions::default()), &[0]).iter().all(|change| match change {
+            Change::Upsert(flow) => flow.key.source.is_ipv4() && flow.attributes.is_empty(),
+            Change::Delete(_) => false,
+        }));
     }
 
     #[test]

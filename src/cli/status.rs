@@ -3,7 +3,7 @@
 use super::output::{colour, complain, print, unanswered};
 use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
 use crate::daemon::client;
-use crate::daemon::status::{GroupStatus, NodeStatus};
+use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -97,6 +97,21 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
     writeln!(text, "  table       {} of {} flows", group.entries, group.capacity)?;
+    if group.annex_used > 0 {
+        writeln!(text, "  annex       {} of {} blocks", group.annex_used, group.annex_blocks)?;
+    }
+    if let Some(kernel) = &group.kernel {
+        let peer = kernel.peer_capacity.map_or(String::new(), |capacity| format!(", the peer's can hold {capacity}"));
+        writeln!(text, "  kernel      {} of {} entries{peer}", kernel.entries, kernel.capacity)?;
+    }
+    if let Some(verified) = &group.kernel_verified {
+        let KernelVerified { entries, differing, missing, extra, age_s } = verified;
+        let wrong = match differing + missing + extra {
+            0 => "as written".to_owned(),
+            _ => paint(false, &format!("{differing} other, {missing} missing, {extra} stale")),
+        };
+        writeln!(text, "  verified    {entries} entries {age_s:.1} s ago: {wrong}")?;
+    }
     writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
     if let (Some(frames), Some(age)) = (group.unacknowledged, group.unacknowledged_age_s) {
         writeln!(text, "  at risk     {frames} frames that not every peer holds, the oldest {age:.3} s old")?;
@@ -111,6 +126,13 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  refused     {}", drops.join(", "))?;
     }
     writeln!(text, "  link        {}", if group.link_up { "up" } else { "down" })?;
+    for link in &group.links {
+        writeln!(
+            text,
+            "  link        {}: {}, MTU {}, {} frames in, {} out, {} not sent",
+            link.name, link.condition, link.mtu, link.frames_received, link.frames_sent, link.send_errors
+        )?;
+    }
     for address in &group.addresses {
         let held = match address.held {
             None => "unknown",
@@ -141,7 +163,9 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::status::{AddressStatus, EventRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA};
+    use crate::daemon::status::{
+        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA,
+    };
     use std::collections::BTreeMap;
 
     fn status() -> NodeStatus {
@@ -154,6 +178,8 @@ mod tests {
             sync: "in_sync".into(),
             entries: 3,
             capacity: 10,
+            annex_used: 5,
+            annex_blocks: 64,
             digest: Some("0000000000000abc".into()),
             digest_age_s: Some(0.25),
             unacknowledged: Some(2),
@@ -168,6 +194,24 @@ mod tests {
             }),
             drops: BTreeMap::from([("checksum".into(), 3)]),
             link_up: true,
+            links: vec![
+                LinkRow {
+                    name: "eth1".into(),
+                    up: true,
+                    condition: "up".into(),
+                    mtu: 9000,
+                    frames_received: 12,
+                    frames_sent: 34,
+                    ..LinkRow::default()
+                },
+                LinkRow {
+                    name: "eth2".into(),
+                    condition: "no carrier".into(),
+                    mtu: 1500,
+                    send_errors: 5,
+                    ..LinkRow::default()
+                },
+            ],
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
             peers: vec![PeerRow {
                 node: 2,
@@ -186,6 +230,14 @@ mod tests {
                     text: format!("{number}"),
                 })
                 .collect(),
+            kernel_verified: Some(KernelVerified { entries: 4, differing: 0, missing: 0, extra: 0, age_s: 7.5 }),
+            kernel: Some(KernelRow {
+                capacity: 1000,
+                entries: 5,
+                buckets: 64,
+                peer_capacity: Some(2000),
+                peer_buckets: Some(128),
+            }),
             ..GroupStatus::default()
         };
         NodeStatus {
@@ -207,11 +259,16 @@ mod tests {
           master      node 2, term 7, own priority 100
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
+          annex       5 of 64 blocks
+          kernel      5 of 1000 entries, the peer's can hold 2000
+          verified    4 entries 7.5 s ago: as written
           waiting     0 to be sent, 0 to be written
           at risk     2 frames that not every peer holds, the oldest 0.013 s old
           per second  0 records in 10 frames out, 500 in 30 in
           refused     checksum 3
           link        up
+          link        eth1: up, MTU 9000, 12 frames in, 34 out, 0 not sent
+          link        eth2: no carrier, MTU 1500, 0 frames in, 0 out, 5 not sent
           address     192.0.2.10/24 dev eth0: not held
           peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
           event       7.0 s ago: LinkUp: 2
@@ -227,6 +284,15 @@ mod tests {
           waiting     0 to be sent, 0 to be written
           link        down
         "#);
+    }
+
+    #[test]
+    fn what_an_audit_found_wrong_is_named() {
+        let mut status = status();
+        let verified = KernelVerified { entries: 4, differing: 1, missing: 2, extra: 3, age_s: 0.0 };
+        status.groups[0].kernel_verified = Some(verified);
+        let text = words(&status, false);
+        assert!(text.contains("  verified    4 entries 0.0 s ago: 1 other, 2 missing, 3 stale\n"), "{text}");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
-use crate::bridge::conntrack::{self, ConntrackSink, ConntrackSource, Filter, SinkOptions, SourceOptions};
+use crate::bridge::conntrack::{
+    self, ConntrackInspector, ConntrackSink, ConntrackSource, Filter, SinkOptions, SourceOptions,
+};
 use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
-use crate::bridge::{Sink, Source};
+use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::PacketSocket;
 use crate::transport::memory::MemoryHub;
 use crate::transport::raw::RawTransport;
-use crate::transport::{RawOptions, TransportError};
+use crate::transport::{LinkStatus, RawOptions, TransportError};
 use std::io;
 
 /// Why a transport, a source or a sink could not be opened.
@@ -67,6 +69,18 @@ impl Line for RawTransport {
         self.link_is_up()
     }
 
+    fn look(&mut self) {
+        RawTransport::look(self);
+    }
+
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        RawTransport::next_change(self)
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        RawTransport::links(self)
+    }
+
     fn reopen(&mut self) -> io::Result<()> {
         RawTransport::reopen(self).map_err(io::Error::other)
     }
@@ -79,6 +93,8 @@ pub struct Bridge {
     pub source: Option<Box<dyn Source>>,
     /// Where they go to.
     pub sink: Option<Box<dyn Sink>>,
+    /// Who looks at what is really there.
+    pub inspector: Option<Box<dyn Inspector>>,
 }
 
 /// Opens the group's source and sink. The sink comes first, because the source must not take the sink's own writes for
@@ -92,13 +108,18 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
             let sink = ConntrackSink::open(&SinkOptions::default())?;
             let ignore_port_ids = vec![sink.port_id()?];
             let filter = Filter::new(&group.filter);
+            let inspector = ConntrackInspector::open(filter.clone())?;
             let options = SourceOptions { ignore_port_ids, filter, ..SourceOptions::default() };
             let source = ConntrackSource::open(&options)?;
-            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(sink)) })
+            Ok(Bridge {
+                source: Some(Box::new(source)),
+                sink: Some(Box::new(sink)),
+                inspector: Some(Box::new(inspector)),
+            })
         }
         SourceKind::Synthetic => {
             let source = SyntheticSource::new(&SyntheticOptions::default())?;
-            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())) })
+            Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())), inspector: None })
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::settings::Commit;
 use crate::engine::{Engine, Role};
-use crate::flow::Change;
+use crate::flow::{Change, FlowKey};
 use crate::time::{Duration, Instant};
 
 /// Changes that are taken in hand at once.
@@ -135,6 +135,24 @@ impl Drain {
         }
     }
 
+    /// Deletes what no change of the engine speaks of, if nothing else is in hand; how many, or `None` if it could not be
+    /// done now.
+    pub(crate) fn delete(
+        &mut self,
+        keys: impl Iterator<Item = FlowKey>,
+        now: Instant,
+        journal: &mut Journal,
+    ) -> Option<u64> {
+        if !self.batch.is_empty() {
+            return None;
+        }
+        self.batch.extend(keys.map(Change::Delete));
+        let count = self.batch.len() as u64;
+        let written = self.write(now, journal);
+        self.batch.clear();
+        written.then_some(count)
+    }
+
     /// Whether the sink has taken everything that it was to take by the end of the last turn.
     pub(crate) fn settled(&self) -> bool {
         self.settled
@@ -168,7 +186,7 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{FlowKey, Zone};
+    use crate::flow::Zone;
     use std::cell::RefCell;
     use std::io;
     use std::net::{IpAddr, Ipv4Addr};

@@ -1,8 +1,8 @@
 //! The loop of one group: one thread, one turn after the other, bounded work in each.
 //!
 //! ```text
-//!   ┌▶ receive ▶ source ▶ time-outs ▶ sink ▶ role ▶ events ▶ transmit ▶ commands ▶ link ▶ rest ┐
-//!   └──────────────────────────────────────────────────────────────────────────────────────────┘
+//!   ┌▶ receive ▶ source ▶ time-outs ▶ sink ▶ audit ▶ role ▶ events ▶ transmit ▶ commands ▶ link ▶ rest ┐
+//!   └──────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Receiving comes before time-outs, so that a full socket buffer never looks like a dead peer. ADVERTs leave from the
@@ -12,10 +12,12 @@
 //! What the loop decides itself, and where to look at 3 a.m.:
 //! - [`Feed`]: when the source is listened to, and when a dump of it is asked for;
 //! - [`Drain`]: when the engine's changes go to the sink, and what happens when the sink refuses;
+//! - [`Audit`]: whether the kernel holds what the sink was given;
 //! - [`Watch`]: when a link counts as down.
 
 use crate::bridge::{Sink, Source};
 use crate::daemon::answers::FlushRow;
+use crate::daemon::audit::{Audit, AuditParts};
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
@@ -23,10 +25,11 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::room::{RoomWatch, Wanted};
 use crate::daemon::settings::{Commit, Group};
-use crate::daemon::status::{EventRow, GroupStatus, Rates};
+use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, Engine, Event, Role};
+use crate::engine::{Counters, Engine, Event, KernelRoom, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -61,6 +64,8 @@ pub struct Parts {
     pub sink: Option<Box<dyn Sink>>,
     /// When a backup writes into the sink.
     pub commit: Commit,
+    /// Who compares what the sink has really become with the table.
+    pub audit: AuditParts,
     /// Who adds and removes the addresses; none if the group has none.
     pub takeover: Option<Takeover>,
     /// Where commands come from.
@@ -73,7 +78,7 @@ pub struct Parts {
     pub advert_interval: Duration,
     /// Longest time that a record waits for company.
     pub batch_delay: Duration,
-    /// Largest frame that the engine makes.
+    /// Largest frame that the engine makes until the line's limit changes.
     pub frame_len: usize,
     /// What tells the time; the system's clock, in life.
     pub clock: Box<dyn Fn() -> Instant>,
@@ -86,6 +91,8 @@ pub struct Driver {
     line: Box<dyn Line>,
     feed: Feed,
     drain: Drain,
+    audit: Audit,
+    room: RoomWatch,
     takeover: Option<Takeover>,
     desk: GroupDesk,
     journal: Journal,
@@ -134,6 +141,8 @@ impl Driver {
             line: parts.line,
             feed: Feed::new(parts.source, parts.dump_interval),
             drain: Drain::new(parts.sink, parts.commit),
+            audit: Audit::new(parts.audit, now),
+            room: RoomWatch::default(),
             takeover: parts.takeover,
             desk: parts.desk,
             journal: parts.journal,
@@ -189,6 +198,8 @@ impl Driver {
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
+        self.audit.turn(now, &mut self.engine, &mut self.drain, &mut self.journal);
+        self.look_at_room(now);
         self.follow_role(now);
         self.note_events(now);
         self.transmit(now, &mut load);
@@ -281,7 +292,13 @@ impl Driver {
     }
 
     fn look_at_link(&mut self, now: Instant) {
-        if now < self.watch.look_at() {
+        let due = now >= self.watch.look_at();
+        if due {
+            self.line.look();
+        }
+        let changed = self.note_links(now);
+        self.follow_frame_len(now);
+        if !due && !changed {
             return;
         }
         match self.watch.look(now, self.line.is_up()) {
@@ -291,14 +308,50 @@ impl Driver {
         }
     }
 
+    /// Says which links have gone down or come back; whether there was one.
+    fn note_links(&mut self, now: Instant) -> bool {
+        let mut changed = false;
+        while let Some(link) = self.line.next_change() {
+            changed = true;
+            if link.up() {
+                self.journal.note(now, Weight::Notice, "LinkUp", format!("sync link {} is up", link.name));
+            } else {
+                let text = format!("sync link {} is down: {}", link.name, link.condition.words());
+                self.journal.note(now, Weight::Warning, "LinkDown", text);
+            }
+        }
+        changed
+    }
+
+    /// Has the engine make its frames as large as the links carry now.
+    fn follow_frame_len(&mut self, now: Instant) {
+        let carries = self.line.limits().frame_len;
+        let before = std::mem::replace(&mut self.frame_len, carries);
+        if before == carries {
+            return;
+        }
+        self.engine.set_frame_len(carries);
+        let text =
+            format!("frames have up to {carries} bytes now, before {before}: the MTU of a sync link has changed");
+        self.journal.note(now, Weight::Notice, "FrameLengthChanged", text);
+    }
+
+    fn look_at_room(&mut self, now: Instant) {
+        if !self.room.is_due(now) {
+            return;
+        }
+        let Some(room) = self.audit.room() else { return };
+        let master = self.engine.peer_room().filter(|_| self.role == Role::Backup);
+        let wanted = Wanted { capacity: self.engine.capacity(), master };
+        let room = self.room.look(now, room, &wanted, &mut self.journal).unwrap_or_default();
+        let short = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        let told = KernelRoom { capacity: short(room.capacity), buckets: short(room.buckets) };
+        self.engine.set_kernel_room(told);
+    }
+
     fn reopen(&mut self, now: Instant) {
-        let carries = match self.line.reopen() {
-            Ok(()) => self.line.limits().frame_len,
-            Err(error) => return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}"),
-        };
-        if carries < self.frame_len {
-            let text = format!("the link now carries frames of {carries} bytes and {} are needed", self.frame_len);
-            return self.journal.note(now, Weight::Failure, "TransportFailed", text);
+        if let Err(error) = self.line.reopen() {
+            return tracing::debug!(group = self.desk.sync_id, "the link cannot be opened yet: {error}");
         }
         let up = self.line.is_up();
         self.watch.reopened(up);
@@ -461,7 +514,11 @@ impl Driver {
         let mut status = GroupStatus::of_engine(&engine, now);
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
+        status.frame_len = self.frame_len as u64;
+        status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
+        status.kernel_verified = self.audit.verified(now);
+        status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
@@ -469,6 +526,7 @@ impl Driver {
         status.count("sink", self.drain.sink_counters());
         status.count("driver", self.feed.counters());
         status.count("driver", self.drain.counters());
+        status.count("driver", self.audit.counters());
         status.count("driver", [("turns", self.turns)]);
         status.rates = self.meter.rates;
         status.events = self.journal.count();
@@ -480,9 +538,9 @@ impl Driver {
     pub fn rest(&mut self, found: Found) {
         let now = (self.clock)();
         let mut deadline = self.watch.look_at();
-        let wakes = [self.engine.poll_timeout(), self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at()];
+        let bridges = [self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at(), self.audit.wake_at()];
         let flushes = self.flushes.iter().map(|order| order.deadline);
-        for at in wakes.into_iter().flatten().chain(flushes) {
+        for at in bridges.into_iter().chain([self.engine.poll_timeout()]).flatten().chain(flushes) {
             deadline = deadline.min(at);
         }
         // What is due at once was not asked for by a timer.

@@ -79,6 +79,7 @@ struct Counts {
     taken: u64,
     dropped_as_backup: u64,
     refused_table_full: u64,
+    refused_annex_full: u64,
     refused_unsupported: u64,
     overruns: u64,
     errors: u64,
@@ -162,6 +163,7 @@ impl Feed {
                 Ok(()) => counts.taken += 1,
                 Err(UpdateError::NotMaster) => counts.dropped_as_backup += 1,
                 Err(UpdateError::TableFull) => counts.refused_table_full += 1,
+                Err(UpdateError::AnnexFull) => counts.refused_annex_full += 1,
                 Err(UpdateError::Unsupported) => counts.refused_unsupported += 1,
             }
         });
@@ -257,11 +259,12 @@ impl Feed {
     }
 
     /// What came of the source's changes here.
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 8] {
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 9] {
         [
             ("source_changes_taken", self.counts.taken),
             ("source_changes_dropped_as_backup", self.counts.dropped_as_backup),
             ("source_changes_refused_table_full", self.counts.refused_table_full),
+            ("source_changes_refused_annex_full", self.counts.refused_annex_full),
             ("source_changes_refused_unsupported", self.counts.refused_unsupported),
             ("source_overruns", self.counts.overruns),
             ("source_errors", self.counts.errors),

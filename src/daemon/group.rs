@@ -9,6 +9,7 @@
 //!
 //! Everything is opened on the thread that uses it: transports and sources need not be able to move between threads.
 
+use crate::daemon::audit::AuditParts;
 use crate::daemon::build::{self, OpenError};
 use crate::daemon::control::{Command, GroupDesk, Page};
 use crate::daemon::driver::{Driver, Parts};
@@ -17,7 +18,7 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, REOPEN_INTERVAL};
 use crate::daemon::measures::Measures;
 use crate::daemon::privilege;
-use crate::daemon::settings::{Group, Node};
+use crate::daemon::settings::{AuditMode, Group, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{ConfigError, Engine};
@@ -53,7 +54,8 @@ pub enum News {
 }
 
 /// Runs a group until its desk says stop. The body of its thread.
-pub fn run(node: &Node, group: &Group, desk: GroupDesk, events: Events, report: &Sender<(u8, News)>) {
+pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, events: Events, report: &Sender<(u8, News)>) {
+    let node = &settings.node;
     // If who started this has ended, the stop is on its way too.
     let tell = |news| drop(report.send((group.sync_id, news)));
     // Naps are 200 µs; the default slack of 50 µs would blur them. A kernel that refuses only makes naps longer.
@@ -82,7 +84,7 @@ pub fn run(node: &Node, group: &Group, desk: GroupDesk, events: Events, report: 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
-    match waiting.driver(node, line) {
+    match waiting.driver(settings, line) {
         Ok(driver) => {
             if !told {
                 tell(News::Started);
@@ -165,17 +167,23 @@ impl Waiting {
         status
     }
 
-    fn driver(self, node: &Node, line: Box<dyn Line>) -> Result<Driver, StartError> {
+    fn driver(self, settings: &Settings, line: Box<dyn Line>) -> Result<Driver, StartError> {
         let group = &self.group;
         let bridge = build::bridge(group)?;
-        let frame_len = group.frame_len.unwrap_or(usize::MAX).min(line.limits().frame_len);
-        let config = group.engine_config(node, frame_len, clock::random_u64(), clock::random_u64());
+        let frame_len = line.limits().frame_len;
+        let config = group.engine_config(&settings.node, frame_len, clock::random_u64(), clock::random_u64());
         let parts = Parts {
             engine: Engine::new(config, clock::now())?,
             line,
             source: bridge.source,
             sink: bridge.sink,
             commit: group.commit,
+            audit: AuditParts {
+                inspector: bridge.inspector,
+                mode: if group.audits() { group.audit } else { AuditMode::Off },
+                interval: group.audit_interval,
+                sole: settings.is_sole(group),
+            },
             takeover: Some(self.takeover),
             desk: self.desk,
             journal: self.journal,

@@ -137,7 +137,12 @@ pub fn describe(event: &Event) -> String {
         }
         Event::Diverged { buckets } => format!("{buckets} of 4096 buckets are no longer proven equal"),
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
-        Event::TableFull { capacity } => format!("the table is full at {capacity} flows; new ones are refused"),
+        Event::TableFull { capacity, annex: false } => {
+            format!("the table is full at {capacity} flows; new ones are refused")
+        }
+        Event::TableFull { capacity, annex: true } => {
+            format!("the annex is full at {capacity} blocks; IPv6 flows and attributes that need more are refused")
+        }
         Event::SourceOverrun => "the kernel dropped changes; a dump is compared with the table".into(),
         Event::StallDetected { stalled } => {
             format!("this process did not run for {} ms; it starts anew as backup", stalled.as_millis())

@@ -1,4 +1,4 @@
-//! Whether the sync link works: what the driver believes between the first error and the recovery.
+//! Whether the sync links work, taken together: what the driver believes between the first error and the recovery.
 //!
 //! ```text
 //!              an error                 it lasts, or carrier lost
@@ -8,26 +8,43 @@
 //!      └────────────────── carrier lost ───────────▶    └──▶ Up
 //! ```
 //!
+//! Down means that no link is left. That one of several is down changes no role: it is an event and a line in the status,
+//! and the transport itself opens again what can be opened.
+//!
 //! One error is an accident; errors that last longer than the peers would wait for us are a link that is down.
 
 use crate::time::{Duration, Instant};
-use crate::transport::Transport;
+use crate::transport::{LinkStatus, Transport};
 use std::io;
 
 /// Time between two attempts to open a link that is down.
 pub const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two looks at the carrier of a link that works.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks within the time that the peers would wait for us: a lost carrier must be seen before it is taken for a dead master.
+/// Looks within the time that the peers would wait for us: a lost carrier must be seen before it is taken for a dead
+/// master. (The first look after the loss may still find that something was heard; the second asks.)
 pub const LOOKS_WITHIN_PATIENCE: u32 = 3;
 /// Time between two looks at a link that is down, whose return nothing else tells. An interface that was switched on just
 /// before the start is one of them: the kernel needs some milliseconds until it calls it running.
 pub const LOOK_INTERVAL_DOWN: Duration = Duration::from_millis(10);
 
-/// A transport whose link can be looked at and opened again.
+/// A transport whose links can be looked at and opened again.
 pub trait Line: Transport {
-    /// Whether at least one of its links is up.
+    /// Whether at least one of its links was up when they were last looked at.
     fn is_up(&self) -> bool;
+
+    /// Looks at the links, and mends what can be mended of those that are down.
+    fn look(&mut self) {}
+
+    /// The next link that has gone down or come back since this was last asked.
+    fn next_change(&mut self) -> Option<LinkStatus> {
+        None
+    }
+
+    /// How each of its links stands; none for a transport that knows no links.
+    fn links(&self) -> Vec<LinkStatus> {
+        Vec::new()
+    }
 
     /// Opens it anew; its counters go on.
     ///

@@ -4,6 +4,7 @@
 //!   settings ─▶ run ─┬─▶ group ─▶ driver ◀─▶ engine          one thread a group
 //!                    │              │ ├─ feed ◀── source      kernel → engine
 //!                    │              │ ├─ drain ──▶ sink       engine → kernel
+//!                    │              │ ├─ audit ◀── inspector  engine ≟ kernel
 //!                    │              │ └─ link ◀─▶ transport   frames
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
@@ -16,6 +17,7 @@
 
 pub mod announce;
 pub mod answers;
+pub mod audit;
 pub mod build;
 pub mod client;
 pub mod control;
@@ -32,6 +34,7 @@ pub mod measures;
 pub mod pace;
 pub mod privilege;
 pub mod reload;
+mod room;
 pub mod roster;
 pub mod run;
 pub mod settings;

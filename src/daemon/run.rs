@@ -17,7 +17,7 @@ use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
 use crate::daemon::privilege;
 use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
-use crate::daemon::settings::{Group, Node, Settings};
+use crate::daemon::settings::{Group, Settings};
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -174,7 +174,7 @@ impl Groups {
     /// Starts every group and waits until each runs, or waits for its link.
     fn start(&mut self, settings: &Settings, members: Vec<Member>) -> Result<(), RunError> {
         for (group, member) in settings.groups.iter().zip(members) {
-            self.spawn(&settings.node, group, member)?;
+            self.spawn(settings, group, member)?;
         }
         let mut starting = self.members.len();
         while starting > 0 {
@@ -188,13 +188,13 @@ impl Groups {
         Ok(())
     }
 
-    fn spawn(&mut self, node: &Node, group: &Group, mut member: Member) -> io::Result<()> {
+    fn spawn(&mut self, settings: &Settings, group: &Group, mut member: Member) -> io::Result<()> {
         let Some(desk) = member.desk.take() else { return Ok(()) };
-        let (node, group, reporter) = (node.clone(), group.clone(), self.reporter.clone());
+        let (settings, group, reporter) = (settings.clone(), group.clone(), self.reporter.clone());
         let (sync_id, events) = (group.sync_id, self.events.clone());
         let body = move || {
             let end = ReportsItsEnd(sync_id, reporter);
-            group::run(&node, &group, desk, events, &end.1.reports);
+            group::run(&settings, &group, desk, events, &end.1.reports);
         };
         member.thread = Some(std::thread::Builder::new().name(format!("group-{sync_id}")).spawn(body)?);
         self.members.push(member);
@@ -271,8 +271,7 @@ impl Groups {
     /// Starts groups; if one of them cannot run, none of them does.
     fn add(&mut self, settings: &Settings, groups: &[Group]) -> Result<Result<(), String>, RunError> {
         for (number, group) in groups.iter().enumerate() {
-            let started = match Member::new(group.sync_id).and_then(|member| self.spawn(&settings.node, group, member))
-            {
+            let started = match Member::new(group.sync_id).and_then(|member| self.spawn(settings, group, member)) {
                 Ok(()) => self.wait_for_start(group.sync_id)?,
                 Err(error) => Err(error.to_string()),
             };

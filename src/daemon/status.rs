@@ -4,6 +4,7 @@ use crate::daemon::journal::Entry;
 use crate::daemon::settings::{Node, VirtualAddress};
 use crate::engine::{EngineStatus, PeerStatus};
 use crate::time::Instant;
+use crate::transport::LinkStatus;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,12 +83,22 @@ pub struct GroupStatus {
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
+    /// Blocks in use of the table's annex, which holds addresses of IPv6 and attributes.
+    #[serde(default)]
+    pub annex_used: u64,
+    /// Blocks of it in all, 64 bytes each.
+    #[serde(default)]
+    pub annex_blocks: u64,
     /// Digest of the table, 16 hexadecimal digits; null before there is a table.
     pub digest: Option<String>,
     /// Time since the digest was last seen equal to the master's.
     pub digest_age_s: Option<f64>,
     /// Buckets not proven, of 4096.
     pub buckets_unproven: u32,
+    /// What the last audit of the kernel found; null before there was one, and on who is no backup.
+    pub kernel_verified: Option<KernelVerified>,
+    /// How large the kernel's table is; null where there is none.
+    pub kernel: Option<KernelRow>,
     /// Number of the newest DATA frame sent.
     pub stream_seq: u64,
     /// Number up to which the followed stream is held without a hole.
@@ -104,6 +115,12 @@ pub struct GroupStatus {
     pub unapplied: u64,
     /// A sync link is up.
     pub link_up: bool,
+    /// Largest frame in bytes that all sync links carry now.
+    #[serde(default)]
+    pub frame_len: u64,
+    /// Every sync link, in the order of the configuration.
+    #[serde(default)]
+    pub links: Vec<LinkRow>,
     /// What keeps the group from working: a missing interface, a source or a sink that fails; null if nothing does.
     pub trouble: Option<String>,
     /// The addresses that the master holds.
@@ -143,6 +160,38 @@ pub struct Rates {
     pub updates_per_s: f64,
 }
 
+/// What an audit found: the kernel of a backup, against the table that was committed to it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KernelVerified {
+    /// Entries in the kernel that the group's source would take.
+    pub entries: u64,
+    /// Entries that are other than what was committed.
+    pub differing: u64,
+    /// Flows that were committed and are not there.
+    pub missing: u64,
+    /// Entries that nobody committed, and that are not this machine's own.
+    pub extra: u64,
+    /// Time since the audit ended.
+    pub age_s: f64,
+}
+
+/// The size of the kernel's table, and of the master's or (on a master) the smallest of the backups'.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct KernelRow {
+    /// Entries that it can hold (`nf_conntrack_max`).
+    pub capacity: u64,
+    /// Entries that it holds, in all (`nf_conntrack_count`).
+    pub entries: u64,
+    /// Buckets of its hash (`nf_conntrack_buckets`).
+    pub buckets: u64,
+    /// Entries that the peer's kernel can hold; null until it is told.
+    pub peer_capacity: Option<u64>,
+    /// Buckets of the peer's hash; null until it is told.
+    pub peer_buckets: Option<u64>,
+}
+
 /// One address of [`GroupStatus`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -151,6 +200,32 @@ pub struct AddressStatus {
     pub address: String,
     /// Whether this node holds it; null before that is known.
     pub held: Option<bool>,
+}
+
+/// One sync link of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LinkRow {
+    /// The interface.
+    pub name: String,
+    /// Whether frames can pass.
+    pub up: bool,
+    /// `up`, or why they cannot.
+    pub condition: String,
+    /// MTU of the interface in bytes.
+    pub mtu: u32,
+    /// Frames taken from it, copies of what another link brought included.
+    pub frames_received: u64,
+    /// Bytes of those frames.
+    pub bytes_received: u64,
+    /// Frames given to it.
+    pub frames_sent: u64,
+    /// Bytes of those frames.
+    pub bytes_sent: u64,
+    /// Frames that it did not take.
+    pub send_errors: u64,
+    /// Frames that the kernel dropped before they were read.
+    pub dropped_by_kernel: u64,
 }
 
 /// One peer of [`GroupStatus`].
@@ -213,9 +288,13 @@ impl GroupStatus {
             cold: engine.cold,
             entries: engine.entries,
             capacity: engine.capacity,
+            annex_used: engine.annex_used,
+            annex_blocks: engine.annex_blocks,
             digest: Some(format!("{:016x}", engine.digest)),
             digest_age_s: engine.proven_at.map(|at| now.since(at).as_secs_f64()),
             buckets_unproven: engine.buckets_unproven,
+            kernel_verified: None,
+            kernel: None,
             stream_seq: engine.stream_seq,
             frontier: engine.frontier,
             pending: engine.pending,
@@ -225,6 +304,8 @@ impl GroupStatus {
                 .map(|_| engine.unacknowledged_since.map_or(0.0, |since| now.since(since).as_secs_f64())),
             unapplied: engine.unapplied,
             link_up: engine.link_up,
+            frame_len: 0,
+            links: Vec::new(),
             trouble: None,
             addresses: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(peer, now)).collect(),
@@ -274,6 +355,25 @@ impl PeerRow {
     }
 }
 
+impl LinkRow {
+    /// A link as of now.
+    pub fn new(link: &LinkStatus) -> Self {
+        let counters = link.counters;
+        LinkRow {
+            name: link.name.clone(),
+            up: link.up(),
+            condition: link.condition.words().to_owned(),
+            mtu: link.mtu,
+            frames_received: counters.frames_received,
+            bytes_received: counters.bytes_received,
+            frames_sent: counters.frames_sent,
+            bytes_sent: counters.bytes_sent,
+            send_errors: counters.send_errors,
+            dropped_by_kernel: counters.dropped_by_kernel,
+        }
+    }
+}
+
 impl EventRow {
     /// A journal's entry as of `now`.
     pub fn new(entry: &Entry, now: Instant) -> Self {
@@ -292,7 +392,7 @@ impl AddressStatus {
 mod tests {
     use super::*;
     use crate::engine::{Role, SyncState};
-    use crate::wire::NodeId;
+    use crate::wire::{Capabilities, NodeId};
 
     fn engine() -> EngineStatus {
         EngineStatus {
@@ -306,6 +406,8 @@ mod tests {
             cold: false,
             entries: 3,
             capacity: 10,
+            annex_used: 5,
+            annex_blocks: 64,
             digest: 0xabc,
             proven_at: Some(Instant::from_nanos(1_000_000_000)),
             buckets_unproven: 0,
@@ -324,6 +426,7 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
+                capabilities: Capabilities::NONE,
                 frontier: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],

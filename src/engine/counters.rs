@@ -30,7 +30,9 @@ counters! {
     data_sent,
     /// DATA frames sent again because a peer asked.
     data_resent,
-    /// DATA frames that were held already.
+    /// Frames that had come by another sync link before: what several links bring several times.
+    duplicates,
+    /// DATA frames that were held already, although they came by this link or in another order.
     data_duplicate,
     /// DATA frames beyond what the window can note; they are asked for later.
     data_beyond_window,
@@ -44,6 +46,8 @@ counters! {
     records_older,
     /// Records of a type that this version does not know.
     records_unknown,
+    /// Records of sections, which this version reads and does not keep.
+    sections_ignored,
     /// Records sent for the first time.
     records_sent,
     /// ADVERTs sent.
@@ -60,6 +64,14 @@ counters! {
     pulls_sent,
     /// PULL frames accepted.
     pulls_received,
+    /// DIGESTS requests, which this version reads and does not answer.
+    digests_requests_ignored,
+    /// DIGESTS answers, for which this version never asks.
+    digests_answers_ignored,
+    /// PULL frames for a merge, which this version reads and does not answer.
+    merge_pulls_ignored,
+    /// RECORDS frames, for which this version never asks.
+    merge_records_ignored,
     /// Buckets walked for others.
     buckets_walked,
     /// Buckets repaired here.
@@ -78,6 +90,8 @@ counters! {
     updates_unsupported,
     /// Changes refused because the table is full.
     table_full,
+    /// Changes refused because the table's annex is full.
+    annex_full,
     /// Flows deleted because a complete dump did not name them.
     dump_deletes,
     /// Times that the source lost changes.

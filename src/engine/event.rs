@@ -151,10 +151,12 @@ pub enum Event {
     },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
-    /// The table is full; new keys are refused and counted.
+    /// The table, or its annex, is full; new keys, and values that need more of the annex, are refused and counted.
     TableFull {
-        /// Flows that fit.
+        /// Flows that fit, or blocks of the annex.
         capacity: u32,
+        /// Whether it is the annex that is full.
+        annex: bool,
     },
     /// The source lost changes; a dump is compared with the table.
     SourceOverrun,

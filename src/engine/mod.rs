@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod config;
 pub mod counters;
 pub mod election;
@@ -30,6 +31,7 @@ mod tests;
 mod transmit;
 mod tuning;
 
+pub use audit::KernelRoom;
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
@@ -38,6 +40,7 @@ pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow};
+pub use crate::table::Held;
 use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
@@ -77,7 +80,10 @@ pub enum UpdateError {
     /// The table has no room for another key; the refusal is counted.
     #[error("the table is full")]
     TableFull,
-    /// Of a kind that this version does not replicate (another address family).
+    /// The table's annex has no room for its addresses or attributes; the refusal is counted.
+    #[error("the annex of the table is full")]
+    AnnexFull,
+    /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
     #[error("this kind of flow is not replicated")]
     Unsupported,
 }
@@ -146,9 +152,16 @@ pub struct Engine {
     old_pace: Option<(Duration, u8)>,
     last_run: Instant,
     full_reported: bool,
+    annex_full_reported: bool,
+    /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
+    annex_short: Option<u32>,
     duplicate_reported: u64,
     versions_reported: Vec<(NodeId, u8)>,
     expiry_hand: u32,
+    /// The owner does not want a living master to be replaced yet.
+    preemption_held: bool,
+    /// The size of this node's kernel's table, for the others.
+    kernel_room: KernelRoom,
 }
 
 impl Engine {
@@ -189,9 +202,13 @@ impl Engine {
             old_pace: None,
             last_run: now,
             full_reported: false,
+            annex_full_reported: false,
+            annex_short: None,
             duplicate_reported: 0,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
+            preemption_held: false,
+            kernel_room: KernelRoom::default(),
             random,
             config,
         })
@@ -201,10 +218,9 @@ impl Engine {
 
     /// A frame has arrived. What is wrong with it is counted under its name and changes nothing.
     pub fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
-        let _ = meta;
         self.counters.frames_received += 1;
         self.notice_stall(now);
-        if let Err(reason) = self.receive(now, frame) {
+        if let Err(reason) = self.receive(now, meta.link, frame) {
             self.drops.count(reason);
         }
     }
@@ -242,6 +258,14 @@ impl Engine {
         self.advert_soon(now);
     }
 
+    /// The sync links now carry frames of this many bytes, at most [`crate::wire::FRAME_LEN_MAX`]. Stored frames that are
+    /// longer can no longer be sent again: the history then begins behind the last of them, and who misses one repairs by
+    /// buckets. To be told before the next frame is made, or with slots that are no longer than this.
+    pub fn set_frame_len(&mut self, frame_len: usize) {
+        self.config.frame_len = frame_len.clamp(crate::wire::FRAME_LEN_MIN, crate::wire::FRAME_LEN_MAX);
+        self.outbox.set_frame_len(self.config.frame_len);
+    }
+
     /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is
     /// left to yield.
     pub fn handle_committed(&mut self, now: Instant) {
@@ -272,6 +296,10 @@ impl Engine {
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
                     self.table_is_full();
                     Err(UpdateError::TableFull)
+                }
+                Err(Refused::AnnexFull) => {
+                    self.annex_is_full();
+                    Err(UpdateError::AnnexFull)
                 }
             },
             Change::Delete(key) => {
@@ -542,7 +570,7 @@ impl Engine {
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
-        self.full_reported = false;
+        (self.full_reported, self.annex_full_reported) = (false, false);
     }
 
     /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
@@ -618,7 +646,14 @@ impl Engine {
     fn table_is_full(&mut self) {
         self.counters.table_full += 1;
         if !std::mem::replace(&mut self.full_reported, true) {
-            self.event(Event::TableFull { capacity: self.config.capacity });
+            self.event(Event::TableFull { capacity: self.config.capacity, annex: false });
+        }
+    }
+
+    fn annex_is_full(&mut self) {
+        self.counters.annex_full += 1;
+        if !std::mem::replace(&mut self.annex_full_reported, true) {
+            self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
         }
     }
 }

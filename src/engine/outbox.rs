@@ -167,6 +167,8 @@ pub(super) struct Outbox {
     resent_at: Box<[Instant]>,
     /// Number of the newest frame; goes on over masterships.
     seq: u64,
+    /// Frames up to this number are not sent again: one of them is longer than the links carry now.
+    too_long: u64,
     /// The stream number before the first of this term.
     term_start: u64,
     /// The stream number before the first of this mastership: what the table's numbers are counted from.
@@ -190,6 +192,7 @@ impl Outbox {
             sent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             resent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             seq: 0,
+            too_long: 0,
             term_start: 0,
             origin: 0,
             last_sent_at: Instant::ZERO,
@@ -216,7 +219,27 @@ impl Outbox {
 
     /// The oldest frame that can be sent again.
     pub(super) fn history_start(&self) -> u64 {
-        (self.term_start + 1).max((self.seq + 1).saturating_sub(self.lengths.len() as u64))
+        (self.term_start + 1).max((self.seq + 1).saturating_sub(self.lengths.len() as u64)).max(self.too_long + 1)
+    }
+
+    /// Frames may have this many bytes from now on. Memory grows to it, and never shrinks: an MTU that came back must not
+    /// cost an allocation each time.
+    pub(super) fn set_frame_len(&mut self, frame_len: usize) {
+        if frame_len > self.frame_len {
+            let mut frames = vec![0; self.lengths.len() * frame_len].into_boxed_slice();
+            let places = self.frames.chunks_exact(self.frame_len).zip(frames.chunks_exact_mut(frame_len));
+            for ((from, to), length) in places.zip(&self.lengths) {
+                let length = usize::from(*length);
+                to[..length].copy_from_slice(&from[..length]);
+            }
+            (self.frames, self.frame_len) = (frames, frame_len);
+        }
+        let stored = (self.history_start()..=self.seq).rev();
+        let longest_ago = stored.into_iter().find(|seq| {
+            let at = (seq % self.lengths.len() as u64) as usize;
+            usize::from(self.lengths[at]) > frame_len
+        });
+        self.too_long = longest_ago.unwrap_or(self.too_long);
     }
 
     /// When a frame left for the first time, or the oldest that is still kept if it is older.
@@ -414,6 +437,43 @@ mod tests {
         outbox.ask_again(1, 5);
         assert_eq!(outbox.history_start(), 6);
         assert_eq!(resent(&mut outbox, 5_000), Vec::<u8>::new());
+    }
+
+    /// [3.6.7] A frame that is longer than the links carry is not sent again, and no older one: a hole has one end.
+    #[test]
+    fn a_smaller_frame_length_ends_the_history_behind_the_last_frame_that_is_too_long() {
+        let mut outbox = Outbox::new(16, 2000);
+        for (number, length) in (1..).zip([1300, 1400, 1300, 1208, 100]) {
+            outbox.keep(Instant::from_nanos(number), &vec![number as u8; length]);
+        }
+        outbox.set_frame_len(1350);
+        assert_eq!(outbox.history_start(), 3);
+        outbox.set_frame_len(1208);
+        assert_eq!(outbox.history_start(), 4);
+        outbox.ask_again(1, 5);
+        let mut slot = [0; 1208];
+        let length = outbox.send_again(Instant::from_nanos(9), Duration::from_nanos(1000), &mut slot);
+        assert_eq!((length, slot[0], slot[1207]), (Some(1208), 4, 4));
+        let length = outbox.send_again(Instant::from_nanos(9), Duration::from_nanos(1000), &mut slot);
+        assert_eq!((length, slot[0], outbox.resend_waiting()), (Some(100), 5, false));
+        outbox.set_frame_len(2000);
+        assert_eq!(outbox.history_start(), 4, "what was given up stays so");
+    }
+
+    /// [3.6.7]
+    #[test]
+    fn a_larger_frame_length_keeps_the_history() {
+        let mut outbox = outbox(20);
+        outbox.set_frame_len(8960);
+        outbox.keep(Instant::from_nanos(21), &[21; 8960]);
+        outbox.ask_again(1, 30);
+        let mut slot = [0; 8960];
+        let mut seen = Vec::new();
+        while let Some(length) = outbox.send_again(Instant::from_nanos(99), Duration::from_nanos(1), &mut slot) {
+            seen.push((slot[0], length));
+            assert!(slot[..length].iter().all(|byte| *byte == slot[0]));
+        }
+        assert_eq!((seen[0], seen[14], seen[15], seen.len()), ((6, 100), (20, 100), (21, 8960), 16));
     }
 
     #[test]

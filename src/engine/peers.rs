@@ -12,10 +12,14 @@
 //! that this node sent only after it first saw the sender's. Until then a candidate changes nothing: no role, no timer, no
 //! term, and nothing of what is known of an older incarnation of the same node.
 
+use super::audit::KernelRoom;
 use super::election::skew;
 use super::event::Role;
 use crate::time::{Duration, Instant};
-use crate::wire::{Advert, AdvertFlags, Follows, FrameError, Header, NodeId, PEERS_MAX, ReplayWindow, WireRole};
+use crate::wire::{
+    Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, ReplayWindow,
+    WireRole,
+};
 
 /// What a peer said about itself in its newest ADVERT.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Word {
     pub(super) entries: u64,
     pub(super) follows: Follows,
     pub(super) hash_seed: u64,
+    pub(super) capabilities: Capabilities,
+    pub(super) kernel: KernelRoom,
 }
 
 impl Word {
@@ -50,6 +56,8 @@ impl Word {
             entries: advert.entries,
             follows: advert.follows,
             hash_seed: advert.hash_seed,
+            capabilities: advert.capabilities,
+            kernel: KernelRoom { capacity: advert.kernel_capacity, buckets: advert.kernel_buckets },
         }
     }
 
@@ -86,6 +94,25 @@ pub(super) struct Peer {
     pub(super) frontier: u64,
     /// A lone master that does not hear us was reported.
     pub(super) one_way_reported: bool,
+    /// What each link has carried of its control frames.
+    pub(super) carried: Carried,
+    /// What each link has carried of its stream.
+    pub(super) carried_data: Carried,
+}
+
+/// The highest number that each sync link has brought. A link keeps the order, so a number above it is brought by that
+/// link for the first time.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Carried([u64; LINKS_MAX]);
+
+impl Carried {
+    /// Notes that `link` has brought `seq`; whether it brings it for the first time.
+    pub(super) fn is_first(&mut self, link: u8, seq: u64) -> bool {
+        let Some(highest) = self.0.get_mut(usize::from(link)) else { return false };
+        let first = seq > *highest;
+        *highest = seq.max(*highest);
+        first
+    }
 }
 
 /// A node's name without an allocation.
@@ -125,6 +152,11 @@ impl Peer {
             WireRole::NONE => Role::None,
             _ => Role::Init,
         }
+    }
+
+    /// Whether a control frame of this number was taken before.
+    pub(super) fn was_taken(&self, seq: u64) -> bool {
+        self.window.test(seq).is_err()
     }
 
     /// The highest control number of it that has been accepted.
@@ -317,6 +349,8 @@ impl Peers {
             proven_at: now,
             frontier: 0,
             one_way_reported: false,
+            carried: Carried::default(),
+            carried_data: Carried::default(),
         });
         Ok(Arrival::Candidate)
     }

@@ -3,6 +3,7 @@
 //! Order of the checks: size, version and checksum ([`Frame::parse`]), group, sender, flags and payload
 //! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
 
+use super::counters::Counters;
 use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
@@ -12,7 +13,8 @@ use super::{Engine, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
 use crate::table::{Applied, Refused};
 use crate::time::Instant;
 use crate::wire::{
-    Advert, AdvertFlags, Frame, FrameError, Header, NodeId, Payload, Pull, Record, Records, Status, Target, WireRole,
+    Advert, AdvertFlags, Frame, FrameError, Header, Kind, NodeId, Payload, Pull, Record, Records, Status, Target,
+    WireRole,
 };
 
 /// Whether the numbers of an ADVERT can be those of a stream: its start, its oldest frame and its newest in this order.
@@ -25,7 +27,7 @@ fn is_possible(advert: &Advert<'_>) -> bool {
 }
 
 impl Engine {
-    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) -> Result<(), FrameError> {
+    pub(super) fn receive(&mut self, now: Instant, link: u8, bytes: &[u8]) -> Result<(), FrameError> {
         if matches!(self.role(), Role::Init | Role::Fault | Role::None) {
             self.counters.ignored_by_role += 1;
             return Ok(());
@@ -39,11 +41,26 @@ impl Engine {
             self.report_duplicate(&header);
             return Err(FrameError::OwnNode);
         }
+        if self.is_copy(link, &header) {
+            self.counters.duplicates += 1;
+            return Ok(());
+        }
         match frame.verify()?.payload() {
-            Payload::Advert(advert) => self.receive_advert(now, &header, &advert),
+            Payload::Advert(advert) => {
+                let taken = self.receive_advert(now, &header, &advert);
+                // Who was unknown before had nothing in which this could be noted.
+                if let Some(peer) = self.peers.get_mut(header.node, header.incarnation) {
+                    peer.carried.is_first(link, header.seq);
+                }
+                taken
+            }
             Payload::Data(records) => self.receive_data(now, &header, records),
             Payload::Status(status) => self.receive_status(now, &header, &status),
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
+            Payload::MergePull(_) => self.ignore(now, &header, |counters| &mut counters.merge_pulls_ignored),
+            Payload::MergeRecords(_) => self.ignore(now, &header, |counters| &mut counters.merge_records_ignored),
+            Payload::DigestsRequest(_) => self.ignore(now, &header, |counters| &mut counters.digests_requests_ignored),
+            Payload::DigestsAnswer(_) => self.ignore(now, &header, |counters| &mut counters.digests_answers_ignored),
         }
     }
 
@@ -180,7 +197,8 @@ impl Engine {
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
-        (self.full_reported, self.deferred, self.chances) = (false, false, 0);
+        (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
+        (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
     }
@@ -206,6 +224,10 @@ impl Engine {
             }
         } else {
             self.counters.digests_differed += 1;
+            if self.annex_short.is_some_and(|used| self.table.annex_used() < used) {
+                self.annex_short = None;
+                self.repair.hurry(now);
+            }
             let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
             if self.repair.differed(now, fits) {
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
@@ -219,7 +241,7 @@ impl Engine {
     fn consider_preempting(&mut self, now: Instant, word: &Word) {
         let higher = self.election.priority() > word.priority;
         let whole = self.repair.is_proven() && self.inbox.frontier() >= word.stream_seq;
-        if !self.config.preempt || !higher || !whole {
+        if !self.config.preempt || self.preemption_held || !higher || !whole {
             return;
         }
         let own = (self.election.priority(), self.config.node);
@@ -280,6 +302,10 @@ impl Engine {
                     self.inbox.bucket_end(seq, bucket, since);
                     continue;
                 }
+                Record::Section(_) => {
+                    self.counters.sections_ignored += 1;
+                    continue;
+                }
                 Record::Unknown { .. } => {
                     self.counters.records_unknown += 1;
                     continue;
@@ -288,7 +314,9 @@ impl Engine {
             match applied {
                 Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
                 Ok(Applied::Older) => self.counters.records_older += 1,
-                Err(Refused::TombstonesFull | Refused::TableFull) if matches!(record, Record::Delete(_)) => {
+                Err(Refused::TombstonesFull | Refused::TableFull | Refused::AnnexFull)
+                    if matches!(record, Record::Delete(_)) =>
+                {
                     // The frame counts as not received: it is asked for again when there is room.
                     self.counters.data_no_tombstone += 1;
                     return;
@@ -296,6 +324,11 @@ impl Engine {
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
                     refused = true;
                     self.table_is_full();
+                }
+                Err(Refused::AnnexFull) => {
+                    refused = true;
+                    self.annex_short = Some(self.table.annex_used());
+                    self.annex_is_full();
                 }
                 Err(Refused::Unsupported) => {
                     refused = true;
@@ -356,7 +389,31 @@ impl Engine {
         Ok(())
     }
 
+    /// A control frame that this version can read and has no use for.
+    fn ignore(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        counter: fn(&mut Counters) -> &mut u64,
+    ) -> Result<(), FrameError> {
+        self.peers.control(now, header, false)?;
+        *counter(&mut self.counters) += 1;
+        Ok(())
+    }
+
     // ------------------------------------------------------------------ small helpers
+
+    /// Whether another link has brought this very frame, and this one brings it for the first time: the price of several
+    /// links, and nobody's fault. What the same link brings twice is judged further on.
+    fn is_copy(&mut self, link: u8, header: &Header) -> bool {
+        let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
+        let followed = self.inbox.stream() == Some(stream);
+        let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return false };
+        if header.kind != Kind::DATA {
+            return peer.carried.is_first(link, header.seq) && peer.was_taken(header.seq);
+        }
+        followed && peer.carried_data.is_first(link, header.seq) && self.inbox.number(header.seq) == Number::Duplicate
+    }
 
     fn is_own(&self, target: &Target) -> bool {
         target.node == self.config.node && target.incarnation == self.incarnation

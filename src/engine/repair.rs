@@ -22,6 +22,8 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Repair {
     dirty: BucketSet,
     proven: bool,
+    /// Times that it became proven.
+    proofs: u64,
     proven_at: Option<Instant>,
     started_at: Instant,
     pull_at: Option<Instant>,
@@ -38,6 +40,7 @@ impl Repair {
         Repair {
             dirty: BucketSet::empty(),
             proven: false,
+            proofs: 0,
             proven_at: None,
             started_at: Instant::ZERO,
             pull_at: None,
@@ -51,6 +54,11 @@ impl Repair {
 
     pub(super) fn is_proven(&self) -> bool {
         self.proven
+    }
+
+    /// The proof that stands, by its number: another one after each time that it was lost.
+    pub(super) fn proof(&self) -> Option<u64> {
+        self.proven.then_some(self.proofs)
     }
 
     pub(super) fn proven_at(&self) -> Option<Instant> {
@@ -104,6 +112,7 @@ impl Repair {
             return None;
         }
         let news = (!self.proven).then(|| now.since(self.started_at));
+        self.proofs += u64::from(!self.proven);
         self.proven = true;
         self.proven_at = Some(now);
         self.retry = self.first_retry;
@@ -130,6 +139,12 @@ impl Repair {
             self.pull_at = Some(now);
         }
         false
+    }
+
+    /// There is room for what was refused: the next attempt need not wait.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.retry = self.first_retry;
+        self.pull_at = self.pull_at.map(|at| at.min(now));
     }
 
     /// The bucket was walked, and what the walk did not name is gone.

@@ -3,6 +3,7 @@
 use super::event::{Role, SyncState};
 use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
+use crate::wire::Capabilities;
 
 /// Foreign protocol versions that are reported; more are only counted.
 pub(super) const VERSIONS_MAX: usize = 32;
@@ -24,6 +25,8 @@ pub struct PeerStatus {
     pub established: bool,
     /// Not yet proven equal to a master since it started, by its own word.
     pub cold: bool,
+    /// What it can take, by its last ADVERT.
+    pub capabilities: Capabilities,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
     /// When it was last heard.
@@ -53,6 +56,10 @@ pub struct EngineStatus {
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
+    /// Blocks in use of the table's annex, which holds addresses of IPv6 and attributes.
+    pub annex_used: u64,
+    /// Blocks of it in all.
+    pub annex_blocks: u64,
     /// Digest of the whole table.
     pub digest: u64,
     /// When our digest was last seen equal to the master's.
@@ -116,6 +123,8 @@ impl Engine {
             cold: self.cold,
             entries: u64::from(self.table.len()),
             capacity: u64::from(self.table.capacity()),
+            annex_used: u64::from(self.table.annex_used()),
+            annex_blocks: u64::from(self.table.annex_blocks()),
             digest: self.table.digest(),
             proven_at: self.repair.proven_at(),
             buckets_unproven: if role == Role::Master { 0 } else { self.repair.dirty() },
@@ -147,6 +156,7 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         priority: peer.word.priority,
         established: peer.established,
         cold: peer.word.is_cold(),
+        capabilities: peer.word.capabilities,
         frontier: peer.frontier,
         heard_at: peer.heard_at,
     }

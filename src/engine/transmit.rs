@@ -10,12 +10,15 @@ use crate::table::Pending;
 use crate::time::Instant;
 use crate::wire::{
     Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind,
-    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, RANGES_MAX, Status, SyncCode, Target, WireRole, encode_advert,
-    encode_pull, encode_status,
+    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, RANGES_MAX, RECORDS_MAX, Status, SyncCode, Target, WireRole,
+    encode_advert, encode_pull, encode_status,
 };
 
 /// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
 const PLAIN_RECORD_LEN: usize = 24;
+
+/// What this version can take.
+pub(super) const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES);
 
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
@@ -61,7 +64,7 @@ impl Engine {
             return None;
         }
         let pending = self.table.pending() as usize;
-        let full = (self.config.frame_len - HEADER_LEN) / PLAIN_RECORD_LEN;
+        let full = ((self.config.frame_len - HEADER_LEN) / PLAIN_RECORD_LEN).min(RECORDS_MAX);
         if pending >= full || (self.outbox.is_walking() && self.may_walk()) {
             return Some(Instant::ZERO);
         }
@@ -189,9 +192,9 @@ impl Engine {
             entries: u64::from(self.table.len()),
             follows: self.follows(now),
             hash_seed: self.table.seed(),
-            capabilities: Capabilities::NONE,
-            kernel_capacity: 0,
-            kernel_buckets: 0,
+            capabilities: CAPABILITIES,
+            kernel_capacity: self.kernel_room.capacity,
+            kernel_buckets: self.kernel_room.buckets,
             name: self.config.name.as_bytes(),
             peers: &reports[..count],
         };

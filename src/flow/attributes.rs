@@ -33,6 +33,8 @@ pub mod attribute {
     pub const EXPECTATIONS: u8 = 9;
     /// [`ProtocolInfo`](super::ProtocolInfo): SCTP 8 bytes, DCCP 12 (`CTA_PROTOINFO_SCTP_*`, `CTA_PROTOINFO_DCCP_*`).
     pub const PROTOCOL: u8 = 10;
+    /// Highest type that this version has a name for.
+    pub const KNOWN_MAX: u8 = PROTOCOL;
 }
 
 /// Why attributes were not taken. Nothing has changed.
@@ -186,6 +188,13 @@ impl<'a> IntoIterator for &'a Attributes {
 /// Type and data of each attribute, ascending.
 #[derive(Clone, Debug)]
 pub struct AttributeIter<'a>(&'a [u8]);
+
+impl<'a> AttributeIter<'a> {
+    /// Over attributes as they travel; ends at the first that is not whole.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        AttributeIter(bytes)
+    }
+}
 
 impl<'a> Iterator for AttributeIter<'a> {
     type Item = (u8, &'a [u8]);

@@ -39,6 +39,11 @@ impl Program {
         Self::default()
     }
 
+    /// One that drops everything.
+    pub fn drop_all() -> Self {
+        Self::new().decide(DROP)
+    }
+
     /// A = the byte at `offset`.
     #[must_use]
     pub fn load_u8(self, offset: u32) -> Self {
@@ -258,6 +263,11 @@ mod tests {
     #[test]
     fn an_empty_program_accepts() {
         assert_eq!(answered(Program::new()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_program_that_drops_all_lets_nothing_pass() {
+        assert_eq!(answered(Program::drop_all()), [] as [u32; 0]);
     }
 
     #[test]

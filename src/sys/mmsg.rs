@@ -9,13 +9,14 @@
 //! bytes      │ slot 0        │ slot 1        │ …
 //! ```
 //!
-//! `msg_controllen` goes in as room and comes out as use: one call that brings no control message leaves 0 there, and
-//! the slot would never again have room for one. [`ReceiveBatch::receive`] therefore restores it before *every* call.
+//! `msg_controllen` and `msg_namelen` go in as room and come out as use: one call that brings no control message leaves 0
+//! there, and the slot would never again have room for one. [`ReceiveBatch::receive`] therefore restores both before
+//! *every* call.
 
 use nix::errno::Errno;
 use std::io;
 use std::mem::size_of;
-use std::net::SocketAddrV4;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
@@ -26,6 +27,7 @@ pub const BATCH_MAX: usize = 1024;
 pub struct ReceiveBatch {
     headers: Block<libc::mmsghdr>,
     control: Block<Control>,
+    senders: Block<libc::sockaddr_in6>,
     bytes: Block<u8>,
     _vectors: Block<libc::iovec>,
     slot_len: usize,
@@ -41,10 +43,18 @@ pub struct Datagram<'a> {
     /// Datagrams that the socket had dropped before it queued this one (SO_RXQ_OVFL: since it was opened, wraps at
     /// 2^32); the kernel says it only where the number is not zero.
     pub dropped: Option<u32>,
+    /// Hop limit of an IPv6 datagram, where the socket asks for it (IPV6_RECVHOPLIMIT); an IPv4 one has its header.
+    pub hop_limit: Option<u8>,
+    /// Sender of an IPv6 datagram.
+    pub source: Option<Ipv6Addr>,
+    /// Whether it was longer than the slot.
+    pub cut: bool,
 }
 
-/// Room for one control message that holds a u32: CMSG_SPACE(4), with cmsghdr's alignment.
-type Control = [u64; 3];
+/// Words of one control message that holds 32 bits: CMSG_SPACE(4).
+const ITEM_WORDS: usize = 3;
+/// Room for two of them (SO_RXQ_OVFL, IPV6_HOPLIMIT), with cmsghdr's alignment.
+type Control = [u64; 2 * ITEM_WORDS];
 
 impl std::fmt::Debug for ReceiveBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,6 +71,7 @@ impl ReceiveBatch {
         let count = count.clamp(1, BATCH_MAX);
         let bytes = Block::new(0u8, count * slot_len);
         let control = Block::new(Control::default(), count);
+        let senders = Block::new(no_address(), count);
         let vectors =
             Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: slot_len });
         let headers = Block::from_fn(count, |i| {
@@ -68,9 +79,10 @@ impl ReceiveBatch {
             header.msg_hdr.msg_iov = vectors.at(i);
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = control.at(i).cast();
+            header.msg_hdr.msg_name = senders.at(i).cast();
             header
         });
-        ReceiveBatch { headers, control, bytes, _vectors: vectors, slot_len, received: 0, truncated: 0 }
+        ReceiveBatch { headers, control, senders, bytes, _vectors: vectors, slot_len, received: 0, truncated: 0 }
     }
 
     /// Takes what is waiting at `socket`, at most `most` datagrams and never more than there are slots, and says how
@@ -84,9 +96,10 @@ impl ReceiveBatch {
         let count = most.min(headers.len());
         for header in &mut headers[..count] {
             header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
         }
-        // SAFETY: the first `count` headers point to vectors, slots and control room that this value owns and that
-        // nobody else uses during the call; the lengths in them are those of the allocations.
+        // SAFETY: the first `count` headers point to vectors, slots, addresses and control room that this value owns and
+        // that nobody else uses during the call; the lengths in them are those of the allocations.
         let result = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -128,10 +141,12 @@ impl ReceiveBatch {
     pub fn datagram(&mut self, index: usize) -> Datagram<'_> {
         assert!(index < self.received, "datagram {index} of {}", self.received);
         let header = self.headers.slice_mut()[index];
-        let dropped = dropped(&header.msg_hdr, &self.control.slice_mut()[index]);
+        let (dropped, hop_limit) = told(&header.msg_hdr, &self.control.slice()[index]);
+        let source = source(&header.msg_hdr, &self.senders.slice()[index]);
         let start = index * self.slot_len;
         let length = (header.msg_len as usize).min(self.slot_len);
-        Datagram { bytes: &mut self.bytes.slice_mut()[start..start + length], dropped }
+        let bytes = &mut self.bytes.slice_mut()[start..start + length];
+        Datagram { bytes, dropped, hop_limit, source, cut: was_cut(&header) }
     }
 }
 
@@ -139,22 +154,36 @@ fn was_cut(header: &libc::mmsghdr) -> bool {
     header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0
 }
 
-/// The number that an SO_RXQ_OVFL control message holds. It is the only kind that is switched on, so it is the first or
-/// there is none.
+/// The sender's address, where it is an IPv6 one. A netlink socket writes another family here, and a shorter name.
+fn source(header: &libc::msghdr, sender: &libc::sockaddr_in6) -> Option<Ipv6Addr> {
+    let whole = header.msg_namelen as usize == size_of::<libc::sockaddr_in6>();
+    let is_ipv6 = i32::from(sender.sin6_family) == libc::AF_INET6;
+    (whole && is_ipv6).then(|| Ipv6Addr::from(sender.sin6_addr.s6_addr))
+}
+
+/// What the control messages tell: drops (SO_RXQ_OVFL) and hop limit (IPV6_HOPLIMIT). No other kind is switched on, and
+/// both hold 32 bits, so each stands [`ITEM_WORDS`] words after the one before it.
 #[allow(clippy::unnecessary_cast)] // These lengths are u32 with musl.
-fn dropped(header: &libc::msghdr, control: &Control) -> Option<u32> {
+fn told(header: &libc::msghdr, control: &Control) -> (Option<u32>, Option<u8>) {
     const WHOLE: usize = size_of::<libc::cmsghdr>() + size_of::<u32>();
-    if (header.msg_controllen as usize) < WHOLE {
-        return None;
+    let used = (header.msg_controllen as usize).min(size_of::<Control>());
+    let (mut dropped, mut hop_limit) = (None, None);
+    for item in control.chunks_exact(ITEM_WORDS).take(used.div_ceil(ITEM_WORDS * size_of::<u64>())) {
+        let start = ptr::from_ref(item).cast::<u64>();
+        // SAFETY: an item is as aligned as a cmsghdr and longer than WHOLE, and any bytes are a cmsghdr.
+        let head = unsafe { start.cast::<libc::cmsghdr>().read() };
+        if (head.cmsg_len as usize) < WHOLE {
+            break;
+        }
+        // SAFETY: the u32 ends WHOLE bytes after the start, which is inside the item; it may lie unaligned.
+        let value = unsafe { start.byte_add(size_of::<libc::cmsghdr>()).cast::<u32>().read_unaligned() };
+        match (head.cmsg_level, head.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => dropped = Some(value),
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => hop_limit = u8::try_from(value).ok(),
+            _ => {}
+        }
     }
-    let start = ptr::from_ref(control);
-    // SAFETY: `Control` is as aligned as a cmsghdr and longer than WHOLE, and any bytes are a cmsghdr.
-    let item = unsafe { start.cast::<libc::cmsghdr>().read() };
-    if (item.cmsg_level, item.cmsg_type) != (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) || (item.cmsg_len as usize) < WHOLE {
-        return None;
-    }
-    // SAFETY: the u32 ends WHOLE bytes after the start, which is inside `Control`; it may lie unaligned.
-    Some(unsafe { start.byte_add(size_of::<libc::cmsghdr>()).cast::<u32>().read_unaligned() })
+    (dropped, hop_limit)
 }
 
 /// Slots for outgoing datagrams to one address. They are written in place, in order, and the kernel reads them there.
@@ -162,7 +191,7 @@ pub struct SendBatch {
     headers: Block<libc::mmsghdr>,
     vectors: Block<libc::iovec>,
     bytes: Block<u8>,
-    _address: Block<libc::sockaddr_in>,
+    _address: Address,
     slot_len: usize,
     filled: usize,
 }
@@ -172,23 +201,14 @@ unsafe impl Send for SendBatch {}
 
 impl SendBatch {
     /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes for datagrams to `destination`.
-    pub fn new(count: usize, slot_len: usize, destination: SocketAddrV4) -> Self {
+    pub fn new(count: usize, slot_len: usize, destination: SocketAddr) -> Self {
         let count = count.clamp(1, BATCH_MAX);
         let bytes = Block::new(0u8, count * slot_len);
-        let address = Block::new(
-            libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: destination.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from(*destination.ip()).to_be() },
-                sin_zero: [0; 8],
-            },
-            1,
-        );
+        let address = Address::new(destination);
         let vectors = Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: 0 });
         let headers = Block::from_fn(count, |i| {
             let mut header = empty_header();
-            header.msg_hdr.msg_name = address.at(0).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            (header.msg_hdr.msg_name, header.msg_hdr.msg_namelen) = address.for_the_kernel();
             header.msg_hdr.msg_iov = vectors.at(i);
             header.msg_hdr.msg_iovlen = 1;
             header
@@ -264,6 +284,50 @@ impl SendBatch {
     }
 }
 
+/// A destination at an address that stays.
+enum Address {
+    V4(Block<libc::sockaddr_in>),
+    V6(Block<libc::sockaddr_in6>),
+}
+
+impl Address {
+    fn new(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Address::V4(Block::new(
+                libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: address.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+                    sin_zero: [0; 8],
+                },
+                1,
+            )),
+            SocketAddr::V6(address) => Address::V6(Block::new(
+                libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: address.port().to_be(),
+                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                    sin6_scope_id: address.scope_id(),
+                    ..no_address()
+                },
+                1,
+            )),
+        }
+    }
+
+    fn for_the_kernel(&self) -> (*mut libc::c_void, libc::socklen_t) {
+        match self {
+            Address::V4(address) => (address.at(0).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t),
+            Address::V6(address) => (address.at(0).cast(), size_of::<libc::sockaddr_in6>() as libc::socklen_t),
+        }
+    }
+}
+
+fn no_address() -> libc::sockaddr_in6 {
+    // SAFETY: sockaddr_in6 is plain data, for which zero bytes are a value.
+    unsafe { std::mem::zeroed() }
+}
+
 fn empty_header() -> libc::mmsghdr {
     // SAFETY: mmsghdr is plain data, for which zero bytes are a value.
     unsafe { std::mem::zeroed() }
@@ -315,11 +379,14 @@ mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
 
-    fn pair() -> (UdpSocket, UdpSocket, SocketAddrV4) {
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    fn pair() -> (UdpSocket, UdpSocket, SocketAddr) {
+        pair_at("127.0.0.1:0")
+    }
+
+    fn pair_at(home: &str) -> (UdpSocket, UdpSocket, SocketAddr) {
+        let (sender, receiver) = (UdpSocket::bind(home).unwrap(), UdpSocket::bind(home).unwrap());
         receiver.set_nonblocking(true).unwrap();
-        let std::net::SocketAddr::V4(to) = receiver.local_addr().unwrap() else { panic!("bound to IPv4") };
+        let to = receiver.local_addr().unwrap();
         (sender, receiver, to)
     }
 
@@ -412,5 +479,40 @@ mod tests {
         sender.send_to(b"after", to).unwrap();
         assert_eq!(incoming.receive(receiver.as_fd(), 1).unwrap(), 1);
         assert_eq!(incoming.datagram(0).dropped, Some(SENT - queued));
+    }
+
+    #[test]
+    fn an_ipv6_datagram_tells_its_sender_its_hop_limit_and_the_drops_before_it() {
+        let (sender, receiver, to) = pair_at("[::1]:0");
+        nix::sys::socket::setsockopt(&receiver, sockopt::Ipv6RecvHopLimit, &true).unwrap();
+        nix::sys::socket::setsockopt(&receiver, sockopt::RxqOvfl, &1).unwrap();
+        nix::sys::socket::setsockopt(&receiver, sockopt::RcvBuf, &1).unwrap();
+        nix::sys::socket::setsockopt(&sender, sockopt::Ipv6Ttl, &77).unwrap();
+        let mut out = SendBatch::new(64, 1000, to);
+        (0..64).for_each(|_| out.commit(1000));
+        assert_eq!(out.send(sender.as_fd(), 0).unwrap(), 64);
+        let mut incoming = ReceiveBatch::new(1, 8);
+        let mut queued = 0;
+        while incoming.receive(receiver.as_fd(), 1).unwrap() > 0 {
+            let datagram = incoming.datagram(0);
+            assert_eq!((datagram.source, datagram.hop_limit), (Some(Ipv6Addr::LOCALHOST), Some(77)));
+            assert_eq!((datagram.dropped, datagram.cut), (None, true));
+            queued += 1;
+        }
+        sender.send_to(b"after", to).unwrap();
+        assert_eq!(incoming.receive(receiver.as_fd(), 1).unwrap(), 1);
+        let datagram = incoming.datagram(0);
+        assert_eq!((datagram.bytes, datagram.hop_limit), (b"after".to_vec().as_mut_slice(), Some(77)));
+        assert_eq!((datagram.dropped, datagram.cut), (Some(64 - queued), false));
+    }
+
+    #[test]
+    fn an_ipv4_datagram_has_neither() {
+        let (sender, receiver, to) = pair();
+        sender.send_to(b"old", to).unwrap();
+        let mut incoming = ReceiveBatch::new(1, 8);
+        assert_eq!(incoming.receive(receiver.as_fd(), 1).unwrap(), 1);
+        let datagram = incoming.datagram(0);
+        assert_eq!((datagram.source, datagram.hop_limit, datagram.cut), (None, None, false));
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod cbpf;
 pub mod clock;
+pub mod interface;
 pub mod mmsg;
 pub mod namespace;
 pub mod netlink;

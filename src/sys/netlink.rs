@@ -28,6 +28,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The protocol of nfnetlink: conntrack, nf_tables and relatives (linux/netlink.h).
 pub const NETLINK_NETFILTER: i32 = libc::NETLINK_NETFILTER;
+/// The protocol of rtnetlink: interfaces, addresses, routes (linux/rtnetlink.h).
+pub const NETLINK_ROUTE: i32 = libc::NETLINK_ROUTE;
 
 /// Bytes of the buffer behind [`NetlinkSocket::receive`]. The kernel sizes the datagrams of a dump by the largest
 /// buffer that a socket ever offered, up to 32 KiB; a smaller one later would cut them.

@@ -1,4 +1,4 @@
-//! Sockets for multicast over raw IPv4 and for Ethernet frames, and what the kernel knows of an interface.
+//! Sockets for multicast over raw IPv4 and IPv6 and for Ethernet frames, and what the kernel knows of an interface.
 //!
 //! Everything here acts in the network namespace of the *calling thread*; a socket then stays in that namespace,
 //! whoever uses it later. The order of the options matters, and is the one that was found to work:
@@ -12,14 +12,25 @@
 //!
 //! A raw socket of a protocol gets every datagram of it that reaches the host, so the sender is made deaf: no
 //! memberships, and no datagrams of other sockets' memberships (IP_MULTICAST_ALL=0, which is 1 by default).
+//!
+//! IPv6 has an option of its own for each of these, and four traps (net/ipv6/raw.c, net/ipv6/ip6_output.c):
+//!
+//! * An unbound raw IPv6 socket hears every group that the host hears, whatever IPV6_MULTICAST_ALL says: only a filter
+//!   that drops everything makes the sender deaf.
+//! * IPV6_DONTFRAG works for UDP and ICMP only. For other protocols it takes IPV6_MTU_DISCOVER, and there PROBE, which
+//!   looks at the interface's MTU alone: an ICMPv6 "packet too big" is as easily forged as any other.
+//! * IPV6_V6ONLY is refused (`EINVAL`), and not needed: a raw IPv6 socket never sees IPv4.
+//! * No header comes with a datagram: the hop limit is a control message, the sender the address of the message.
 
+use super::cbpf;
 use crate::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use std::collections::HashSet;
 use std::io::{self, IoSliceMut};
 use std::mem::{MaybeUninit, size_of, size_of_val};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What the kernel says of a network interface.
@@ -67,26 +78,18 @@ pub fn interface(name: &str) -> io::Result<Interface> {
     })
 }
 
-/// Where an interface stands now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LinkState {
-    /// The number that the name has now.
-    pub index: u32,
-    /// IFF_UP and IFF_RUNNING: switched on, with a carrier.
-    pub up: bool,
-}
-
-/// Where the interface called `name` stands, in the network namespace *of the socket* `any`, from whichever thread.
+/// The addresses of this machine in the calling thread's network namespace, and its networks' broadcast addresses: what
+/// is sent to one of them ends here. (Routes of type `local` for other addresses are not looked at.)
 ///
 /// # Errors
-/// `ENODEV` if there is no such interface; the operating system's error otherwise.
-pub fn link_state(any: BorrowedFd<'_>, name: &str) -> io::Result<LinkState> {
-    let index = interface_request(any, name, libc::SIOCGIFINDEX)?;
-    let flags = interface_request(any, name, libc::SIOCGIFFLAGS)?;
-    // SAFETY: SIOCGIFINDEX and SIOCGIFFLAGS have filled just these members of the union (netdevice(7)).
-    let (index, flags) = unsafe { (index.ifr_ifru.ifru_ifindex, flags.ifr_ifru.ifru_flags) };
-    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
-    Ok(LinkState { index: index as u32, up: i32::from(flags) & wanted == wanted })
+/// If the system cannot list its interfaces: no machine is without any.
+pub fn own_addresses() -> io::Result<HashSet<IpAddr>> {
+    let interfaces = pnet::datalink::interfaces();
+    if interfaces.is_empty() {
+        return Err(io::Error::other("the system lists no network interface"));
+    }
+    let networks = interfaces.into_iter().flat_map(|interface| interface.ips);
+    Ok(networks.flat_map(|network| [network.ip(), network.broadcast()]).collect())
 }
 
 /// The MTU of the interface called `name`, in the network namespace of the socket `any`.
@@ -126,66 +129,111 @@ fn at<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> SetupError {
     move |source| SetupError { step, source: source.into() }
 }
 
-/// A non-blocking raw IPv4 socket that hears the datagrams of `protocol` to `group` that come in at `interface`, and no
-/// others. Each comes with its IP header. See [`granted_receive_buffer`] for what became of `buffer` (bytes).
+/// A non-blocking raw socket that hears the datagrams of `protocol` to `group` that come in at `interface`, and no
+/// others. An IPv4 one comes with its IP header, an IPv6 one with its hop limit as a control message. See
+/// [`granted_receive_buffer`] for what became of `buffer` (bytes).
 ///
 /// # Errors
 /// The step and what the kernel said; `EPERM` at `socket` without CAP_NET_RAW.
 pub fn multicast_receiver(
     protocol: u8,
-    group: Ipv4Addr,
+    group: IpAddr,
     interface: &Interface,
     buffer: usize,
 ) -> Result<Socket, SetupError> {
-    let socket = raw_socket(protocol)?;
+    let socket = raw_socket(protocol, group)?;
     // Only CAP_NET_ADMIN of the initial user namespace may go past net.core.rmem_max.
     if nix::sys::socket::setsockopt(&socket, sockopt::RcvBufForce, &buffer).is_err() {
         socket.set_recv_buffer_size(buffer).map_err(at("SO_RCVBUF"))?;
     }
     nix::sys::socket::setsockopt(&socket, sockopt::RxqOvfl, &1).map_err(at("SO_RXQ_OVFL"))?;
-    socket.set_multicast_all_v4(false).map_err(at("IP_MULTICAST_ALL"))?;
-    socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
-    socket.bind(&SocketAddrV4::new(group, 0).into()).map_err(at("bind"))?;
-    socket
-        .join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.index))
-        .map_err(at("IP_ADD_MEMBERSHIP"))?;
+    match group {
+        IpAddr::V4(group) => {
+            socket.set_multicast_all_v4(false).map_err(at("IP_MULTICAST_ALL"))?;
+            socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
+            socket.bind(&SocketAddrV4::new(group, 0).into()).map_err(at("bind"))?;
+            socket
+                .join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(interface.index))
+                .map_err(at("IP_ADD_MEMBERSHIP"))?;
+        }
+        IpAddr::V6(group) => {
+            socket.set_multicast_all_v6(false).map_err(at("IPV6_MULTICAST_ALL"))?;
+            socket.set_recv_hoplimit_v6(true).map_err(at("IPV6_RECVHOPLIMIT"))?;
+            socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
+            socket.bind(&SocketAddrV6::new(group, 0, 0, interface.index).into()).map_err(at("bind"))?;
+            socket.join_multicast_v6(&group, interface.index).map_err(at("IPV6_ADD_MEMBERSHIP"))?;
+        }
+    }
     Ok(socket)
 }
 
-/// A non-blocking raw IPv4 socket whose multicast datagrams of `protocol` leave by `interface`, once, with TTL 255,
-/// unfragmented and unheard by this host. It receives nothing. See [`granted_send_buffer`] for what became of `buffer`
-/// (bytes).
+/// A non-blocking raw socket of the IP version of `group` whose multicast datagrams of `protocol` leave by `interface`,
+/// once, with TTL or hop limit 255, unfragmented and unheard by this host. It receives nothing. See
+/// [`granted_send_buffer`] for what became of `buffer` (bytes).
 ///
 /// A full queue *below* the socket (a queueing discipline) is told as `ENOBUFS`, and not kept silent as by default.
 ///
 /// # Errors
 /// As for [`multicast_receiver`].
-pub fn multicast_sender(protocol: u8, interface: &Interface, buffer: usize) -> Result<Socket, SetupError> {
-    let socket = raw_socket(protocol)?;
+pub fn multicast_sender(
+    protocol: u8,
+    group: IpAddr,
+    interface: &Interface,
+    buffer: usize,
+) -> Result<Socket, SetupError> {
+    let socket = raw_socket(protocol, group)?;
     if nix::sys::socket::setsockopt(&socket, sockopt::SndBufForce, &buffer).is_err() {
         socket.set_send_buffer_size(buffer).map_err(at("SO_SNDBUF"))?;
     }
     socket.set_recv_buffer_size(0).map_err(at("SO_RCVBUF"))?;
+    match group {
+        IpAddr::V4(_) => send_ipv4(&socket, interface)?,
+        IpAddr::V6(_) => send_ipv6(&socket, interface)?,
+    }
+    Ok(socket)
+}
+
+fn send_ipv4(socket: &Socket, interface: &Interface) -> Result<(), SetupError> {
     socket.set_multicast_all_v4(false).map_err(at("IP_MULTICAST_ALL"))?;
     socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
     // By index, so that a link without an address will do.
     let none = libc::in_addr { s_addr: 0 };
     let leave_by = libc::ip_mreqn { imr_multiaddr: none, imr_address: none, imr_ifindex: interface.index as i32 };
-    set_option(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, leave_by).map_err(at("IP_MULTICAST_IF"))?;
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, leave_by).map_err(at("IP_MULTICAST_IF"))?;
     socket.set_multicast_loop_v4(false).map_err(at("IP_MULTICAST_LOOP"))?;
     socket.set_multicast_ttl_v4(255).map_err(at("IP_MULTICAST_TTL"))?;
-    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
-        .map_err(at("IP_MTU_DISCOVER"))?;
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO).map_err(at("IP_MTU_DISCOVER"))?;
     // Without this the kernel says yes to a datagram that the queueing discipline then drops.
-    nix::sys::socket::setsockopt(&socket, sockopt::Ipv4RecvErr, &true).map_err(at("IP_RECVERR"))?;
+    nix::sys::socket::setsockopt(socket, sockopt::Ipv4RecvErr, &true).map_err(at("IP_RECVERR"))
+}
+
+fn send_ipv6(socket: &Socket, interface: &Interface) -> Result<(), SetupError> {
+    cbpf::Program::drop_all().attach(socket).map_err(at("SO_ATTACH_FILTER"))?;
+    socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
+    // It stands for the scope of a link-local destination, so that all links can be given the same address.
+    socket.set_multicast_if_v6(interface.index).map_err(at("IPV6_MULTICAST_IF"))?;
+    socket.set_multicast_loop_v6(false).map_err(at("IPV6_MULTICAST_LOOP"))?;
+    socket.set_multicast_hops_v6(255).map_err(at("IPV6_MULTICAST_HOPS"))?;
+    nix::sys::socket::setsockopt(socket, sockopt::Ipv6DontFrag, &true).map_err(at("IPV6_DONTFRAG"))?;
+    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)
+        .map_err(at("IPV6_MTU_DISCOVER"))?;
+    nix::sys::socket::setsockopt(socket, sockopt::Ipv6RecvErr, &true).map_err(at("IPV6_RECVERR"))
+}
+
+fn raw_socket(protocol: u8, group: IpAddr) -> Result<Socket, SetupError> {
+    let domain = if group.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(protocol)))).map_err(at("socket"))?;
+    socket.set_nonblocking(true).map_err(at("O_NONBLOCK"))?;
     Ok(socket)
 }
 
-fn raw_socket(protocol: u8) -> Result<Socket, SetupError> {
-    let socket =
-        Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(protocol)))).map_err(at("socket"))?;
-    socket.set_nonblocking(true).map_err(at("O_NONBLOCK"))?;
-    Ok(socket)
+/// Whether datagrams to `group` can leave by the interface with number `index`, in the calling thread's network
+/// namespace: whether there is an address that they can come from. An IPv6 interface has none for the first second or
+/// two, while duplicate address detection runs (RFC 4862 section 5.4), and none at all below an MTU of 1280.
+pub fn has_source_address(group: Ipv6Addr, index: u32) -> bool {
+    // Connecting sends nothing; it chooses the route and the source. Any port will do.
+    let to = SocketAddr::from(SocketAddrV6::new(group, 9, 0, index));
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).and_then(|socket| socket.connect(to)).is_ok()
 }
 
 /// Bytes of receive buffer that were granted, in the unit in which they are asked for. (The kernel doubles what it is
@@ -324,14 +372,5 @@ mod tests {
     #[test]
     fn an_interface_that_is_not_there_is_not_found() {
         assert_eq!(interface("no-such-link").unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_name_that_no_interface_can_have_is_no_device() {
-        let any = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for name in ["", "sixteen-letters!", "a\0b", "no-such-link"] {
-            let error = link_state(any.as_fd(), name).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{name:?}");
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! The backup's side: what the followed stream says goes in, what the sink must hear comes out.
 
 use super::entry::{Entry, Kind, OWED, Place, TOMBSTONE, Version};
-use super::record::{Record, key_bytes};
-use super::{Applied, Refused, Table, deadline, hash_key};
+use super::record::{Key, Packed};
+use super::{Applied, Refused, Table, deadline};
 use crate::flow::{Change, Flow, FlowKey};
 use crate::time::Instant;
 
@@ -11,26 +11,26 @@ impl Table {
     /// version is older [4.2]. The sink hears of it if the value is another, or if the time-out must be refreshed.
     ///
     /// # Errors
-    /// [`Refused::TableFull`] for a new key, [`Refused::Unsupported`] if it is not IPv4.
+    /// [`Refused::TableFull`] for a new key, [`Refused::AnnexFull`] for one that is held too: it then keeps its former
+    /// value, but counts as named by this frame. [`Refused::Unsupported`] if it has no form on the wire.
     pub fn apply_upsert(&mut self, flow: &Flow, number: u64, now: Instant) -> Result<Applied, Refused> {
-        let record = Record::pack(flow).ok_or(Refused::Unsupported)?;
-        let hash = hash_key(self.seed(), record.key_bytes());
+        let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        let hash = said.key.hash;
         let version = Version::new(self.ordinal, number);
-        let (at, changed) = match self.slots.find(hash, record.key_bytes()) {
+        let (at, changed) = match self.slots.find(&said.key) {
             Ok(at) if self.slots.get(at).version >= version => return Ok(Applied::Older),
-            Ok(at) => {
-                let (changed, _) = self.assign(at, hash, (&record, flow.timeout), now, Place::Sink);
-                (at, changed)
-            }
+            Ok(at) => (at, self.assign(at, (&said, flow.timeout), now, Place::Sink).map(|(changed, _)| changed)),
             Err(at) => {
-                self.create(at, hash, record, Kind::Live, deadline(flow.timeout, now))?;
+                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Sink);
-                (at, true)
+                (at, Ok(true))
             }
         };
-        self.slots.get_mut(at).version = version;
-        self.digest.touch(hash, number);
-        Ok(if changed { Applied::Changed } else { Applied::Unchanged })
+        if changed.is_ok() || self.slots.get(at).kind == Kind::Live {
+            self.slots.get_mut(at).version = version;
+            self.digest.touch(hash, number);
+        }
+        changed.map(|changed| if changed { Applied::Changed } else { Applied::Unchanged })
     }
 
     /// Frame `number` of the followed stream says that the flow is gone, while the frontier stands at `frontier`. It
@@ -39,14 +39,14 @@ impl Table {
     ///
     /// # Errors
     /// [`Refused::TombstonesFull`] if it must leave one and there are too many, [`Refused::TableFull`] if that has no
-    /// slot, [`Refused::Unsupported`] if it is not IPv4.
+    /// slot, [`Refused::AnnexFull`] if its key has no block, [`Refused::Unsupported`] if it has no form on the wire.
     pub fn apply_delete(&mut self, key: &FlowKey, number: u64, frontier: u64) -> Result<Applied, Refused> {
         self.passed(frontier);
-        let key = key_bytes(key).ok_or(Refused::Unsupported)?;
-        let hash = hash_key(self.seed(), &key);
+        let key = Key::pack(key, self.seed()).ok_or(Refused::Unsupported)?;
+        let hash = key.hash;
         let version = Version::new(self.ordinal, number);
         let early = version.number() > self.slots.graves.frontier() + 1;
-        let held = self.slots.find(hash, &key);
+        let held = self.slots.find(&key);
         let old = held.map_or_else(|_| Entry::default(), |at| *self.slots.get(at));
         if held.is_ok() && old.version >= version {
             return Ok(Applied::Older);
@@ -68,7 +68,7 @@ impl Table {
                 self.mourn(at, early);
             }
             Err(at) if early => {
-                self.create(at, hash, Record::of_key(&key), Kind::Dead, 0)?;
+                self.create(at, &Packed::of_key(key), Kind::Dead, 0)?;
                 self.slots.get_mut(at).version = version;
                 self.mourn(at, early);
             }
@@ -142,14 +142,17 @@ impl Table {
         let entry = *self.slots.get(at);
         self.slots.delist(at);
         if entry.kind == Kind::Live {
-            return Some(Change::Upsert(entry.record.flow(entry.remaining(now))));
+            // What an audit reads of it may be older than what is written now.
+            self.slots.get_mut(at).dump = self.dump;
+            return Some(Change::Upsert(self.flow_at(at, now)));
         }
+        let key = self.key_at(at);
         if entry.is(TOMBSTONE) && entry.version.number() > self.slots.graves.frontier() {
             self.slots.enlist(at, Place::Buried);
         } else {
             self.free(at);
         }
-        Some(Change::Delete(entry.record.key()))
+        Some(Change::Delete(key))
     }
 
     /// Takeover: the sink's kernel may have dropped flows whose time is over, while a backup keeps them [4.6]. They go

@@ -1,8 +1,8 @@
 //! What proves two tables equal [4.4]: a hash of every entry, summed per bucket and in all.
 //!
 //! ```text
-//! bucket of a key   = top 12 bits of XXH3-64(seed, key bytes)       4096 buckets
-//! h(entry)          = XXH3-64(seed, record bytes)                   40 bytes, see record.rs
+//! bucket of a key   = top 12 bits of XXH3-64(seed, key bytes)       4096 buckets; 16 bytes, or 40 of IPv6
+//! h(entry)          = XXH3-64(seed, encoding)                       see record.rs
 //! digest of bucket  = sum of h over its live entries, wrapping at 2^64
 //! digest of table   = sum over the buckets, wrapping
 //! ```
@@ -11,9 +11,6 @@
 //! not be able to choose their bucket. A sum (and not an exclusive or) so that an entry that was counted twice does not
 //! vanish.
 
-use super::record::{KeyBytes, Record};
-use crate::flow::FlowKey;
-use core::net::IpAddr;
 use twox_hash::XxHash3_64;
 
 /// Buckets of a digest: enough that a repair costs in proportion to the difference, few enough for one answer.
@@ -23,7 +20,8 @@ pub const BUCKETS: usize = 4096;
 const BUCKET_SHIFT: u32 = 64 - BUCKETS.ilog2();
 
 /// Hash of a key: its place in the table and its bucket.
-pub(super) fn hash_key(seed: u64, key: &KeyBytes) -> u64 {
+#[inline]
+pub(super) fn hash_key<const N: usize>(seed: u64, key: &[u8; N]) -> u64 {
     XxHash3_64::oneshot_with_seed(seed, key)
 }
 
@@ -35,30 +33,6 @@ pub(super) fn bucket_of_hash(hash: u64) -> u16 {
 /// The lowest hash of a bucket.
 pub(super) fn first_hash(bucket: u16) -> u64 {
     u64::from(bucket) << BUCKET_SHIFT
-}
-
-/// Bucket of any key, of those too that this table does not take: an IPv6 key is laid out as an IPv4 key is, with
-/// addresses of 16 bytes.
-pub(super) fn bucket_of_key(seed: u64, key: &FlowKey) -> u16 {
-    let hash = super::record::key_bytes(key).map_or_else(
-        || {
-            let mut bytes = [0; 40];
-            let wide = |address: IpAddr| match address {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            bytes[0..16].copy_from_slice(&wide(key.source));
-            bytes[16..32].copy_from_slice(&wide(key.destination));
-            bytes[32..34].copy_from_slice(&key.source_port.to_be_bytes());
-            bytes[34..36].copy_from_slice(&key.destination_port.to_be_bytes());
-            bytes[36] = key.protocol;
-            bytes[37] = key.zone.direction;
-            bytes[38..40].copy_from_slice(&key.zone.id.to_be_bytes());
-            XxHash3_64::oneshot_with_seed(seed, &bytes)
-        },
-        |bytes| hash_key(seed, &bytes),
-    );
-    bucket_of_hash(hash)
 }
 
 /// What is kept per bucket.
@@ -107,17 +81,21 @@ impl Digest {
         &mut self.buckets[usize::from(bucket_of_hash(hash))]
     }
 
-    /// A live entry is there now; `hash` is that of its key.
-    pub(super) fn add(&mut self, hash: u64, record: &Record) {
-        let h = XxHash3_64::oneshot_with_seed(self.seed, record.bytes());
+    /// Hash of a flow with this encoding.
+    #[inline]
+    pub(super) fn of_bytes(&self, encoding: &[u8]) -> u64 {
+        XxHash3_64::oneshot_with_seed(self.seed, encoding)
+    }
+
+    /// A live entry of hash `h` is there now; `hash` is that of its key.
+    pub(super) fn add(&mut self, hash: u64, h: u64) {
         let bucket = self.bucket_mut(hash);
         bucket.sum = bucket.sum.wrapping_add(h);
         self.total = self.total.wrapping_add(h);
     }
 
     /// A live entry is there no more.
-    pub(super) fn remove(&mut self, hash: u64, record: &Record) {
-        let h = XxHash3_64::oneshot_with_seed(self.seed, record.bytes());
+    pub(super) fn remove(&mut self, hash: u64, h: u64) {
         let bucket = self.bucket_mut(hash);
         bucket.sum = bucket.sum.wrapping_sub(h);
         self.total = self.total.wrapping_sub(h);

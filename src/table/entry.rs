@@ -86,7 +86,7 @@ pub(super) struct Entry {
     pub(super) kind: Kind,
     pub(super) place: Place,
     pub(super) flags: u8,
-    /// The dump that named it last.
+    /// The dump or audit that named it last.
     pub(super) dump: u8,
 }
 

@@ -1,37 +1,69 @@
 //! The master's side: what the source says goes in, what must be sent comes out.
 
 use super::entry::{Entry, Kind, OWED, Place, UNSENT, Version, deadline};
-use super::record::Record;
-use super::{BUCKETS, Pending, Refused, Table, hash_key};
-use crate::flow::{Flow, FlowKey};
+use super::record::Packed;
+use super::{BUCKETS, Pending, Refused, Table};
+use crate::flow::{Flow, FlowKey, attribute};
 use crate::time::Instant;
 
 impl Table {
     /// The source says that the flow is this. Whether it now waits for the wire: because it is new, because its value
     /// is another, because its time-out is more than twice what is left of the one that the peers were told [4.6], or
-    /// because it waited already. The source is newer than what waits for the sink: that is struck.
+    /// because it waited already. The source is newer than what waits for the sink: that is struck. Attributes that no
+    /// source of this version can know stay as they are [4.1.5].
     ///
     /// # Errors
-    /// [`Refused::TableFull`] for a new key, [`Refused::Unsupported`] if it is not IPv4.
+    /// [`Refused::TableFull`] for a new key, [`Refused::AnnexFull`] for one that is held too: it then keeps its former
+    /// value. [`Refused::Unsupported`] if it has no form on the wire.
     pub fn put(&mut self, flow: &Flow, now: Instant) -> Result<bool, Refused> {
-        let record = Record::pack(flow).ok_or(Refused::Unsupported)?;
-        let hash = hash_key(self.seed(), record.key_bytes());
-        let at = match self.slots.find(hash, record.key_bytes()) {
+        let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        let hash = said.key.hash;
+        let at = match self.slots.find(&said.key) {
             Ok(at) => at,
             Err(at) => {
-                self.create(at, hash, record, Kind::Live, deadline(flow.timeout, now))?;
+                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Wire);
                 self.slots.get_mut(at).set(UNSENT);
                 return Ok(true);
             }
         };
-        let (_, due) = self.assign(at, hash, (&record, flow.timeout), now, Place::Wire);
+        // Named by the dump, even if its new value finds no room.
+        self.slots.get_mut(at).dump = self.dump;
+        match self.with_unknown(at, flow) {
+            None => self.put_at(at, &said, flow.timeout, now),
+            Some(whole) => {
+                let said = Packed::new(&whole, self.seed()).ok_or(Refused::Unsupported)?;
+                self.put_at(at, &said, whole.timeout, now)
+            }
+        }
+    }
+
+    fn put_at(&mut self, at: u32, said: &Packed<'_>, timeout: u32, now: Instant) -> Result<bool, Refused> {
+        let (_, due) = self.assign(at, (said, timeout), now, Place::Wire)?;
         if !due {
-            self.place(at, hash, Place::Nowhere);
+            self.place(at, said.key.hash, Place::Nowhere);
         }
         self.forgive(at);
-        self.slots.get_mut(at).dump = self.dump;
         Ok(due)
+    }
+
+    /// The flow with those attributes of the held one that this version does not know, so that its source, which does
+    /// not know them either, does not take them away. `None` if there are none. (What has no room in a record is lost.)
+    fn with_unknown(&self, at: u32, flow: &Flow) -> Option<Flow> {
+        let entry = self.slots.get(at);
+        if entry.kind != Kind::Live || entry.record.plain().is_some() {
+            return None;
+        }
+        let mut scratch = None;
+        let held = self.slots.view(at, &mut scratch);
+        let is_kept = |&(kind, _): &(u8, &[u8])| kind > attribute::KNOWN_MAX && flow.attributes.get(kind).is_none();
+        let mut kept = held.attributes().filter(is_kept).peekable();
+        kept.peek()?;
+        let mut whole = flow.clone();
+        for (kind, data) in kept {
+            let _ = whole.attributes.set(kind, data);
+        }
+        Some(whole)
     }
 
     /// The source says that the flow is gone: a delete waits for the wire, in the turn of the upsert that waited. An
@@ -57,6 +89,11 @@ impl Table {
     pub fn begin_dump(&mut self) {
         self.dumping = true;
         self.swept = 0;
+        self.next_dump();
+    }
+
+    /// From here on, nothing counts as named.
+    pub(super) fn next_dump(&mut self) {
         self.dump = match self.dump.checked_add(1) {
             Some(dump) => dump,
             None => {
@@ -110,10 +147,10 @@ impl Table {
 
     /// The record that waits longest; a flow comes with the time that it has left.
     pub fn peek_pending(&self, now: Instant) -> Option<Pending> {
-        let entry = self.slots.get(self.slots.wire.first()?);
-        Some(match entry.kind {
-            Kind::Live => Pending::Upsert(entry.record.flow(entry.remaining(now))),
-            _ => Pending::Delete(entry.record.key()),
+        let at = self.slots.wire.first()?;
+        Some(match self.slots.get(at).kind {
+            Kind::Live => Pending::Upsert(self.flow_at(at, now)),
+            _ => Pending::Delete(self.key_at(at)),
         })
     }
 

@@ -23,10 +23,16 @@
 //! ```
 //!
 //! Rules: docs/protocol.md 4.1 (streams and versions), 4.2 (order-free apply), 4.4 (digest), 4.5 (repair),
-//! 4.6 (time-outs). No I/O, no clock: `now` comes in. After [`Table::new`] nothing is allocated.
+//! 4.6 (time-outs). No I/O, no clock: `now` comes in.
+//!
+//! An IPv4 flow without attributes is its slot, one cache line. Of any other flow the addresses and attributes stand in
+//! the annex: blocks from one allocation that costs no memory until it is used. After [`Table::new`] nothing is
+//! allocated, but for the attributes of a flow that is handed out.
 
 #![forbid(unsafe_code)]
 
+mod annex;
+mod audit;
 mod backup;
 mod digest;
 mod entry;
@@ -38,12 +44,14 @@ mod slots;
 
 use crate::flow::{Flow, FlowKey};
 use crate::time::{Duration, Instant};
+use annex::Extent;
+pub use audit::Held;
 use core::fmt;
 use core::ops::Range;
 pub use digest::BUCKETS;
-use digest::{Digest, bucket_of_key, hash_key};
+use digest::{Digest, bucket_of_hash};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
-use record::{Record, key_bytes};
+use record::{Key, Packed};
 use slots::Slots;
 
 /// A backup's sink hears a time-out so much before its clock has run to half: a master sends each refreshment only once,
@@ -56,10 +64,13 @@ pub enum Refused {
     /// Every slot is taken, by flows or by deletes that somebody has yet to hear of.
     #[error("the table is full")]
     TableFull,
+    /// No room in the annex for what of the flow has none in its slot. A flow that is held keeps the value that it had.
+    #[error("the annex of the table is full")]
+    AnnexFull,
     /// Too many deletes have come before what they delete; the frame counts as not received [4.2].
     #[error("too many tombstones")]
     TombstonesFull,
-    /// Not IPv4: this version of the table does not replicate it.
+    /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
     #[error("this kind of flow is not replicated")]
     Unsupported,
 }
@@ -97,7 +108,7 @@ pub struct Table {
     owed: u32,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
-    /// Counts the dumps, so that an entry can say which one named it last.
+    /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
     dump: u8,
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
@@ -108,15 +119,30 @@ impl Table {
     /// The most that `capacity` can be.
     pub const MAX_CAPACITY: u32 = 1 << 31;
 
-    /// An empty table for `capacity` flows, of which at most `tombstones` slots may hold deletes that came early. The
-    /// only place that allocates: 86 bytes per flow and 100 kB.
+    /// Blocks that the annex of the smallest table has: room for some flows with the most attributes.
+    const ANNEX_MIN: u32 = 64;
+
+    /// An empty table for `capacity` flows, of which at most `tombstones` slots may hold deletes that came early, with an
+    /// annex of two blocks of 60 bytes for each flow. An IPv6 flow needs one block with up to 20 bytes of attributes; an
+    /// IPv4 flow none without attributes, and one with up to 60 bytes of them (48 behind NAT).
+    ///
+    /// The only place that allocates: 86 bytes per flow and 100 kB, and address space for 128 bytes per flow, of which
+    /// only what is used takes memory.
     ///
     /// # Panics
     /// If `capacity` is above [`Table::MAX_CAPACITY`].
     pub fn new(capacity: u32, tombstones: u32, seed: u64) -> Table {
+        Self::with_annex(capacity, tombstones, capacity.saturating_mul(2).max(Self::ANNEX_MIN), seed)
+    }
+
+    /// A table with an annex of so many blocks.
+    ///
+    /// # Panics
+    /// As [`Table::new`].
+    pub fn with_annex(capacity: u32, tombstones: u32, annex: u32, seed: u64) -> Table {
         assert!(capacity <= Self::MAX_CAPACITY, "slot numbers have 32 bits");
         Table {
-            slots: Slots::new(capacity, seed),
+            slots: Slots::new(capacity, annex, seed),
             digest: Digest::new(seed),
             capacity,
             tombstone_limit: tombstones,
@@ -156,9 +182,19 @@ impl Table {
         self.tombstones
     }
 
-    /// Bytes that the table takes, full or empty.
+    /// Bytes that the table takes, full or empty, without its annex.
     pub fn bytes(&self) -> usize {
         size_of::<Table>() + self.slots.count() as usize * size_of::<Entry>() + self.digest.bytes()
+    }
+
+    /// Blocks of 64 bytes in the annex.
+    pub fn annex_blocks(&self) -> u32 {
+        self.slots.annex.count()
+    }
+
+    /// Those of them that hold something.
+    pub fn annex_used(&self) -> u32 {
+        self.slots.annex.used()
     }
 
     /// The seed of digest and places.
@@ -186,16 +222,15 @@ impl Table {
         self.digest.bucket(bucket).pending
     }
 
-    /// The bucket of a key, below [`BUCKETS`].
+    /// The bucket of a key, below [`BUCKETS`]; 0 for one that has no form.
     pub fn bucket_of(&self, key: &FlowKey) -> u16 {
-        bucket_of_key(self.seed(), key)
+        Key::pack(key, self.seed()).map_or(0, |key| bucket_of_hash(key.hash))
     }
 
     /// The flow of this key, with the time that it has left; `None` if it is not held.
     pub fn get(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
         let (at, _) = self.find_live(key)?;
-        let entry = self.slots.get(at);
-        Some(entry.record.flow(entry.remaining(now)))
+        Some(self.flow_at(at, now))
     }
 
     /// Every flow held, with the time that it has left, in no order that means anything.
@@ -207,8 +242,15 @@ impl Table {
     /// a flow past the border, so that it is seen twice or not at all.
     pub fn iter_in(&self, slots: Range<u32>, now: Instant) -> impl Iterator<Item = Flow> + '_ {
         let slots = slots.start.min(self.slots())..slots.end.min(self.slots());
-        let live = slots.map(|at| self.slots.get(at)).filter(|entry| entry.kind == Kind::Live);
-        live.map(move |entry| entry.record.flow(entry.remaining(now)))
+        slots.filter(|at| self.slots.get(*at).kind == Kind::Live).map(move |at| self.flow_at(at, now))
+    }
+
+    fn flow_at(&self, at: u32, now: Instant) -> Flow {
+        self.slots.view(at, &mut None).flow(self.slots.get(at).remaining(now))
+    }
+
+    fn key_at(&self, at: u32) -> FlowKey {
+        self.slots.view(at, &mut None).key()
     }
 
     /// Slots, taken and empty.
@@ -226,10 +268,13 @@ impl Table {
         self.digest.restart(seed);
         self.swept = 0;
         for at in 0..self.slots.count() {
-            let Entry { kind, place, record, .. } = *self.slots.get(at);
-            let hash = hash_key(seed, record.key_bytes());
+            let Entry { kind, place, .. } = *self.slots.get(at);
+            if kind == Kind::Empty {
+                continue;
+            }
+            let hash = self.slots.hash_at(at);
             if kind == Kind::Live {
-                self.digest.add(hash, &record);
+                self.digest.add(hash, self.digest_at(at));
             }
             if place == Place::Wire {
                 self.digest.bucket_mut(hash).pending += 1;
@@ -282,15 +327,16 @@ impl Table {
         assert_eq!(self.owed, count(&|entry| entry.is(OWED)), "owed to the sink");
         assert!(self.slots.used() <= self.capacity && self.tombstones <= self.tombstone_limit, "limits");
         let mut digest = Digest::new(self.seed());
-        for entry in self.slots.iter().filter(|entry| entry.kind != Kind::Empty) {
-            let hash = hash_key(self.seed(), entry.record.key_bytes());
+        let taken = (0..).zip(self.slots.iter()).filter(|(_, entry)| entry.kind != Kind::Empty);
+        for (at, entry) in taken {
+            let hash = self.slots.hash_at(at);
             let on_wire = entry.place == Place::Wire;
             assert!(on_wire || !entry.is(UNSENT | OWED), "a flag of the wire list off it");
             assert!(entry.version < Version::new(self.ordinal, u64::MAX), "a version of the future");
             match entry.kind {
                 Kind::Live => {
                     assert!(!entry.is(TOMBSTONE) && entry.place != Place::Buried, "a living tombstone");
-                    digest.add(hash, &entry.record);
+                    digest.add(hash, self.slots.view(at, &mut None).encode(|bytes| digest.of_bytes(bytes)));
                 }
                 _ => {
                     assert_ne!(entry.place, Place::Nowhere, "a dead entry that nobody waits for");
@@ -309,60 +355,80 @@ impl Table {
 
     /// The slot of a live entry, and the hash of its key.
     fn find_live(&self, key: &FlowKey) -> Option<(u32, u64)> {
-        let key = key_bytes(key)?;
-        let hash = hash_key(self.seed(), &key);
-        let at = self.slots.find(hash, &key).ok()?;
-        (self.slots.get(at).kind == Kind::Live).then_some((at, hash))
+        let key = Key::pack(key, self.seed())?;
+        let at = self.slots.find(&key).ok()?;
+        (self.slots.get(at).kind == Kind::Live).then_some((at, key.hash))
+    }
+
+    /// What the digest sums of a live entry.
+    fn digest_at(&self, at: u32) -> u64 {
+        match self.slots.get(at).record.plain() {
+            Some(record) => self.digest.of_bytes(record),
+            None => self.slots.view(at, &mut None).encode(|bytes| self.digest.of_bytes(bytes)),
+        }
     }
 
     /// Fills an empty slot. The caller then gives it a place.
-    fn create(&mut self, at: u32, hash: u64, record: Record, kind: Kind, deadline: u32) -> Result<(), Refused> {
+    fn create(&mut self, at: u32, said: &Packed<'_>, kind: Kind, deadline: u32) -> Result<(), Refused> {
         if self.slots.used() == self.capacity {
             return Err(Refused::TableFull);
         }
+        let record = self.slots.keep(said, Extent::NONE).ok_or(Refused::AnnexFull)?;
         let version = Version::new(self.ordinal, 0);
         self.slots.occupy(at, Entry { record, kind, deadline, version, dump: self.dump, ..Entry::default() });
         if kind == Kind::Live {
             self.live += 1;
-            self.digest.add(hash, &record);
+            self.digest.add(said.key.hash, self.digest_at(at));
         }
         Ok(())
     }
 
     /// Gives a held entry, live or dead, this value, and puts it on the list of `listener` if that one must hear of
     /// it: if the value is another, if the clock that it was told must be refreshed [4.6], or if it was about to
-    /// hear anyway. Otherwise the clock stays as it was told. Whether the value is another, and whether it must hear.
-    fn assign(&mut self, at: u32, hash: u64, said: (&Record, u32), now: Instant, listener: Place) -> (bool, bool) {
-        let (record, timeout) = said;
+    /// hear anyway. Otherwise clock and counters stay as they were told. Whether the value is another, and whether it
+    /// must hear.
+    fn assign(
+        &mut self,
+        at: u32,
+        said: (&Packed<'_>, u32),
+        now: Instant,
+        listener: Place,
+    ) -> Result<(bool, bool), Refused> {
+        let (said, timeout) = said;
         let old = *self.slots.get(at);
-        let changed = old.kind == Kind::Dead || old.record != *record;
+        let changed = old.kind == Kind::Dead || !self.slots.has_value(at, said);
         let slack = if listener == Place::Sink { SINK_SLACK } else { Duration::ZERO };
         let due = changed || old.place == listener || old.needs_refresh(timeout, now + slack);
+        if !due {
+            return Ok((changed, due));
+        }
+        let gone = (changed && old.kind == Kind::Live).then(|| self.digest_at(at));
+        let record = self.slots.keep(said, old.record.extent()).ok_or(Refused::AnnexFull)?;
+        // Off its old list first: the list of a buried entry follows from what it is.
         if changed {
-            match old.kind {
-                Kind::Live => self.digest.remove(hash, &old.record),
-                _ => self.live += 1,
-            }
-            self.digest.add(hash, record);
             self.clear_tombstone(at);
         }
-        if due {
-            // Off its old list first: the list of a buried entry follows from what it is.
-            self.place(at, hash, listener);
-            let entry = self.slots.get_mut(at);
-            entry.kind = Kind::Live;
-            entry.record = *record;
-            entry.deadline = deadline(timeout, now);
+        self.place(at, said.key.hash, listener);
+        let entry = self.slots.get_mut(at);
+        entry.kind = Kind::Live;
+        entry.record = record;
+        entry.deadline = deadline(timeout, now);
+        if changed {
+            match gone {
+                Some(h) => self.digest.remove(said.key.hash, h),
+                None => self.live += 1,
+            }
+            self.digest.add(said.key.hash, self.digest_at(at));
         }
-        (changed, due)
+        Ok((changed, due))
     }
 
-    /// A live entry dies; the caller then gives it a place.
+    /// A live entry dies, and all but its key is forgotten; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
-        let record = self.slots.get(at).record;
-        self.digest.remove(hash, &record);
+        self.digest.remove(hash, self.digest_at(at));
         self.live -= 1;
         self.forgive(at);
+        self.slots.forget_value(at);
         let entry = self.slots.get_mut(at);
         entry.kind = Kind::Dead;
         entry.clear(UNSENT);
@@ -371,6 +437,7 @@ impl Table {
     /// Empties the slot of a dead entry that is on no list. Entries behind it may move up.
     fn free(&mut self, at: u32) {
         self.clear_tombstone(at);
+        self.slots.release(at);
         self.slots.vacate(at);
     }
 
@@ -414,6 +481,7 @@ impl fmt::Debug for Table {
             .field("tombstones", &self.tombstones)
             .field("pending", &self.pending())
             .field("unapplied", &self.unapplied())
+            .field("annex_used", &self.annex_used())
             .field("digest", &format_args!("{:016x}", self.digest()))
             .finish_non_exhaustive()
     }

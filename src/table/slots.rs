@@ -12,15 +12,17 @@
 //!
 //! At most three slots in four are taken: there is always an empty one, and every probe ends there.
 
+use super::annex::{Annex, Extent};
 use super::digest::{bucket_of_hash, first_hash, hash_key};
 use super::entry::{ASTRAY, Entry, Kind, Place};
 use super::graves::Graves;
 use super::lists::{List, NONE};
-use super::record::KeyBytes;
+use super::record::{Key, KeyBytes, Packed, Record, Scratch, View};
 
-/// Slots, and the lists that run through them.
+/// Slots, the lists that run through them, and what of their entries has no room in them.
 pub(super) struct Slots {
     entries: Box<[Entry]>,
+    pub(super) annex: Annex,
     used: u32,
     seed: u64,
     pub(super) wire: List,
@@ -29,11 +31,12 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Room for `capacity` entries at a load of three quarters.
-    pub(super) fn new(capacity: u32, seed: u64) -> Self {
+    /// Room for `capacity` entries at a load of three quarters, and an annex of so many blocks.
+    pub(super) fn new(capacity: u32, annex: u32, seed: u64) -> Self {
         let slots = capacity as usize + capacity as usize / 3 + 1;
         Slots {
             entries: vec![Entry::default(); slots].into_boxed_slice(),
+            annex: Annex::new(annex),
             used: 0,
             seed,
             wire: List::EMPTY,
@@ -70,7 +73,17 @@ impl Slots {
 
     /// Hash of the key in a slot.
     pub(super) fn hash_at(&self, at: u32) -> u64 {
-        hash_key(self.seed, self.get(at).record.key_bytes())
+        self.hash_of(&self.get(at).record)
+    }
+
+    fn hash_of(&self, record: &Record) -> u64 {
+        record.hash().unwrap_or_else(|| hash_key(self.seed, record.narrow_key()))
+    }
+
+    /// The flow in a slot, wherever its parts stand.
+    pub(super) fn view<'a>(&'a self, at: u32, scratch: &'a mut Scratch) -> View<'a> {
+        let record = &self.get(at).record;
+        record.view(self.annex.read(record.extent(), scratch))
     }
 
     /// The slot after this one.
@@ -88,19 +101,62 @@ impl Slots {
         if to >= from { to - from } else { to + (self.count() - from) }
     }
 
-    /// The slot that holds the key, or else the empty one where it belongs.
-    pub(super) fn find(&self, hash: u64, key: &KeyBytes) -> Result<u32, u32> {
-        let mut at = self.home(hash);
+    /// The slot that holds the key, or else the empty one where it belongs. Only for a key of IPv6 whose hash is there
+    /// the annex is looked at.
+    pub(super) fn find(&self, key: &Key) -> Result<u32, u32> {
+        let mut at = self.home(key.hash);
         loop {
             let entry = self.get(at);
             if entry.kind == Kind::Empty {
                 return Err(at);
             }
-            if entry.record.key_bytes() == key {
+            if self.is_of(&entry.record, key) {
                 return Ok(at);
             }
             at = self.after(at);
         }
+    }
+
+    fn is_of(&self, record: &Record, key: &Key) -> bool {
+        match &key.bytes {
+            KeyBytes::V4(bytes) => record.narrow_key() == bytes,
+            KeyBytes::V6(bytes) => record.hash() == Some(key.hash) && self.annex.first(record.extent()) == Some(bytes),
+        }
+    }
+
+    /// Whether an entry has this value.
+    pub(super) fn has_value(&self, at: u32, said: &Packed<'_>) -> bool {
+        let record = &self.get(at).record;
+        match (record.plain(), said.record.plain()) {
+            (Some(is), Some(said)) => is == said,
+            _ => self.view(at, &mut None).same_value(&said.view()),
+        }
+    }
+
+    /// Puts what does not fit a slot into the annex, in place of what is at `old`. What goes into the slot; `None` if
+    /// the annex has no room, and nothing has changed then.
+    pub(super) fn keep(&mut self, said: &Packed<'_>, old: Extent) -> Option<Record> {
+        if old == Extent::NONE && said.record.plain().is_some() {
+            return Some(said.record);
+        }
+        let extent = self.annex.replace(old, said.annexed())?;
+        Some(if said.record.plain().is_some() { said.record } else { said.record.with_extent(extent) })
+    }
+
+    /// Keeps of an entry in the annex what its key needs, for one that dies.
+    pub(super) fn forget_value(&mut self, at: u32) {
+        let mut record = self.get(at).record;
+        if record.plain().is_none() {
+            let extent = record.extent();
+            let needed = record.forget_value();
+            let extent = self.annex.truncate(extent, needed);
+            self.get_mut(at).record = if extent == Extent::NONE { record } else { record.with_extent(extent) };
+        }
+    }
+
+    /// Frees what an entry has in the annex, which then must leave its slot.
+    pub(super) fn release(&mut self, at: u32) {
+        self.annex.truncate(self.get(at).record.extent(), 0);
     }
 
     /// Fills the empty slot that [`Slots::find`] named.
@@ -182,6 +238,9 @@ impl Slots {
         self.seed = seed;
         for entry in self.entries.iter_mut().filter(|entry| entry.kind != Kind::Empty) {
             entry.set(ASTRAY);
+            if let Some(key) = self.annex.first::<40>(entry.record.extent()).filter(|_| entry.record.is_wide()) {
+                entry.record.set_hash(hash_key(seed, key));
+            }
         }
         for at in 0..self.count() {
             if self.get(at).is(ASTRAY) {
@@ -201,7 +260,7 @@ impl Slots {
         let mut lifted = core::mem::take(self.get_mut(at));
         while lifted.kind != Kind::Empty {
             lifted.clear(ASTRAY);
-            let mut to = self.home(hash_key(self.seed, lifted.record.key_bytes()));
+            let mut to = self.home(self.hash_of(&lifted.record));
             while self.get(to).kind != Kind::Empty && !self.get(to).is(ASTRAY) {
                 to = self.after(to);
             }
@@ -244,9 +303,16 @@ impl Slots {
                 continue;
             }
             taken += 1;
-            assert_eq!(self.find(self.hash_at(at), entry.record.key_bytes()), Ok(at), "slot {at} is not found");
+            let key = self.view(at, &mut None).key();
+            let key = Key::pack(&key, self.seed).expect("what is held has a key");
+            assert_eq!(key.hash, self.hash_at(at), "slot {at}: hash");
+            assert_eq!(self.find(&key), Ok(at), "slot {at} is not found");
+            let len = entry.record.extent().len;
+            assert!(entry.kind != Kind::Dead || len <= 40, "slot {at}: a dead entry keeps {len} bytes of the annex");
             assert!(!entry.is(ASTRAY), "slot {at} is still astray");
         }
+        let taken_ones = self.iter().filter(|entry| entry.kind != Kind::Empty);
+        self.annex.assert_consistent(taken_ones.map(|entry| entry.record.extent()));
         assert_eq!(self.used, taken, "slots taken");
         assert!(self.used < self.count(), "no slot is empty");
         let buried = (0..).zip(self.graves.lists());

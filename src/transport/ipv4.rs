@@ -8,7 +8,7 @@
 //!  header length × 4 .. total length    the frame
 //! ```
 
-use super::TransportCounters;
+use super::Refusal;
 use crate::wire::TTL;
 use std::net::Ipv4Addr;
 
@@ -16,40 +16,6 @@ use std::net::Ipv4Addr;
 pub(super) const HEADER_LEN: usize = 20;
 /// Bytes of the longest IPv4 header: what a receiver needs room for.
 pub(super) const HEADER_LEN_MAX: usize = 60;
-
-/// Why a datagram is no frame for us.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refusal {
-    /// It has crossed a router.
-    Ttl,
-    /// Its header contradicts itself or what arrived, or nothing follows it.
-    Malformed,
-    /// The frame is longer than the largest.
-    Oversized,
-}
-
-impl TransportCounters {
-    /// Counts a refused datagram under its reason.
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
-        match refusal {
-            Refusal::Ttl => self.ttl_refused += 1,
-            Refusal::Malformed => self.malformed += 1,
-            Refusal::Oversized => self.oversized += 1,
-        }
-    }
-
-    /// Counts a frame that is handed to `deliver`.
-    pub(super) fn received(&mut self, frame: &[u8]) {
-        self.frames_received += 1;
-        self.bytes_received += frame.len() as u64;
-    }
-
-    /// Counts a frame that has left.
-    pub(super) fn sent(&mut self, frame_len: usize) {
-        self.frames_sent += 1;
-        self.bytes_sent += frame_len as u64;
-    }
-}
 
 /// The sender's address and the frame in a datagram, of which a receive slot may have cut off the end.
 pub(super) fn frame(datagram: &mut [u8], frame_len_max: usize) -> Result<(Ipv4Addr, &mut [u8]), Refusal> {

@@ -1,35 +1,43 @@
 //! The sync links of the socket transports: one receive and one send socket per interface, opened, watched and opened
 //! again.
 //!
+//! ```text
+//!   RTM_NEWLINK ─▶ follow() ─▶ ask the kernel ─▶ condition, MTU ─▶ frame_len: of the smallest link
+//!   now and then ─▶ look()  ─▶ the same for links that are silent, and what can be mended is: sockets of an
+//!                              interface that was replaced, an IPv6 address that has become usable
+//! ```
+//!
 //! An interface may vanish and come back with another number (a VLAN made anew, a driver loaded again). Sockets stay
-//! bound to the old number and are silent for ever, without an error; [`Links::reopen`] finds such links by comparing
-//! the numbers.
+//! bound to the old number and are silent for ever, without an error; only the number tells. And a lost carrier may be
+//! told late (see `sys::interface`), so a link on which nothing was heard since the last look is asked about; one on which
+//! frames arrive needs no question, which would take the kernel's rtnl lock.
 
-use super::{TransportCounters, TransportError, ipv4};
+use super::{TransportCounters, TransportError, ipv4, ipv6};
+use crate::sys::interface::{InterfaceWatch, LinkState};
 use crate::sys::socket::{self, Interface, SetupError};
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, GROUP, IP_PROTOCOL};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, GROUP, IP_PROTOCOL, LINKS_MAX};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use socket2::Socket;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Most sync links of one transport.
-pub const LINKS_MAX: usize = 8;
 /// Most bytes of socket buffer that may be asked for.
 const BUFFER_MOST: usize = 1 << 30;
+/// Least MTU of an interface that speaks IPv6 at all (RFC 8200 section 5).
+const IPV6_MTU_MIN: usize = 1280;
 
 /// How to open a [`super::RawTransport`] or a [`super::NixTransport`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawOptions {
     /// The sync links, 1 to [`LINKS_MAX`]: frames go out on all and are taken from all.
     pub interfaces: Vec<String>,
-    /// The multicast group.
-    pub group: Ipv4Addr,
+    /// The multicast group: IPv4, or IPv6 of link-local scope (ff02::/16).
+    pub group: IpAddr,
     /// Largest frame in bytes, [`FRAME_LEN_MIN`] to [`FRAME_LEN_MAX`]; `None`: what the link with the smallest MTU
-    /// carries.
+    /// carries. It stays the largest when MTUs change later.
     pub frame_len: Option<usize>,
     /// Bytes of receive buffer to ask for, per link.
     pub receive_buffer: usize,
@@ -43,7 +51,7 @@ impl Default for RawOptions {
     fn default() -> Self {
         RawOptions {
             interfaces: Vec::new(),
-            group: GROUP,
+            group: IpAddr::V4(GROUP),
             frame_len: None,
             receive_buffer: 16 << 20,
             send_buffer: 1 << 20,
@@ -67,8 +75,14 @@ impl RawOptions {
         if self.interfaces.iter().collect::<BTreeSet<_>>().len() != count {
             return wrong("interfaces", "an interface is named twice".into());
         }
-        if !self.group.is_multicast() {
-            return wrong("group", format!("{} is no multicast address (224.0.0.0 to 239.255.255.255)", self.group));
+        match self.group {
+            IpAddr::V4(group) if !group.is_multicast() => {
+                return wrong("group", format!("{group} is no multicast address (224.0.0.0 to 239.255.255.255)"));
+            }
+            IpAddr::V6(group) if group.segments()[0] != 0xff02 => {
+                return wrong("group", format!("{group} is no multicast address of link-local scope (ff02::/16)"));
+            }
+            _ => {}
         }
         let frame_len = self.frame_len.unwrap_or(FRAME_LEN_MIN);
         if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&frame_len) {
@@ -91,10 +105,70 @@ impl RawOptions {
 pub struct LinkStatus {
     /// The interface's name.
     pub name: String,
-    /// Whether frames can pass: switched on, with a carrier, and our sockets are bound to it.
-    pub up: bool,
-    /// Whether the interface was replaced by another of its name: opening it again helps.
-    pub replaced: bool,
+    /// Whether frames can pass, and if not, why.
+    pub condition: LinkCondition,
+    /// Largest IP datagram in bytes that the interface carries in one piece, when it was last seen.
+    pub mtu: u32,
+    /// What has been moved since the transport was opened.
+    pub counters: LinkCounters,
+}
+
+impl LinkStatus {
+    /// Whether frames can pass.
+    pub fn up(&self) -> bool {
+        self.condition == LinkCondition::Up
+    }
+}
+
+/// Whether frames can pass a link, and if not, why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkCondition {
+    /// Switched on, with a carrier, and our sockets are bound to it.
+    Up,
+    /// There is no interface of this name any more.
+    Missing,
+    /// The interface was replaced by another of its name, to which our sockets are not bound yet.
+    Replaced,
+    /// Somebody has switched it off.
+    Disabled,
+    /// The cable, or whatever stands for it, is gone.
+    NoCarrier,
+    /// It does not carry the smallest frame.
+    SmallMtu,
+    /// It has no IPv6 address that frames could come from (yet).
+    NoAddress,
+}
+
+impl LinkCondition {
+    /// In words that follow the name of the link.
+    pub const fn words(self) -> &'static str {
+        match self {
+            LinkCondition::Up => "up",
+            LinkCondition::Missing => "there is no such interface",
+            LinkCondition::Replaced => "the interface was made anew and is not opened yet",
+            LinkCondition::Disabled => "switched off",
+            LinkCondition::NoCarrier => "no carrier",
+            LinkCondition::SmallMtu => "its MTU is too small for the smallest frame",
+            LinkCondition::NoAddress => "no usable link-local IPv6 address",
+        }
+    }
+}
+
+/// What one link has moved.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LinkCounters {
+    /// Frames taken from it, copies of what another link brought included.
+    pub frames_received: u64,
+    /// Bytes of those frames.
+    pub bytes_received: u64,
+    /// Frames given to it.
+    pub frames_sent: u64,
+    /// Bytes of those frames.
+    pub bytes_sent: u64,
+    /// Frames that it did not take.
+    pub send_errors: u64,
+    /// Frames that the kernel dropped before we read them.
+    pub dropped_by_kernel: u64,
 }
 
 /// One sync link.
@@ -105,24 +179,111 @@ pub(super) struct Link {
     pub(super) receiver: Socket,
     /// Sends to it.
     pub(super) sender: Socket,
+    /// What it has moved, drops aside.
+    pub(super) counters: LinkCounters,
     drops: DropCount,
+    condition: LinkCondition,
+    mtu: u32,
+    /// The interface has lost our membership of the group, although it is the same.
+    forgotten: bool,
+    /// Frames can leave: always with IPv4, with IPv6 once there is an address.
+    addressed: bool,
+    /// Something was heard since the last look.
+    heard: bool,
+    /// Whether it was up when [`Links::next_change`] last told of it.
+    told_up: bool,
 }
 
 impl Link {
     fn open(interface: &Interface, options: &RawOptions) -> Result<Self, TransportError> {
         let refused = |error| refused(&interface.name, error);
+        let Interface { name, index, mtu, .. } = interface.clone();
         let receiver = socket::multicast_receiver(IP_PROTOCOL, options.group, interface, options.receive_buffer);
         let receiver = receiver.map_err(refused)?;
-        let sender = socket::multicast_sender(IP_PROTOCOL, interface, options.send_buffer).map_err(refused)?;
+        let sender = socket::multicast_sender(IP_PROTOCOL, options.group, interface, options.send_buffer);
+        let sender = sender.map_err(refused)?;
         let link = Link {
-            name: interface.name.clone(),
-            index: interface.index,
+            name,
+            index,
             receiver,
             sender,
+            counters: LinkCounters::default(),
             drops: DropCount::default(),
+            condition: LinkCondition::NoCarrier,
+            mtu,
+            forgotten: false,
+            addressed: is_addressed(options.group, index),
+            heard: false,
+            told_up: true,
         };
         link.warn_of_small_buffers(options);
         Ok(link)
+    }
+
+    /// Whether frames can pass.
+    pub(super) fn is_up(&self) -> bool {
+        self.condition == LinkCondition::Up
+    }
+
+    /// Something has arrived: it has a carrier.
+    pub(super) fn note_heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// The kernel has nothing to write into the source field: with IPv6 that is a link that is not ready.
+    pub(super) fn note_no_address(&mut self) {
+        self.addressed = false;
+        if self.is_up() {
+            self.condition = LinkCondition::NoAddress;
+        }
+    }
+
+    /// Asks the kernel how the interface stands.
+    fn observe(&mut self, watch: &mut InterfaceWatch, options: &RawOptions) {
+        match watch.ask(&self.name) {
+            Ok(state) => self.take_note(state, options),
+            Err(error) if errno(&error) == Errno::ENODEV => self.condition = LinkCondition::Missing,
+            // The kernel has no answer, which says nothing of the link; the next look asks again.
+            Err(error) => tracing::debug!(interface = self.name, "its state is unknown: {error}"),
+        }
+        if !self.is_up() && options.group.is_ipv6() {
+            // Whoever comes back has to find out anew whether its address is its own (RFC 4862 section 5.4).
+            self.addressed = false;
+        }
+    }
+
+    fn take_note(&mut self, state: LinkState, options: &RawOptions) {
+        let carries = state.mtu as usize >= least_mtu(options.group);
+        // Below its least MTU an interface gives up IPv6 and every membership with it, and gets none of them back.
+        self.forgotten |= !carries && options.group.is_ipv6();
+        if state.index != self.index || (self.forgotten && carries) {
+            self.condition = LinkCondition::Replaced;
+            return;
+        }
+        self.mtu = state.mtu;
+        self.condition = match state {
+            LinkState { enabled: false, .. } => LinkCondition::Disabled,
+            LinkState { carrier: false, .. } => LinkCondition::NoCarrier,
+            _ if !carries => LinkCondition::SmallMtu,
+            _ if !self.addressed => LinkCondition::NoAddress,
+            _ => LinkCondition::Up,
+        };
+    }
+
+    /// Bytes of the largest frame that it carries; `None` if it carries none.
+    fn carries(&self, group: IpAddr) -> Option<usize> {
+        use LinkCondition::{Missing, Replaced, SmallMtu};
+        let known = !matches!(self.condition, Missing | Replaced | SmallMtu);
+        known.then(|| (self.mtu as usize).saturating_sub(header_len(group)))
+    }
+
+    fn status(&self) -> LinkStatus {
+        LinkStatus {
+            name: self.name.clone(),
+            condition: self.condition,
+            mtu: self.mtu,
+            counters: LinkCounters { dropped_by_kernel: self.dropped(), ..self.counters },
+        }
     }
 
     fn warn_of_small_buffers(&self, options: &RawOptions) {
@@ -164,14 +325,6 @@ impl Link {
     fn dropped(&self) -> u64 {
         socket::dropped(&self.receiver).map_or(self.drops.total, |now| self.drops.at(now))
     }
-
-    /// Whether frames can pass, and whether the interface was replaced by another of its name.
-    fn is_up_or_replaced(&self) -> (bool, bool) {
-        match socket::link_state(self.sender.as_fd(), &self.name) {
-            Ok(now) => (now.up && now.index == self.index, now.index != self.index),
-            Err(_) => (false, false),
-        }
-    }
 }
 
 /// The kernel's 32-bit count of drops at a socket, made 64 bits long.
@@ -194,24 +347,55 @@ impl DropCount {
 /// All sync links of a transport.
 pub(super) struct Links {
     links: Vec<Link>,
-    /// Stands for all receivers where there are several.
-    several: Option<Epoll>,
+    watch: InterfaceWatch,
+    /// Stands for all receivers and the watch.
+    readiness: Epoll,
     options: RawOptions,
+    frame_len: usize,
 }
 
 impl Links {
-    /// Opens them, and says how long the largest frame is that all of them carry.
-    pub(super) fn open(options: &RawOptions) -> Result<(Self, usize), TransportError> {
+    /// Opens them.
+    pub(super) fn open(options: &RawOptions) -> Result<Self, TransportError> {
         options.check()?;
+        // Before the interfaces are looked at, so that no change between looking and listening is missed.
+        let watch = InterfaceWatch::open().map_err(|source| system("netlink", &options.interfaces[0], source))?;
         let mut links = Vec::with_capacity(options.interfaces.len());
         let mut frame_len = FRAME_LEN_MAX;
         for name in &options.interfaces {
             let interface = interface(name)?;
-            frame_len = frame_len.min(frame_len_of(&interface, options.frame_len)?);
+            frame_len = frame_len.min(frame_len_of(&interface, options)?);
             links.push(Link::open(&interface, options)?);
         }
-        let several = gather(&links).map_err(|source| system("epoll", &options.interfaces[0], source))?;
-        Ok((Links { links, several, options: options.clone() }, frame_len))
+        let readiness = gather(&links, &watch).map_err(|source| system("epoll", &options.interfaces[0], source))?;
+        listen(&links, &watch)?;
+        let mut links = Links { links, watch, readiness, options: options.clone(), frame_len };
+        links.observe(|_| true);
+        Ok(links)
+    }
+
+    /// Takes note of what the kernel has told of interfaces. One system call if that is nothing.
+    pub(super) fn follow(&mut self) {
+        if self.watch.changed() {
+            self.observe(|_| true);
+        }
+    }
+
+    /// Looks at every link that may have changed without a word, and mends what can be mended. To be called in the
+    /// network namespace of the links.
+    pub(super) fn look(&mut self) {
+        let changed = self.watch.changed();
+        self.observe(|link| changed || !std::mem::take(&mut link.heard) || !link.is_up());
+        for link in &mut self.links {
+            if link.condition == LinkCondition::NoAddress && is_addressed(self.options.group, link.index) {
+                (link.addressed, link.condition) = (true, LinkCondition::Up);
+            }
+        }
+        if self.links.iter().any(|link| link.condition == LinkCondition::Replaced)
+            && let Err(error) = self.reopen()
+        {
+            tracing::debug!("a sync link cannot be opened again yet: {error}");
+        }
     }
 
     /// Opens anew each link whose interface has another number now. The others keep their sockets and what is queued in
@@ -223,8 +407,35 @@ impl Links {
                 result = Err(error);
             }
         }
-        self.several = gather(&self.links).map_err(|source| system("epoll", &self.links[0].name, source))?;
+        let readiness = gather(&self.links, &self.watch);
+        self.readiness = readiness.map_err(|source| system("epoll", &self.links[0].name, source))?;
+        listen(&self.links, &self.watch)?;
+        self.observe(|_| true);
         result
+    }
+
+    /// The next link that is up and was not, or the other way round, since this was last asked.
+    pub(super) fn next_change(&mut self) -> Option<LinkStatus> {
+        let link = self.links.iter_mut().find(|link| link.told_up != link.is_up())?;
+        link.told_up = link.is_up();
+        Some(link.status())
+    }
+
+    /// Bytes of the largest frame that all links carry now.
+    pub(super) fn frame_len(&self) -> usize {
+        self.frame_len
+    }
+
+    fn observe(&mut self, mut wanted: impl FnMut(&mut Link) -> bool) {
+        for link in &mut self.links {
+            if wanted(link) {
+                link.observe(&mut self.watch, &self.options);
+            }
+        }
+        let most = self.options.frame_len.unwrap_or(FRAME_LEN_MAX);
+        let carried = self.links.iter().filter_map(|link| link.carries(self.options.group)).min();
+        // While none is there, nothing leaves; what it was stays what is planned with.
+        self.frame_len = carried.map_or(self.frame_len, |carried| carried.min(most));
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {
@@ -240,19 +451,15 @@ impl Links {
     }
 
     pub(super) fn status(&self) -> Vec<LinkStatus> {
-        let status = |link: &Link| {
-            let (up, replaced) = link.is_up_or_replaced();
-            LinkStatus { name: link.name.clone(), up, replaced }
-        };
-        self.links.iter().map(status).collect()
+        self.links.iter().map(Link::status).collect()
     }
 
     pub(super) fn any_is_up(&self) -> bool {
-        self.links.iter().any(|link| link.is_up_or_replaced().0)
+        self.links.iter().any(Link::is_up)
     }
 
     pub(super) fn readiness(&self) -> BorrowedFd<'_> {
-        self.several.as_ref().map_or_else(|| self.links[0].receiver.as_fd(), |several| several.0.as_fd())
+        self.readiness.0.as_fd()
     }
 
     /// What was `moved`, and what the kernel knows of these sockets beside it.
@@ -268,8 +475,13 @@ impl Links {
 
 /// Whether the operating system says that the link itself is gone, and not that it minds this one frame.
 pub(super) fn is_link_failure(error: &io::Error) -> bool {
-    use Errno::{EHOSTUNREACH, ENETDOWN, ENETUNREACH, ENODEV, ENXIO};
-    matches!(errno(error), ENETDOWN | ENODEV | ENXIO | ENETUNREACH | EHOSTUNREACH)
+    use Errno::{EADDRNOTAVAIL, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ENODEV, ENXIO};
+    matches!(errno(error), ENETDOWN | ENODEV | ENXIO | ENETUNREACH | EHOSTUNREACH | EADDRNOTAVAIL)
+}
+
+/// Whether there is no address that a datagram could come from.
+pub(super) fn is_no_address(error: &io::Error) -> bool {
+    errno(error) == Errno::EADDRNOTAVAIL
 }
 
 /// Whether a queue on the way has no room: that of the socket, or one below it.
@@ -283,9 +495,15 @@ fn errno(error: &io::Error) -> Errno {
 
 fn reopen(link: &mut Link, options: &RawOptions) -> Result<(), TransportError> {
     let interface = interface(&link.name)?;
-    if interface.index != link.index {
+    if interface.index != link.index || link.forgotten {
+        if let IpAddr::V6(group) = options.group {
+            // Before the new one joins: the membership that the interface has forgotten would be taken from the new one
+            // when the old socket is closed. That there is none to leave is no error here.
+            let _ = link.receiver.leave_multicast_v6(&group, link.index);
+        }
         let total = link.dropped();
-        *link = Link::open(&interface, options)?;
+        let (counters, told_up) = (link.counters, link.told_up);
+        *link = Link { counters, told_up, ..Link::open(&interface, options)? };
         link.drops.total = total;
     }
     Ok(())
@@ -299,14 +517,14 @@ fn interface(name: &str) -> Result<Interface, TransportError> {
 }
 
 /// Bytes of the largest frame on this interface: what was asked for, or what its MTU leaves.
-fn frame_len_of(interface: &Interface, asked: Option<usize>) -> Result<usize, TransportError> {
+fn frame_len_of(interface: &Interface, options: &RawOptions) -> Result<usize, TransportError> {
     let Interface { name, mtu, .. } = interface;
-    let carried = (*mtu as usize).saturating_sub(ipv4::HEADER_LEN);
-    if carried < FRAME_LEN_MIN {
-        let least = (FRAME_LEN_MIN + ipv4::HEADER_LEN) as u32;
-        return Err(TransportError::SmallMtu { name: name.clone(), mtu: *mtu, least });
+    let least = least_mtu(options.group);
+    if (*mtu as usize) < least {
+        return Err(TransportError::SmallMtu { name: name.clone(), mtu: *mtu, least: least as u32 });
     }
-    match asked {
+    let carried = *mtu as usize - header_len(options.group);
+    match options.frame_len {
         Some(frame_len) if frame_len > carried => Err(TransportError::Option {
             option: "frame_len",
             problem: format!("{frame_len} bytes; interface {name:?} with its MTU of {mtu} carries {carried}"),
@@ -316,16 +534,39 @@ fn frame_len_of(interface: &Interface, asked: Option<usize>) -> Result<usize, Tr
     }
 }
 
-/// One descriptor for the receivers of several links.
-fn gather(links: &[Link]) -> io::Result<Option<Epoll>> {
-    if links.len() == 1 {
-        return Ok(None);
+/// Bytes of IP header in front of a frame.
+fn header_len(group: IpAddr) -> usize {
+    if group.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
+}
+
+/// The MTU of an interface that carries the smallest frame.
+fn least_mtu(group: IpAddr) -> usize {
+    let least = FRAME_LEN_MIN + header_len(group);
+    if group.is_ipv4() { least } else { least.max(IPV6_MTU_MIN) }
+}
+
+/// Whether frames to the group have an address to come from. With IPv4 that may be 0.0.0.0.
+fn is_addressed(group: IpAddr, index: u32) -> bool {
+    match group {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(group) => socket::has_source_address(group, index),
     }
+}
+
+/// Has the watch hear of these links and no others.
+fn listen(links: &[Link], watch: &InterfaceWatch) -> Result<(), TransportError> {
+    let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+    watch.listen_to(&indices).map_err(|source| system("SO_ATTACH_FILTER", &links[0].name, source))
+}
+
+/// One descriptor for the receivers of all links and for what the kernel tells of interfaces.
+fn gather(links: &[Link], watch: &InterfaceWatch) -> io::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    for (number, link) in links.iter().enumerate() {
-        epoll.add(&link.receiver, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
+    epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    for link in links {
+        epoll.add(&link.receiver, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
     }
-    Ok(Some(epoll))
+    Ok(epoll)
 }
 
 fn refused(interface: &str, error: SetupError) -> TransportError {
@@ -356,8 +597,12 @@ mod tests {
         assert_eq!(problem(|o| o.interfaces.clear()), "interfaces: 0 interfaces; 1 to 8 may be named");
         assert_eq!(problem(|o| o.interfaces.push("eth0".into())), "interfaces: an interface is named twice");
         assert_eq!(
-            problem(|o| o.group = Ipv4Addr::new(10, 0, 0, 1)),
+            problem(|o| o.group = "10.0.0.1".parse().unwrap()),
             "group: 10.0.0.1 is no multicast address (224.0.0.0 to 239.255.255.255)"
+        );
+        assert_eq!(
+            problem(|o| o.group = "ff05::7251".parse().unwrap()),
+            "group: ff05::7251 is no multicast address of link-local scope (ff02::/16)"
         );
         assert_eq!(problem(|o| o.frame_len = Some(1207)), "frame_len: 1207 bytes; 1208 to 8960");
         assert_eq!(problem(|o| o.frame_len = Some(8961)), "frame_len: 8961 bytes; 1208 to 8960");
@@ -367,28 +612,39 @@ mod tests {
         assert_eq!(problem(|o| o.batch = 1025), "batch: 1025 frames; 1 to 1024");
     }
 
+    fn frame_len(group: &str, mtu: u32, frame_len: Option<usize>) -> Result<usize, String> {
+        let interface =
+            Interface { name: "eth0".into(), index: 2, mac: [0; 6], mtu, up: true, running: true, ipv4: Vec::new() };
+        let options = RawOptions { group: group.parse().unwrap(), frame_len, ..RawOptions::default() };
+        frame_len_of(&interface, &options).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn the_largest_frame_is_what_the_mtu_leaves() {
-        let with = |mtu| Interface {
-            name: "eth0".into(),
-            index: 2,
-            mac: [0; 6],
-            mtu,
-            up: true,
-            running: true,
-            ipv4: Vec::new(),
-        };
-        assert_eq!(frame_len_of(&with(1500), None).unwrap(), 1480);
-        assert_eq!(frame_len_of(&with(1228), None).unwrap(), 1208);
-        assert_eq!(frame_len_of(&with(9000), None).unwrap(), 8960);
-        assert_eq!(frame_len_of(&with(1500), Some(1300)).unwrap(), 1300);
+    fn the_largest_frame_is_what_the_mtu_leaves_behind_an_ipv4_header() {
+        let frame_len = |mtu, asked| frame_len("224.0.0.81", mtu, asked);
+        assert_eq!(frame_len(1500, None), Ok(1480));
+        assert_eq!(frame_len(1228, None), Ok(1208));
+        assert_eq!(frame_len(9000, None), Ok(8960));
+        assert_eq!(frame_len(1500, Some(1300)), Ok(1300));
         assert_eq!(
-            frame_len_of(&with(1227), None).unwrap_err().to_string(),
-            "interface \"eth0\" has an MTU of 1227 bytes; frames need at least 1228"
+            frame_len(1227, None),
+            Err("interface \"eth0\" has an MTU of 1227 bytes; frames need at least 1228".into())
         );
         assert_eq!(
-            frame_len_of(&with(1500), Some(1481)).unwrap_err().to_string(),
-            "frame_len: 1481 bytes; interface \"eth0\" with its MTU of 1500 carries 1480"
+            frame_len(1500, Some(1481)),
+            Err("frame_len: 1481 bytes; interface \"eth0\" with its MTU of 1500 carries 1480".into())
+        );
+    }
+
+    #[test]
+    fn an_ipv6_header_takes_twenty_bytes_more_and_ipv6_no_mtu_below_1280() {
+        let frame_len = |mtu, asked| frame_len("ff02::7251", mtu, asked);
+        assert_eq!(frame_len(1500, None), Ok(1460));
+        assert_eq!(frame_len(1280, None), Ok(1240));
+        assert_eq!(frame_len(9000, None), Ok(8960));
+        assert_eq!(
+            frame_len(1279, None),
+            Err("interface \"eth0\" has an MTU of 1279 bytes; frames need at least 1280".into())
         );
     }
 

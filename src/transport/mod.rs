@@ -5,6 +5,7 @@
 //! link that is slow means only that the engine is asked less often.
 
 mod ipv4;
+mod ipv6;
 mod link;
 pub mod memory;
 pub mod pcap;
@@ -12,7 +13,7 @@ pub mod raw;
 pub mod reference;
 
 pub use memory::{Fate, MemoryHub, MemoryTransport};
-pub use raw::{LinkStatus, RawOptions, RawTransport};
+pub use raw::{LinkCondition, LinkCounters, LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
 
 use crate::wire::FrameMeta;
@@ -22,7 +23,7 @@ use std::os::fd::BorrowedFd;
 /// What a transport can carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Largest frame in bytes that leaves in one piece.
+    /// Largest frame in bytes that leaves in one piece now. It follows the link, and so may change with every call.
     pub frame_len: usize,
     /// Most frames that one call moves.
     pub batch: usize,
@@ -39,7 +40,7 @@ pub struct TransportCounters {
     pub frames_sent: u64,
     /// Bytes of those frames.
     pub bytes_sent: u64,
-    /// Datagrams whose TTL was not 255: they have crossed a router.
+    /// Datagrams whose TTL or hop limit was not 255: they have crossed a router.
     pub ttl_refused: u64,
     /// Datagrams too short or too odd to hold a frame.
     pub malformed: u64,
@@ -98,6 +99,40 @@ pub enum TransportError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+/// Why a datagram is no frame for us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// It has crossed a router.
+    Ttl,
+    /// Its header contradicts itself or what arrived, or nothing follows it.
+    Malformed,
+    /// The frame is longer than the largest.
+    Oversized,
+}
+
+impl TransportCounters {
+    /// Counts a refused datagram under its reason.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Ttl => self.ttl_refused += 1,
+            Refusal::Malformed => self.malformed += 1,
+            Refusal::Oversized => self.oversized += 1,
+        }
+    }
+
+    /// Counts a frame that is handed to `deliver`.
+    pub(super) fn received(&mut self, frame: &[u8]) {
+        self.frames_received += 1;
+        self.bytes_received += frame.len() as u64;
+    }
+
+    /// Counts a frame that has left.
+    pub(super) fn sent(&mut self, frame_len: usize) {
+        self.frames_sent += 1;
+        self.bytes_sent += frame_len as u64;
+    }
 }
 
 /// A way for frames to travel: raw sockets, memory, and what else comes.

@@ -1,4 +1,4 @@
-//! Frames over raw IPv4 sockets, protocol 114, many to a system call: the transport of production.
+//! Frames over raw IPv4 or IPv6 sockets, protocol 114, many to a system call: the transport of production.
 //!
 //! ```text
 //!                ┌ link 0: receive socket ─ recvmmsg ┐                        ┌ send socket ─ wire
@@ -10,24 +10,28 @@
 //! place in the batch, and a frame has left when every link that moves has taken it. A link that fails, or that takes
 //! nothing in [`STALLED_CALLS_MAX`] calls while another has taken all, is not waited for: what it did not get is
 //! counted as send errors. Receiving and transmitting allocate nothing.
+//!
+//! Slots have room for the largest frame of all, whatever the MTU is now: a peer may have a larger one, and it may change
+//! at any moment. What is lent to be filled is as long as the link carries *now*.
 
-pub use super::link::{LINKS_MAX, LinkStatus, RawOptions};
+pub use super::link::{LinkCondition, LinkCounters, LinkStatus, RawOptions};
 
-use super::link::{self, Links};
-use super::{Limits, Transport, TransportCounters, TransportError, ipv4};
+use super::link::{self, Link, Links};
+use super::{Limits, Transport, TransportCounters, TransportError, ipv4, ipv6};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
-use crate::wire::FrameMeta;
+use crate::wire::{FRAME_LEN_MAX, FrameMeta};
 use std::io;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Calls in which a link with a full queue may hold up a batch that another link has already taken.
 pub const STALLED_CALLS_MAX: u32 = 32;
 
-/// A transport over raw IPv4 sockets.
+/// A transport over raw IP sockets.
 pub struct RawTransport {
     links: Links,
-    limits: Limits,
+    batch: usize,
+    is_ipv4: bool,
     counters: TransportCounters,
     incoming: ReceiveBatch,
     /// The link that the next [`Transport::receive`] begins with.
@@ -41,23 +45,35 @@ impl RawTransport {
     /// # Errors
     /// What is wrong with the options, the interfaces or the process's rights.
     pub fn open(options: &RawOptions) -> Result<Self, TransportError> {
-        let (links, frame_len) = Links::open(options)?;
-        let limits = Limits { frame_len, batch: options.batch };
+        let links = Links::open(options)?;
         Ok(RawTransport {
-            incoming: ReceiveBatch::new(limits.batch, ipv4::HEADER_LEN_MAX + frame_len),
-            outgoing: Outgoing::new(limits, SocketAddrV4::new(options.group, 0), links.len()),
+            incoming: ReceiveBatch::new(options.batch, ipv4::HEADER_LEN_MAX + FRAME_LEN_MAX),
+            outgoing: Outgoing::new(options.batch, SocketAddr::new(options.group, 0), links.len()),
             counters: TransportCounters::default(),
             first_link: 0,
             links,
-            limits,
+            batch: options.batch,
+            is_ipv4: options.group.is_ipv4(),
         })
     }
 
-    /// Whether frames can pass on at least one link: its interface is switched on, has a carrier, and is the one that
-    /// our sockets are bound to. Ask this regularly: an interface that goes down makes sending fail, but one that only
-    /// loses its carrier swallows frames, and receiving is silent in both cases.
+    /// Whether frames could pass on at least one link when they were last looked at: its interface is switched on, has a
+    /// carrier, and is the one that our sockets are bound to.
     pub fn link_is_up(&self) -> bool {
         self.links.any_is_up()
+    }
+
+    /// Looks at the links, and mends what can be mended: sockets of an interface that was replaced by another of its
+    /// name. Call it regularly, in the network namespace of the links: an interface that goes down makes sending fail, but
+    /// one that only loses its carrier swallows frames, and receiving is silent in both cases.
+    pub fn look(&mut self) {
+        self.links.look();
+    }
+
+    /// The next link that has gone down or come back since this was last asked. However often one went up and down
+    /// meanwhile, it is told of once.
+    pub fn next_change(&mut self) -> Option<LinkStatus> {
+        self.links.next_change()
     }
 
     /// How each link stands, in the order of the options.
@@ -78,11 +94,11 @@ impl RawTransport {
 
 impl Transport for RawTransport {
     fn limits(&self) -> Limits {
-        self.limits
+        Limits { frame_len: self.links.frame_len(), batch: self.batch }
     }
 
     fn receive(&mut self, deliver: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize> {
-        let (mut room, mut delivered, mut failed) = (self.limits.batch, 0, 0);
+        let (mut room, mut delivered, mut failed) = (self.batch, 0, 0);
         for _ in 0..self.links.len() {
             let number = self.first_link;
             self.first_link = (number + 1) % self.links.len();
@@ -110,7 +126,9 @@ impl Transport for RawTransport {
         if self.outgoing.pending() > 0 {
             return Ok(left_before);
         }
-        self.outgoing.fill(self.limits.batch - left_before, fill, &mut self.counters);
+        // Before the next frame is made, so that none is longer than the link carries now.
+        self.links.follow();
+        self.outgoing.fill(self.batch - left_before, self.links.frame_len(), fill, &mut self.counters);
         Ok(left_before + self.outgoing.flush(&mut self.links, &mut self.counters)?)
     }
 
@@ -137,15 +155,25 @@ impl RawTransport {
     ) -> io::Result<(usize, usize)> {
         let link = self.links.get_mut(number);
         let arrived = self.incoming.receive(link.receiver.as_fd(), room)?;
+        if arrived > 0 {
+            link.note_heard();
+        }
         let mut frames = 0;
         for index in 0..arrived {
             let datagram = self.incoming.datagram(index);
             link.note_dropped(datagram.dropped);
-            match ipv4::frame(datagram.bytes, self.limits.frame_len) {
+            let found = if self.is_ipv4 {
+                ipv4::frame(datagram.bytes, FRAME_LEN_MAX).map(|(source, frame)| (IpAddr::V4(source), frame))
+            } else {
+                ipv6::frame(datagram, FRAME_LEN_MAX).map(|(source, frame)| (IpAddr::V6(source), frame))
+            };
+            match found {
                 Ok((source, frame)) => {
                     self.counters.received(frame);
+                    link.counters.frames_received += 1;
+                    link.counters.bytes_received += frame.len() as u64;
                     frames += 1;
-                    deliver(FrameMeta { link: number as u8, source: IpAddr::V4(source) }, frame);
+                    deliver(FrameMeta { link: number as u8, source }, frame);
                 }
                 Err(refusal) => self.counters.refuse(refusal),
             }
@@ -157,7 +185,6 @@ impl RawTransport {
 /// The frames that are on their way out, and how far each link has got with them.
 struct Outgoing {
     batch: SendBatch,
-    frame_len: usize,
     cursors: Vec<Cursor>,
     /// Frames at the head of the batch that every link is done with.
     done: usize,
@@ -188,13 +215,12 @@ impl Cursor {
 }
 
 impl Outgoing {
-    fn new(limits: Limits, destination: SocketAddrV4, links: usize) -> Self {
+    fn new(batch: usize, destination: SocketAddr, links: usize) -> Self {
         Outgoing {
-            batch: SendBatch::new(limits.batch, limits.frame_len, destination),
-            frame_len: limits.frame_len,
+            batch: SendBatch::new(batch, FRAME_LEN_MAX, destination),
             cursors: vec![Cursor::default(); links],
             done: 0,
-            taken: vec![false; limits.batch],
+            taken: vec![false; batch],
         }
     }
 
@@ -202,16 +228,17 @@ impl Outgoing {
         self.batch.len() - self.done
     }
 
-    /// Asks for at most `room` frames. The batch is empty before.
+    /// Asks for at most `room` frames of at most `frame_len` bytes. The batch is empty before.
     fn fill(
         &mut self,
         room: usize,
+        frame_len: usize,
         fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>,
         counters: &mut TransportCounters,
     ) {
         for _ in 0..room {
-            let Some(length) = self.batch.slot().and_then(&mut *fill) else { break };
-            if (1..=self.frame_len).contains(&length) {
+            let Some(length) = self.batch.slot().and_then(|slot| fill(&mut slot[..frame_len])) else { break };
+            if (1..=frame_len).contains(&length) {
                 self.taken[self.batch.len()] = false;
                 self.batch.commit(length);
             } else {
@@ -228,15 +255,20 @@ impl Outgoing {
         }
         let mut failures = 0;
         let mut failure = None;
+        let another_is_up = links.any_is_up();
         for (link, cursor) in links.iter_mut().zip(&mut self.cursors) {
             let before = cursor.next;
-            if let Err(error) = push(&mut self.batch, link.sender.as_fd(), cursor, &mut self.taken, counters) {
+            if another_is_up && !link.is_up() {
+                // Without a carrier its queue is full for ever, and would hold up the others.
+                give_up(&self.batch, link, cursor, counters);
+                failures += 1;
+            } else if let Err(error) = push(&mut self.batch, link, cursor, &mut self.taken, counters) {
                 failures += 1;
                 failure = Some(error);
             }
             cursor.note_progress(before, self.batch.len());
         }
-        self.leave_stalled_links_behind(counters);
+        self.leave_stalled_links_behind(links, counters);
         let left = self.settle(counters);
         match failure {
             Some(error) if failures == self.cursors.len() => Err(error),
@@ -245,15 +277,14 @@ impl Outgoing {
     }
 
     /// A link that was left behind once is left behind at once in later batches, until it takes a frame again.
-    fn leave_stalled_links_behind(&mut self, counters: &mut TransportCounters) {
+    fn leave_stalled_links_behind(&mut self, links: &mut Links, counters: &mut TransportCounters) {
         let filled = self.batch.len();
         if self.cursors.iter().all(|cursor| cursor.next < filled) {
             return;
         }
-        for cursor in &mut self.cursors {
+        for (link, cursor) in links.iter_mut().zip(&mut self.cursors) {
             if cursor.is_stuck() {
-                counters.send_errors += (filled - cursor.next) as u64;
-                cursor.next = filled;
+                give_up(&self.batch, link, cursor, counters);
             }
         }
     }
@@ -282,30 +313,44 @@ impl Outgoing {
 /// counted; when the link itself has failed, all that is left of the batch is.
 fn push(
     batch: &mut SendBatch,
-    socket: BorrowedFd<'_>,
+    link: &mut Link,
     cursor: &mut Cursor,
     taken: &mut [bool],
     counters: &mut TransportCounters,
 ) -> io::Result<()> {
     while cursor.next < batch.len() {
-        match batch.send(socket, cursor.next) {
+        match batch.send(link.sender.as_fd(), cursor.next) {
             Ok(count) => {
-                taken[cursor.next..cursor.next + count].fill(true);
+                let sent = cursor.next..cursor.next + count;
+                link.counters.frames_sent += count as u64;
+                link.counters.bytes_sent += sent.clone().map(|index| batch.datagram_len(index) as u64).sum::<u64>();
+                taken[sent].fill(true);
                 cursor.next += count;
             }
             Err(error) if link::is_full(&error) => break,
             Err(error) if link::is_link_failure(&error) => {
-                counters.send_errors += (batch.len() - cursor.next) as u64;
-                cursor.next = batch.len();
+                if link::is_no_address(&error) {
+                    link.note_no_address();
+                }
+                give_up(batch, link, cursor, counters);
                 return Err(error);
             }
             Err(_) => {
+                link.counters.send_errors += 1;
                 counters.send_errors += 1;
                 cursor.next += 1;
             }
         }
     }
     Ok(())
+}
+
+/// The link does not get what is left of the batch.
+fn give_up(batch: &SendBatch, link: &mut Link, cursor: &mut Cursor, counters: &mut TransportCounters) {
+    let missed = (batch.len() - cursor.next) as u64;
+    link.counters.send_errors += missed;
+    counters.send_errors += missed;
+    cursor.next = batch.len();
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the control frames ADVERT, STATUS and PULL share.
+//! What the control frames share.
 //!
 //! Each has a fixed part and then lists, whose counts stand in the fixed part. What is encoded is what is decoded: one
 //! struct for both ways, whose lists are borrowed from the frame. An encoder answers `None` rather than write what a

@@ -13,7 +13,7 @@
 use super::conn::{Address, Head, Plain, RawEndpoint, RawTcp, RawZone, optional_len, present};
 use super::frame::complete;
 use super::record::{RawBucketEnd, RecordHeader, kind, operation};
-use super::{BUCKETS, FRAME_LEN_MAX, HEADER_LEN, Header, Kind, RECORDS_MAX};
+use super::{BUCKETS, FRAME_LEN_MAX, HEADER_LEN, Header, Kind, RECORDS_MAX, Section};
 use crate::flow::{Endpoint, Flow, FlowKey, Zone};
 use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
@@ -34,6 +34,9 @@ pub enum PushError {
     /// There is no such bucket.
     #[error("no such bucket")]
     Bucket,
+    /// A section's key or fragment is out of its bounds.
+    #[error("a section's key or fragment is out of its bounds")]
+    Section,
 }
 
 /// A DATA frame that is being written.
@@ -49,9 +52,14 @@ impl<'a> DataWriter<'a> {
     /// Begins a frame in `slot`; `None` if the slot does not even hold the header. Of a slot longer than
     /// [`FRAME_LEN_MAX`] only that much is used. The header's kind is taken as DATA, whatever it says.
     pub fn new(slot: &'a mut [u8], header: Header) -> Option<Self> {
-        let usable = slot.len().min(FRAME_LEN_MAX);
-        let slot = slot.get_mut(..usable).filter(|slot| slot.len() >= HEADER_LEN)?;
-        Some(DataWriter { slot, header: Header { kind: Kind::DATA, ..header }, len: HEADER_LEN, count: 0 })
+        Self::behind(slot, Header { kind: Kind::DATA, ..header }, 0)
+    }
+
+    /// Begins a frame of any kind whose records stand behind `fixed_len` bytes of its own.
+    pub(super) fn behind(slot: &'a mut [u8], header: Header, fixed_len: usize) -> Option<Self> {
+        let (usable, len) = (slot.len().min(FRAME_LEN_MAX), HEADER_LEN + fixed_len);
+        let slot = slot.get_mut(..usable).filter(|slot| slot.len() >= len)?;
+        Some(DataWriter { slot, header, len, count: 0 })
     }
 
     /// Appends "this connection is now so". The flow is expected to be canonical; one that is not is written at more
@@ -94,6 +102,16 @@ impl<'a> DataWriter<'a> {
         Ok(())
     }
 
+    /// Appends one change to a section, or a fragment of one.
+    ///
+    /// # Errors
+    /// [`PushError::Full`], or [`PushError::Section`] for one that a receiver would refuse.
+    pub fn push_section(&mut self, section: &Section<'_>) -> Result<(), PushError> {
+        let len = section.record_len().ok_or(PushError::Section)?;
+        section.write(self.take(len)?);
+        Ok(())
+    }
+
     /// Records written so far.
     pub fn count(&self) -> usize {
         usize::from(self.count)
@@ -106,7 +124,13 @@ impl<'a> DataWriter<'a> {
 
     /// Writes the header and says how long the frame is.
     pub fn finish(self) -> usize {
+        self.finish_behind(&[])
+    }
+
+    /// Writes the header, and behind it the bytes that [`DataWriter::behind`] has left room for.
+    pub(super) fn finish_behind(self, fixed: &[u8]) -> usize {
         let frame = &mut self.slot[..self.len];
+        frame[HEADER_LEN..HEADER_LEN + fixed.len()].copy_from_slice(fixed);
         complete(frame, &self.header, self.count).unwrap_or(0)
     }
 

@@ -74,8 +74,16 @@ frame_errors! {
     PullLength "pull_length" "the PULL's length does not fit its counts"
     /// A field of a PULL has a value that it cannot have.
     PullField "pull_field" "a field of the PULL has an impossible value"
-    /// A PULL that asks for something else than buckets.
+    /// A PULL that asks for something else than buckets or a merge.
     UnknownPull "unknown_pull" "the PULL asks for something unknown"
+    /// A DIGESTS request or answer whose length is not what its counts imply.
+    DigestsLength "digests_length" "the DIGESTS's length does not fit its counts"
+    /// A field of a DIGESTS request or answer has a value that it cannot have.
+    DigestsField "digests_field" "a field of the DIGESTS has an impossible value"
+    /// RECORDS too short for what they begin with.
+    RecordsLength "records_length" "the RECORDS are shorter than what they begin with"
+    /// A field of RECORDS has a value that it cannot have, or a record says anything but what there is.
+    RecordsField "records_field" "a field of the RECORDS has an impossible value"
     /// Of another group (another sync id).
     WrongGroup "wrong_group" "the frame is of another group"
     /// It carries our own node number.
@@ -143,15 +151,15 @@ mod tests {
         }
         assert_eq!(counters.get(FrameError::Truncated), 1);
         assert_eq!(counters.get(FrameError::SizeMismatch), 3);
-        assert_eq!(counters.get(FrameError::TermJump), 32);
-        assert_eq!(counters.iter().last(), Some(("term_jump", 32)));
-        assert_eq!(counters.total(), 32 * 33 / 2);
+        assert_eq!(counters.get(FrameError::TermJump), 36);
+        assert_eq!(counters.iter().last(), Some(("term_jump", 36)));
+        assert_eq!(counters.total(), 36 * 37 / 2);
     }
 
     #[test]
     fn names_are_distinct_snake_case_words() {
         let names: HashSet<&str> = FrameError::ALL.iter().map(|reason| reason.name()).collect();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 36);
         assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
         assert_eq!(FrameError::NotForUs.name(), "not_for_us");
         // A name is its variant's name and nothing else.

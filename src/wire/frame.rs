@@ -13,15 +13,18 @@
 //!   verify  6 seal      (to come: opened here)                Sealed
 //!           7 flags     none of unknown meaning               UnknownFlags
 //!           8 kind      one that this version knows           UnknownKind
-//!           9 payload   every record, every count             CountMismatch Record… Advert… Status… Pull…
+//!           9 payload   every record, every count             CountMismatch Record… Advert… Status… …
 //!   ...... 10 the caller: replay window, establishment        Replayed Stale Unestablished …
 //! ```
 //!
 //! Version comes before the length of our own header: a message of another version, such as the draft's of 32 bytes,
 //! is of another version and not damaged.
 
+use super::merge::PULL_MERGE;
+use super::pull::PULL_WHAT_AT;
 use super::{
-    Advert, FRAME_LEN_MAX, FrameError, FrameFlags, HEADER_LEN, Header, Kind, NodeId, Pull, Records, Status, VERSION,
+    Advert, DigestsAnswer, DigestsRequest, FRAME_LEN_MAX, FrameError, FrameFlags, HEADER_LEN, Header, Kind, MergePull,
+    MergeRecords, NodeId, Pull, Records, Status, VERSION,
 };
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -105,10 +108,16 @@ impl<'a> Frame<'a> {
         let count = self.header.count;
         let payload = match header.kind {
             Kind::DATA => Payload::Data(Records::decode(self.payload, count)?),
-            Kind::ADVERT | Kind::STATUS | Kind::PULL if count != 0 => return Err(FrameError::CountMismatch),
+            Kind::RECORDS => Payload::MergeRecords(MergeRecords::decode(self.payload, count)?),
+            kind if kind.is_known() && count != 0 => return Err(FrameError::CountMismatch),
             Kind::ADVERT => Payload::Advert(Advert::decode(self.payload)?),
             Kind::STATUS => Payload::Status(Status::decode(self.payload)?),
+            Kind::PULL if self.payload.get(PULL_WHAT_AT) == Some(&PULL_MERGE) => {
+                Payload::MergePull(MergePull::decode(self.payload)?)
+            }
             Kind::PULL => Payload::Pull(Pull::decode(self.payload)?),
+            Kind::DIGESTS_REQUEST => Payload::DigestsRequest(DigestsRequest::decode(self.payload)?),
+            Kind::DIGESTS_ANSWER => Payload::DigestsAnswer(DigestsAnswer::decode(self.payload)?),
             _ => return Err(FrameError::UnknownKind),
         };
         Ok(Verified { header, payload })
@@ -156,6 +165,14 @@ pub enum Payload<'a> {
     Status(Status<'a>),
     /// PULL: buckets that I ask for.
     Pull(Pull<'a>),
+    /// PULL: what I ask for of another stream.
+    MergePull(MergePull),
+    /// RECORDS: a page of entries, in answer to that.
+    MergeRecords(MergeRecords<'a>),
+    /// DIGESTS: buckets whose digests I ask for.
+    DigestsRequest(DigestsRequest),
+    /// DIGESTS: the digests of buckets.
+    DigestsAnswer(DigestsAnswer<'a>),
 }
 
 /// The 40 bytes of the header as they travel.

@@ -36,9 +36,11 @@
 //!   slot ──▶ Frame::parse ──▶ Frame ──▶ verify ──▶ Verified ──▶ Payload ─┬─ Advert   who I am, whom I hear
 //!            size, version,             flags,                           ├─ Records  DATA: what has changed
 //!            checksum, sender           kind, the                        ├─ Status   what I hold, what I miss
-//!                                       whole payload                    └─ Pull     what I ask for again
+//!                                       whole payload                    ├─ Pull     what I ask for again
+//!                                                                        ├─ Digests… which buckets differ
+//!                                                                        └─ Merge…   what another stream left
 //!
-//!   slot ◀── DataWriter · encode_advert · encode_status · encode_pull
+//!   slot ◀── DataWriter · MergeWriter · encode_advert · encode_status · encode_pull · encode_…
 //! ```
 //!
 //! Sealing will sit between the two steps: a frame with the flag SEALED is refused as [`FrameError::Sealed`] today.
@@ -58,11 +60,14 @@ mod conn;
 mod control;
 mod data;
 mod describe;
+mod digests;
 mod error;
 mod frame;
 pub mod ipvs;
+mod merge;
 mod pull;
 mod record;
+mod section;
 mod sequence;
 mod status;
 
@@ -71,21 +76,29 @@ pub use conn::Conn;
 pub use control::Target;
 pub use data::{DataWriter, PushError};
 pub use describe::describe;
+pub use digests::{
+    BucketDigest, DIGESTS_MAX, DigestsAnswer, DigestsRequest, encode_digests_answer, encode_digests_request,
+};
 pub use error::{DropCounters, FrameError};
 pub use frame::{Claim, Frame, Payload, Verified};
+pub use merge::{CURSOR_END, MergePull, MergeRecords, MergeWriter, encode_merge_pull};
 pub use pull::{BucketRange, Pull, encode_pull};
 pub use record::{Record, Records};
+pub use section::{Fragment, SECTION_KEY_MAX, Section};
 pub use sequence::ReplayWindow;
 pub use status::{MissingRange, Status, SyncCode, encode_status};
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IANA protocol number of the frames ("Any 0-hop protocol"; the number that Cassen's draft of 2002 took).
 pub const IP_PROTOCOL: u8 = 114;
 /// Multicast group that the frames go to; the one that the kernel's IPVS daemon uses too (with UDP 8848).
 pub const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 81);
-/// Time to live of every frame: one that arrives with less has crossed a router (as VRRP, RFC 9568 section 5.1.1.3).
+/// The group on an IPv6 sync link: of link-local scope, so no router passes it on; 0x72 is the protocol (114), 0x51 the 81
+/// of [`GROUP`]. Its Ethernet address is 33:33:00:00:72:51 (RFC 2464 section 7).
+pub const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x7251);
+/// Time to live (IPv6: hop limit) of every frame: one that arrives with less has crossed a router (as VRRP, RFC 9568 section 5.1.1.3).
 pub const TTL: u8 = 255;
 /// Version in byte 4. Zero there is the classic profile.
 pub const VERSION: u8 = 1;
@@ -116,10 +129,14 @@ impl fmt::Display for NodeId {
     }
 }
 
+/// Most sync links of a group.
+pub const LINKS_MAX: usize = 8;
+
 /// What a transport knows about a frame that is not in the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FrameMeta {
-    /// Which of the group's sync links it came in on, counted from 0 in the order of the configuration.
+    /// Which of the group's sync links (at most [`LINKS_MAX`]) it came in on, counted from 0 in the order of the
+    /// configuration.
     pub link: u8,
     /// Address of the sender; the protocol trusts it for nothing but logs.
     pub source: IpAddr,
@@ -144,6 +161,11 @@ impl Kind {
     pub const PULL: Kind = Kind(6);
     /// Entries outside the stream, for a merge.
     pub const RECORDS: Kind = Kind(7);
+
+    /// Whether this version has a meaning for it.
+    pub const fn is_known(self) -> bool {
+        matches!(self.0, 1..=7)
+    }
 
     /// The word for logs and metrics.
     pub const fn name(self) -> &'static str {

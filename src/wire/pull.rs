@@ -1,4 +1,4 @@
-//! PULL: send me your entries of these buckets. How a table is filled, and how a difference is repaired.
+//! PULL of buckets: send me your entries of these. How a table is filled, and how a difference is repaired.
 //!
 //! ```text
 //!    0 target: node u32, zero u32, incarnation u64
@@ -44,7 +44,7 @@ impl BucketRange {
         self.count.get()
     }
 
-    fn is_valid(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         let end = u32::from(self.first()) + u32::from(self.count());
         self.count() != 0 && end <= u32::from(BUCKETS)
     }
@@ -86,8 +86,10 @@ impl<'a> Pull<'a> {
     }
 }
 
-/// What a PULL asks for: 1 is entries of buckets; 2 is reserved for the merge of two masters' tables.
+/// What a PULL asks for: 1 is entries of buckets.
 const PULL_BUCKETS: u8 = 1;
+/// Where in the payload it says what it asks for.
+pub(super) const PULL_WHAT_AT: usize = 16;
 
 /// The fixed part as it travels.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -135,7 +137,8 @@ mod tests {
         assert_eq!(refused(&[(4, 1)]), Some(FrameError::PullField), "reserved in the target");
         assert_eq!(refused(&[(3, 0)]), Some(FrameError::PullField), "target node 0");
         assert_eq!(refused(&[(15, 0)]), Some(FrameError::PullField), "target incarnation 0");
-        assert_eq!(refused(&[(16, 2)]), Some(FrameError::UnknownPull), "the merge, to come");
+        assert_eq!(refused(&[(16, 0)]), Some(FrameError::UnknownPull));
+        assert_eq!(refused(&[(16, 3)]), Some(FrameError::UnknownPull));
         assert_eq!(refused(&[(22, 0), (23, 0)]), Some(FrameError::PullField), "no bucket");
         assert_eq!(refused(&[(21, 17)]), Some(FrameError::PullField), "beyond the last bucket");
         assert_eq!(refused(&[(20, 255), (22, 255)]), Some(FrameError::PullField));

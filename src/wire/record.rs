@@ -10,6 +10,8 @@
 //!     upsert (1)         full replacement
 //!     delete (2)         the key alone
 //!
+//!   SECTION (16)         keys and values that are no flows, see `section`: upsert, delete
+//!
 //!   TABLE (0)            about the table itself, records of all types:
 //!     bucket-end (3)     0 header    4 bucket u16, zero u16      8 since u64                     16 bytes whole
 //!
@@ -21,6 +23,7 @@
 //! second of the two would merely win.
 
 use super::conn::{self, Conn};
+use super::section::{self, Section};
 use super::{BUCKETS, FrameError};
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -33,6 +36,8 @@ pub(super) mod kind {
     pub(in crate::wire) const CONN4: u8 = 1;
     /// A connection over IPv6.
     pub(in crate::wire) const CONN6: u8 = 2;
+    /// Keys and values that are no flows.
+    pub(in crate::wire) const SECTION: u8 = 16;
 }
 
 /// What is done.
@@ -59,6 +64,8 @@ pub enum Record<'a> {
         /// Number of the last frame before the first of the bucket's walk; may be 0.
         since: u64,
     },
+    /// A key of a section has this value, or is gone.
+    Section(Section<'a>),
     /// A type of record that this version does not know: to be counted, and nothing else.
     Unknown {
         /// Its type.
@@ -152,6 +159,7 @@ pub(super) fn check(record: &[u8]) -> Result<(), FrameError> {
         kind::CONN4 => conn::check::<[u8; 4]>(header, record),
         kind::CONN6 => conn::check::<[u8; 16]>(header, record),
         kind::TABLE => check_table(header, record),
+        kind::SECTION => section::check(record),
         _ => Ok(()),
     }
 }
@@ -181,6 +189,7 @@ pub(super) fn view(record: &[u8]) -> Record<'_> {
         (kind::TABLE, operation::BUCKET_END) => RawBucketEnd::ref_from_prefix(record)
             .ok()
             .map(|(raw, _)| Record::BucketEnd { bucket: raw.bucket.get(), since: raw.since.get() }),
+        (kind::SECTION, _) => section::read(record).ok().map(Record::Section),
         _ => None,
     };
     known.unwrap_or(Record::Unknown { kind })

@@ -15,7 +15,9 @@ use pnet::packet::ipv4::{MutableIpv4Packet, checksum};
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::poll;
 use ssyncp::sys::socket::{self, PacketSocket};
-use ssyncp::transport::{NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError};
+use ssyncp::transport::{
+    LinkStatus, NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError,
+};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
@@ -46,6 +48,11 @@ pub fn options() -> RawOptions {
     }
 }
 
+/// The same over IPv6.
+pub fn ipv6_options() -> RawOptions {
+    RawOptions { group: "ff02::7251".parse().unwrap(), ..options() }
+}
+
 /// Nodes on common links.
 pub struct Lan {
     /// Where the nodes live; their interfaces are `sync0`, `sync1`, …
@@ -60,6 +67,11 @@ impl Lan {
             nodes: (0..nodes).map(|_| Namespace::create().unwrap()).collect(),
             switch: Namespace::create().unwrap(),
         };
+        for node in &lan.nodes {
+            // An IPv6 address is usable at once, without the second of duplicate address detection.
+            let setting = "/proc/sys/net/ipv6/conf/default/accept_dad";
+            node.run(|| std::fs::write(setting, "0")).unwrap();
+        }
         for link in 0..links {
             ip(
                 &lan.switch,
@@ -115,6 +127,13 @@ impl Lan {
         names.zip(values).find(|(column, _)| *column == name).unwrap().1.parse().unwrap()
     }
 
+    /// A counter of a node's `/proc/net/snmp6`.
+    pub fn snmp6(&self, node: usize, name: &str) -> u64 {
+        let table = self.nodes[node].run(|| std::fs::read_to_string("/proc/thread-self/net/snmp6")).unwrap();
+        let row = table.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        row.trim().parse().unwrap()
+    }
+
     /// Runs `tc` in a node's namespace.
     pub fn tc(&self, node: usize, arguments: &str) {
         let mut command = self.nodes[node].command("tc").unwrap();
@@ -125,7 +144,9 @@ impl Lan {
 /// What both socket transports have beside [`Transport`].
 pub trait SocketTransport: Transport + Send + Sized + 'static {
     fn open(options: &RawOptions) -> Result<Self, TransportError>;
+    fn look(&mut self);
     fn link_is_up(&self) -> bool;
+    fn links(&self) -> Vec<LinkStatus>;
     fn reopen(&mut self) -> Result<(), TransportError>;
 }
 
@@ -133,8 +154,14 @@ impl SocketTransport for RawTransport {
     fn open(options: &RawOptions) -> Result<Self, TransportError> {
         RawTransport::open(options)
     }
+    fn look(&mut self) {
+        RawTransport::look(self);
+    }
     fn link_is_up(&self) -> bool {
         RawTransport::link_is_up(self)
+    }
+    fn links(&self) -> Vec<LinkStatus> {
+        RawTransport::links(self)
     }
     fn reopen(&mut self) -> Result<(), TransportError> {
         RawTransport::reopen(self)
@@ -145,8 +172,14 @@ impl SocketTransport for NixTransport {
     fn open(options: &RawOptions) -> Result<Self, TransportError> {
         NixTransport::open(options)
     }
+    fn look(&mut self) {
+        NixTransport::look(self);
+    }
     fn link_is_up(&self) -> bool {
         NixTransport::link_is_up(self)
+    }
+    fn links(&self) -> Vec<LinkStatus> {
+        NixTransport::links(self)
     }
     fn reopen(&mut self) -> Result<(), TransportError> {
         NixTransport::reopen(self)
@@ -156,6 +189,16 @@ impl SocketTransport for NixTransport {
 /// Opens a transport in a node's namespace.
 pub fn open<T: SocketTransport>(lan: &Lan, node: usize, options: &RawOptions) -> T {
     lan.nodes[node].run(|| T::open(options).map_err(io::Error::other)).unwrap()
+}
+
+/// Looks at a transport's links, in a node's namespace; whether one is up.
+pub fn is_up<T: SocketTransport>(lan: &Lan, node: usize, transport: &mut T) -> bool {
+    lan.nodes[node]
+        .run(|| {
+            transport.look();
+            Ok(transport.link_is_up())
+        })
+        .unwrap()
 }
 
 /// Opens a transport again, in a node's namespace.
@@ -209,6 +252,17 @@ pub fn hear(port: &mut dyn Transport, count: usize) -> Vec<Vec<u8>> {
         }
     }
     frames
+}
+
+/// Sends a frame again and again until it arrives. A bridge has a link watch of its own: for a while after a port came
+/// back it passes nothing, whatever the ends say.
+pub fn until_heard(from: &mut dyn Transport, to: &mut dyn Transport, frame: &[u8]) {
+    let mut heard = false;
+    until(|| {
+        send(from, &[frame]);
+        to.receive(&mut |_, arrived| heard |= arrived == frame).unwrap();
+        heard
+    });
 }
 
 /// Receives (and forgets) until the counters satisfy a condition.
@@ -272,5 +326,37 @@ pub fn icmp_unreachable(to: [u8; 6], code: u8, next_hop_mtu: u16) -> Vec<u8> {
     header.set_source(Ipv4Addr::new(10, 114, 0, 2));
     header.set_destination(Ipv4Addr::new(10, 114, 0, 1));
     header.set_checksum(checksum(&header.to_immutable()));
+    frame
+}
+
+/// An Ethernet frame with an IPv6 packet of protocol 114 from fe80::1 to ff02::`group`.
+pub fn ipv6_frame(group: u16, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+    let [high, low] = group.to_be_bytes();
+    let mut frame = vec![0x33, 0x33, 0, 0, high, low, 2, 0, 0, 0, 0, 1, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend((payload.len() as u16).to_be_bytes());
+    frame.extend([114, hop_limit]);
+    frame.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    frame.extend([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low]);
+    frame.extend(payload);
+    frame
+}
+
+/// An ICMPv6 error about `packet` (an Ethernet frame), from somebody on the link to its sender.
+pub fn icmpv6_error(packet: &[u8], kind: u8, code: u8, mtu: u32) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(&packet[14..14 + 40 + 64]);
+    let source = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let mut summed = [&source[..], &packet[22..38], &(message.len() as u32).to_be_bytes(), &[0, 0, 0, 58]].concat();
+    summed.extend(&message);
+    let sum = pnet::packet::util::checksum(&summed, usize::MAX);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = [&packet[6..12], &[2, 0, 0, 0, 0, 9, 0x86, 0xdd, 0x60, 0, 0, 0]].concat();
+    frame.extend((message.len() as u16).to_be_bytes());
+    frame.extend([58, 255]);
+    frame.extend(source);
+    frame.extend(&packet[22..38]);
+    frame.extend(message);
     frame
 }

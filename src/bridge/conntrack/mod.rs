@@ -1,5 +1,5 @@
 //! The connection table of the Linux kernel, over ctnetlink: [`ConntrackSource`] reads it and follows its changes,
-//! [`ConntrackSink`] writes copies into it.
+//! [`ConntrackSink`] writes copies into it, and [`ConntrackInspector`] reads back what has become of them.
 //!
 //! ```text
 //!            kernel                                   source                          owner
@@ -11,11 +11,14 @@
 //!  sink      CREATE | EXCL, DELETE <── many per datagram ── gathered <───────────────── Change
 //!            EEXIST ──> look at what is there ──> update, or delete and create
 //!            what is expected of the flows that were written
+//!
+//!  inspector every entry ─────────────────> socket ──> decode ────────────────────────> Flow, to be compared
 //! ```
 //!
 //! Both need CAP_NET_ADMIN in the user namespace that owns the network namespace. Both live in the network namespace of
 //! the thread that opened them.
 
+mod audit;
 pub mod codec;
 mod expectations;
 pub mod filter;
@@ -24,6 +27,7 @@ mod requests;
 pub mod sink;
 pub mod source;
 
+pub use audit::ConntrackInspector;
 pub use filter::{Filter, Rule};
 pub use sink::{ConntrackSink, SinkOptions};
 pub use source::{ConntrackSource, SourceOptions};

@@ -19,7 +19,7 @@ use crate::wire::NodeId;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -39,6 +39,12 @@ pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
 pub const DUMP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `dump_interval`.
 pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Default of `audit_interval`.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
+/// Least `audit_interval` that is not none.
+pub const AUDIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Greatest `audit_interval`.
+pub const AUDIT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Largest configuration file in bytes; a longer one is a mistake in the path.
 pub const FILE_MAX: u64 = 1 << 20;
 
@@ -86,9 +92,9 @@ pub struct Group {
     pub transport: TransportKind,
     /// The sync links; frames go out on all.
     pub interfaces: Vec<String>,
-    /// The multicast address of the frames.
-    pub group: Ipv4Addr,
-    /// Largest frame in bytes; by the link's MTU unless set.
+    /// The multicast address of the frames: IPv4, or IPv6 of link-local scope.
+    pub group: IpAddr,
+    /// Largest frame in bytes; what the links' MTUs leave unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_len: Option<usize>,
     /// The format on the wire.
@@ -104,6 +110,12 @@ pub struct Group {
     pub dump_interval: Duration,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
+    /// What is done with what an audit of a backup's kernel finds.
+    pub audit: AuditMode,
+    /// Time from the end of one audit to the next; zero for none.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub audit_interval: Duration,
     /// Who decides the role.
     #[serde(serialize_with = "role_word")]
     #[schemars(with = "String")]
@@ -181,6 +193,18 @@ pub enum Commit {
     OnTakeover,
 }
 
+/// What is done with what an audit of a backup's kernel finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditMode {
+    /// What is missing or other is written again, what is stale is removed.
+    Repair,
+    /// It is told, and nothing more.
+    Report,
+    /// Nobody looks.
+    Off,
+}
+
 /// An address that only the master holds: `192.0.2.10/24 dev eth0`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct VirtualAddress {
@@ -256,6 +280,13 @@ impl Settings {
              sync link"
                 .to_owned(),
         ];
+        if self.groups.len() > 1 && self.groups.iter().any(|group| !self.is_sole(group) && group.audits()) {
+            warnings.push(
+                "several groups share this machine's kernel: audits do not look for stale entries, because what one \
+                 group lacks may be another's"
+                    .to_owned(),
+            );
+        }
         for group in &self.groups {
             if group.transport == TransportKind::Memory {
                 warnings.push(format!(
@@ -266,9 +297,21 @@ impl Settings {
         }
         warnings
     }
+
+    /// Whether no other group writes to the kernel's connection table.
+    pub fn is_sole(&self, group: &Group) -> bool {
+        let others = self.groups.iter().filter(|other| other.sync_id != group.sync_id);
+        others.into_iter().all(|other| other.source != SourceKind::Conntrack)
+    }
 }
 
 impl Group {
+    /// Whether a backup's kernel is compared with what was committed to it.
+    pub fn audits(&self) -> bool {
+        let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
+        committed && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
+    }
+
     /// What the engine of this group is told; `frame_len` is what the link carries, the random numbers are drawn by the
     /// caller.
     pub fn engine_config(&self, node: &Node, frame_len: usize, incarnation: u64, seed: u64) -> Config {
@@ -401,6 +444,8 @@ source = "conntrack"
 filter = []
 dump_interval = "30s"
 commit = "continuous"
+audit = "repair"
+audit_interval = "1m"
 role = "vrrp"
 priority = 100
 advert_interval = "100ms"
@@ -431,6 +476,8 @@ commit_deadline = "1s"
             source = "synthetic"
             dump_interval = "1m"
             commit = "on-takeover"
+            audit = "off"
+            audit_interval = "0s"
             role = "manual"
             ack = "none"
             priority = 150
@@ -459,6 +506,8 @@ commit_deadline = "1s"
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
+        assert_eq!((settings.groups[0].audit, settings.groups[0].audit_interval), (AuditMode::Off, Duration::ZERO));
+        assert!(!settings.groups[0].audits() && settings.groups[1].audits());
         assert_eq!(settings.groups[1].filter[1].to_string(), "ct state established or udp");
         assert_eq!(settings.control.listen, Some("127.0.0.1:9114".parse().unwrap()));
     }
@@ -500,6 +549,8 @@ group = "192.0.2.1"
 priority = 300
 preempt = "yes"
 commit = "sometimes"
+audit = "maybe"
+audit_interval = "2h"
 history = 2
 dump_interval = "999ms"
 filter = ["ct state establishd", "tcp"]
@@ -528,16 +579,59 @@ listen = "localhost"
         ssyncp.toml:18: frame_len: 100 bytes; a frame has 1208 to 8960
         ssyncp.toml:20: sync_id: 51 is taken by a group above; each group has its own
         ssyncp.toml:21: interfaces: "eth1" is no list; write ["eth1"]
-        ssyncp.toml:22: group: "192.0.2.1" is no IPv4 multicast address; write "224.0.0.81"
+        ssyncp.toml:22: group: "192.0.2.1" is no multicast address; write "224.0.0.81", or "ff02::7251" for IPv6
         ssyncp.toml:23: priority: 300 is not from 1 to 255
         ssyncp.toml:24: preempt: "yes" is no truth value; write true or false
         ssyncp.toml:25: commit: "sometimes" is unknown; write "continuous" or "on-takeover"
-        ssyncp.toml:26: history: 2 frames; at least 16 are needed to answer a re-request
-        ssyncp.toml:27: dump_interval: 999ms is not from 1s to 1h; write "30s"
-        ssyncp.toml:28: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
-        ssyncp.toml:29: ack: "quorum" is not in this version; write "none"
-        ssyncp.toml:31: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
+        ssyncp.toml:26: audit: "maybe" is unknown; write "repair" or "report" or "off"
+        ssyncp.toml:27: audit_interval: 2h is not from 1s to 1h; write "1m", or "0s" for none
+        ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
+        ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
+        ssyncp.toml:30: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
+        ssyncp.toml:31: ack: "quorum" is not in this version; write "none"
+        ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
+    }
+
+    /// [3.0.7]
+    #[test]
+    fn a_group_is_any_of_ipv4_or_one_of_ipv6_that_no_router_passes_on() {
+        let with = |group: &str| parse(&format!("{SMALLEST}group = \"{group}\"\n"));
+        assert_eq!(with("ff02::7251").unwrap().groups[0].group.to_string(), "ff02::7251");
+        assert_eq!(with("224.0.0.99").unwrap().groups[0].group.to_string(), "224.0.0.99");
+        for group in ["ff05::7251", "ff0e::1", "ff12::1", "ff01::1"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is not of link-local scope (ff02::/16); write \"ff02::7251\""
+                )
+            );
+        }
+        for group in ["fe80::1", "2001:db8::1", "::"] {
+            assert_eq!(
+                with(group).unwrap_err().to_string(),
+                format!(
+                    "ssyncp.toml:6: group: \"{group}\" is no multicast address; write \"224.0.0.81\", or \"ff02::7251\" \
+                     for IPv6"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_ninth_sync_link_and_one_that_stands_there_twice_are_mistakes() {
+        let with =
+            |interfaces: &str| parse(&format!("[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = {interfaces}\n"));
+        let eight = r#"["e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8"]"#;
+        assert_eq!(with(eight).unwrap().groups[0].interfaces.len(), 8);
+        assert_eq!(
+            with(&eight.replace(']', ", \"e9\"]")).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: 9 entries; at most 8"
+        );
+        assert_eq!(
+            with(r#"["e1", "e2", "e1"]"#).unwrap_err().to_string(),
+            "ssyncp.toml:5: interfaces: \"e1\" stands there twice; name each sync link once"
+        );
     }
 
     #[test]
@@ -564,6 +658,8 @@ interfaces = ["eth1"]
 role = "manual"
 preempt = true
 addresses = ["192.0.2.10/24 dev eth0"]
+commit = "on-takeover"
+audit = "report"
 "#;
         insta::assert_snapshot!(problems(text), @r#"
         ssyncp.toml:6: interfaces: transport "memory" has none; remove them, or write transport = "raw"
@@ -575,6 +671,7 @@ addresses = ["192.0.2.10/24 dev eth0"]
         ssyncp.toml:16: addresses: 192.0.2.10 stands there twice; name each address once
         ssyncp.toml:21: preempt: with role "manual" nobody preempts; remove it, or write role = "vrrp"
         ssyncp.toml:22: addresses: 192.0.2.10 is held by group 2; one group holds an address
+        ssyncp.toml:24: audit: with commit "on-takeover" a backup's kernel holds nothing to audit; remove it, or write audit = "off"
         "#);
     }
 
@@ -609,6 +706,15 @@ addresses = ["192.0.2.10/24 dev eth0"]
     fn a_missing_file_is_one_plain_line() {
         let error = Settings::load(Path::new("/nonexistent/ssyncp.toml")).unwrap_err();
         assert_eq!(error.to_string(), "/nonexistent/ssyncp.toml: there is no such file; name another with -c FILE");
+    }
+
+    #[test]
+    fn groups_that_share_the_kernel_are_warned_about() {
+        let other = |source: &str| format!("{SMALLEST}[[group]]\nsync_id = 52\ninterfaces = [\"eth1\"]\n{source}\n");
+        let (shared, sole) = (parse(&other("")).unwrap(), parse(&other("source = \"synthetic\"")).unwrap());
+        assert!(!shared.is_sole(&shared.groups[0]) && sole.is_sole(&sole.groups[0]));
+        assert!(shared.warnings()[1].contains("share this machine's kernel"), "{:?}", shared.warnings());
+        assert_eq!(sole.warnings().len(), 1);
     }
 
     #[test]

@@ -4,15 +4,15 @@
 //! never hides the next.
 
 use super::{
-    ADDRESSES_MAX, Commit, Control, DEFAULT_SOCKET, DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TransportKind, VirtualAddress, value,
+    ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
+    DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
+    Settings, SourceKind, TransportKind, VirtualAddress, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Config, RoleMode};
 use crate::time::Duration;
-use crate::wire::NodeId;
+use crate::wire::{GROUP, LINKS_MAX, NodeId};
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,6 +30,8 @@ const GROUP_KEYS: &[&str] = &[
     "source",
     "dump_interval",
     "commit",
+    "audit",
+    "audit_interval",
     "role",
     "priority",
     "advert_interval",
@@ -286,13 +288,11 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("raw", TransportKind::Raw), ("memory", TransportKind::Memory)],
             &["packet", "xdp", "udp"],
         ),
-        interfaces: section.list("interfaces", usize::from(u8::MAX), "\"eth1\"", |name| {
-            value::interface(name).map(|()| name.to_owned())
-        }),
-        group: section.read("group", Ipv4Addr::new(224, 0, 0, 81), |found| {
-            let wrong = || format!("{} is no IPv4 multicast address; write \"224.0.0.81\"", shown(found));
-            let address = found.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
-            address.filter(Ipv4Addr::is_multicast).ok_or_else(wrong)
+        interfaces: section
+            .list("interfaces", LINKS_MAX, "\"eth1\"", |name| value::interface(name).map(|()| name.to_owned())),
+        group: section.read("group", GROUP.into(), |found| match found.as_str() {
+            Some(text) => value::multicast_group(text),
+            None => Err(format!("{} is no address; write \"{GROUP}\"", shown(found))),
         }),
         frame_len: section.read("frame_len", None, |found| number(found, 0..=i128::from(u16::MAX)).map(Some)),
         profile: section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1)], &["classic"]),
@@ -312,6 +312,13 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[("continuous", Commit::Continuous), ("on-takeover", Commit::OnTakeover)],
             &[],
         ),
+        audit: section.word(
+            "audit",
+            AuditMode::Repair,
+            &[("repair", AuditMode::Repair), ("report", AuditMode::Report), ("off", AuditMode::Off)],
+            &[],
+        ),
+        audit_interval: section.duration("audit_interval", AUDIT_INTERVAL),
         role: section.word(
             "role",
             RoleMode::Vrrp,
@@ -367,6 +374,12 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
     if group.role == RoleMode::Manual && given("preempt") && group.preempt {
         section.wrong("preempt", "with role \"manual\" nobody preempts; remove it, or write role = \"vrrp\"");
     }
+    if group.commit == Commit::OnTakeover && given("audit") && group.audit != AuditMode::Off {
+        section.wrong(
+            "audit",
+            "with commit \"on-takeover\" a backup's kernel holds nothing to audit; remove it, or write audit = \"off\"",
+        );
+    }
     for (key, delay) in
         [("batch_delay", group.batch_delay), ("ack_delay", group.ack_delay), ("reorder_delay", group.reorder_delay)]
     {
@@ -392,6 +405,15 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
         section.wrong(
             "dump_interval",
             format!("{given} is not from {least} to {most}; write \"{}\"", words(DUMP_INTERVAL)),
+        );
+    }
+    let audited = group.audit_interval.is_zero() || group.audit_interval >= AUDIT_INTERVAL_MIN;
+    if !audited || group.audit_interval > AUDIT_INTERVAL_MAX {
+        let words = value::duration_words;
+        let (given, least, most) = (words(group.audit_interval), words(AUDIT_INTERVAL_MIN), words(AUDIT_INTERVAL_MAX));
+        section.wrong(
+            "audit_interval",
+            format!("{given} is not from {least} to {most}; write \"{}\", or \"0s\" for none", words(AUDIT_INTERVAL)),
         );
     }
     let frame_len = group.frame_len.unwrap_or(1480);

@@ -2,6 +2,7 @@
 
 use super::VirtualAddress;
 use crate::time::Duration;
+use crate::wire::{GROUP, GROUP6};
 use std::net::IpAddr;
 
 /// Longest name of a network interface in bytes: `IFNAMSIZ` of linux/if.h less its terminating zero.
@@ -68,6 +69,19 @@ pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
         .ok_or_else(|| wrong(&format!("has a prefix length that is not 0 to {longest}")))?;
     interface(device)?;
     Ok(VirtualAddress { address, prefix_len, device: device.to_owned() })
+}
+
+/// Reads the multicast group of the frames. An IPv6 one says in itself how far routers may pass it on (RFC 4291 section
+/// 2.7), and frames are for the link alone.
+pub(super) fn multicast_group(text: &str) -> Result<IpAddr, String> {
+    let group = text.parse().ok().filter(IpAddr::is_multicast);
+    match group {
+        None => Err(format!("\"{text}\" is no multicast address; write \"{GROUP}\", or \"{GROUP6}\" for IPv6")),
+        Some(IpAddr::V6(group)) if group.segments()[0] != 0xff02 => {
+            Err(format!("\"{text}\" is not of link-local scope (ff02::/16); write \"{GROUP6}\""))
+        }
+        Some(group) => Ok(group),
+    }
 }
 
 /// Checks the name of an interface as the kernel does (`dev_valid_name` in net/core/dev.c).

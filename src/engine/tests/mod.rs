@@ -1,13 +1,16 @@
 //! A small world for the engine's own tests: engines, a network with a fixed delay that can lose, and virtual time. It
 //! calls an engine exactly as the daemon does, so a node that would spin or sleep for ever does so here too, and is caught.
 
+mod audit;
 mod chaos;
 mod hostile;
+mod links;
 mod operator;
 mod repair;
 mod roles;
 mod rules;
 mod stream;
+mod wide;
 
 use super::*;
 use crate::flow::{Endpoint, FlowKey, TcpInfo, Zone, protocol};
@@ -44,6 +47,10 @@ pub(super) struct World {
     pub(super) nodes: Vec<Option<Node>>,
     network: VecDeque<InFlight>,
     pub(super) passes: Passes,
+    /// Sync links: each frame comes by all of them, one after the other.
+    pub(super) links: u8,
+    /// Bytes that a link carries: the length of the slots that engines are lent.
+    pub(super) slot_len: usize,
     /// Every frame that left: when, from whom, its bytes.
     pub(super) sent: Vec<(Instant, usize, Vec<u8>)>,
 }
@@ -65,6 +72,8 @@ impl World {
             nodes: Vec::new(),
             network: VecDeque::new(),
             passes: Box::new(|_, _, _| true),
+            links: 1,
+            slot_len: 1480,
             sent: Vec::new(),
         };
         for config in configs {
@@ -201,8 +210,10 @@ impl World {
             while let Some(event) = node.engine.poll_event() {
                 node.events.push(event);
             }
-            let mut slot = [0; 1480];
-            while let Some(length) = self.nodes[at].as_mut().unwrap().engine.poll_transmit(self.now, &mut slot) {
+            let mut slot = [0; 8960];
+            let slot_len = self.slot_len;
+            let now = self.now;
+            while let Some(length) = self.node(at).engine.poll_transmit(now, &mut slot[..slot_len]) {
                 self.carry(at, &slot[..length]);
             }
         }
@@ -226,13 +237,20 @@ impl World {
     fn deliver(&mut self) {
         while self.network.front().is_some_and(|frame| frame.at <= self.now) {
             let mut frame = self.network.pop_front().unwrap();
-            self.hand_in(frame.to, &mut frame.bytes);
+            for link in 0..self.links {
+                self.hand_in_by(link, frame.to, &mut frame.bytes);
+            }
         }
     }
 
     /// Hands a frame in as if it had come from the network.
     pub(super) fn hand_in(&mut self, to: usize, bytes: &mut [u8]) {
-        let meta = FrameMeta { link: 0, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        self.hand_in_by(0, to, bytes);
+    }
+
+    /// The same, by one of several sync links.
+    pub(super) fn hand_in_by(&mut self, link: u8, to: usize, bytes: &mut [u8]) {
+        let meta = FrameMeta { link, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
         let now = self.now;
         if let Some(node) = &mut self.nodes[to] {
             node.engine.handle_frame(now, meta, bytes);

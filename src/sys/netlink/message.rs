@@ -244,6 +244,12 @@ impl MessageWriter {
         self.bytes.extend_from_slice(&resource_id.to_be_bytes());
     }
 
+    /// Adds bytes as they are: what is left of another family's header than nfnetlink's (such as rtnetlink's
+    /// `struct ifinfomsg`) behind the four that [`MessageWriter::begin`] wrote.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Adds an attribute with the bytes of `value`.
     pub fn attribute(&mut self, kind: u16, value: &[u8]) {
         self.put(kind, |writer| writer.bytes.extend_from_slice(value));

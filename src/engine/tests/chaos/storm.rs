@@ -4,7 +4,24 @@
 use super::climate::Weather;
 use super::world::{Dump, World};
 use super::*;
+use crate::flow::{Attributes, attribute};
 use crate::wire::Kind;
+
+/// Every third key is of IPv6.
+fn storm_key(number: u32) -> FlowKey {
+    let key = key(number);
+    let wide = |address| match address {
+        IpAddr::V4(address) => IpAddr::V6(address.to_ipv6_mapped()),
+        wide => wide,
+    };
+    if number % 3 == 1 { FlowKey { source: wide(key.source), destination: wide(key.destination), ..key } } else { key }
+}
+
+/// Blocks of the annex that a flow of the storm needs at most.
+fn blocks(flow: &Flow) -> u32 {
+    let attributes = flow.attributes.as_bytes().len() as u32;
+    if flow.key.source.is_ipv4() && attributes == 0 { 0 } else { (40 + attributes).div_ceil(60) }
+}
 
 impl World<'_> {
     pub(super) fn storm(&mut self) {
@@ -105,14 +122,35 @@ impl World<'_> {
     fn change(&mut self, at: usize) {
         let number = self.dice.roll(u64::from(self.climate.keys)) as u32;
         let change = if self.dice.chance(350) {
-            Change::Delete(key(number))
+            Change::Delete(storm_key(number))
         } else {
             let value = self.dice.roll(1 << 20) as u32;
-            let plain = Flow { reply_source: None, tcp: None, ..flow(number) };
-            let flow = if number.is_multiple_of(3) { plain } else { flow(number) };
-            Change::Upsert(Flow { mark: value, timeout: self.dice.pick(&[1, 30, 600, 432_000]), ..flow })
+            let base = Flow { key: storm_key(number), ..flow(number) };
+            let plain = Flow { reply_source: None, tcp: None, ..base.clone() };
+            let translated = base.key.source.is_ipv4() && !number.is_multiple_of(3);
+            let flow = if translated { base } else { plain };
+            let attributes = self.attributes();
+            Change::Upsert(Flow { mark: value, timeout: self.dice.pick(&[1, 30, 600, 432_000]), attributes, ..flow })
         };
         self.apply(at, &change);
+    }
+
+    /// Mostly none; sometimes more than a small table's annex holds many of.
+    fn attributes(&mut self) -> Attributes {
+        let mut attributes = Attributes::NONE;
+        let kinds: &[(u8, usize)] = match self.dice.roll(20) {
+            0..=12 => &[],
+            13 | 14 => &[(attribute::HELPER, 3)],
+            15 => &[(attribute::COUNTERS, 32)],
+            16 | 17 => &[(attribute::SEQUENCE_ADJUSTMENT, 24), (attribute::LABELS, 16)],
+            18 => &[(attribute::LABELS, 16), (attribute::COUNTERS, 32), (attribute::START, 8)],
+            _ => &[(attribute::EXPECTATIONS, 255), (attribute::PROTOCOL, 255)],
+        };
+        for &(kind, len) in kinds {
+            let filled = self.dice.roll(256) as u8;
+            attributes.set(kind, &vec![filled; len]).unwrap();
+        }
+        attributes
     }
 
     fn apply(&mut self, at: usize, change: &Change) {
@@ -181,10 +219,17 @@ impl World<'_> {
     /// Deletes on the master until everybody's table has room.
     fn make_room(&mut self) {
         let room = self.seats.iter().map(|seat| seat.config.capacity).min().unwrap_or(0) as usize / 2;
+        let annex = self.seats.iter().filter_map(|seat| seat.engine.as_ref()).map(|engine| engine.table.annex_blocks());
+        let annex = annex.min().unwrap_or(0) / 2;
         for at in self.masters() {
             let now = self.now;
             let Some(engine) = self.engine(at) else { continue };
-            let keys: Vec<FlowKey> = engine.flows(now).skip(room).map(|flow| flow.key).collect();
+            let mut used = 0;
+            let too_many = |(nth, flow): &(usize, Flow)| {
+                used += blocks(flow);
+                *nth >= room || used > annex
+            };
+            let keys: Vec<FlowKey> = engine.flows(now).enumerate().filter(too_many).map(|(_, flow)| flow.key).collect();
             for key in keys {
                 self.apply(at, &Change::Delete(key));
             }

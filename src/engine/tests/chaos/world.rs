@@ -82,6 +82,14 @@ impl Seat {
     }
 }
 
+/// What the table has no room for does not happen in this world either.
+fn keep_as_held(kernel: &mut BTreeMap<FlowKey, Flow>, engine: &Engine, now: Instant, key: &FlowKey) {
+    match engine.table.get(key, now) {
+        Some(held) => drop(kernel.insert(*key, held)),
+        None => drop(kernel.remove(key)),
+    }
+}
+
 struct InFlight {
     to: usize,
     damaged: bool,
@@ -249,7 +257,7 @@ impl<'a> World<'a> {
             let flows: Vec<Flow> = seat.kernel.values().cloned().collect();
             for flow in flows {
                 if engine.update(now, &Change::Upsert(flow.clone())).is_err() {
-                    seat.kernel.remove(&flow.key);
+                    keep_as_held(&mut seat.kernel, engine, now, &flow.key);
                 }
             }
             engine.end_dump(now);
@@ -271,7 +279,9 @@ impl<'a> World<'a> {
                 }
                 if engine.role() == Role::Master {
                     // What is written late changes the kernel under its source, which says so.
-                    let _ = engine.update(now, &change);
+                    if engine.update(now, &change).is_err() {
+                        keep_as_held(&mut seat.kernel, engine, now, change.key());
+                    }
                     self.truth.remove(change.key());
                 }
             }

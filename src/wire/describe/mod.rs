@@ -10,13 +10,15 @@
 //!        2  00 40                     size                    64
 //! ```
 
-use super::conn::present;
+mod layout;
+
 use super::frame::checksum;
+use super::merge::PULL_MERGE;
+use super::pull::PULL_WHAT_AT;
 use super::record::{self, Record, kind, operation};
-use super::{AdvertFlags, Capabilities, Frame, FrameFlags, HEADER_LEN, Kind, SyncCode, VERSION, WireRole};
-use crate::flow::status;
+use super::{Frame, FrameFlags, HEADER_LEN, Kind, VERSION};
 use core::fmt::Write;
-use core::net::{Ipv4Addr, Ipv6Addr};
+use layout::{Family, Field, number};
 
 /// Bytes of one line.
 const LINE_LEN: usize = 8;
@@ -28,10 +30,10 @@ const TAG_LEN: usize = 16;
 pub fn describe(bytes: &[u8]) -> String {
     let mut page = Page { text: String::new(), bytes, at: 0 };
     page.line("offset", "bytes", "field", "value");
-    page.fields(&PREAMBLE);
+    page.fields(&layout::PREAMBLE);
     match bytes.get(4..6) {
         Some(&[VERSION, kind]) => {
-            page.fields(&HEADER);
+            page.fields(&layout::HEADER);
             let flags = bytes.get(6..8).map_or(0, number);
             if FrameFlags(flags as u16).is_sealed() {
                 page.sealed();
@@ -45,201 +47,6 @@ pub fn describe(bytes: &[u8]) -> String {
     page.verdict();
     page.text
 }
-
-/// One field of a layout: a number of up to 16 bytes.
-struct Field {
-    name: &'static str,
-    len: usize,
-    show: fn(u128) -> String,
-}
-
-const fn field(name: &'static str, len: usize, show: fn(u128) -> String) -> Field {
-    Field { name, len, show }
-}
-
-const PREAMBLE: [Field; 6] = [
-    field("count", 1, decimal),
-    field("sync_id", 1, decimal),
-    field("size", 2, decimal),
-    field("version", 1, decimal),
-    field("kind", 1, |value| format!("{value} {}", Kind(value as u8).name())),
-    field("flags", 2, |value| bits(value, &[(1, "sealed"), (0x100, "key_1"), (0x200, "key_2")])),
-];
-
-const HEADER: [Field; 5] = [
-    field("checksum", 4, hex),
-    field("node", 4, decimal),
-    field("incarnation", 8, hex),
-    field("seq", 8, decimal),
-    field("term", 8, decimal),
-];
-
-const RECORD: [Field; 4] = [
-    field("type", 1, |value| match value as u8 {
-        kind::TABLE => "0 table".into(),
-        kind::CONN4 => "1 conn4".into(),
-        kind::CONN6 => "2 conn6".into(),
-        _ => format!("{value} unknown"),
-    }),
-    field("operation", 1, |value| match value as u8 {
-        operation::UPSERT => "1 upsert".into(),
-        operation::DELETE => "2 delete".into(),
-        operation::BUCKET_END => "3 bucket_end".into(),
-        _ => format!("{value} unknown"),
-    }),
-    field("present", 1, |value| bits(value, &PRESENT)),
-    field("length", 1, |value| format!("{value} words")),
-];
-
-const PRESENT: [(u128, &str); 6] = [
-    (present::REPLY_SOURCE as u128, "reply_source"),
-    (present::REPLY_DESTINATION as u128, "reply_destination"),
-    (present::TCP as u128, "tcp"),
-    (present::MARK as u128, "mark"),
-    (present::ZONE as u128, "zone"),
-    (present::ATTRIBUTES as u128, "attributes"),
-];
-
-const ADDRESSES4: [Field; 2] = [field("source", 4, address4), field("destination", 4, address4)];
-
-const ADDRESSES6: [Field; 2] = [field("source", 16, address6), field("destination", 16, address6)];
-
-const CONN: [Field; 5] = [
-    field("source_port", 2, decimal),
-    field("destination_port", 2, decimal),
-    field("protocol", 1, decimal),
-    field("state", 1, decimal),
-    field("status", 2, |value| {
-        let names: [(u16, &str); 8] = [
-            (status::SEEN_REPLY, "seen_reply"),
-            (status::ASSURED, "assured"),
-            (status::CONFIRMED, "confirmed"),
-            (status::SRC_NAT, "src_nat"),
-            (status::DST_NAT, "dst_nat"),
-            (status::SEQ_ADJUST, "seq_adjust"),
-            (status::SRC_NAT_DONE, "src_nat_done"),
-            (status::DST_NAT_DONE, "dst_nat_done"),
-        ];
-        bits(value, &names.map(|(bit, name)| (u128::from(bit), name)))
-    }),
-];
-
-const TIMEOUT: [Field; 1] = [field("timeout", 4, |value| format!("{value} s"))];
-
-const REPLY_SOURCE4: [Field; 3] =
-    [field("reply_source", 4, address4), field("reply_source_port", 2, decimal), field("zero", 2, decimal)];
-
-const REPLY_SOURCE6: [Field; 3] =
-    [field("reply_source", 16, address6), field("reply_source_port", 2, decimal), field("zero", 2, decimal)];
-
-const REPLY_DESTINATION4: [Field; 3] =
-    [field("reply_destination", 4, address4), field("reply_destination_port", 2, decimal), field("zero", 2, decimal)];
-
-const REPLY_DESTINATION6: [Field; 3] =
-    [field("reply_destination", 16, address6), field("reply_destination_port", 2, decimal), field("zero", 2, decimal)];
-
-const TCP: [Field; 4] = [
-    field("window_scales", 1, |value| format!("{} original, {} reply", value >> 4, value & 15)),
-    field("tcp_flags_original", 1, hex),
-    field("tcp_flags_reply", 1, hex),
-    field("zero", 1, decimal),
-];
-
-const MARK: [Field; 1] = [field("mark", 4, hex)];
-
-const ZONE: [Field; 3] = [field("zone", 2, decimal), field("direction", 1, decimal), field("zero", 1, decimal)];
-
-/// A connection's fields that are not of one length: its addresses, and under their bits the optional ones.
-struct Family {
-    addresses: &'static [Field],
-    optional: [(u8, &'static [Field]); 5],
-}
-
-const CONN4: Family = Family {
-    addresses: &ADDRESSES4,
-    optional: [
-        (present::REPLY_SOURCE, &REPLY_SOURCE4),
-        (present::REPLY_DESTINATION, &REPLY_DESTINATION4),
-        (present::TCP, &TCP),
-        (present::MARK, &MARK),
-        (present::ZONE, &ZONE),
-    ],
-};
-
-const CONN6: Family = Family {
-    addresses: &ADDRESSES6,
-    optional: [
-        (present::REPLY_SOURCE, &REPLY_SOURCE6),
-        (present::REPLY_DESTINATION, &REPLY_DESTINATION6),
-        (present::TCP, &TCP),
-        (present::MARK, &MARK),
-        (present::ZONE, &ZONE),
-    ],
-};
-
-const BUCKET_END: [Field; 3] = [field("bucket", 2, decimal), field("zero", 2, decimal), field("since", 8, decimal)];
-
-const ADVERT: [Field; 20] = [
-    field("role", 1, |value| format!("{value} {}", WireRole(value as u8).name())),
-    field("priority", 1, decimal),
-    field("interval", 2, |value| format!("{value} ms")),
-    field("flags", 4, |value| {
-        let names = [
-            (AdvertFlags::COLD, "cold"),
-            (AdvertFlags::DIGEST_VALID, "digest_valid"),
-            (AdvertFlags::ASKS, "asks"),
-            (AdvertFlags::HANDING_OVER, "handing_over"),
-            (AdvertFlags::DRAINING, "draining"),
-        ];
-        bits(value, &names.map(|(flag, name)| (u128::from(flag.0), name)))
-    }),
-    field("term_start", 8, decimal),
-    field("stream_seq", 8, decimal),
-    field("history_start", 8, decimal),
-    field("digest", 8, hex),
-    field("entries", 8, decimal),
-    field("follows_node", 4, decimal),
-    field("follows_heir", 4, decimal),
-    field("follows_incarnation", 8, hex),
-    field("follows_term", 8, decimal),
-    field("hash_seed", 8, hex),
-    field("capabilities", 4, |value| bits(value, &Capabilities::NAMES.map(|(bit, name)| (u128::from(bit.0), name)))),
-    field("kernel_capacity", 4, decimal),
-    field("kernel_buckets", 4, decimal),
-    field("name_length", 1, decimal),
-    field("peer_count", 1, decimal),
-    field("zero", 2, decimal),
-];
-
-const PEER: [Field; 5] = [
-    field("node", 4, decimal),
-    field("credit", 4, decimal),
-    field("incarnation", 8, hex),
-    field("heard", 8, decimal),
-    field("frontier", 8, decimal),
-];
-
-const TARGET: [Field; 3] =
-    [field("target_node", 4, decimal), field("zero", 4, decimal), field("target_incarnation", 8, hex)];
-
-const STATUS: [Field; 6] = [
-    field("frontier", 8, decimal),
-    field("base", 8, decimal),
-    field("credit", 4, decimal),
-    field("state", 1, |value| format!("{value} {}", SyncCode(value as u8).name())),
-    field("range_count", 1, decimal),
-    field("zero", 2, decimal),
-];
-
-const MISSING: [Field; 2] = [field("first", 8, decimal), field("length", 4, decimal)];
-
-const PULL: [Field; 3] = [
-    field("what", 1, |value| if value == 1 { "1 buckets".into() } else { format!("{value} unknown") }),
-    field("range_count", 1, decimal),
-    field("zero", 2, decimal),
-];
-
-const BUCKETS: [Field; 2] = [field("first", 2, decimal), field("count", 2, decimal)];
 
 /// The text so far, and how much of the bytes it has told.
 struct Page<'a> {
@@ -255,21 +62,40 @@ impl<'a> Page<'a> {
             Kind::DATA => self.records(),
             Kind::ADVERT => {
                 let counts = self.at + 92;
-                self.fields(&ADVERT);
+                self.fields(&layout::ADVERT);
                 let name = self.peek(self.at, self.count_at(counts));
                 let words = format!("{:?}", String::from_utf8_lossy(name));
                 self.raw(name.len(), "name", &words);
-                self.list("peer", self.count_at(counts + 1), &PEER);
+                self.list("peer", self.count_at(counts + 1), &layout::PEER);
             }
             Kind::STATUS => {
-                self.fields(&TARGET);
-                self.fields(&STATUS);
-                self.list("missing", self.count_at(HEADER_LEN + 37), &MISSING);
+                self.fields(&layout::TARGET);
+                self.fields(&layout::STATUS);
+                self.list("missing", self.count_at(HEADER_LEN + 37), &layout::MISSING);
+            }
+            Kind::PULL if self.count_at(HEADER_LEN + PULL_WHAT_AT) == usize::from(PULL_MERGE) => {
+                self.fields(&layout::TARGET);
+                self.fields(&layout::MERGE_PULL);
             }
             Kind::PULL => {
-                self.fields(&TARGET);
-                self.fields(&PULL);
-                self.list("buckets", self.count_at(HEADER_LEN + 17), &BUCKETS);
+                self.fields(&layout::TARGET);
+                self.fields(&layout::PULL);
+                self.list("buckets", self.count_at(HEADER_LEN + 17), &layout::BUCKETS);
+            }
+            Kind::DIGESTS_REQUEST => {
+                self.fields(&layout::TARGET);
+                self.fields(&layout::BUCKETS);
+            }
+            Kind::DIGESTS_ANSWER => {
+                self.fields(&layout::TARGET);
+                self.fields(&layout::DIGESTS);
+                let first = number(self.peek(HEADER_LEN + 24, 2));
+                self.digests(first, number(self.peek(HEADER_LEN + 32, 16)));
+            }
+            Kind::RECORDS => {
+                self.fields(&layout::TARGET);
+                self.fields(&layout::MERGE_RECORDS);
+                self.records();
             }
             _ => self.rest("payload of another kind"),
         }
@@ -283,6 +109,17 @@ impl<'a> Page<'a> {
                 (Ok(()), Record::Upsert(conn)) => format!("upsert {}", conn.key()),
                 (Ok(()), Record::Delete(conn)) => format!("delete {}", conn.key()),
                 (Ok(()), Record::BucketEnd { bucket, since }) => format!("end of bucket {bucket}, since {since}"),
+                (Ok(()), Record::Section(section)) => {
+                    let key = String::from_utf8_lossy(section.key);
+                    match section.fragment {
+                        None => format!("delete of section {}: {key:?}", section.table),
+                        Some(part) => {
+                            let end = part.offset as usize + part.bytes.len();
+                            let (offset, total) = (part.offset, part.total);
+                            format!("section {}: {key:?}, bytes {offset} to {end} of {total}", section.table)
+                        }
+                    }
+                }
                 (Ok(()), Record::Unknown { kind }) => format!("type {kind}, stepped over"),
             };
             self.title(&format!("record {nth}: {title}"));
@@ -296,11 +133,12 @@ impl<'a> Page<'a> {
         let end = self.at + record.len();
         let whole = self.bytes;
         self.bytes = &whole[..end];
-        self.fields(&RECORD);
+        self.fields(&layout::RECORD);
         match *record {
-            [kind::CONN4, operation, present, ..] => self.connection(&CONN4, operation, present),
-            [kind::CONN6, operation, present, ..] => self.connection(&CONN6, operation, present),
-            [kind::TABLE, operation::BUCKET_END, ..] => self.fields(&BUCKET_END),
+            [kind::CONN4, operation, present, ..] => self.connection(&layout::CONN4, operation, present),
+            [kind::CONN6, operation, present, ..] => self.connection(&layout::CONN6, operation, present),
+            [kind::SECTION, operation @ (operation::UPSERT | operation::DELETE), ..] => self.section(operation),
+            [kind::TABLE, operation::BUCKET_END, ..] => self.fields(&layout::BUCKET_END),
             _ => {}
         }
         self.rest("unknown");
@@ -312,16 +150,60 @@ impl<'a> Page<'a> {
             return;
         }
         self.fields(family.addresses);
-        self.fields(&CONN);
+        self.fields(&layout::CONN);
         if operation == operation::UPSERT {
-            self.fields(&TIMEOUT);
+            self.fields(&layout::TIMEOUT);
         }
         for (bit, fields) in family.optional {
             if present & bit != 0 {
                 self.fields(fields);
             }
         }
-        self.rest("attributes");
+        if operation == operation::UPSERT && present & super::conn::present::ATTRIBUTES != 0 {
+            self.attributes();
+        }
+    }
+
+    /// Attributes to the end of the record: what is known field by field, the others as they are.
+    fn attributes(&mut self) {
+        while let &[kind, length, ..] = self.peek(self.at, 2) {
+            let layout = layout::attribute(kind);
+            self.title(&format!("attribute {kind}: {}", layout.name));
+            self.fields(&layout::ATTRIBUTE);
+            let data = self.peek(self.at, usize::from(length));
+            let (end, text) = (self.at + data.len(), String::from_utf8_lossy(data));
+            match layout.data(data) {
+                layout::Data::Fields(fields) => self.fields(fields),
+                layout::Data::Text => self.raw(data.len(), "text", &format!("{text:?}")),
+                layout::Data::Bytes => self.raw(data.len(), "data", ""),
+            }
+            let padding = end.next_multiple_of(4) - end;
+            self.raw(padding, "padding", "");
+        }
+    }
+
+    fn section(&mut self, operation: u8) {
+        self.fields(&layout::SECTION);
+        let key_len = usize::try_from(number(self.peek(self.at - 2, 2))).unwrap_or(0);
+        if operation == operation::UPSERT {
+            self.fields(&layout::FRAGMENT);
+        }
+        let key = self.peek(self.at, key_len);
+        let text = String::from_utf8_lossy(key);
+        self.raw(key.len(), "key", &format!("{text:?}"));
+        self.raw(key.len().next_multiple_of(4) - key.len(), "padding", "");
+        self.rest("value");
+    }
+
+    fn digests(&mut self, first: u128, settled: u128) {
+        for nth in 0..128 {
+            let bytes = self.peek(self.at, 8);
+            if bytes.len() < 8 {
+                return;
+            }
+            let word = if settled >> nth & 1 == 1 { layout::hex(number(bytes)) } else { "not settled".to_owned() };
+            self.raw(8, &format!("digest_{}", first + nth), &word);
+        }
     }
 
     fn list(&mut self, name: &str, count: usize, fields: &[Field]) {
@@ -402,42 +284,6 @@ impl<'a> Page<'a> {
     }
 }
 
-fn number(bytes: &[u8]) -> u128 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
-}
-
-fn decimal(value: u128) -> String {
-    value.to_string()
-}
-
-fn hex(value: u128) -> String {
-    format!("0x{value:x}")
-}
-
-fn address4(value: u128) -> String {
-    Ipv4Addr::from_bits(value as u32).to_string()
-}
-
-fn address6(value: u128) -> String {
-    Ipv6Addr::from_bits(value).to_string()
-}
-
-/// The number and the names of its bits; bits without a name are told as a number of their own.
-fn bits(value: u128, names: &[(u128, &str)]) -> String {
-    let mut text = hex(value);
-    let mut unnamed = value;
-    for (bit, name) in names {
-        if value & bit != 0 {
-            let _ = write!(text, " {name}");
-            unnamed &= !bit;
-        }
-    }
-    if unnamed != 0 {
-        let _ = write!(text, " unnamed_{unnamed:x}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -484,8 +330,8 @@ mod tests {
 
     #[test]
     fn bits_without_a_name_are_told_all_the_same() {
-        assert_eq!(bits(0, &PRESENT), "0x0");
-        assert_eq!(bits(0x29, &PRESENT), "0x29 reply_source mark unnamed_20");
+        assert_eq!(layout::bits(0, &layout::PRESENT), "0x0");
+        assert_eq!(layout::bits(0x29, &layout::PRESENT), "0x29 reply_source mark unnamed_20");
     }
 
     #[test]

@@ -1,0 +1,415 @@
+//! The audit: what the kernel really holds, compared with what a proven backup has committed to it.
+//!
+//! ```text
+//!            proven, sink settled        one datagram a turn         16,384 slots a turn
+//!   Idle ──────────────────────▶ Reading ────────────────▶ Sweeping ─────────────────────▶ the result, Idle
+//!    ▲                              ▲ every entry:             │ what was not named:          ▲
+//!    │ proof lost, no longer        │ equal, other, unknown    │ missing                      │
+//!    └─ backup, error: from         │                          ▼                              │
+//!       everywhere                  └─ once more ◀── somebody unknown ── the second time ──▶ Removing
+//! ```
+//!
+//! What is missing or other is written again at once. An unknown entry is stale by definition: this table is proven equal
+//! to the master's, and a backup carries no traffic but its own. It is *extra* if it is seen in two readings while one
+//! and the same proof stands, and then removed. So an entry whose end was on its way during the first reading is none.
+//! An entry with an end on this machine is never touched.
+//!
+//! Why at all: a node whose daemon was dead finds entries in its kernel that have died on the other node meanwhile; as
+//! master it would bring them back. So it does not take the role from a living master before its first audit is through.
+
+use crate::bridge::{Inspector, Piece, Room};
+use crate::daemon::drain::Drain;
+use crate::daemon::journal::{Journal, Weight};
+use crate::daemon::settings::AuditMode;
+use crate::daemon::status::KernelVerified;
+use crate::engine::{Engine, Held, Role};
+use crate::flow::{Flow, FlowKey};
+use crate::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::io;
+
+/// Rest between two turns of an audit: the kernel takes some 3 µs for each of the 140 entries of a turn, and everything
+/// else goes first.
+pub(crate) const PAUSE: Duration = Duration::from_millis(1);
+/// Slots of the table looked at per turn for what is missing.
+pub(crate) const SLOTS_PER_TURN: u32 = 16_384;
+/// Stale entries removed per turn.
+pub(crate) const REMOVALS_PER_TURN: usize = 256;
+/// Most unknown entries that are remembered from one reading to the next; the others wait for the next audit.
+pub(crate) const SUSPECTS_MAX: usize = 65_536;
+/// An audit that found less wrong than the one before, or the first to find anything, is followed by another so soon.
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
+/// Rest after an audit that failed, or was torn.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// A kernel that says nothing for so long, in the middle of a reading, has forgotten us.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// Longest time from the proof on that the first audit may keep this node from taking the role from a living master.
+pub(crate) const PREEMPTION_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an audit is made of.
+#[allow(missing_debug_implementations, reason = "inspectors need not be printable")]
+pub struct AuditParts {
+    /// Who looks into the kernel; none where there is no kernel.
+    pub inspector: Option<Box<dyn Inspector>>,
+    /// What is done with what is found.
+    pub mode: AuditMode,
+    /// From the end of one audit to the next; zero for none.
+    pub interval: Duration,
+    /// Whether no other group writes to the same kernel. If one does, nothing counts as extra: what this group's table
+    /// lacks may be the other's, whose role may be another too.
+    pub sole: bool,
+}
+
+/// What the audit asks of the table; the engine, in life.
+pub(crate) trait Audited {
+    fn role(&self) -> Role;
+    fn proof(&self) -> Option<u64>;
+    fn slots(&self) -> u32;
+    fn begin_audit(&mut self);
+    fn audit_held(&mut self, held: &Flow, now: Instant, repair: bool, inspector: &dyn Inspector) -> Held;
+    fn audit_missing(&mut self, from: u32, now: Instant, repair: bool, inspector: &dyn Inspector) -> u32;
+    fn lacks(&self, key: &FlowKey) -> bool;
+    fn hold_preemption(&mut self, held: bool);
+}
+
+impl Audited for Engine {
+    fn role(&self) -> Role {
+        Engine::role(self)
+    }
+    fn proof(&self) -> Option<u64> {
+        Engine::proof(self)
+    }
+    fn slots(&self) -> u32 {
+        Engine::slots(self)
+    }
+    fn begin_audit(&mut self) {
+        Engine::begin_audit(self);
+    }
+    fn audit_held(&mut self, held: &Flow, now: Instant, repair: bool, inspector: &dyn Inspector) -> Held {
+        Engine::audit_held(self, &held.key, now, repair, |wanted| inspector.agrees(held, wanted))
+    }
+    fn audit_missing(&mut self, from: u32, now: Instant, repair: bool, inspector: &dyn Inspector) -> u32 {
+        let slots = from..from.saturating_add(SLOTS_PER_TURN);
+        Engine::audit_missing(self, slots, now, repair, |wanted| inspector.takes(wanted))
+    }
+    fn lacks(&self, key: &FlowKey) -> bool {
+        Engine::lacks(self, key)
+    }
+    fn hold_preemption(&mut self, held: bool) {
+        Engine::hold_preemption(self, held);
+    }
+}
+
+/// Where an audit stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Idle,
+    Reading {
+        /// The kernel's last sign of life.
+        heard: Instant,
+    },
+    Sweeping {
+        from: u32,
+    },
+    Removing,
+}
+
+/// What an audit has found.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Findings {
+    entries: u64,
+    differing: u64,
+    missing: u64,
+    extra: u64,
+}
+
+impl Findings {
+    fn wrong(&self) -> u64 {
+        self.differing + self.missing + self.extra
+    }
+
+    /// Whether there were more stale entries than one audit remembers.
+    fn has_more(&self) -> bool {
+        self.extra >= SUSPECTS_MAX as u64
+    }
+}
+
+/// The audit of one group's kernel.
+pub(crate) struct Audit {
+    parts: AuditParts,
+    phase: Phase,
+    next_at: Instant,
+    /// The proof that the running audit rests on.
+    proof: Option<u64>,
+    proven_since: Option<Instant>,
+    /// What the running audit has found so far.
+    findings: Findings,
+    /// Unknown entries of the first reading; empty during it.
+    suspects: HashSet<FlowKey>,
+    /// Whether this is the second reading.
+    again: bool,
+    /// Unknown entries of this reading: of the first all, of the second those that were unknown before.
+    unknown: Vec<FlowKey>,
+    /// What one turn reads; kept for its room.
+    piece: Vec<Flow>,
+    last: Option<(Findings, Instant)>,
+    trouble: bool,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    audits: u64,
+    given_up: u64,
+    errors: u64,
+    differing: u64,
+    missing: u64,
+    extra: u64,
+    removed: u64,
+}
+
+impl Audit {
+    pub(crate) fn new(parts: AuditParts, now: Instant) -> Self {
+        Audit {
+            parts,
+            phase: Phase::Idle,
+            next_at: now,
+            proof: None,
+            proven_since: None,
+            findings: Findings::default(),
+            suspects: HashSet::new(),
+            again: false,
+            unknown: Vec::new(),
+            piece: Vec::new(),
+            last: None,
+            trouble: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// One turn, behind that of the sink.
+    pub(crate) fn turn(&mut self, now: Instant, engine: &mut impl Audited, drain: &mut Drain, journal: &mut Journal) {
+        if !self.enabled() {
+            return;
+        }
+        if engine.role() != Role::Backup {
+            self.forget(now);
+        }
+        let proof = engine.proof();
+        if proof.is_some() {
+            self.proven_since.get_or_insert(now);
+        }
+        engine.hold_preemption(self.keeps_from_preempting(now));
+        if proof != self.proof {
+            self.proof = proof;
+            self.give_up(now);
+        }
+        if proof.is_none() || now < self.next_at {
+            return;
+        }
+        self.next_at = now + PAUSE;
+        match self.phase {
+            Phase::Idle if !drain.settled() => {}
+            Phase::Idle => self.begin(now, engine, journal),
+            Phase::Reading { heard } => self.read(now, heard, engine, journal),
+            Phase::Sweeping { from } => self.sweep(now, from, engine, journal),
+            Phase::Removing => self.remove(now, engine, drain, journal),
+        }
+    }
+
+    fn enabled(&self) -> bool {
+        self.parts.inspector.is_some() && self.parts.mode != AuditMode::Off && !self.parts.interval.is_zero()
+    }
+
+    fn repairs(&self) -> bool {
+        self.parts.mode == AuditMode::Repair
+    }
+
+    fn keeps_from_preempting(&self, now: Instant) -> bool {
+        let patient = self.proven_since.is_none_or(|since| now < since + PREEMPTION_PATIENCE);
+        let through = self.last.is_some_and(|(findings, _)| !findings.has_more());
+        self.repairs() && !through && patient
+    }
+
+    /// What was found says nothing of a kernel that carries traffic, or of a node that takes part in nothing.
+    fn forget(&mut self, now: Instant) {
+        self.give_up(now);
+        (self.proof, self.proven_since, self.last) = (None, None, None);
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        self.counts.given_up += u64::from(self.phase != Phase::Idle);
+        self.idle(if self.last.is_some() { self.next_at.max(now + RETRY) } else { now });
+    }
+
+    fn idle(&mut self, next_at: Instant) {
+        if let Some(inspector) = &mut self.parts.inspector {
+            inspector.stop();
+        }
+        (self.phase, self.next_at, self.again) = (Phase::Idle, next_at, false);
+        // Their room is given back: a kernel full of stale entries is the exception.
+        (self.suspects, self.unknown) = (HashSet::new(), Vec::new());
+    }
+
+    fn begin(&mut self, now: Instant, engine: &mut impl Audited, journal: &mut Journal) {
+        let Some(inspector) = &mut self.parts.inspector else { return };
+        // First the engine: what the sink gets from here on is not judged.
+        engine.begin_audit();
+        match inspector.begin() {
+            Ok(()) => {
+                self.phase = Phase::Reading { heard: now };
+                if !self.again {
+                    self.findings = Findings::default();
+                }
+                self.findings.entries = 0;
+            }
+            Err(error) => self.failed(now, journal, &error),
+        }
+    }
+
+    fn read(&mut self, now: Instant, heard: Instant, engine: &mut impl Audited, journal: &mut Journal) {
+        let Some(inspector) = &mut self.parts.inspector else { return };
+        self.piece.clear();
+        let piece = &mut self.piece;
+        let result = inspector.read(&mut |flow| piece.push(flow));
+        let heard = if self.piece.is_empty() { heard } else { now };
+        self.judge(now, engine);
+        match result {
+            Ok(Piece::More) if now.since(heard) < STUCK_AFTER => self.phase = Phase::Reading { heard },
+            Ok(Piece::More) => self.failed(now, journal, &io::ErrorKind::TimedOut.into()),
+            Ok(Piece::Complete) => self.phase = Phase::Sweeping { from: 0 },
+            Ok(Piece::Torn) => {
+                self.counts.given_up += 1;
+                self.idle(now + RETRY);
+            }
+            Err(error) => self.failed(now, journal, &error),
+        }
+    }
+
+    /// Compares what one turn has read.
+    fn judge(&mut self, now: Instant, engine: &mut impl Audited) {
+        let (repair, sole) = (self.repairs() && !self.again, self.parts.sole);
+        let Some(inspector) = self.parts.inspector.as_deref() else { return };
+        self.findings.entries += self.piece.len() as u64;
+        for held in &self.piece {
+            match engine.audit_held(held, now, repair, inspector) {
+                Held::Differs if !self.again => self.findings.differing += 1,
+                Held::Equal | Held::Unsettled | Held::Differs => {}
+                Held::Unknown if !sole || inspector.is_local(held) => {}
+                Held::Unknown if self.again && !self.suspects.contains(&held.key) => {}
+                Held::Unknown if self.unknown.len() < SUSPECTS_MAX => self.unknown.push(held.key),
+                Held::Unknown => {}
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Instant, from: u32, engine: &mut impl Audited, journal: &mut Journal) {
+        let repair = self.repairs();
+        let Some(inspector) = self.parts.inspector.as_deref() else { return };
+        // The second reading was for the unknown ones: the table has been swept by the first.
+        if !self.again {
+            self.findings.missing += u64::from(engine.audit_missing(from, now, repair, inspector));
+            let next = from.saturating_add(SLOTS_PER_TURN);
+            if next < engine.slots() {
+                self.phase = Phase::Sweeping { from: next };
+                return;
+            }
+            if !self.unknown.is_empty() {
+                self.suspects = self.unknown.drain(..).collect();
+                (self.again, self.phase) = (true, Phase::Idle);
+                return;
+            }
+        }
+        self.findings.extra = self.unknown.len() as u64;
+        if self.findings.extra > 0 && repair {
+            self.phase = Phase::Removing;
+        } else {
+            self.conclude(now, journal);
+        }
+    }
+
+    fn remove(&mut self, now: Instant, engine: &mut impl Audited, drain: &mut Drain, journal: &mut Journal) {
+        let stale = self.unknown.len().saturating_sub(REMOVALS_PER_TURN);
+        // Whatever has come back since is not ours to remove.
+        let keys = self.unknown[stale..].iter().filter(|key| engine.lacks(key)).copied();
+        let Some(removed) = drain.delete(keys, now, journal) else { return };
+        self.counts.removed += removed;
+        self.unknown.truncate(stale);
+        if self.unknown.is_empty() {
+            self.conclude(now, journal);
+        }
+    }
+
+    fn conclude(&mut self, now: Instant, journal: &mut Journal) {
+        let (found, before) = (self.findings, self.last.map(|(findings, _)| findings));
+        self.trouble = false;
+        self.counts.audits += 1;
+        self.counts.differing += found.differing;
+        self.counts.missing += found.missing;
+        self.counts.extra += found.extra;
+        let wrong = |findings: Option<Findings>| findings.map(|findings| findings.wrong());
+        match (found.wrong(), wrong(before)) {
+            (0, Some(0)) => {}
+            (0, _) => {
+                let text = format!("the kernel holds what was written to it: {} entries", found.entries);
+                journal.note(now, Weight::Notice, "KernelVerified", text);
+            }
+            _ if before.is_some_and(|before| Findings { entries: found.entries, ..before } == found) => {}
+            _ => journal.note(now, Weight::Warning, "KernelDiffers", self.describe(&found)),
+        }
+        let less =
+            before.is_none_or(|before| before.wrong() == 0 || found.wrong() < before.wrong() || found.has_more());
+        let soon = found.wrong() > 0 && less;
+        let rest = if soon { RECHECK.min(self.parts.interval) } else { self.parts.interval };
+        self.last = Some((found, now));
+        self.idle(now + rest);
+    }
+
+    fn describe(&self, found: &Findings) -> String {
+        let Findings { entries, differing, missing, extra } = found;
+        let done = if self.repairs() { "this is repaired" } else { "nothing is repaired (audit = \"report\")" };
+        format!(
+            "of the kernel's {entries} entries {differing} are other and {extra} stale; {missing} are missing; {done}"
+        )
+    }
+
+    fn failed(&mut self, now: Instant, journal: &mut Journal, error: &io::Error) {
+        self.counts.errors += 1;
+        if !std::mem::replace(&mut self.trouble, true) {
+            journal.note(now, Weight::Warning, "AuditFailed", format!("the kernel cannot be read back: {error}"));
+        }
+        self.idle(now + RETRY);
+    }
+
+    /// When the loop must look although nothing was ready.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        (self.enabled() && self.proof.is_some()).then_some(self.next_at)
+    }
+
+    /// How large the kernel's table is; `None` where there is none.
+    pub(crate) fn room(&self) -> Option<io::Result<Room>> {
+        self.parts.inspector.as_ref().map(|inspector| inspector.room())
+    }
+
+    /// What the last audit found; `None` before there was one.
+    pub(crate) fn verified(&self, now: Instant) -> Option<KernelVerified> {
+        let (Findings { entries, differing, missing, extra }, at) = self.last?;
+        Some(KernelVerified { entries, differing, missing, extra, age_s: now.since(at).as_secs_f64() })
+    }
+
+    /// What came of all audits.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 7] {
+        [
+            ("audits", self.counts.audits),
+            ("audits_given_up", self.counts.given_up),
+            ("audit_errors", self.counts.errors),
+            ("audit_differing", self.counts.differing),
+            ("audit_missing", self.counts.missing),
+            ("audit_extra", self.counts.extra),
+            ("audit_removed", self.counts.removed),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

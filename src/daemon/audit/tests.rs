@@ -1,0 +1,363 @@
+//! The audit against an invented table and an invented kernel, on an invented clock.
+
+use super::*;
+use crate::bridge::Sink;
+use crate::daemon::settings::Commit;
+use crate::flow::{Change, Zone};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+/// Port of an entry that is this machine's own.
+const LOCAL: u16 = 9999;
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn flow(port: u16, mark: u32) -> Flow {
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+    let key = FlowKey {
+        source: address,
+        destination: address,
+        source_port: port,
+        destination_port: 80,
+        protocol: 6,
+        zone: Zone::DEFAULT,
+    };
+    Flow { mark, ..Flow::new(key) }
+}
+
+/// Port and mark of every entry; the next readings fail so, and whoever begins one is counted.
+#[derive(Default)]
+struct Entries {
+    held: BTreeMap<u16, u32>,
+    fails: Option<Failure>,
+    begun: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Failure {
+    Begin,
+    Read,
+    Torn,
+    Silent,
+}
+
+#[derive(Clone, Default)]
+struct Kernel(Rc<RefCell<Entries>>);
+
+impl Kernel {
+    fn holds(&self) -> Vec<u16> {
+        self.0.borrow().held.keys().copied().collect()
+    }
+}
+
+impl Sink for Kernel {
+    fn apply(&mut self, change: &Change) -> io::Result<()> {
+        self.0.borrow_mut().held.remove(&change.key().source_port);
+        Ok(())
+    }
+    fn flush(&mut self) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![]
+    }
+}
+
+/// Reads one entry a call.
+struct Reader {
+    kernel: Kernel,
+    left: Option<Vec<Flow>>,
+}
+
+impl Inspector for Reader {
+    fn room(&self) -> io::Result<Room> {
+        Ok(Room::default())
+    }
+    fn begin(&mut self) -> io::Result<()> {
+        let mut entries = self.kernel.0.borrow_mut();
+        entries.begun += 1;
+        if matches!(entries.fails, Some(Failure::Begin)) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.left = Some(entries.held.iter().map(|(port, mark)| flow(*port, *mark)).collect());
+        Ok(())
+    }
+    fn read(&mut self, found: &mut dyn FnMut(Flow)) -> io::Result<Piece> {
+        let left = self.left.as_mut().expect("a reading that has begun");
+        match self.kernel.0.borrow().fails {
+            Some(Failure::Read) => return Err(io::ErrorKind::OutOfMemory.into()),
+            Some(Failure::Torn) => return Ok(Piece::Torn),
+            Some(Failure::Silent) => return Ok(Piece::More),
+            _ => {}
+        }
+        left.pop().map(&mut *found);
+        Ok(if left.is_empty() { Piece::Complete } else { Piece::More })
+    }
+    fn stop(&mut self) {
+        self.left = None;
+    }
+    fn agrees(&self, held: &Flow, wanted: &Flow) -> bool {
+        held.mark == wanted.mark
+    }
+    fn takes(&self, _: &Flow) -> bool {
+        true
+    }
+    fn is_local(&self, held: &Flow) -> bool {
+        held.key.source_port == LOCAL
+    }
+}
+
+/// A table that says of each port what mark it should have; it repairs nothing, and remembers what it should.
+struct Table {
+    role: Role,
+    proof: Option<u64>,
+    flows: BTreeMap<u16, u32>,
+    named: Vec<u16>,
+    repaired: Vec<u16>,
+    preemption_held: bool,
+}
+
+impl Audited for Table {
+    fn role(&self) -> Role {
+        self.role
+    }
+    fn proof(&self) -> Option<u64> {
+        self.proof
+    }
+    fn slots(&self) -> u32 {
+        2 * SLOTS_PER_TURN
+    }
+    fn begin_audit(&mut self) {
+        self.named.clear();
+    }
+    fn audit_held(&mut self, held: &Flow, _: Instant, repair: bool, inspector: &dyn Inspector) -> Held {
+        let port = held.key.source_port;
+        let Some(mark) = self.flows.get(&port) else { return Held::Unknown };
+        self.named.push(port);
+        if inspector.agrees(held, &flow(port, *mark)) {
+            return Held::Equal;
+        }
+        self.repaired.extend(repair.then_some(port));
+        Held::Differs
+    }
+    fn audit_missing(&mut self, from: u32, _: Instant, repair: bool, _: &dyn Inspector) -> u32 {
+        // All of them lie in the second half of the table.
+        let missing = self.flows.keys().filter(|port| from == SLOTS_PER_TURN && !self.named.contains(port));
+        let missing: Vec<u16> = missing.copied().collect();
+        self.repaired.extend(missing.iter().filter(|_| repair));
+        missing.len() as u32
+    }
+    fn lacks(&self, key: &FlowKey) -> bool {
+        !self.flows.contains_key(&key.source_port)
+    }
+    fn hold_preemption(&mut self, held: bool) {
+        self.preemption_held = held;
+    }
+}
+
+/// A proven backup and its kernel, whose daemon turns once a millisecond.
+struct Node {
+    audit: Audit,
+    table: Table,
+    kernel: Kernel,
+    drain: Drain,
+    journal: Journal,
+    now: Instant,
+}
+
+impl Node {
+    fn new(mode: AuditMode, sole: bool, flows: &[(u16, u32)], held: &[(u16, u32)]) -> Self {
+        let kernel = Kernel::default();
+        kernel.0.borrow_mut().held = held.iter().copied().collect();
+        let inspector = Reader { kernel: kernel.clone(), left: None };
+        let parts = AuditParts { inspector: Some(Box::new(inspector)), mode, interval: MINUTE, sole };
+        let now = Instant::from_nanos(1_000_000_000);
+        let flows = flows.iter().copied().collect();
+        Node {
+            audit: Audit::new(parts, now),
+            table: Table {
+                role: Role::Backup,
+                proof: Some(1),
+                flows,
+                named: vec![],
+                repaired: vec![],
+                preemption_held: false,
+            },
+            drain: Drain::new(Some(Box::new(kernel.clone())), Commit::Continuous),
+            kernel,
+            journal: Journal::new(51),
+            now,
+        }
+    }
+
+    fn turn(&mut self, milliseconds: u32) {
+        for _ in 0..milliseconds {
+            self.audit.turn(self.now, &mut self.table, &mut self.drain, &mut self.journal);
+            self.now += Duration::from_millis(1);
+        }
+    }
+
+    /// entries, differing, missing, extra
+    fn found(&self) -> Option<[u64; 4]> {
+        let verified = self.audit.verified(self.now)?;
+        Some([verified.entries, verified.differing, verified.missing, verified.extra])
+    }
+
+    fn events(&self) -> Vec<&'static str> {
+        self.journal.entries().map(|entry| entry.name).collect()
+    }
+
+    fn begun(&self) -> u32 {
+        self.kernel.0.borrow().begun
+    }
+}
+
+fn repairing(flows: &[(u16, u32)], held: &[(u16, u32)]) -> Node {
+    Node::new(AuditMode::Repair, true, flows, held)
+}
+
+/// [5.2.6]
+#[test]
+fn a_kernel_that_holds_what_it_should_is_verified_by_one_reading() {
+    let mut node = repairing(&[(1, 5), (2, 6)], &[(1, 5), (2, 6), (LOCAL, 0)]);
+    node.turn(100);
+    assert_eq!((node.found(), node.events()), (Some([3, 0, 0, 0]), vec!["KernelVerified"]));
+    assert_eq!(node.begun(), 1);
+    node.turn(59_000);
+    assert_eq!(node.begun(), 1);
+    node.turn(2000);
+    assert_eq!((node.begun(), node.events().len()), (2, 1), "what has not changed is no news");
+}
+
+/// [5.2.6]
+#[test]
+fn what_is_other_or_missing_is_repaired_and_what_is_stale_removed_after_a_second_look() {
+    let mut node = repairing(&[(1, 5), (2, 6), (3, 7)], &[(1, 5), (2, 0), (4, 0), (5, 0), (LOCAL, 0)]);
+    node.turn(100);
+    assert_eq!(node.found(), Some([5, 1, 1, 2]));
+    assert_eq!(node.table.repaired, [2, 3]);
+    assert_eq!(node.kernel.holds(), [1, 2, LOCAL]);
+    assert_eq!(node.begun(), 2);
+    assert_eq!(
+        node.audit.counters()[3..],
+        [("audit_differing", 1), ("audit_missing", 1), ("audit_extra", 2), ("audit_removed", 2)]
+    );
+    node.kernel.0.borrow_mut().held = BTreeMap::from([(1, 5), (2, 6), (3, 7), (LOCAL, 0)]);
+    node.turn(1000);
+    assert_eq!((node.found(), node.begun()), (Some([4, 0, 0, 0]), 3));
+    assert_eq!(node.events(), ["KernelDiffers", "KernelVerified"]);
+}
+
+#[test]
+fn what_cannot_be_repaired_is_looked_at_no_more_often_than_the_rest_and_told_once() {
+    let mut node = repairing(&[(1, 5)], &[]);
+    node.turn(2000);
+    assert_eq!((node.begun(), node.found()), (2, Some([0, 0, 1, 0])));
+    node.turn(50_000);
+    assert_eq!((node.begun(), node.events()), (2, vec!["KernelDiffers"]));
+}
+
+#[test]
+fn what_is_gone_by_the_second_look_was_never_stale() {
+    let mut node = repairing(&[], &[(4, 0), (5, 0)]);
+    while node.begun() < 2 {
+        node.turn(1);
+    }
+    // Read already; the table knows it by the time it would be removed.
+    node.table.flows.insert(4, 0);
+    node.turn(100);
+    assert_eq!((node.kernel.holds(), node.audit.counters()[6]), (vec![4], ("audit_removed", 1)));
+    let mut node = repairing(&[], &[(4, 0), (5, 0)]);
+    while node.begun() < 1 {
+        node.turn(1);
+    }
+    node.kernel.0.borrow_mut().held = BTreeMap::from([(6, 0)]);
+    node.turn(50);
+    assert_eq!((node.found(), node.kernel.holds()), (Some([1, 0, 0, 0]), vec![6]));
+}
+
+#[test]
+fn a_proof_that_is_lost_between_two_looks_begins_everything_anew() {
+    let mut node = repairing(&[], &[(4, 0)]);
+    while node.begun() < 2 {
+        node.turn(1);
+    }
+    node.table.proof = Some(2);
+    node.turn(1);
+    assert_eq!((node.begun(), node.kernel.holds()), (3, vec![4]), "a first look again");
+    node.table.proof = None;
+    node.turn(100);
+    assert_eq!((node.begun(), node.kernel.holds()), (3, vec![4]));
+    assert_eq!(node.audit.counters()[1], ("audits_given_up", 2));
+    node.table.proof = Some(3);
+    node.turn(100);
+    assert_eq!((node.begun(), node.kernel.holds()), (5, vec![]));
+}
+
+#[test]
+fn several_groups_over_one_kernel_look_for_nothing_stale_and_a_report_repairs_nothing() {
+    let mut shared = Node::new(AuditMode::Repair, false, &[(1, 5)], &[(4, 0)]);
+    shared.turn(100);
+    assert_eq!((shared.found(), shared.table.repaired.len()), (Some([1, 0, 1, 0]), 1));
+    let mut report = Node::new(AuditMode::Report, true, &[(1, 5), (2, 6)], &[(1, 4), (4, 0)]);
+    report.turn(100);
+    assert_eq!((report.found(), report.table.repaired.len()), (Some([2, 1, 1, 1]), 0));
+    assert_eq!(report.kernel.holds(), [1, 4]);
+    assert!(!report.table.preemption_held);
+}
+
+/// [5.3.3]
+#[test]
+fn a_node_does_not_preempt_before_its_first_audit_is_through_but_waits_only_so_long() {
+    let mut node = repairing(&[], &[(4, 0)]);
+    node.table.proof = None;
+    node.turn(1);
+    assert!(node.table.preemption_held, "before there is a proof");
+    node.table.proof = Some(1);
+    while node.found().is_none() {
+        assert!(node.table.preemption_held);
+        node.turn(1);
+    }
+    node.turn(1);
+    assert!(!node.table.preemption_held);
+    node.table.role = Role::Master;
+    node.turn(1);
+    assert!(node.table.preemption_held && node.found().is_none(), "what it finds when it steps down is new");
+
+    let mut node = repairing(&[], &[]);
+    node.kernel.0.borrow_mut().fails = Some(Failure::Begin);
+    node.turn(30_000);
+    assert!(node.table.preemption_held);
+    node.turn(1);
+    assert!(!node.table.preemption_held);
+}
+
+#[test]
+fn a_kernel_that_cannot_be_read_is_told_once_and_read_again_a_second_later() {
+    for (failure, told) in [(Failure::Begin, 1), (Failure::Read, 1), (Failure::Torn, 0)] {
+        let mut node = repairing(&[(1, 5)], &[(1, 5)]);
+        node.kernel.0.borrow_mut().fails = Some(failure);
+        node.turn(2500);
+        assert_eq!((node.begun(), node.events()), (3, vec!["AuditFailed"; told]));
+        node.kernel.0.borrow_mut().fails = None;
+        node.turn(1000);
+        assert_eq!(node.found(), Some([1, 0, 0, 0]));
+    }
+    let mut silent = repairing(&[(1, 5)], &[(1, 5)]);
+    silent.kernel.0.borrow_mut().fails = Some(Failure::Silent);
+    silent.turn(5000);
+    assert_eq!(silent.events(), Vec::<&str>::new());
+    silent.turn(1);
+    assert_eq!((silent.begun(), silent.events()), (1, vec!["AuditFailed"]));
+}
+
+#[test]
+fn who_is_told_not_to_look_does_not() {
+    for (mode, interval) in [(AuditMode::Off, MINUTE), (AuditMode::Repair, Duration::ZERO)] {
+        let mut node = Node::new(mode, true, &[(1, 5)], &[]);
+        node.audit.parts.interval = interval;
+        node.turn(100);
+        assert_eq!((node.begun(), node.audit.wake_at(), node.table.preemption_held), (0, None, false));
+    }
+}
