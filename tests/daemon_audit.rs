@@ -73,7 +73,8 @@ fn an_inspector_finds_what_a_sink_has_written_and_how_large_the_table_is() {
     write(&node.namespace, Change::Upsert(own(1)));
     let flows = read_back(&node.namespace);
     assert_eq!(flows.len(), 1001);
-    let inspector = node.namespace.run(|| ConntrackInspector::open(Filter::default()).map_err(io::Error::other)).unwrap();
+    let inspector =
+        node.namespace.run(|| ConntrackInspector::open(Filter::default()).map_err(io::Error::other)).unwrap();
     for flow in flows.iter().filter(|flow| flow.key != own(1).key) {
         let same = (0..1000).map(connection).find(|wanted| wanted.key == flow.key);
         assert!(same.is_some_and(|wanted| inspector.agrees(flow, &wanted)), "{flow:?}");
