@@ -123,7 +123,7 @@ fn serve(namespace: &Namespace, directory: &std::path::Path) -> Child {
         "listen=YES\nlisten_ipv6=NO\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\n\
          anon_root={}\nsecure_chroot_dir={}\nanon_max_rate={BYTES_PER_SECOND}\nseccomp_sandbox=NO\n\
          xferlog_enable=YES\nlog_ftp_protocol=YES\nxferlog_std_format=NO\nvsftpd_log_file={}\n\
-         connect_from_port_20=YES\n",
+         connect_from_port_20=YES\naccept_timeout=10\ndata_connection_timeout=20\nidle_session_timeout=30\n",
         root.display(),
         empty.display(),
         log.display()
