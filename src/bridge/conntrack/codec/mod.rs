@@ -424,7 +424,7 @@ mod tests {
         let value = (any::<u8>(), any::<u16>(), any::<u32>(), any::<u32>());
         let port = || prop::option::of(any::<u16>());
         any_key().prop_flat_map(move |(key, [from, to])| {
-            (port(), port(), value.clone(), tcp.clone(), any_attributes(key)).prop_map(
+            (port(), port(), value, tcp.clone(), any_attributes(key)).prop_map(
                 move |(from_port, to_port, (state, status, timeout, mark), tcp, attributes)| {
                     let mut flow = Flow { status: status & STATUS_SETTABLE | status::CONFIRMED, ..Flow::new(key) };
                     (flow.timeout, flow.mark, flow.attributes) = (timeout, mark, attributes);
