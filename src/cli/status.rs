@@ -311,6 +311,9 @@ mod tests {
         let group = &mut status.groups[0];
         (group.profile, group.sync, group.buckets_unproven) = (Profile::Classic, "unknown".into(), 4096);
         (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
+        (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
+        (group.unacknowledged, group.drops, group.links) = (None, BTreeMap::new(), vec![]);
+        status.reload = None;
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
 
