@@ -11,8 +11,11 @@
 //!
 //! What is missing or other is written again at once. An unknown entry is stale by definition: this table is proven equal
 //! to the master's, and a backup carries no traffic but its own. It is *extra* if it is seen in two readings while one
-//! and the same proof stands, and then removed. So an entry whose end was on its way during the first reading is none.
-//! An entry with an end on this machine is never touched.
+//! and the same proof stands, [`SETTLE`] apart, and then removed. So an entry whose end was on its way during the first
+//! reading is none. An entry with an end on this machine is never touched.
+//!
+//! If only one unknown entry was refreshed between the two readings, packets of it pass here: the node carries traffic that
+//! this group knows nothing of, whatever its role, and what is unknown may be alive. Then nothing is removed, and that is said.
 //!
 //! Why at all: a node whose daemon was dead finds entries in its kernel that have died on the other node meanwhile; as
 //! master it would bring them back. So it does not take the role from a living master before its first audit is through.
@@ -25,7 +28,7 @@ use crate::daemon::status::KernelVerified;
 use crate::engine::{Engine, Held, Role};
 use crate::flow::{Flow, FlowKey};
 use crate::time::{Duration, Instant};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 
 /// Rest between two turns of an audit: the kernel takes some 3 µs for each of the 140 entries of a turn, and everything
@@ -41,6 +44,8 @@ pub(crate) const SUSPECTS_MAX: usize = 65_536;
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 /// Rest after an audit that failed, or was torn.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// Time between the two readings: whoever is alive has sent a packet meanwhile.
+pub(crate) const SETTLE: Duration = Duration::from_secs(5);
 /// A kernel that says nothing for so long, in the middle of a reading, has forgotten us.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Longest time from the proof on that the first audit may keep this node from taking the role from a living master.
@@ -144,12 +149,14 @@ pub(crate) struct Audit {
     proven_since: Option<Instant>,
     /// What the running audit has found so far.
     findings: Findings,
-    /// Unknown entries of the first reading; empty during it.
-    suspects: HashSet<FlowKey>,
-    /// Whether this is the second reading.
-    again: bool,
+    /// Unknown entries of the first reading, and the seconds that each had left then; empty during it.
+    suspects: HashMap<FlowKey, u32>,
+    /// When the first reading ended; none before that.
+    again: Option<Instant>,
     /// Unknown entries of this reading: of the first all, of the second those that were unknown before.
-    unknown: Vec<FlowKey>,
+    unknown: Vec<(FlowKey, u32)>,
+    /// Packets of an unknown entry pass here: nothing is removed while this node is backup.
+    carries_traffic: bool,
     /// What one turn reads; kept for its room.
     piece: Vec<Flow>,
     last: Option<(Findings, Instant)>,
@@ -177,9 +184,10 @@ impl Audit {
             proof: None,
             proven_since: None,
             findings: Findings::default(),
-            suspects: HashSet::new(),
-            again: false,
+            suspects: HashMap::new(),
+            again: None,
             unknown: Vec::new(),
+            carries_traffic: false,
             piece: Vec::new(),
             last: None,
             trouble: false,
@@ -234,7 +242,7 @@ impl Audit {
     /// What was found says nothing of a kernel that carries traffic, or of a node that takes part in nothing.
     fn forget(&mut self, now: Instant) {
         self.give_up(now);
-        (self.proof, self.proven_since, self.last) = (None, None, None);
+        (self.proof, self.proven_since, self.last, self.carries_traffic) = (None, None, None, false);
     }
 
     fn give_up(&mut self, now: Instant) {
@@ -246,9 +254,9 @@ impl Audit {
         if let Some(inspector) = &mut self.parts.inspector {
             inspector.stop();
         }
-        (self.phase, self.next_at, self.again) = (Phase::Idle, next_at, false);
+        (self.phase, self.next_at, self.again) = (Phase::Idle, next_at, None);
         // Their room is given back: a kernel full of stale entries is the exception.
-        (self.suspects, self.unknown) = (HashSet::new(), Vec::new());
+        (self.suspects, self.unknown) = (HashMap::new(), Vec::new());
     }
 
     fn begin(&mut self, now: Instant, engine: &mut impl Audited, journal: &mut Journal) {
@@ -258,7 +266,7 @@ impl Audit {
         match inspector.begin() {
             Ok(()) => {
                 self.phase = Phase::Reading { heard: now };
-                if !self.again {
+                if self.again.is_none() {
                     self.findings = Findings::default();
                 }
                 self.findings.entries = 0;
@@ -288,17 +296,23 @@ impl Audit {
 
     /// Compares what one turn has read.
     fn judge(&mut self, now: Instant, engine: &mut impl Audited) {
-        let (repair, sole) = (self.repairs() && !self.again, self.parts.sole);
+        let (repair, sole) = (self.repairs() && self.again.is_none(), self.parts.sole);
         let Some(inspector) = self.parts.inspector.as_deref() else { return };
         self.findings.entries += self.piece.len() as u64;
         for held in &self.piece {
             match engine.audit_held(held, now, repair, inspector) {
-                Held::Differs if !self.again => self.findings.differing += 1,
+                Held::Differs if self.again.is_none() => self.findings.differing += 1,
                 Held::Equal | Held::Unsettled | Held::Differs => {}
                 Held::Unknown if !sole || inspector.is_local(held) => {}
-                Held::Unknown if self.again && !self.suspects.contains(&held.key) => {}
-                Held::Unknown if self.unknown.len() < SUSPECTS_MAX => self.unknown.push(held.key),
-                Held::Unknown => {}
+                Held::Unknown => {
+                    if let Some(first) = self.again {
+                        let Some(left) = self.suspects.get(&held.key) else { continue };
+                        self.carries_traffic |= was_refreshed(*left, held.timeout, now.since(first));
+                    }
+                    if self.unknown.len() < SUSPECTS_MAX {
+                        self.unknown.push((held.key, held.timeout));
+                    }
+                }
             }
         }
     }
@@ -307,7 +321,7 @@ impl Audit {
         let repair = self.repairs();
         let Some(inspector) = self.parts.inspector.as_deref() else { return };
         // The second reading was for the unknown ones: the table has been swept by the first.
-        if !self.again {
+        if self.again.is_none() {
             self.findings.missing += u64::from(engine.audit_missing(from, now, repair, inspector));
             let next = from.saturating_add(SLOTS_PER_TURN);
             if next < engine.slots() {
@@ -316,12 +330,12 @@ impl Audit {
             }
             if !self.unknown.is_empty() {
                 self.suspects = self.unknown.drain(..).collect();
-                (self.again, self.phase) = (true, Phase::Idle);
+                (self.again, self.phase, self.next_at) = (Some(now), Phase::Idle, now + SETTLE);
                 return;
             }
         }
         self.findings.extra = self.unknown.len() as u64;
-        if self.findings.extra > 0 && repair {
+        if self.findings.extra > 0 && repair && !self.carries_traffic {
             self.phase = Phase::Removing;
         } else {
             self.conclude(now, journal);
@@ -331,7 +345,7 @@ impl Audit {
     fn remove(&mut self, now: Instant, engine: &mut impl Audited, drain: &mut Drain, journal: &mut Journal) {
         let stale = self.unknown.len().saturating_sub(REMOVALS_PER_TURN);
         // Whatever has come back since is not ours to remove.
-        let keys = self.unknown[stale..].iter().filter(|key| engine.lacks(key)).copied();
+        let keys = self.unknown[stale..].iter().map(|(key, _)| *key).filter(|key| engine.lacks(key));
         let Some(removed) = drain.delete(keys, now, journal) else { return };
         self.counts.removed += removed;
         self.unknown.truncate(stale);
@@ -367,7 +381,14 @@ impl Audit {
 
     fn describe(&self, found: &Findings) -> String {
         let Findings { entries, differing, missing, extra } = found;
-        let done = if self.repairs() { "this is repaired" } else { "nothing is repaired (audit = \"report\")" };
+        let done = match (self.repairs(), self.carries_traffic) {
+            (true, false) => "this is repaired",
+            (true, true) => {
+                "what is missing or other is repaired; nothing is removed, because packets of unknown connections pass \
+                 here: this node carries traffic that the group does not replicate"
+            }
+            (false, _) => "nothing is repaired (audit = \"report\")",
+        };
         format!(
             "of the kernel's {entries} entries {differing} are other and {extra} stale; {missing} are missing; {done}"
         )
@@ -409,6 +430,12 @@ impl Audit {
             ("audit_removed", self.counts.removed),
         ]
     }
+}
+
+/// Whether an entry that had `before` seconds left, at least `elapsed` ago, has seen a packet since: its clock, told in whole
+/// seconds, runs down otherwise.
+fn was_refreshed(before: u32, after: u32, elapsed: Duration) -> bool {
+    u64::from(after) > u64::from(before).saturating_sub(elapsed.as_secs()) + 1
 }
 
 #[cfg(test)]

@@ -26,10 +26,11 @@ fn flow(port: u16, mark: u32) -> Flow {
     Flow { mark, ..Flow::new(key) }
 }
 
-/// Port and mark of every entry; the next readings fail so, and whoever begins one is counted.
+/// Port and mark of every entry, and the seconds that some of them have left; the next readings fail so, and whoever begins one is counted.
 #[derive(Default)]
 struct Entries {
     held: BTreeMap<u16, u32>,
+    left: BTreeMap<u16, u32>,
     fails: Option<Failure>,
     begun: u32,
 }
@@ -80,7 +81,9 @@ impl Inspector for Reader {
         if matches!(entries.fails, Some(Failure::Begin)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        self.left = Some(entries.held.iter().map(|(port, mark)| flow(*port, *mark)).collect());
+        let timeout = |port: &u16| entries.left.get(port).copied().unwrap_or_default();
+        let read = |(port, mark): (&u16, &u32)| Flow { timeout: timeout(port), ..flow(*port, *mark) };
+        self.left = Some(entries.held.iter().map(read).collect());
         Ok(())
     }
     fn read(&mut self, found: &mut dyn FnMut(Flow)) -> io::Result<Piece> {
@@ -235,6 +238,8 @@ fn a_kernel_that_holds_what_it_should_is_verified_by_one_reading() {
 fn what_is_other_or_missing_is_repaired_and_what_is_stale_removed_after_a_second_look() {
     let mut node = repairing(&[(1, 5), (2, 6), (3, 7)], &[(1, 5), (2, 0), (4, 0), (5, 0), (LOCAL, 0)]);
     node.turn(100);
+    assert_eq!((node.begun(), node.found()), (1, None), "five seconds lie between the two");
+    node.turn(5000);
     assert_eq!(node.found(), Some([5, 1, 1, 2]));
     assert_eq!(node.table.repaired, [2, 3]);
     assert_eq!(node.kernel.holds(), [1, 2, LOCAL]);
@@ -273,7 +278,7 @@ fn what_is_gone_by_the_second_look_was_never_stale() {
         node.turn(1);
     }
     node.kernel.0.borrow_mut().held = BTreeMap::from([(6, 0)]);
-    node.turn(50);
+    node.turn(5100);
     assert_eq!((node.found(), node.kernel.holds()), (Some([1, 0, 0, 0]), vec![6]));
 }
 
@@ -291,8 +296,35 @@ fn a_proof_that_is_lost_between_two_looks_begins_everything_anew() {
     assert_eq!((node.begun(), node.kernel.holds()), (3, vec![4]));
     assert_eq!(node.audit.counters()[1], ("audits_given_up", 2));
     node.table.proof = Some(3);
-    node.turn(100);
+    node.turn(5200);
     assert_eq!((node.begun(), node.kernel.holds()), (5, vec![]));
+}
+
+/// [5.2.6] A clock that does not run down is a connection that lives: this node carries traffic of its own.
+#[test]
+fn while_packets_of_one_unknown_entry_pass_here_nothing_is_removed() {
+    let mut node = repairing(&[], &[(4, 0), (5, 0)]);
+    node.kernel.0.borrow_mut().left = BTreeMap::from([(4, 600), (5, 600)]);
+    while node.begun() < 1 {
+        node.turn(1);
+    }
+    node.kernel.0.borrow_mut().left = BTreeMap::from([(4, 595), (5, 599)]);
+    node.turn(5200);
+    assert_eq!((node.found(), node.kernel.holds()), (Some([2, 0, 0, 2]), vec![4, 5]));
+    assert!(node.journal.entries().any(|entry| entry.text.contains("packets of unknown connections pass here")));
+    // It stays so for as long as the node is backup.
+    node.kernel.0.borrow_mut().left = BTreeMap::from([(4, 400), (5, 400)]);
+    node.turn(70_000);
+    assert_eq!(node.kernel.holds(), [4, 5]);
+
+    let mut idle = repairing(&[], &[(4, 0), (5, 0)]);
+    idle.kernel.0.borrow_mut().left = BTreeMap::from([(4, 600), (5, 600)]);
+    while idle.begun() < 1 {
+        idle.turn(1);
+    }
+    idle.kernel.0.borrow_mut().left = BTreeMap::from([(4, 595), (5, 596)]);
+    idle.turn(5200);
+    assert_eq!(idle.kernel.holds(), [0; 0], "a second more is how whole seconds are told");
 }
 
 #[test]
@@ -301,7 +333,7 @@ fn several_groups_over_one_kernel_look_for_nothing_stale_and_a_report_repairs_no
     shared.turn(100);
     assert_eq!((shared.found(), shared.table.repaired.len()), (Some([1, 0, 1, 0]), 1));
     let mut report = Node::new(AuditMode::Report, true, &[(1, 5), (2, 6)], &[(1, 4), (4, 0)]);
-    report.turn(100);
+    report.turn(5200);
     assert_eq!((report.found(), report.table.repaired.len()), (Some([2, 1, 1, 1]), 0));
     assert_eq!(report.kernel.holds(), [1, 4]);
     assert!(!report.table.preemption_held);
