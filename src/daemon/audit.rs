@@ -18,7 +18,7 @@
 //! master it would bring them back. So it does not take the role from a living master before its first audit is through.
 
 use crate::bridge::{Inspector, Piece, Room};
-use crate::daemon::drain::Drain;
+use crate::daemon::drain::{self, Drain};
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::settings::AuditMode;
 use crate::daemon::status::KernelVerified;
@@ -39,8 +39,10 @@ pub(crate) const REMOVALS_PER_TURN: usize = 256;
 pub(crate) const SUSPECTS_MAX: usize = 65_536;
 /// An audit that found less wrong than the one before, or the first to find anything, is followed by another so soon.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
-/// Rest after an audit that failed, or was torn.
+/// Rest after an audit that failed, or was torn; twice as long after each one more, up to the interval of the audits.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
+/// A reading that was torn is nobody's fault, and is told of when the rest after it is so long.
+pub(crate) const TORN_PATIENCE: Duration = Duration::from_secs(8);
 /// A kernel that says nothing for so long, in the middle of a reading, has forgotten us.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Longest time from the proof on that the first audit may keep this node from taking the role from a living master.
@@ -153,6 +155,8 @@ pub(crate) struct Audit {
     /// What one turn reads; kept for its room.
     piece: Vec<Flow>,
     last: Option<(Findings, Instant)>,
+    /// Rest after the next audit that comes to nothing.
+    retry: Duration,
     trouble: bool,
     counts: Counts,
 }
@@ -182,6 +186,7 @@ impl Audit {
             unknown: Vec::new(),
             piece: Vec::new(),
             last: None,
+            retry: RETRY,
             trouble: false,
             counts: Counts::default(),
         }
@@ -234,7 +239,7 @@ impl Audit {
     /// What was found says nothing of a kernel that carries traffic, or of a node that takes part in nothing.
     fn forget(&mut self, now: Instant) {
         self.give_up(now);
-        (self.proof, self.proven_since, self.last) = (None, None, None);
+        (self.proof, self.proven_since, self.last, self.retry) = (None, None, None, RETRY);
     }
 
     fn give_up(&mut self, now: Instant) {
@@ -280,7 +285,10 @@ impl Audit {
             Ok(Piece::Complete) => self.phase = Phase::Sweeping { from: 0 },
             Ok(Piece::Torn) => {
                 self.counts.given_up += 1;
-                self.idle(now + RETRY);
+                if self.retry >= TORN_PATIENCE {
+                    self.tell(now, journal, "its table changes faster than it can be read");
+                }
+                self.rest(now);
             }
             Err(error) => self.failed(now, journal, &error),
         }
@@ -296,7 +304,8 @@ impl Audit {
                 Held::Differs if !self.again => self.findings.differing += 1,
                 Held::Equal | Held::Unsettled | Held::Differs => {}
                 Held::Unknown if !sole || inspector.is_local(held) => {}
-                Held::Unknown if self.again && !self.suspects.contains(&held.key) => {}
+                // The kernel may name an entry twice; it is taken off, so that it counts once.
+                Held::Unknown if self.again && !self.suspects.remove(&held.key) => {}
                 Held::Unknown if self.unknown.len() < SUSPECTS_MAX => self.unknown.push(held.key),
                 Held::Unknown => {}
             }
@@ -332,7 +341,11 @@ impl Audit {
         let stale = self.unknown.len().saturating_sub(REMOVALS_PER_TURN);
         // Whatever has come back since is not ours to remove.
         let keys = self.unknown[stale..].iter().filter(|key| engine.lacks(key)).copied();
-        let Some(removed) = drain.delete(keys, now, journal) else { return };
+        let Some(removed) = drain.delete(keys, now, journal) else {
+            // The sink has trouble, and has said so.
+            self.next_at = now + drain::RETRY;
+            return;
+        };
         self.counts.removed += removed;
         self.unknown.truncate(stale);
         if self.unknown.is_empty() {
@@ -342,7 +355,7 @@ impl Audit {
 
     fn conclude(&mut self, now: Instant, journal: &mut Journal) {
         let (found, before) = (self.findings, self.last.map(|(findings, _)| findings));
-        self.trouble = false;
+        (self.trouble, self.retry) = (false, RETRY);
         self.counts.audits += 1;
         self.counts.differing += found.differing;
         self.counts.missing += found.missing;
@@ -357,8 +370,10 @@ impl Audit {
             _ if before.is_some_and(|before| Findings { entries: found.entries, ..before } == found) => {}
             _ => journal.note(now, Weight::Warning, "KernelDiffers", self.describe(&found)),
         }
-        let less =
-            before.is_none_or(|before| before.wrong() == 0 || found.wrong() < before.wrong() || found.has_more());
+        // More stale entries than one audit remembers look the same again and again; the kernel gets emptier of them.
+        let fewer =
+            |before: Findings| found.wrong() < before.wrong() || (found.has_more() && found.entries < before.entries);
+        let less = before.is_none_or(|before| before.wrong() == 0 || fewer(before));
         let soon = found.wrong() > 0 && less;
         let rest = if soon { RECHECK.min(self.parts.interval) } else { self.parts.interval };
         self.last = Some((found, now));
@@ -375,10 +390,22 @@ impl Audit {
 
     fn failed(&mut self, now: Instant, journal: &mut Journal, error: &io::Error) {
         self.counts.errors += 1;
+        self.tell(now, journal, &error.to_string());
+        self.rest(now);
+    }
+
+    /// Says once why no audit comes to its end.
+    fn tell(&mut self, now: Instant, journal: &mut Journal, why: &str) {
         if !std::mem::replace(&mut self.trouble, true) {
-            journal.note(now, Weight::Warning, "AuditFailed", format!("the kernel cannot be read back: {error}"));
+            journal.note(now, Weight::Warning, "AuditFailed", format!("the kernel cannot be read back: {why}"));
         }
-        self.idle(now + RETRY);
+    }
+
+    /// An audit came to nothing.
+    fn rest(&mut self, now: Instant) {
+        let rest = self.retry.min(self.parts.interval);
+        self.retry = rest * 2;
+        self.idle(now + rest);
     }
 
     /// When the loop must look although nothing was ready.
