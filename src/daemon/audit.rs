@@ -21,7 +21,7 @@
 //! master it would bring them back. So it does not take the role from a living master before its first audit is through.
 
 use crate::bridge::{Inspector, Piece, Room};
-use crate::daemon::drain::Drain;
+use crate::daemon::drain::{self, Drain};
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::settings::AuditMode;
 use crate::daemon::status::KernelVerified;
@@ -42,10 +42,12 @@ pub(crate) const REMOVALS_PER_TURN: usize = 256;
 pub(crate) const SUSPECTS_MAX: usize = 65_536;
 /// An audit that found less wrong than the one before, or the first to find anything, is followed by another so soon.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
-/// Rest after an audit that failed, or was torn.
+/// Rest after an audit that failed, or was torn; twice as long after each one more, up to the interval of the audits.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Time between the two readings: whoever is alive has sent a packet meanwhile.
 pub(crate) const SETTLE: Duration = Duration::from_secs(5);
+/// A reading that was torn is nobody's fault, and is told of when the rest after it is so long.
+pub(crate) const TORN_PATIENCE: Duration = Duration::from_secs(8);
 /// A kernel that says nothing for so long, in the middle of a reading, has forgotten us.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Longest time from the proof on that the first audit may keep this node from taking the role from a living master.
@@ -160,6 +162,8 @@ pub(crate) struct Audit {
     /// What one turn reads; kept for its room.
     piece: Vec<Flow>,
     last: Option<(Findings, Instant)>,
+    /// Rest after the next audit that comes to nothing.
+    retry: Duration,
     trouble: bool,
     counts: Counts,
 }
@@ -190,6 +194,7 @@ impl Audit {
             carries_traffic: false,
             piece: Vec::new(),
             last: None,
+            retry: RETRY,
             trouble: false,
             counts: Counts::default(),
         }
@@ -243,6 +248,7 @@ impl Audit {
     fn forget(&mut self, now: Instant) {
         self.give_up(now);
         (self.proof, self.proven_since, self.last, self.carries_traffic) = (None, None, None, false);
+        self.retry = RETRY;
     }
 
     fn give_up(&mut self, now: Instant) {
@@ -288,7 +294,10 @@ impl Audit {
             Ok(Piece::Complete) => self.phase = Phase::Sweeping { from: 0 },
             Ok(Piece::Torn) => {
                 self.counts.given_up += 1;
-                self.idle(now + RETRY);
+                if self.retry >= TORN_PATIENCE {
+                    self.tell(now, journal, "its table changes faster than it can be read");
+                }
+                self.rest(now);
             }
             Err(error) => self.failed(now, journal, &error),
         }
@@ -306,8 +315,9 @@ impl Audit {
                 Held::Unknown if !sole || inspector.is_local(held) => {}
                 Held::Unknown => {
                     if let Some(first) = self.again {
-                        let Some(left) = self.suspects.get(&held.key) else { continue };
-                        self.carries_traffic |= was_refreshed(*left, held.timeout, now.since(first));
+                        // The kernel may name an entry twice; it is taken off, so that it counts once.
+                        let Some(left) = self.suspects.remove(&held.key) else { continue };
+                        self.carries_traffic |= was_refreshed(left, held.timeout, now.since(first));
                     }
                     if self.unknown.len() < SUSPECTS_MAX {
                         self.unknown.push((held.key, held.timeout));
@@ -346,7 +356,11 @@ impl Audit {
         let stale = self.unknown.len().saturating_sub(REMOVALS_PER_TURN);
         // Whatever has come back since is not ours to remove.
         let keys = self.unknown[stale..].iter().map(|(key, _)| *key).filter(|key| engine.lacks(key));
-        let Some(removed) = drain.delete(keys, now, journal) else { return };
+        let Some(removed) = drain.delete(keys, now, journal) else {
+            // The sink has trouble, and has said so.
+            self.next_at = now + drain::RETRY;
+            return;
+        };
         self.counts.removed += removed;
         self.unknown.truncate(stale);
         if self.unknown.is_empty() {
@@ -356,7 +370,7 @@ impl Audit {
 
     fn conclude(&mut self, now: Instant, journal: &mut Journal) {
         let (found, before) = (self.findings, self.last.map(|(findings, _)| findings));
-        self.trouble = false;
+        (self.trouble, self.retry) = (false, RETRY);
         self.counts.audits += 1;
         self.counts.differing += found.differing;
         self.counts.missing += found.missing;
@@ -371,8 +385,10 @@ impl Audit {
             _ if before.is_some_and(|before| Findings { entries: found.entries, ..before } == found) => {}
             _ => journal.note(now, Weight::Warning, "KernelDiffers", self.describe(&found)),
         }
-        let less =
-            before.is_none_or(|before| before.wrong() == 0 || found.wrong() < before.wrong() || found.has_more());
+        // More stale entries than one audit remembers look the same again and again; the kernel gets emptier of them.
+        let fewer =
+            |before: Findings| found.wrong() < before.wrong() || (found.has_more() && found.entries < before.entries);
+        let less = before.is_none_or(|before| before.wrong() == 0 || fewer(before));
         let soon = found.wrong() > 0 && less;
         let rest = if soon { RECHECK.min(self.parts.interval) } else { self.parts.interval };
         self.last = Some((found, now));
@@ -396,10 +412,22 @@ impl Audit {
 
     fn failed(&mut self, now: Instant, journal: &mut Journal, error: &io::Error) {
         self.counts.errors += 1;
+        self.tell(now, journal, &error.to_string());
+        self.rest(now);
+    }
+
+    /// Says once why no audit comes to its end.
+    fn tell(&mut self, now: Instant, journal: &mut Journal, why: &str) {
         if !std::mem::replace(&mut self.trouble, true) {
-            journal.note(now, Weight::Warning, "AuditFailed", format!("the kernel cannot be read back: {error}"));
+            journal.note(now, Weight::Warning, "AuditFailed", format!("the kernel cannot be read back: {why}"));
         }
-        self.idle(now + RETRY);
+    }
+
+    /// An audit came to nothing.
+    fn rest(&mut self, now: Instant) {
+        let rest = self.retry.min(self.parts.interval);
+        self.retry = rest * 2;
+        self.idle(now + rest);
     }
 
     /// When the loop must look although nothing was ready.

@@ -154,7 +154,8 @@ impl Table {
         })
     }
 
-    /// Every flow that waits to be sent, the longest first, as it is, or as it was when it died; and whether it lives.
+    /// Every flow that waits to be sent, the longest first, as it is, or as it was when it died; and whether it lives. Of a
+    /// dead one the attributes are gone, and if it is of IPv6 all but the key.
     pub fn pending_flows(&self, now: Instant) -> impl Iterator<Item = (Flow, bool)> + '_ {
         let from = self.slots.wire.first();
         core::iter::successors(from, |at| self.slots.following(*at)).map(move |at| {

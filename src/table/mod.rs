@@ -441,7 +441,7 @@ impl Table {
         Ok((changed, due))
     }
 
-    /// A live entry dies, and all but its key is forgotten; the caller then gives it a place.
+    /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
         self.digest.remove(hash, self.digest_at(at));
         self.live -= 1;

@@ -177,14 +177,19 @@ impl Record {
         self.0.first_chunk().expect("a record is longer than its key")
     }
 
-    /// Leaves nothing of the value, and says how many bytes of the annex are still needed.
-    pub(super) fn forget_value(&mut self) -> u16 {
-        self.0[KEY_V4..].fill(0);
+    /// What is left of it when it dies, and how many bytes of the annex that needs: of IPv4 all that a slot has room for,
+    /// because a classic master says it once more; of IPv6 the key.
+    pub(super) fn dead(&self, annexed: &[u8]) -> (Record, u16) {
+        let View { ends, tail, .. } = self.view(annexed);
+        let mut dead = *self;
+        dead.0[KEY_V4..].fill(0);
         if self.is_wide() {
-            self.0[PRESENT_AT] = ANNEXED;
-            return KEY_V6 as u16;
+            dead.0[PRESENT_AT] = ANNEXED;
+            return (dead, KEY_V6 as u16);
         }
-        0
+        dead.0[KEY_V4..KEY_V4 + ends.len()].copy_from_slice(ends);
+        dead.0[KEY_V4 + ENDS_V4..].copy_from_slice(&tail);
+        (dead, 0)
     }
 
     /// All of it, with what stands in the annex.
@@ -573,20 +578,23 @@ mod tests {
         }
     }
 
-    /// What an IPv6 key keeps in its slot is the key of no IPv4 flow, whatever its hash.
+    /// Of IPv4 all but the attributes, whether or not there was a reply side; of IPv6 the key. What an IPv6 key keeps in its
+    /// slot is the key of no IPv4 flow, whatever its hash.
     #[test]
-    fn a_dead_record_is_its_key() {
-        for (flow, needed) in [(full(), 0), (wide(), 40)] {
+    fn a_dead_record_needs_no_more_of_the_annex_than_a_key() {
+        let bare = Flow { reply_source: None, reply_destination: None, ..full() };
+        for (flow, needed) in [(full(), 0), (bare, 0), (wide(), 40)] {
             let mut attributes = Attributes::NONE;
-            attributes.set(9, &[1]).expect("fits");
-            let flow = Flow { attributes, ..flow };
-            let packed = Packed::new(&flow, 7).expect("has a form");
-            let mut record = packed.record.with_extent(Extent { head: 9, len: 99 });
-            assert_eq!(record.forget_value(), needed);
-            assert_eq!(record.extent().len, 0);
-            assert_eq!(record, Packed::of_key(packed.key).record);
-            assert_eq!(record.hash(), (needed == 40).then_some(packed.key.hash));
-            assert_eq!(record.narrow_key()[13], if needed == 40 { 255 } else { 2 });
+            attributes.set(9, &[1; 50]).expect("fits");
+            let attributed = Flow { attributes, ..flow.clone() };
+            let packed = Packed::new(&attributed, 7).expect("has a form");
+            let record = packed.record.with_extent(Extent { head: 9, len: 99 });
+            let (dead, left) = record.dead(&packed.annexed().concat());
+            let plain = Packed::new(&flow, 7).expect("has a form");
+            let expected = if needed == 0 { plain.record } else { Packed::of_key(packed.key).record };
+            assert_eq!((dead, left, dead.extent().len), (expected, needed, 0));
+            assert_eq!(dead.hash(), (needed == 40).then_some(packed.key.hash));
+            assert_eq!(dead.narrow_key()[13], if needed == 40 { 255 } else { 2 });
         }
     }
 

@@ -143,14 +143,15 @@ impl Slots {
         Some(if said.record.plain().is_some() { said.record } else { said.record.with_extent(extent) })
     }
 
-    /// Keeps of an entry in the annex what its key needs, for one that dies.
+    /// Keeps of an entry in the annex what [`Record::dead`] needs, for one that dies.
     pub(super) fn forget_value(&mut self, at: u32) {
-        let mut record = self.get(at).record;
+        let record = self.get(at).record;
         if record.plain().is_none() {
             let extent = record.extent();
-            let needed = record.forget_value();
+            let mut scratch: Scratch = None;
+            let (dead, needed) = record.dead(self.annex.read(extent, &mut scratch));
             let extent = self.annex.truncate(extent, needed);
-            self.get_mut(at).record = if extent == Extent::NONE { record } else { record.with_extent(extent) };
+            self.get_mut(at).record = if extent == Extent::NONE { dead } else { dead.with_extent(extent) };
         }
     }
 

@@ -33,6 +33,11 @@ struct Entries {
     left: BTreeMap<u16, u32>,
     fails: Option<Failure>,
     begun: u32,
+    /// Whether each entry is read twice.
+    doubled: bool,
+    /// Whether it takes nothing, and how often it was asked to.
+    refuses: bool,
+    flushed: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -54,11 +59,16 @@ impl Kernel {
 
 impl Sink for Kernel {
     fn apply(&mut self, change: &Change) -> io::Result<()> {
-        self.0.borrow_mut().held.remove(&change.key().source_port);
+        let mut entries = self.0.borrow_mut();
+        if !entries.refuses {
+            entries.held.remove(&change.key().source_port);
+        }
         Ok(())
     }
     fn flush(&mut self) -> io::Result<usize> {
-        Ok(0)
+        let mut entries = self.0.borrow_mut();
+        entries.flushed += 1;
+        if entries.refuses { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(0) }
     }
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![]
@@ -81,9 +91,10 @@ impl Inspector for Reader {
         if matches!(entries.fails, Some(Failure::Begin)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
+        let times = if entries.doubled { 2 } else { 1 };
         let timeout = |port: &u16| entries.left.get(port).copied().unwrap_or_default();
         let read = |(port, mark): (&u16, &u32)| Flow { timeout: timeout(port), ..flow(*port, *mark) };
-        self.left = Some(entries.held.iter().map(read).collect());
+        self.left = Some(entries.held.iter().map(read).flat_map(|flow| std::iter::repeat_n(flow, times)).collect());
         Ok(())
     }
     fn read(&mut self, found: &mut dyn FnMut(Flow)) -> io::Result<Piece> {
@@ -370,10 +381,10 @@ fn a_kernel_that_cannot_be_read_is_told_once_and_read_again_a_second_later() {
     for (failure, told) in [(Failure::Begin, 1), (Failure::Read, 1), (Failure::Torn, 0)] {
         let mut node = repairing(&[(1, 5)], &[(1, 5)]);
         node.kernel.0.borrow_mut().fails = Some(failure);
-        node.turn(2500);
-        assert_eq!((node.begun(), node.events()), (3, vec!["AuditFailed"; told]));
+        node.turn(3500);
+        assert_eq!((node.begun(), node.events()), (3, vec!["AuditFailed"; told]), "at 0, 1 and 3 s");
         node.kernel.0.borrow_mut().fails = None;
-        node.turn(1000);
+        node.turn(4000);
         assert_eq!(node.found(), Some([1, 0, 0, 0]));
     }
     let mut silent = repairing(&[(1, 5)], &[(1, 5)]);
@@ -382,6 +393,61 @@ fn a_kernel_that_cannot_be_read_is_told_once_and_read_again_a_second_later() {
     assert_eq!(silent.events(), Vec::<&str>::new());
     silent.turn(1);
     assert_eq!((silent.begun(), silent.events()), (1, vec!["AuditFailed"]));
+}
+
+/// A kernel that is never read to its end costs ever less, up to a reading per interval, and an operator hears of it.
+#[test]
+fn readings_that_come_to_nothing_are_ever_rarer_and_told() {
+    let mut node = repairing(&[(1, 5)], &[(1, 5)]);
+    node.kernel.0.borrow_mut().fails = Some(Failure::Torn);
+    node.turn(6900);
+    assert_eq!((node.begun(), node.events()), (3, vec![]), "at 0, 1 and 3 s");
+    node.turn(200);
+    assert_eq!((node.begun(), node.events()), (4, vec!["AuditFailed"]));
+    node.turn(175_000);
+    assert_eq!((node.begun(), node.events().len()), (8, 1), "at 15, 31, 63 and 123 s, and then once a minute");
+    node.kernel.0.borrow_mut().fails = None;
+    node.turn(2000);
+    assert_eq!((node.begun(), node.found()), (9, Some([1, 0, 0, 0])));
+    node.kernel.0.borrow_mut().fails = Some(Failure::Read);
+    node.turn(63_000);
+    assert_eq!(node.begun(), 9 + 3, "one that went well begins the row anew");
+}
+
+#[test]
+fn a_sink_that_refuses_removals_is_asked_ten_times_a_second_until_it_takes_them() {
+    let mut node = repairing(&[], &[(4, 0)]);
+    node.kernel.0.borrow_mut().refuses = true;
+    while node.begun() < 2 {
+        node.turn(1);
+    }
+    node.turn(1000);
+    assert_eq!((node.kernel.0.borrow().flushed, node.events()), (10, vec!["SinkFailed"]));
+    node.kernel.0.borrow_mut().refuses = false;
+    node.turn(200);
+    assert_eq!((node.kernel.holds(), node.found()), (vec![], Some([1, 0, 0, 1])));
+    assert_eq!(node.audit.counters()[6], ("audit_removed", 1));
+}
+
+#[test]
+fn an_entry_that_the_kernel_names_twice_is_stale_once() {
+    let mut node = repairing(&[(1, 5)], &[(1, 5), (4, 0)]);
+    node.kernel.0.borrow_mut().doubled = true;
+    node.turn(5200);
+    assert_eq!((node.found(), node.kernel.holds()), (Some([4, 0, 0, 1]), vec![1]));
+    assert_eq!(node.audit.counters()[6], ("audit_removed", 1));
+}
+
+/// Who repairs nothing, or in vain, does not read a large kernel every second for it.
+#[test]
+fn more_stale_entries_than_one_audit_remembers_are_looked_for_again_soon_only_if_they_become_fewer() {
+    let mut node = Node::new(AuditMode::Report, true, &[], &[]);
+    let extra = SUSPECTS_MAX as u64;
+    for (entries, rest) in [(200_000, 1), (200_000, 60), (140_000, 1), (140_001, 60)] {
+        node.audit.findings = Findings { entries, extra, ..Findings::default() };
+        node.audit.conclude(node.now, &mut node.journal);
+        assert_eq!(node.audit.next_at, node.now + Duration::from_secs(rest), "{entries}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::engine::classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 use crate::engine::{Event, Role, RoleRequest, SyncState, UpdateError};
-use crate::flow::{Change, Endpoint, Flow, FlowKey, Zone, protocol, status};
+use crate::flow::{Change, Endpoint, Flow, FlowKey, SequenceAdjustment, Zone, attribute, protocol, status};
 use crate::time::{Duration, Instant};
 use crate::wire::classic::{Message, Writer};
 use crate::wire::ipvs::{Connection, ConnectionFlags};
@@ -380,6 +380,38 @@ fn who_leaves_says_first_what_is_queued() {
 }
 
 /// [3.1.7]
+/// Whom the link leaves while it leaves has nobody to tell, and must not turn for ever.
+#[test]
+fn who_leaves_and_loses_the_link_is_gone() {
+    let mut master = engine(RoleRequest::Master);
+    put(&mut master, at(100), flow(1));
+    master.leave(at(100));
+    assert_eq!((master.role(), master.poll_timeout()), (Role::Master, Some(Instant::ZERO)));
+    master.handle_link(at(101), false);
+    assert_eq!((master.role(), master.poll_timeout()), (Role::None, None));
+}
+
+/// The closing record of a flow whose values stand in the annex says what its other records said.
+#[test]
+fn a_flow_with_attributes_is_closed_at_its_own_server() {
+    let mut master = engine(RoleRequest::Master);
+    let mut helped = flow(1);
+    helped.attributes.set(attribute::HELPER, b"ftp").unwrap();
+    let side = SequenceAdjustment { position: 1, before: 2, after: 3 };
+    let adjusted = SequenceAdjustment::to_wire(&[side; 2]);
+    helped.attributes.set(attribute::SEQUENCE_ADJUSTMENT, &adjusted).unwrap();
+    put(&mut master, at(100), helped.clone());
+    let server = |frame: &[u8]| {
+        let records = Message::parse(frame).unwrap().verify().unwrap();
+        records.map(|said| said.map(|said| (said.server, said.state, said.sequences.is_some())).unwrap()).next()
+    };
+    let open = next_frame(&mut master, at(110)).expect("due");
+    assert_eq!(server(&open), Some((flow(1).reply_source.unwrap(), 1, true)));
+    delete(&mut master, at(120), &helped);
+    let closed = next_frame(&mut master, at(130)).expect("due");
+    assert_eq!(server(&closed), Some((flow(1).reply_source.unwrap(), 6, false)));
+}
+
 #[test]
 fn templates_and_what_is_not_translated_stay_in_the_table() {
     let mut backup = engine(RoleRequest::Backup);
@@ -394,6 +426,23 @@ fn templates_and_what_is_not_translated_stay_in_the_table() {
     assert_eq!(sunk, [1]);
     turn_until(&mut backup, at(182_000));
     assert_eq!((table(&backup, at(182_000)).len(), applied(&mut backup, at(182_000))), (2, vec![]));
+}
+
+/// What a dead template was is forgotten with its attributes: to say its end as that of a connection would make one.
+#[test]
+fn the_end_of_a_template_is_not_said() {
+    let mut node = engine(RoleRequest::Backup);
+    let plain = flow(1);
+    let connection = Connection::of_flow(&plain).unwrap();
+    let client = |port| Endpoint { port, ..connection.client };
+    let template = Connection { client: client(0), flags: ConnectionFlags(0x1000), state: 0, ..connection };
+    let direct = Connection { client: client(2), flags: ConnectionFlags(3), ..connection };
+    node.handle_frame(at(0), meta(OTHER), &message(&[template, connection, direct]));
+    node.set_role(at(0), RoleRequest::Master);
+    node.begin_dump(at(0));
+    node.end_dump(at(0));
+    let frames: Vec<_> = turn_until(&mut node, at(100)).iter().flat_map(|frame| said(frame)).collect();
+    assert_eq!((frames, counter(&node, "deletes_unsaid")), (vec![(1, 6)], 2));
 }
 
 /// [3.1.2]
