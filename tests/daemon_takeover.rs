@@ -5,11 +5,14 @@ mod machine;
 
 use machine::{PATIENCE, eventually, ip, path_of, root};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver};
+use ssyncp::daemon::announce::Announce;
 use ssyncp::daemon::build;
 use ssyncp::daemon::settings::VirtualAddress;
 use ssyncp::daemon::takeover::Takeover;
 use ssyncp::sys::namespace::Namespace;
 use std::io;
+use std::net::{Ipv6Addr, UdpSocket};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Two namespaces with a veth pair between them: `va` in the first, `vb` in the second.
@@ -199,5 +202,41 @@ fn an_ipv6_address_is_usable_at_once_and_a_neighbour_follows_it() {
     });
     takeover.hold(false);
     eventually("the address is removed", || !addresses().contains("2001:db8::10"));
+    takeover.finish();
+}
+
+/// What the kernel did with packets for each IPv6 address at the moment when it was announced.
+static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+
+/// An announcer that tells nobody, and looks whether the address of an advertisement is local: then a packet to it leaves
+/// from it.
+fn looks(_: u32) -> io::Result<Box<dyn Announce>> {
+    struct Looks;
+    impl Announce for Looks {
+        fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+            let address = Ipv6Addr::from(*frame[22..].first_chunk().unwrap());
+            let socket = UdpSocket::bind("[::]:0")?;
+            socket.connect((address, 9))?;
+            TAKEN.lock().unwrap().push(socket.local_addr()?.ip() == address);
+            Ok(())
+        }
+    }
+    Ok(Box::new(Looks))
+}
+
+/// The kernel says yes to an address before it takes packets for it.
+#[test]
+fn an_ipv6_address_is_announced_when_the_kernel_takes_packets_for_it() {
+    if !root() {
+        return;
+    }
+    let (here, _there) = pair();
+    ip(&here, &["address", "add", "2001:db8::2/64", "dev", "va", "nodad"]);
+    let wanted: Vec<VirtualAddress> =
+        (0x10..0x18).map(|host| format!("2001:db8::{host:x}/64 dev va").parse().unwrap()).collect();
+    let takeover = here.run(|| Takeover::start(51, wanted, looks)).unwrap();
+    takeover.hold(true);
+    eventually("each address is announced", || TAKEN.lock().unwrap().len() >= 8);
+    assert_eq!(TAKEN.lock().unwrap()[..8], [true; 8]);
     takeover.finish();
 }

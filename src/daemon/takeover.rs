@@ -8,7 +8,10 @@
 //! ```
 //!
 //! An IPv6 address is added without duplicate address detection (IFA_F_NODAD): its second of waiting would be a second of
-//! blackout, and the node that had the address is dead or has given it up.
+//! blackout, and the node that had the address is dead or has given it up. The kernel says yes to it before it takes packets
+//! for it (the address's local route is made later, by a worker): neighbours that heard of it at once would send into the
+//! void, and our own neighbour solicitations from it would stay without an answer for a second. So it is announced when the
+//! route is there ([`LOCAL_DEADLINE`]).
 //!
 //! The driver only says what it wishes, and never waits. The thread carries the *newest* wish out and tries again each
 //! second for as long as the kernel's state is not the wished one; so no order of wishes, and no failure, leaves an
@@ -25,7 +28,8 @@ use crate::time::Duration;
 use futures_util::StreamExt;
 use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
-use rtnetlink::{AddressMessageBuilder, Handle};
+use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::{AddressMessageBuilder, Handle, RouteMessageBuilder};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -41,6 +45,10 @@ pub const ANNOUNCEMENTS: u32 = 5;
 pub const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_millis(250);
 /// Time after which a change that the kernel refused is tried again, and held addresses are looked at.
 pub const RETRY: Duration = Duration::from_secs(1);
+/// Longest time that announcements wait for the kernel to take packets for their IPv6 addresses.
+pub const LOCAL_DEADLINE: Duration = Duration::from_millis(100);
+/// Time between two looks whether it does.
+const LOCAL_INTERVAL: Duration = Duration::from_micros(500);
 /// Losses that wait to be told; more are only logged.
 pub const LOSSES_MAX: usize = 16;
 /// Longest time that the kernel may take to answer at the start.
@@ -313,7 +321,7 @@ impl Mover {
 
     /// Makes the kernel's state the wished one. Whether it now is, and whether an address came up.
     async fn carry_out(&mut self, hold: bool) -> (bool, bool) {
-        let (mut settled, mut news) = (true, false);
+        let (mut settled, mut news, mut late) = (true, false, Vec::new());
         for number in 0..self.addresses.len() {
             let before = self.addresses[number].held();
             // One that is held is looked at all the same.
@@ -326,8 +334,12 @@ impl Mover {
                     self.addresses[number].set_held(hold);
                     self.refusals.remove(&wanted.address);
                     if hold && (changed || before != Some(true)) {
-                        self.announce(number);
                         news = true;
+                        match wanted.address {
+                            // The kernel takes packets for it at once.
+                            IpAddr::V4(_) => self.announce(number),
+                            IpAddr::V6(address) => late.push((number, address)),
+                        }
                     }
                     self.tell(&wanted, before, hold, changed);
                 }
@@ -338,7 +350,33 @@ impl Mover {
                 }
             }
         }
+        // All of them first: what one announcement brings may need another address at once, as that of a gateway.
+        let until = Instant::now() + LOCAL_DEADLINE;
+        for (_, address) in &late {
+            self.until_local(*address, until).await;
+        }
+        late.iter().for_each(|(number, _)| self.announce(*number));
         (settled, news)
+    }
+
+    /// Waits until the kernel takes packets for an address that it has been given.
+    async fn until_local(&self, address: Ipv6Addr, until: Instant) {
+        while !self.is_local(address).await {
+            if Instant::now() >= until {
+                tracing::warn!(
+                    group = self.sync_id,
+                    "{address} is announced, but the kernel takes no packets for it yet"
+                );
+                return;
+            }
+            tokio::time::sleep(LOCAL_INTERVAL).await;
+        }
+    }
+
+    async fn is_local(&self, address: Ipv6Addr) -> bool {
+        let question = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128).build();
+        let answer = self.kernel.route().get(question).execute().next().await;
+        matches!(answer, Some(Ok(route)) if route.header.kind == RouteType::Local)
     }
 
     /// Says what has become of an address.

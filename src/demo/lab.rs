@@ -111,6 +111,7 @@ pub struct Lab {
 /// The namespace of the switches, and how to speak to it.
 #[derive(Debug)]
 struct Switches {
+    namespace: Namespace,
     links: Links,
     front: u32,
     back: u32,
@@ -167,6 +168,11 @@ impl Lab {
         Ok(())
     }
 
+    /// The machine of the switches: who listens at [`SYNC`] there hears whatever the balancers tell each other.
+    pub fn switches(&self) -> &Namespace {
+        &self.switches.namespace
+    }
+
     /// Gives the virtual addresses to a balancer and announces them, as `ssyncp run` does; for the run without it.
     ///
     /// # Errors
@@ -188,7 +194,7 @@ impl Switches {
         let namespace = machine(false)?;
         let links = Links::open(&namespace)?;
         let [front, back, sync] = [links.switch(FRONT)?, links.switch(BACK)?, links.switch(SYNC)?];
-        Ok(Switches { links, front, back, sync })
+        Ok(Switches { namespace, links, front, back, sync })
     }
 }
 
@@ -232,6 +238,8 @@ fn configure(with_ipv6: bool) -> io::Result<()> {
     let mut gateways = vec![GATEWAY.into()];
     if with_ipv6 {
         sysctl("ipv6/conf/all/forwarding", "1")?;
+        // As arp_notify: an address that moves is announced.
+        sysctl("ipv6/conf/default/ndisc_notify", "1")?;
         gateways.push(GATEWAY6.into());
     }
     nftables::load(&Policy { services: four.chain(six).collect(), back: BACK, gateways, sync: SYNC })?;

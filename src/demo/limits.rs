@@ -7,8 +7,8 @@ use std::fs;
 
 /// Descriptors that a process of the demo needs beside its connections.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// Entries of a kernel's table that are not the client's connections: the probes.
-const ENTRIES_BESIDE: u64 = 64;
+/// Entries of a kernel's table that are not the client's connections: the probes, and what a mix adds.
+const ENTRIES_BESIDE: u64 = 256;
 
 /// One thing that bounds the number of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //!   story ── node      two `ssyncp run`, each in a balancer of the lab
 //!     │   ── client, probe, sctp, server      processes with the traffic
 //!     │   ── watch, kernel              what is seen from outside: announcements, both kernels' tables
+//!     │   ── recorder                   what is kept: a recording of the sync link, the backup's table
 //!   report             figures, verdict, --json
 //!   lab ── links (rtnetlink), nftables (nf_tables over netlink)
 //! ```
@@ -25,6 +26,7 @@ pub mod nftables;
 mod node;
 mod part;
 pub mod probe;
+mod recorder;
 pub mod report;
 pub mod scratch;
 pub mod sctp;
@@ -39,6 +41,7 @@ use narrator::Narrator;
 use report::{Failover, Mode, Report};
 use scratch::Scratch;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -57,6 +60,13 @@ pub struct Options {
     /// The same without SSYNCP: the connections must break.
     #[arg(long)]
     pub no_sync: bool,
+    /// Record what the nodes tell each other, from before the first one starts until the last death, for `ssyncp decode`
+    /// and `replay`: .pcap or .pcapng.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_sync")]
+    pub record: Option<PathBuf>,
+    /// Keep the backup's table as it is then, as `ssyncp table --json` prints it, for `ssyncp replay --verify`.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_sync")]
+    pub table: Option<PathBuf>,
     /// One JSON object instead of words.
     #[arg(long)]
     pub json: bool,
@@ -83,6 +93,12 @@ enum DemoError {
     /// The traffic did not get going.
     #[error("only {connected} of {wanted} connections work after {within:?}")]
     NotConnected { connected: u32, wanted: u32, within: Duration },
+    /// The traffic beside TCP did not get going.
+    #[error("only {udp} UDP flows and {sctp} SCTP associations work after {within:?}")]
+    NotAlive { udp: u32, sctp: u32, within: Duration },
+    /// There is no link to record, and no node to ask.
+    #[error("--record and --table need network namespaces, which this user cannot build here ({0})")]
+    NothingToKeep(io::Error),
     /// An engine in memory did not do what it should.
     #[error("{0}")]
     Stuck(&'static str),
@@ -158,6 +174,9 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     };
     let (mode, lab) = match stage {
         Stage::Lab(mode, lab) => (mode, lab),
+        Stage::Memory(reason) if options.record.is_some() || options.table.is_some() => {
+            return Err(DemoError::NothingToKeep(reason));
+        }
         Stage::Memory(reason) => {
             narrator.say(format_args!("this user cannot build network namespaces here ({reason}):"));
             narrator.say("both nodes run in this one process, over the memory transport, with synthetic flows");

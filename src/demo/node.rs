@@ -113,6 +113,16 @@ impl Node {
         self.status().is_ok_and(|status| wanted(&status))
     }
 
+    /// Its name: that of its balancer.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its control socket.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Kills it as a machine dies: without a word, and without waiting.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()

@@ -53,9 +53,9 @@ pub(super) enum Order {
         /// Time for it, counted from the death.
         within_ms: u64,
     },
-    /// Client: open anew what broke.
+    /// Client: open anew what broke. SCTP: open everything anew.
     Restart,
-    /// Probe: forget what was measured so far.
+    /// Probe, SCTP: forget what was measured so far.
     StartWindow,
     /// Probe, SCTP: say what was measured.
     EndWindow,

@@ -99,6 +99,22 @@ impl Sctp {
         Ok(Sctp(Part::start(executable, namespace, "sctp", plan)?))
     }
 
+    /// Forgets what was answered so far: from now on only an association whose newer data comes back is alive.
+    ///
+    /// # Errors
+    /// The operating system's error, or that of the child.
+    pub fn start_window(&mut self) -> io::Result<()> {
+        self.0.tell(&Order::StartWindow)
+    }
+
+    /// Opens a client's associations anew, those that live among them.
+    ///
+    /// # Errors
+    /// The operating system's error, or that of the child.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.0.tell(&Order::Restart)
+    }
+
     /// What becomes of a client's associations.
     ///
     /// # Errors
@@ -245,7 +261,10 @@ enum State {
     },
     Established {
         server_tag: u32,
+        /// The first number of the window.
+        first: u64,
         next: u64,
+        /// The number after the newest one that came back.
         answered: u64,
     },
 }
@@ -259,6 +278,10 @@ struct Association {
 }
 
 impl Association {
+    fn new(target: SocketAddrV4, port: u16) -> Self {
+        Association { target, port, tag: clock::random_u64() as u32 | 1, state: State::Opening }
+    }
+
     /// The packet that is due now.
     fn speak(&mut self) -> Vec<u8> {
         let ports = (self.port, self.target.port());
@@ -288,7 +311,7 @@ impl Association {
                 true
             }
             (State::Echoing { server_tag }, chunk::COOKIE_ACK) => {
-                self.state = State::Established { server_tag: *server_tag, next: 0, answered: 0 };
+                self.state = State::Established { server_tag: *server_tag, first: 0, next: 0, answered: 0 };
                 true
             }
             (State::Established { next, answered, .. }, chunk::DATA) => {
@@ -303,8 +326,16 @@ impl Association {
         }
     }
 
+    fn start_window(&mut self) {
+        if let State::Established { first, next, .. } = &mut self.state {
+            *first = *next;
+        }
+    }
+
+    /// Whether data of the window comes back at present.
     fn is_alive(&self) -> bool {
-        matches!(self.state, State::Established { next, answered, .. } if answered > 0 && next - answered <= ALIVE)
+        matches!(self.state, State::Established { first, next, answered, .. }
+            if answered > first && next - answered <= ALIVE)
     }
 }
 
@@ -321,12 +352,7 @@ impl Associations {
             let reason = format!("SCTP needs a target and 1 to {ASSOCIATIONS_MAX} associations");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
-        let association = |(number, target): (u16, &SocketAddrV4)| Association {
-            target: *target,
-            port: FIRST_PORT + number,
-            tag: clock::random_u64() as u32 | 1,
-            state: State::Opening,
-        };
+        let association = |(number, target): (u16, &SocketAddrV4)| Association::new(*target, FIRST_PORT + number);
         let all = (0..associations).zip(targets.iter().cycle()).map(association).collect();
         Ok(Associations { socket: raw_socket(Ipv4Addr::UNSPECIFIED)?, all, next: clock::now() })
     }
@@ -342,15 +368,24 @@ impl Associations {
             self.receive();
             while let Some(order) = parent.order()? {
                 self.receive();
-                parent.answer(&match order {
-                    Order::EndWindow => Answer::Associations(SctpVerdict {
-                        associations: self.all.len() as u32,
-                        alive: self.all.iter().filter(|one| one.is_alive()).count() as u32,
-                    }),
-                    _ => Answer::Failed("an order for another part".into()),
-                })?;
+                parent.answer(&self.obey(&order))?;
             }
         }
+    }
+
+    fn obey(&mut self, order: &Order) -> Answer {
+        match order {
+            Order::StartWindow => self.all.iter_mut().for_each(Association::start_window),
+            Order::Restart => self.all.iter_mut().for_each(|one| *one = Association::new(one.target, one.port)),
+            Order::EndWindow => {
+                return Answer::Associations(SctpVerdict {
+                    associations: self.all.len() as u32,
+                    alive: self.all.iter().filter(|one| one.is_alive()).count() as u32,
+                });
+            }
+            _ => return Answer::Failed("an order for another part".into()),
+        }
+        Answer::Done
     }
 
     fn send(&mut self, number: usize) {
@@ -403,6 +438,12 @@ mod tests {
             assert_eq!((heard.source_port, heard.destination_port, heard.tag), (8001, 30_000, 7));
             assert_eq!(one.hear(&heard), expected);
         }
+        assert!(one.is_alive());
+        one.start_window();
+        assert!(!one.is_alive(), "nothing of the new window has come back");
+        let said = with_header(&one.speak());
+        let answer = with_header(&Packet::parse(&said).and_then(|packet| packet.answer()).expect("an answer"));
+        one.hear(&Packet::parse(&answer).expect("whole"));
         assert!(one.is_alive());
         (0..3).for_each(|_| drop(one.speak()));
         assert!(one.is_alive());

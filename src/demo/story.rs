@@ -19,6 +19,7 @@ use super::lab::{self, CLIENT, CLIENT6, FRONT, Lab, SERVER_PORT, SERVERS, SERVER
 use super::narrator::{Narrator, number};
 use super::node::{Node, NodePlan, NodeStatus};
 use super::probe::{Probe, ProbePlan};
+use super::recorder::{Recorder, keep_table};
 use super::report::{Failover, Mix};
 use super::sctp::{Sctp, SctpPlan};
 use super::server::{Server, ServerPlan};
@@ -50,11 +51,13 @@ const PROBE_FLOWS: u32 = 5;
 /// Time between two datagrams of a probe: what it can resolve.
 const PROBE_INTERVAL_MS: u64 = 1;
 /// UDP flows of the mix, over both families.
-const MIX_UDP_FLOWS: u32 = 100;
+pub(super) const MIX_UDP_FLOWS: u32 = 100;
 /// Time between two datagrams of each.
 const MIX_UDP_INTERVAL_MS: u64 = 100;
 /// SCTP associations of the mix.
-const MIX_ASSOCIATIONS: u16 = 50;
+pub(super) const MIX_ASSOCIATIONS: u16 = 50;
+/// Time between two looks at the mix.
+const MIX_EVERY: Duration = Duration::from_millis(10);
 /// Time for which traffic flows undisturbed before a death: each connection asks once more.
 const STEADY: Duration = Duration::from_millis(1000);
 /// Time between two looks at both kernels' tables while they fill.
@@ -101,6 +104,7 @@ struct Story<'a> {
     /// The two nodes; none where SSYNCP does not run.
     nodes: [Option<Node>; 2],
     watcher: Watcher,
+    recorder: Option<Recorder>,
     /// Who is master.
     master: usize,
     lab: Lab,
@@ -122,6 +126,10 @@ impl<'a> Story<'a> {
         let server = Server::spawn(&lab.server, &plan).doing("starting the servers")?;
         narrator.say(format_args!("{} servers echo what they get", SERVERS.len()));
 
+        let recorder = match &options.record {
+            Some(file) => Some(Recorder::start(&lab, file, told.directory)?),
+            None => None,
+        };
         let mut nodes = [None, None];
         if options.no_sync {
             lab.take_addresses(0).doing("giving lb-a the addresses")?;
@@ -133,12 +141,7 @@ impl<'a> Story<'a> {
 
         let plan = ProbePlan { targets: targets.clone(), flows: PROBE_FLOWS, interval_ms: PROBE_INTERVAL_MS };
         let probe = Probe::spawn(&lab.client, &plan).doing("starting the UDP probe")?;
-        let mix = if options.mix { Some(MixTraffic::start(&lab, &targets)?) } else { None };
-        if options.mix {
-            narrator.say(format_args!(
-                "{MIX_UDP_FLOWS} UDP flows and {MIX_ASSOCIATIONS} SCTP associations begin; of TCP and UDP half is IPv6"
-            ));
-        }
+        let mix = if options.mix { Some(MixTraffic::start(&lab, &targets, narrator)?) } else { None };
         let plan = ClientPlan {
             targets,
             sources,
@@ -153,7 +156,8 @@ impl<'a> Story<'a> {
             "{} TCP connections to {VIRTUAL} begin: random bytes out, the same bytes back, all checked",
             number(options.connections.into())
         ));
-        Ok(Story { options, narrator, told, client, probe, mix, _server: server, nodes, watcher, master: 0, lab })
+        let (_server, master) = (server, 0);
+        Ok(Story { options, narrator, told, client, probe, mix, _server, nodes, watcher, recorder, master, lab })
     }
 
     /// Waits for all connections, and shows both kernels' tables filling meanwhile.
@@ -185,6 +189,9 @@ impl<'a> Story<'a> {
             }
         }
         self.narrator.say(format_args!("all {} connections work", number(self.options.connections.into())));
+        if let Some(mix) = &mut self.mix {
+            mix.must_be_alive()?;
+        }
         self.settle()
     }
 
@@ -239,11 +246,11 @@ impl<'a> Story<'a> {
         let (master, backup) = (self.master, 1 - self.master);
         let dead = self.lab.balancers[master].name;
         self.probe.start_window().doing("starting the UDP probe's window")?;
-        if let Some(mix) = &mut self.mix {
-            mix.udp.start_window().doing("starting the window of the UDP flows")?;
-        }
         let (flows_master, flows_backup, difference) = self.compare()?;
         self.tell_difference(flows_master, flows_backup, &difference);
+        if round + 1 == self.options.failovers {
+            self.keep(backup)?;
+        }
 
         let died_at = self.kill(master)?;
         if self.options.no_sync {
@@ -254,7 +261,7 @@ impl<'a> Story<'a> {
         let window = self.probe.end_window().doing("ending the UDP probe's window")?;
         let mix = self.mix.as_mut().map(|mix| mix.verdict(&traffic)).transpose()?;
         self.master = backup;
-        self.tell_traffic(&traffic);
+        self.tell_traffic(&traffic, mix);
         let ClientVerdict { connections, survived, reset, stalled, mismatches, .. } = traffic;
         Ok(Failover {
             died: dead.into(),
@@ -285,6 +292,9 @@ impl<'a> Story<'a> {
         let name = self.lab.balancers[back].name;
         if self.options.no_sync {
             self.client.restart().doing("opening the lost connections anew")?;
+            if let Some(mix) = &mut self.mix {
+                mix.sctp.restart().doing("opening the lost associations anew")?;
+            }
             self.narrator.say(format_args!("{name} is back, its kernel empty; the connections are opened anew"));
             return self.fill();
         }
@@ -305,6 +315,9 @@ impl<'a> Story<'a> {
         let took = before.elapsed();
         died.doing("killing the master")?;
         self.client.mark_death().doing("telling the clients")?;
+        if let Some(mix) = &mut self.mix {
+            mix.begin_window()?;
+        }
         // Reaped only now, so that nothing stands between the kill and the cut.
         let killed = self.nodes[victim].take().is_some();
         let what = if killed { "SIGKILL, and all its cables cut" } else { "all its cables cut" };
@@ -360,7 +373,21 @@ impl<'a> Story<'a> {
         }
     }
 
-    fn tell_traffic(&self, traffic: &ClientVerdict) {
+    /// What is to be left behind. It is taken before the last death: after it there is nobody left to prove anything to.
+    fn keep(&mut self, backup: usize) -> Result<(), DemoError> {
+        let Options { record, table, .. } = self.options;
+        if let (Some(file), Some(node)) = (table, &self.nodes[backup]) {
+            keep_table(node.socket(), file)?;
+            self.narrator.say(format_args!("{} holds the table of {}", file.display(), node.name()));
+        }
+        if let (Some(file), Some(recorder)) = (record, self.recorder.take()) {
+            recorder.end()?;
+            self.narrator.say(format_args!("{} holds every frame until now", file.display()));
+        }
+        Ok(())
+    }
+
+    fn tell_traffic(&self, traffic: &ClientVerdict, mix: Option<Mix>) {
         self.narrator.say(format_args!(
             "{} of {} connections brought back a new echo ({} reset, {} stalled); {} bytes checked so far",
             number(traffic.survived.into()),
@@ -369,6 +396,9 @@ impl<'a> Story<'a> {
             traffic.stalled,
             number(traffic.bytes_checked)
         ));
+        if let Some(mix) = mix {
+            self.narrator.say(format_args!("of the mix live on: {}", mix.in_words()));
+        }
     }
 }
 
@@ -377,30 +407,63 @@ struct MixTraffic {
     udp: Probe,
     sctp: Sctp,
     _server: Sctp,
+    /// Since when answers count.
+    since: Instant,
 }
 
 impl MixTraffic {
-    fn start(lab: &Lab, targets: &[SocketAddr]) -> Result<Self, DemoError> {
+    fn start(lab: &Lab, targets: &[SocketAddr], narrator: &Narrator) -> Result<Self, DemoError> {
         let server = SctpPlan::Server(SERVERS.into());
         let server = Sctp::spawn(&lab.server, &server).doing("starting the SCTP servers")?;
         let client = SctpPlan::Client { targets: lab::services().into(), associations: MIX_ASSOCIATIONS };
         let sctp = Sctp::spawn(&lab.client, &client).doing("starting the SCTP clients")?;
         let plan = ProbePlan { targets: targets.to_vec(), flows: MIX_UDP_FLOWS, interval_ms: MIX_UDP_INTERVAL_MS };
         let udp = Probe::spawn(&lab.client, &plan).doing("starting the UDP flows")?;
-        Ok(MixTraffic { udp, sctp, _server: server })
+        narrator.say(format_args!(
+            "{MIX_UDP_FLOWS} UDP flows and {MIX_ASSOCIATIONS} SCTP associations begin; of TCP and UDP half is IPv6"
+        ));
+        Ok(MixTraffic { udp, sctp, _server: server, since: Instant::now() })
     }
 
-    /// What lives, a while after the death.
+    /// From now on only what was sent later counts.
+    fn begin_window(&mut self) -> Result<(), DemoError> {
+        self.since = Instant::now();
+        self.udp.start_window().doing("starting the window of the UDP flows")?;
+        self.sctp.start_window().doing("starting the window of the SCTP associations")
+    }
+
+    /// Waits until everything is answered, or until its time is up: UDP flows and SCTP associations that live then.
+    fn alive(&mut self, within: Duration) -> Result<(u32, u32), DemoError> {
+        loop {
+            let udp = self.udp.end_window().doing("asking for the UDP flows")?;
+            let sctp = self.sctp.verdict().doing("asking for the SCTP associations")?;
+            let all = udp.alive == udp.flows && sctp.alive == sctp.associations;
+            if all || self.since.elapsed() > within {
+                return Ok((udp.alive, sctp.alive));
+            }
+            std::thread::sleep(MIX_EVERY);
+        }
+    }
+
+    /// Before anybody dies, all of it must work.
+    fn must_be_alive(&mut self) -> Result<(), DemoError> {
+        self.begin_window()?;
+        match self.alive(CONNECTED_WITHIN)? {
+            (MIX_UDP_FLOWS, sctp) if sctp == u32::from(MIX_ASSOCIATIONS) => Ok(()),
+            (udp, sctp) => Err(DemoError::NotAlive { udp, sctp, within: CONNECTED_WITHIN }),
+        }
+    }
+
+    /// What lives on after the death, at the latest when TCP's time is up, too.
     fn verdict(&mut self, tcp: &ClientVerdict) -> Result<Mix, DemoError> {
-        let udp = self.udp.end_window().doing("asking for the UDP flows")?;
-        let sctp = self.sctp.verdict().doing("asking for the SCTP associations")?;
+        let (udp_survived, sctp_survived) = self.alive(SURVIVED_WITHIN)?;
         Ok(Mix {
             ipv6_connections: tcp.ipv6_connections,
             ipv6_survived: tcp.ipv6_survived,
-            udp_flows: udp.flows,
-            udp_survived: udp.alive,
-            sctp_associations: sctp.associations,
-            sctp_survived: sctp.alive,
+            udp_flows: MIX_UDP_FLOWS,
+            udp_survived,
+            sctp_associations: MIX_ASSOCIATIONS.into(),
+            sctp_survived,
         })
     }
 }
