@@ -8,7 +8,7 @@ fn main() -> std::io::Result<()> {
     for target in bodies::TARGETS {
         let folder = std::path::Path::new(&out).join(target.name);
         std::fs::create_dir_all(&folder)?;
-        let seeds = bodies::seeds(target.name);
+        let seeds = (target.seeds)();
         for (number, seed) in seeds.iter().enumerate() {
             std::fs::write(folder.join(format!("{number:04}")), seed)?;
         }

@@ -73,7 +73,7 @@ fn each_check_of_a_refused_frame_is_explained() {
             "  ok    ip_checksum: the IP header is undamaged",
             "  ok    ttl: TTL 255, it has crossed no router",
             "  ok    whole: did it arrive whole? yes",
-            "  ok    version: is it of this version? yes",
+            "  ok    version: is its version known? yes",
             "  FAIL  checksum: is it undamaged? no: checksum: the checksum does not fit the bytes",
             "   -    sender: does it name its sender and its number? not asked any more",
             "   -    seal: can it be opened? not asked any more",

@@ -4,7 +4,7 @@
 //! wrong, and after the last operation, with the line whole again, one master and equal tables.
 
 use ssyncp::engine::{Config, Engine, Role, RoleRequest, SyncState};
-use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, Zone};
+use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, Zone, attribute};
 use ssyncp::time::{Duration, Instant};
 use ssyncp::wire::{FRAME_LEN_MAX, FrameMeta, NodeId};
 use std::collections::VecDeque;
@@ -28,6 +28,11 @@ struct World {
     now: Instant,
     nodes: [Node; 2],
     lives: u64,
+}
+
+/// Lists of operations: some of everything, changes and losses, damage and restarts.
+pub fn seeds() -> Vec<Vec<u8>> {
+    vec![(0..=255).collect(), [3, 200, 0, 5, 1, 40].repeat(40), [9, 4, 1, 250, 7, 30].repeat(60)]
 }
 
 /// See the module.
@@ -54,17 +59,35 @@ fn config(node: usize, life: u64) -> Config {
     }
 }
 
+/// 64 keys, three of eight of IPv6, each with four values: plain, behind NAT, with an attribute that nobody knows, and
+/// with so many that a dozen of them fill the annex.
 fn flow(number: u8) -> Flow {
-    let key = FlowKey {
-        source: IpAddr::from([10, 0, 0, number & 63]),
-        destination: IpAddr::from([192, 0, 2, 10]),
-        source_port: 1024 + u16::from(number & 63),
-        destination_port: 80,
-        protocol: 6,
-        zone: Zone::DEFAULT,
+    let last = number & 63;
+    let wide = number & 7 >= 5;
+    let address = |host: u8| match wide {
+        true => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(host)]),
+        false => IpAddr::from([10, 0, 0, host]),
     };
-    let reply_source = (number & 64 != 0).then(|| Endpoint { address: IpAddr::from([172, 16, 0, number]), port: 8080 });
-    Flow { state: 3, status: 0x0e, timeout: 600, mark: u32::from(number >> 6), reply_source, ..Flow::new(key) }
+    let key = FlowKey {
+        source: address(last),
+        destination: address(200),
+        source_port: 1024 + u16::from(last),
+        destination_port: 80,
+        protocol: if wide { 132 } else { 6 },
+        zone: Zone { id: u16::from(number & 1), direction: 0 },
+    };
+    let mut flow = Flow { state: 3, status: 0x0e, timeout: 600, mark: u32::from(number >> 6), ..Flow::new(key) };
+    match number >> 6 {
+        0 => {}
+        1 => flow.reply_source = Some(Endpoint { address: address(100), port: 8080 }),
+        2 => flow.attributes.set(201, &[number; 9]).expect("room"),
+        _ => {
+            for kind in [attribute::EXPECTATIONS, 202] {
+                flow.attributes.set(kind, &[number; 190]).expect("room");
+            }
+        }
+    }
+    flow
 }
 
 impl World {
@@ -154,7 +177,7 @@ impl World {
         let place = usize::from(how) * 5 % frame.len();
         frame[place] ^= 1 << (how & 7);
         if mended {
-            super::mend(frame);
+            super::frames::mend(frame);
         }
     }
 
@@ -197,8 +220,9 @@ impl World {
                 let engine = &mut self.nodes[at].engine;
                 if engine.role() == Role::Master && engine.status().cold {
                     engine.begin_dump(self.now);
-                    for number in 0..9 {
-                        let _ = engine.update(self.now, &Change::Upsert(flow(number)));
+                    for number in 0_u8..9 {
+                        let kept = engine.update(self.now, &Change::Upsert(flow(number.wrapping_mul(29))));
+                        assert_eq!(kept, Ok(()));
                     }
                     engine.end_dump(self.now);
                 }

@@ -2,4 +2,4 @@
 #[path = "../bodies/mod.rs"]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::engine(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::run("engine", data));

@@ -2,4 +2,4 @@
 #[path = "../bodies/mod.rs"]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::frame(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::run("frame", data));

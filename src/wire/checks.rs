@@ -1,9 +1,11 @@
 //! The checks that a frame goes through, one by one, for people: which it passed, and at which it ended.
 //!
 //! ```text
-//!   whole ✓   version ✓   checksum ✗ the checksum does not fit the bytes   sender –   seal –   …
+//!   SSYNCP/1   whole ✓   version ✓   checksum ✗ the checksum does not fit the bytes   sender –   seal –   …
+//!   classic    whole ✓   version ✓   checksum ✓   payload ✓
 //! ```
 
+use super::classic::{self, Message};
 use super::{Frame, FrameError};
 
 /// What became of one check.
@@ -17,7 +19,7 @@ pub enum Outcome {
     NotReached,
 }
 
-/// One check of [`Frame::parse`] or [`Frame::verify`].
+/// One check of [`Frame::parse`] or [`Frame::verify`], or of the classic profile's [`Message`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Check {
     /// Its word.
@@ -28,36 +30,53 @@ pub struct Check {
     pub outcome: Outcome,
 }
 
-/// Number of checks.
-pub const CHECKS: usize = 8;
+/// What a check is.
+struct Stage {
+    name: &'static str,
+    question: &'static str,
+    /// The last of the reasons for which it refuses, in the order of [`FrameError::ALL`].
+    last: FrameError,
+    /// Whether messages of the classic profile go through it, too.
+    classic: bool,
+}
 
-/// Every check in its order, what it asks, and the last of the reasons for which it refuses.
-const STAGES: [(&str, &str, FrameError); CHECKS] = [
-    ("whole", "did it arrive whole", FrameError::SizeMismatch),
-    ("version", "is it of this version", FrameError::UnknownVersion),
-    ("checksum", "is it undamaged", FrameError::Checksum),
-    ("sender", "does it name its sender and its number", FrameError::ZeroSequence),
-    ("seal", "can it be opened", FrameError::Sealed),
-    ("flags", "are its flags known", FrameError::UnknownFlags),
-    ("kind", "is its kind known", FrameError::UnknownKind),
-    ("payload", "is every record and count of it right", FrameError::UnknownPull),
+const fn stage(name: &'static str, question: &'static str, last: FrameError, classic: bool) -> Stage {
+    Stage { name, question, last, classic }
+}
+
+/// Every check in its order.
+const STAGES: [Stage; 8] = [
+    stage("whole", "did it arrive whole", FrameError::SizeMismatch, true),
+    stage("version", "is its version known", FrameError::UnknownVersion, true),
+    stage("checksum", "is it undamaged", FrameError::Checksum, true),
+    stage("sender", "does it name its sender and its number", FrameError::ZeroSequence, false),
+    stage("seal", "can it be opened", FrameError::Sealed, false),
+    stage("flags", "are its flags known", FrameError::UnknownFlags, false),
+    stage("kind", "is its kind known", FrameError::UnknownKind, false),
+    stage("payload", "is every record and count of it right", FrameError::RecordsField, true),
 ];
 
-/// Has a frame checked as a receiver would. (What only a receiver in a group can know, such as its own number and what it
-/// has seen before, is not asked.)
-pub fn checks(bytes: &[u8]) -> [Check; CHECKS] {
-    let error = Frame::parse(bytes).and_then(Frame::verify).err();
-    let failed = error.and_then(|error| STAGES.iter().position(|(_, _, last)| error <= *last));
-    let mut at = 0;
-    STAGES.map(|(name, question, _)| {
-        let outcome = match (failed, error) {
-            (Some(failed), Some(error)) if failed == at => Outcome::Failed(error),
-            (Some(failed), _) if failed < at => Outcome::NotReached,
-            _ => Outcome::Passed,
-        };
-        at += 1;
-        Check { name, question, outcome }
-    })
+/// Has a frame checked as a receiver would, of the classic profile if it says that it is of that. (What only a receiver in
+/// a group can know, such as its own number and what it has seen before, is not asked.)
+pub fn checks(bytes: &[u8]) -> Vec<Check> {
+    let classic = classic::claims(bytes);
+    let error = match classic {
+        true => Message::parse(bytes).and_then(Message::verify).err(),
+        false => Frame::parse(bytes).and_then(Frame::verify).err(),
+    };
+    let stages: Vec<&Stage> = STAGES.iter().filter(|stage| stage.classic || !classic).collect();
+    let failed = error.map(|error| {
+        let at = stages.iter().position(|stage| error <= stage.last);
+        (at.unwrap_or(stages.len() - 1), error)
+    });
+    let outcome = |at| match failed {
+        Some((failed, error)) if failed == at => Outcome::Failed(error),
+        Some((failed, _)) if failed < at => Outcome::NotReached,
+        _ => Outcome::Passed,
+    };
+    let check =
+        |(at, stage): (usize, &&Stage)| Check { name: stage.name, question: stage.question, outcome: outcome(at) };
+    stages.iter().enumerate().map(check).collect()
 }
 
 #[cfg(test)]
@@ -84,10 +103,36 @@ mod tests {
         assert_eq!(verdict(&frame), (Some(("checksum", FrameError::Checksum)), 5));
     }
 
+    /// What is wrong with a payload of the last kinds that there are is a check that failed, and no frame without fault.
+    #[test]
+    fn every_reason_for_a_payload_is_the_payloads() {
+        let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/pcap/refused-records-field.pcap")).unwrap();
+        // Behind the headers of the file, of the packet, and of IPv4.
+        let frame = &file[24 + 16 + 20..];
+        assert_eq!(verdict(frame), (Some(("payload", FrameError::RecordsField)), 0));
+    }
+
+    #[test]
+    fn a_message_of_the_draft_has_checks_of_its_own() {
+        let mut message = [0, 51, 0, 8, 0, 0, 0xff, 0xc4];
+        let passed = |message: &[u8]| {
+            let all = checks(message);
+            all.iter().map(|check| (check.name, check.outcome == Outcome::Passed)).collect::<Vec<_>>()
+        };
+        assert_eq!(passed(&message), [("whole", true), ("version", true), ("checksum", true), ("payload", true)]);
+        message[7] = 0xc5;
+        assert_eq!(verdict(&message), (Some(("checksum", FrameError::Checksum)), 1));
+        (message[0], message[6], message[7]) = (1, 0xfe, 0xc4);
+        assert_eq!(verdict(&message), (Some(("payload", FrameError::CountMismatch)), 0));
+        message[5] = 1;
+        assert_eq!(verdict(&message), (Some(("version", FrameError::UnknownVersion)), 6), "nobody's version");
+    }
+
     /// Each reason that this room raises belongs to one check; those that only an engine raises come later.
     #[test]
-    fn the_stages_are_in_the_order_of_the_reasons() {
-        assert!(STAGES.is_sorted_by_key(|(_, _, last)| *last));
-        assert!(FrameError::UnknownPull < FrameError::WrongGroup);
+    fn the_stages_are_in_the_order_of_the_reasons_and_leave_none_out() {
+        assert!(STAGES.is_sorted_by_key(|stage| stage.last));
+        let last = FrameError::ALL.iter().position(|reason| *reason == FrameError::RecordsField).unwrap();
+        assert_eq!((STAGES[7].last, FrameError::ALL[last + 1]), (FrameError::RecordsField, FrameError::WrongGroup));
     }
 }

@@ -74,7 +74,7 @@ mod sequence;
 mod status;
 
 pub use advert::{Advert, AdvertFlags, Capabilities, Follows, PeerReport, WireRole, encode_advert};
-pub use checks::{CHECKS, Check, Outcome, checks};
+pub use checks::{Check, Outcome, checks};
 pub use conn::Conn;
 pub use control::Target;
 pub use data::{DataWriter, PushError};

@@ -1,8 +1,8 @@
 //! What can be called: one table, from which the routes are made, and the OpenAPI document, and the list that an unknown
 //! path is answered with. A call that is not in it does not exist; one that is in it is documented.
 
-use super::change::{self, FlushBody, ResyncBody, RoleBody};
-use super::{Access, Desk, events, finish_router, flows, look, metrics};
+use super::request::{FlushBody, ResyncBody, RoleBody};
+use super::{Access, Desk, change, events, finish_router, flows, look, metrics};
 use crate::daemon::answers::{
     ConfigAnswer, ErrorAnswer, FlowsAnswer, FlushAnswer, HealthAnswer, PeersAnswer, ReloadAnswer, ResyncAnswer,
     RoleAnswer, generator,

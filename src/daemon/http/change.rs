@@ -1,5 +1,6 @@
 //! The calls that change something: role, resync, flush, reload. They are taken on the control socket only.
 
+use super::request::{FlushBody, ResyncBody, RoleBody};
 use super::{BODY_DEADLINE, BODY_MAX, Desk, Refusal};
 use crate::daemon::answers::{
     FLUSH_SCHEMA, FlushAnswer, FlushRow, RELOAD_SCHEMA, RESYNC_SCHEMA, ROLE_SCHEMA, ReloadAnswer, ResyncAnswer,
@@ -7,65 +8,26 @@ use crate::daemon::answers::{
 };
 use crate::daemon::control::{Command, FlushOrder, GroupHandle, Unanswered};
 use crate::daemon::reload;
-use crate::engine::{Role, RoleRequest};
+use crate::engine::Role;
 use crate::sys::clock;
 use crate::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use schemars::JsonSchema;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Time that a flush waits unless it says otherwise.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time that it may ask for.
-const FLUSH_TIMEOUT_MAX: Duration = Duration::from_secs(50);
 /// Longest time that a reload may take: groups are started and ended one after the other.
 const RELOAD_DEADLINE: Duration = Duration::from_secs(50);
 
-/// The body of `POST /v1/role`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RoleBody {
-    /// Only this group; all without it.
-    group: Option<u8>,
-    /// master, backup or none.
-    role: String,
-}
-
-/// The body of `POST /v1/resync`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct ResyncBody {
-    /// Only this group; without it every group of which this node is not master.
-    group: Option<u8>,
-    /// Walk every bucket although the tables may be equal.
-    full: bool,
-}
-
-/// The body of `POST /v1/flush`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct FlushBody {
-    /// Only this group; without it every group of which this node is master.
-    group: Option<u8>,
-    /// How long to wait in milliseconds, at most 50000; 10000 without it.
-    timeout_ms: Option<u64>,
-}
-
-/// Reads a body of JSON; none at all is the default one.
-async fn read<T: DeserializeOwned>(request: Request, example: &str) -> Result<T, Refusal> {
+/// Takes the body of a request.
+async fn body(request: Request) -> Result<Bytes, Refusal> {
     let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_too_late", "the body did not come in time");
     let too_large =
         |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {BODY_MAX} bytes"));
     let body = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, &()));
-    let body = body.await.map_err(late)?.map_err(too_large)?;
-    let text = if body.is_empty() { &b"{}"[..] } else { &body[..] };
-    serde_json::from_slice(text).map_err(|error| Refusal::bad("bad_json", format!("{error}; send {example}")))
+    body.await.map_err(late)?.map_err(too_large)
 }
 
 pub(super) async fn role(State(desk): State<Arc<Desk>>, request: Request) -> Response {
@@ -74,16 +36,8 @@ pub(super) async fn role(State(desk): State<Arc<Desk>>, request: Request) -> Res
 }
 
 async fn change_role(desk: &Desk, request: Request) -> Result<RoleAnswer, Refusal> {
-    let body: RoleBody = read(request, "{\"role\": \"master\"}").await?;
-    let request = match body.role.as_str() {
-        "master" => RoleRequest::Master,
-        "backup" => RoleRequest::Backup,
-        "none" => RoleRequest::None,
-        other => {
-            let sentence = format!("\"{other}\" is no role to be given; send master, backup or none");
-            return Err(Refusal::bad("unknown_role", sentence));
-        }
-    };
+    let body = RoleBody::parse(&body(request).await?)?;
+    let request = body.request()?;
     let mut groups = Vec::new();
     for group in &desk.groups(body.group)? {
         let told: Result<Role, String> = desk.ask(group, |answer| Command::Role(request, answer)).await?;
@@ -104,7 +58,7 @@ pub(super) async fn resync(State(desk): State<Arc<Desk>>, request: Request) -> R
 
 /// Without a named group one that refuses, because it is master, is no reason to refuse the others.
 async fn start_resync(desk: &Desk, request: Request) -> Result<ResyncAnswer, Refusal> {
-    let body: ResyncBody = read(request, "{\"group\": 51, \"full\": true}").await?;
+    let body = ResyncBody::parse(&body(request).await?)?;
     let mut groups = Vec::new();
     let mut refusal = None;
     for group in &desk.groups(body.group)? {
@@ -127,13 +81,8 @@ pub(super) async fn flush(State(desk): State<Arc<Desk>>, request: Request) -> Re
 /// All groups are asked first and waited for then, so that they share the time. Without a named group those of which
 /// this node is not master are left out.
 async fn wait_for_flush(desk: &Desk, request: Request) -> Result<FlushAnswer, Refusal> {
-    let body: FlushBody = read(request, "{\"group\": 51, \"timeout_ms\": 1000}").await?;
-    let timeout = body.timeout_ms.map_or(FLUSH_TIMEOUT, Duration::from_millis);
-    if timeout > FLUSH_TIMEOUT_MAX {
-        let most = FLUSH_TIMEOUT_MAX.as_millis();
-        return Err(Refusal::bad("bad_timeout", format!("timeout_ms: at most {most}")));
-    }
-    let deadline = clock::now() + timeout;
+    let body = FlushBody::parse(&body(request).await?)?;
+    let deadline = clock::now() + body.timeout()?;
     let mut waiting = Vec::new();
     for group in desk.groups(body.group)? {
         let (answer, receiver) = oneshot::channel();

@@ -10,7 +10,8 @@
 //! A subscriber listens before it asks for the states, and leaves out what they already show: nothing is missed between
 //! the two, and nothing told twice.
 
-use super::{Access, Desk, Refusal, group_query};
+use super::request::group_query;
+use super::{Access, Desk, Refusal};
 use crate::daemon::control::Command;
 use crate::daemon::events::EventMessage;
 use crate::daemon::status::GroupStatus;
@@ -44,7 +45,7 @@ pub(super) async fn events(
 }
 
 async fn subscribe(desk: &Desk, access: Access, query: Option<&str>) -> Result<Subscriber, Refusal> {
-    let group = group_query(query)?;
+    let group = group_query(query.unwrap_or(""))?;
     let groups = desk.groups(group)?;
     let places = Arc::clone(&desk.subscribers[usize::from(access == Access::Reading)]);
     let place = places.try_acquire_owned().map_err(|_| {

@@ -1,10 +1,11 @@
 //! `GET /v1/flows`: the table, written page by page as its reader takes it, so that any table needs the memory of a few
 //! pages, and the loop never waits for a slow reader.
 
-use super::{Desk, Refusal, pairs};
+use super::request::FlowQuery;
+use super::{Desk, Refusal};
 use crate::daemon::answers::FLOWS_SCHEMA;
 use crate::daemon::control::{Command, GroupHandle, Listing, Page};
-use crate::daemon::flows::{FlowFilter, FlowRow, LIMIT_DEFAULT, LIMIT_MAX, protocol_number};
+use crate::daemon::flows::FlowRow;
 use crate::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
@@ -18,8 +19,8 @@ use tokio::sync::mpsc;
 const PAGES_MAX: usize = 4;
 
 pub(super) async fn flows(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Response {
-    let listed = flow_query(query.as_deref().unwrap_or("")).and_then(|query| Ok((query, desk.groups(query.group)?)));
-    match listed {
+    let asked = FlowQuery::parse(query.as_deref().unwrap_or("")).map_err(Refusal::from);
+    match asked.and_then(|query| Ok((query, desk.groups(query.group)?))) {
         Ok((query, groups)) => {
             let pages = FlowPages::new(query, groups, desk.answer_deadline);
             let stream = futures_util::stream::unfold(pages, |mut pages| async move {
@@ -29,36 +30,6 @@ pub(super) async fn flows(State(desk): State<Arc<Desk>>, RawQuery(query): RawQue
         }
         Err(refusal) => desk.refuse(refusal),
     }
-}
-
-/// What `/v1/flows` was asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct FlowQuery {
-    group: Option<u8>,
-    filter: FlowFilter,
-    limit: usize,
-}
-
-fn flow_query(text: &str) -> Result<FlowQuery, Refusal> {
-    let mut query = FlowQuery { group: None, filter: FlowFilter::default(), limit: LIMIT_DEFAULT };
-    for (key, value) in pairs(text) {
-        let bad = |what: &str| Refusal::bad("bad_filter", format!("{key}: \"{value}\" is no {what}"));
-        match key {
-            "group" => query.group = Some(value.parse().map_err(|_| bad("group"))?),
-            "protocol" => query.filter.protocol = Some(protocol_number(&value).ok_or_else(|| bad("protocol"))?),
-            "source" => query.filter.source = Some(value.parse().map_err(|_| bad("address"))?),
-            "destination" => query.filter.destination = Some(value.parse().map_err(|_| bad("address"))?),
-            "port" => query.filter.port = Some(value.parse().map_err(|_| bad("port"))?),
-            "limit" => {
-                query.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| bad("limit"))?
-            }
-            other => {
-                let sentence = format!("{other}: known are group, protocol, source, destination, port and limit");
-                return Err(Refusal::bad("unknown_filter", sentence));
-            }
-        }
-    }
-    Ok(query)
 }
 
 /// The answer of `/v1/flows`, made page by page as the reader takes it, so that a table of any size needs the memory of
@@ -164,33 +135,5 @@ impl FlowPages {
             debug_assert!(written.is_ok());
         }
         Bytes::from(bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_is_read_strictly() {
-        let query =
-            flow_query("group=51&protocol=tcp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5").unwrap();
-        assert_eq!((query.group, query.limit), (Some(51), 5));
-        assert_eq!(query.filter.protocol, Some(6));
-        assert_eq!(query.filter.source, Some("10.0.0.1".parse().unwrap()));
-        assert_eq!(query.filter.destination, Some("2001:db8::1".parse().unwrap()));
-        assert_eq!(query.filter.port, Some(80));
-        assert_eq!(flow_query("").unwrap().limit, 1000);
-        assert_eq!(flow_query("port=").unwrap().filter, FlowFilter::default());
-        for (text, reason) in [
-            ("port=70000", "bad_filter"),
-            ("protocol=tpc", "bad_filter"),
-            ("source=10.0.0", "bad_filter"),
-            ("limit=-1", "bad_filter"),
-            ("group=256", "bad_filter"),
-            ("colour=red", "unknown_filter"),
-        ] {
-            assert_eq!(flow_query(text).unwrap_err().reason, reason, "{text}");
-        }
     }
 }

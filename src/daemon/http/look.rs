@@ -1,6 +1,7 @@
 //! The calls that only look: status, peers, settings in force, health.
 
-use super::{Desk, HEALTH_DEADLINE, Refusal, answer, group_query};
+use super::request::group_query;
+use super::{Desk, HEALTH_DEADLINE, Refusal, answer};
 use crate::daemon::answers::{
     CONFIG_SCHEMA, ConfigAnswer, ERROR_SCHEMA, ErrorAnswer, HEALTH_SCHEMA, HealthAnswer, PEERS_SCHEMA, PeersAnswer,
     PeersRow,
@@ -39,9 +40,9 @@ async fn statuses(desk: &Desk, group: Option<u8>) -> Result<Vec<GroupStatus>, Re
 }
 
 pub(super) async fn peers(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Response {
-    let result = match group_query(query.as_deref()) {
+    let result = match group_query(query.as_deref().unwrap_or("")) {
         Ok(group) => statuses(&desk, group).await,
-        Err(refusal) => Err(refusal),
+        Err(bad) => Err(bad.into()),
     };
     desk.finish(result.map(|groups| PeersAnswer {
         schema: PEERS_SCHEMA.to_owned(),

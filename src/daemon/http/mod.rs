@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   socket ──▶ at most 64 connections ─▶ calls.rs ─┬─▶ look.rs, flows.rs, events.rs, metrics.rs
-//!                                                  └─▶ change.rs
+//!                                                  └─▶ change.rs                  request.rs: what they are asked
 //!   listen ──▶ at most 64 connections ─▶ GET only ─▶ the same
 //! ```
 //!
@@ -17,6 +17,7 @@ mod events;
 mod flows;
 mod look;
 mod metrics;
+pub mod request;
 
 pub use calls::openapi;
 
@@ -34,6 +35,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::unistd::Group;
+use request::BadRequest;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -271,12 +273,14 @@ impl Refusal {
         Refusal { status, reason, sentence: sentence.into(), problems: Vec::new() }
     }
 
-    fn bad(reason: &'static str, sentence: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, reason, sentence)
-    }
-
     fn unanswered(sync_id: u8, why: Unanswered) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unanswered", format!("group {sync_id}: {why}"))
+    }
+}
+
+impl From<BadRequest> for Refusal {
+    fn from(bad: BadRequest) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, bad.reason, bad.sentence)
     }
 }
 
@@ -343,28 +347,6 @@ fn answer(status: StatusCode, body: &impl serde::Serialize) -> Response {
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-}
-
-/// The pairs of a query string; what has no value says nothing. Values are numbers, addresses and words, none of which
-/// needs percent-encoding but the colon of an IPv6 address, which many clients encode.
-fn pairs(query: &str) -> impl Iterator<Item = (&str, String)> {
-    query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        (!value.is_empty()).then(|| (key, value.replace("%3A", ":").replace("%3a", ":")))
-    })
-}
-
-/// The query of a call that only knows `group`.
-fn group_query(query: Option<&str>) -> Result<Option<u8>, Refusal> {
-    let mut group = None;
-    for (key, value) in pairs(query.unwrap_or("")) {
-        if key != "group" {
-            return Err(Refusal::bad("unknown_filter", format!("{key}: known is group")));
-        }
-        let number = value.parse().map_err(|_| Refusal::bad("bad_filter", format!("{key}: \"{value}\" is no group")));
-        group = Some(number?);
-    }
-    Ok(group)
 }
 
 /// Turns away whatever does not only read, before anything looks at it.

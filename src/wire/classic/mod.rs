@@ -60,6 +60,11 @@ const _: () = assert!(MESSAGE_LEN_MAX == FRAME_LEN_MIN && MESSAGE_LEN_MAX == HEA
 /// Where the checksum stands.
 const CHECKSUM_AT: usize = 6;
 
+/// Whether a datagram says that it is of this format. Believe nothing of it.
+pub fn claims(bytes: &[u8]) -> bool {
+    bytes.get(4..CHECKSUM_AT) == Some(&[0, 0])
+}
+
 /// A message that is whole, undamaged, and of this format. What is in it is not yet known.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {

@@ -46,11 +46,6 @@ fn signed(value: u128) -> String {
     (value as u32 as i32).to_string()
 }
 
-/// Whether the message says that it is of the draft.
-pub(super) fn claims(bytes: &[u8]) -> bool {
-    bytes.get(4..6) == Some(&[0, 0])
-}
-
 impl Page<'_> {
     /// Every record behind the header.
     pub(super) fn classic(&mut self) {

@@ -31,7 +31,7 @@ const TAG_LEN: usize = 16;
 pub fn describe(bytes: &[u8]) -> String {
     let mut page = Page { text: String::new(), bytes, at: 0 };
     page.line("offset", "bytes", "field", "value");
-    let classic = classic::claims(bytes);
+    let classic = crate::wire::classic::claims(bytes);
     page.fields(if classic { &classic::PREAMBLE[..] } else { &layout::PREAMBLE });
     match bytes.get(4..6) {
         Some(&[VERSION, kind]) => {

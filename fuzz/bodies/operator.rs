@@ -1,0 +1,94 @@
+//! What an operator writes: the configuration file, and requests on the control socket.
+
+use super::captures::text;
+use ssyncp::daemon::flows::{FlowFilter, LIMIT_MAX};
+use ssyncp::daemon::http::request::{BadRequest, FlowQuery, FlushBody, ResyncBody, RoleBody, group_query};
+use ssyncp::daemon::settings::Settings;
+use ssyncp::time::Duration;
+use std::path::Path;
+
+/// A configuration file. One that is right reads back from what `check --show` prints.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Settings::parse(text, Path::new("fuzz.toml")) {
+        Ok(settings) => {
+            let _ = settings.warnings();
+            let shown = settings.to_toml();
+            let again = Settings::parse(&shown, Path::new("shown.toml")).expect("what is shown can be read");
+            assert_eq!(again.to_toml(), shown);
+        }
+        Err(problems) => assert!(!problems.to_string().is_empty()),
+    }
+}
+
+/// The files of README, and two with most of what there is.
+pub fn config_seeds() -> Vec<Vec<u8>> {
+    let full = "[node]\nid = 1\nname = \"a\"\n[[group]]\nsync_id = 1\ntransport = \"memory\"\nsource = \"synthetic\"\n\
+                priority = 150\nadvert_interval = \"10ms\"\naddresses = [\"192.0.2.10/24 dev eth0\"]\n\
+                filter = [\"not dst 192.168.0.0/16\", \"tcp or udp port 53\"]\n\
+                [control]\nsocket = \"/tmp/s\"\nlisten = \"127.0.0.1:9114\"\n";
+    let classic = "[node]\nid = 1\n[[group]]\nsync_id = 51\nprofile = \"classic\"\ninterfaces = [\"eth1\", \"eth2\"]\n";
+    let readme = text("README.md");
+    let files = readme.split("<<END\n").skip(1).filter_map(|rest| rest.split("\nEND").next());
+    files.chain([full, classic]).map(|file| file.as_bytes().to_vec()).collect()
+}
+
+/// A request: the first line is the path with its query, the rest the body.
+pub fn control(data: &[u8]) {
+    let (line, body) = data.split_at(data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len()));
+    let body = body.get(1..).unwrap_or_default();
+    let Ok(line) = std::str::from_utf8(line) else { return };
+    let (path, query) = line.split_once('?').unwrap_or((line, ""));
+    let refused = match path {
+        "/v1/flows" => FlowQuery::parse(query).map(|asked| check_query(&asked)),
+        "/v1/role" => RoleBody::parse(body).and_then(|body| body.request()).map(drop),
+        "/v1/resync" => ResyncBody::parse(body).map(drop),
+        "/v1/flush" => FlushBody::parse(body).and_then(|body| body.timeout()).map(|timeout| {
+            assert!(timeout <= Duration::from_secs(50), "a flush that waits for {timeout:?}");
+        }),
+        _ => group_query(query).map(|group| {
+            let again = group.map(|group| format!("group={group}")).unwrap_or_default();
+            assert_eq!(group_query(&again), Ok(group));
+        }),
+    };
+    if let Err(BadRequest { reason, sentence }) = refused {
+        let reasons = ["unknown_filter", "bad_filter", "bad_json", "unknown_role", "bad_timeout"];
+        assert!(reasons.contains(&reason) && !sentence.is_empty(), "{reason}: {sentence}");
+    }
+}
+
+/// What is asked, asked again in the shortest words.
+fn check_query(asked: &FlowQuery) {
+    assert!(asked.limit <= LIMIT_MAX);
+    let FlowFilter { protocol, source, destination, port } = asked.filter;
+    let mut query = format!("limit={}", asked.limit);
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            query += &format!("&{name}={value}");
+        }
+    };
+    add("group", asked.group.map(|group| group.to_string()));
+    add("protocol", protocol.map(|protocol| protocol.to_string()));
+    add("source", source.map(|address| address.to_string()));
+    add("destination", destination.map(|address| address.to_string()));
+    add("port", port.map(|port| port.to_string()));
+    assert_eq!(FlowQuery::parse(&query).as_ref(), Ok(asked), "{query}");
+}
+
+/// The calls of README, and what it does not show.
+pub fn control_seeds() -> Vec<Vec<u8>> {
+    let by_hand = [
+        "/v1/flows?group=51&protocol=sctp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5",
+        "/v1/peers?group=51",
+        "/v1/role\n{\"role\": \"none\"}",
+        "/v1/resync\n",
+        "/v1/flush\n{\"group\": 51, \"timeout_ms\": 50001}",
+    ];
+    let readme = text("README.md");
+    let documented = readme.lines().filter(|line| line.starts_with("ctl ")).filter_map(|line| {
+        let path = line.split("http://localhost").nth(1)?.split([' ', '\'']).next()?;
+        let body = line.split("-d '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap_or_default();
+        Some(format!("{path}\n{body}"))
+    });
+    by_hand.into_iter().map(str::to_owned).chain(documented).map(String::into_bytes).collect()
+}
