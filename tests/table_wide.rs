@@ -4,6 +4,7 @@
 use ssyncp::flow::{Attributes, Change, Endpoint, Flow, FlowKey, TcpInfo, Zone, attribute};
 use ssyncp::table::{Applied, Pending, Refused, Table};
 use ssyncp::time::Instant;
+use ssyncp::wire::{DataWriter, FRAME_LEN_MIN, Header};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const SEED: u64 = 0x0123_4567_89ab_cdef;
@@ -231,6 +232,58 @@ fn what_the_source_cannot_know_stays() {
     table.put(&flow(1, 4), at(0)).expect("room");
     assert_eq!(table.get(&key(1), at(0)), Some(flow(1, 4)), "a flow that begins anew has nothing from before");
     assert_eq!(used(&table), 1);
+}
+
+/// [4.1.5] What the source says has the room first; what is dropped for it is counted once.
+#[test]
+fn what_has_no_room_beside_the_sources_word_is_dropped_and_counted() {
+    let mut table = Table::with_annex(100, 10, 40, SEED);
+    table.put(&with(heavy(flow(1, 3)), &[(11, &[7; 30]), (200, &[1; 255]), (201, &[2; 255])]), at(0)).expect("room");
+    let told = with(flow(1, 4), &[(1, &[3; 254]), (2, &[4; 254]), (3, &[5; 60])]);
+    assert_eq!(table.put(&told, at(0)), Ok(true));
+    let kept = with(flow(1, 4), &[(1, &[3; 254]), (2, &[4; 254]), (3, &[5; 60]), (11, &[7; 30]), (200, &[1; 255])]);
+    assert_eq!((table.get(&key(1), at(0)), table.attributes_dropped()), (Some(kept), 1));
+    assert_eq!(table.put(&told, at(0)), Ok(true), "it waits still");
+    assert_eq!((table.attributes_dropped(), used(&table)), (1, 16));
+}
+
+/// [8.0.3] What a table takes, one record in the smallest frame says: else it would stand before all others for ever.
+#[test]
+fn whatever_a_table_takes_has_a_record() {
+    let (four, six) = (IpAddr::from([10, 0, 0, 1]), address(1));
+    let longest = with(narrow(1), &[(1, &[1; 254]), (2, &[2; 254]), (3, &[3; 254]), (4, &[4; 150])]).attributes;
+    let mut taken = 0;
+    for choice in 0..1 << 8 {
+        let bit = |bit: u32| choice >> bit & 1 == 1;
+        let side = |at| if bit(at) { six } else { four };
+        let end = |there, at| bit(there).then(|| Endpoint { address: side(at), port: 9 });
+        let zone = Zone { id: 7, direction: if bit(6) { 3 } else { 2 } };
+        let key = FlowKey { source: side(0), destination: side(1), zone, ..key(1) };
+        let flow = Flow {
+            reply_source: end(2, 3),
+            reply_destination: end(4, 5),
+            tcp: Some(TcpInfo { window_scale_original: 200, flags_reply: 1, ..TcpInfo::default() }),
+            mark: 1,
+            attributes: if bit(7) { longest.clone() } else { Attributes::NONE },
+            ..Flow::new(key)
+        };
+        let mut table = table();
+        if table.put(&flow, at(0)).is_err() {
+            continue;
+        }
+        taken += 1;
+        let Some(Pending::Upsert(held)) = table.peek_pending(at(0)) else { panic!("{flow:?} does not wait") };
+        let mut slot = [0; FRAME_LEN_MIN];
+        let mut writer = DataWriter::new(&mut slot, Header::default()).expect("room");
+        assert_eq!(writer.push_upsert(&held), Ok(()), "{held:?}");
+        table.sent(1);
+        assert!(table.take(&key));
+        let mut writer = DataWriter::new(&mut slot, Header::default()).expect("room");
+        assert_eq!((table.peek_pending(at(0)), writer.push_delete(&key)), (Some(Pending::Delete(key)), Ok(())));
+    }
+    // Both families, four combinations of reply ends of their own, with and without attributes; of an end that is absent
+    // the family does not matter.
+    assert_eq!(taken, 2 * 2 * 9);
 }
 
 /// [8.0.2] A full annex refuses by name, what is held keeps its value, and plain flows go on.

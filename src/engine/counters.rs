@@ -53,6 +53,8 @@ counters! {
     sections_ignored,
     /// Records sent for the first time.
     records_sent,
+    /// Flows and deletes that were to be sent and that no record can say.
+    records_unsayable,
     /// ADVERTs sent.
     adverts_sent,
     /// ADVERTs accepted.
@@ -91,6 +93,9 @@ counters! {
     updates,
     /// Changes of a kind that is not replicated.
     updates_unsupported,
+    /// Attributes of types that this version does not know, which were dropped because beside what the source says now they
+    /// have no room in a record.
+    attributes_dropped,
     /// Changes refused because the table is full.
     table_full,
     /// Changes refused because the table's annex is full.

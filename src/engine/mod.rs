@@ -149,6 +149,8 @@ pub struct Engine {
     advert_at: Instant,
     /// Frames that have left since the next ADVERT is due.
     sent_before_advert: u32,
+    /// Bytes of a record in the last DATA frame, on average.
+    record_len: usize,
     last_advert_at: Option<Instant>,
     /// An interval that the peers still count with, and the ADVERTs that keep to it.
     old_pace: Option<(Duration, u8)>,
@@ -200,6 +202,7 @@ impl Engine {
             dump_complete: false,
             advert_at: now,
             sent_before_advert: 0,
+            record_len: transmit::PLAIN_RECORD_LEN,
             last_advert_at: None,
             old_pace: None,
             last_run: now,
@@ -289,7 +292,7 @@ impl Engine {
         }
         self.counters.updates += 1;
         match change {
-            Change::Upsert(flow) => match self.table.put(flow, now) {
+            Change::Upsert(flow) => match self.put(flow, now) {
                 Ok(_) => Ok(()),
                 Err(Refused::Unsupported) => {
                     self.counters.updates_unsupported += 1;
@@ -309,6 +312,12 @@ impl Engine {
                 Ok(())
             }
         }
+    }
+
+    fn put(&mut self, flow: &Flow, now: Instant) -> Result<bool, Refused> {
+        let put = self.table.put(flow, now);
+        self.counters.attributes_dropped = self.table.attributes_dropped();
+        put
     }
 
     /// A dump of the source begins: what it does not name until [`Engine::end_dump`] has died unseen.

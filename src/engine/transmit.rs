@@ -10,12 +10,13 @@ use crate::table::Pending;
 use crate::time::Instant;
 use crate::wire::{
     Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind,
-    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, RANGES_MAX, RECORDS_MAX, Status, SyncCode, Target, WireRole,
-    encode_advert, encode_pull, encode_status,
+    MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, PushError, RANGES_MAX, RECORDS_MAX, Status, SyncCode, Target,
+    WireRole, encode_advert, encode_pull, encode_status,
 };
 
-/// Bytes of a plain CONN4 record, the commonest by far: from it follows how many records make a full frame.
-const PLAIN_RECORD_LEN: usize = 24;
+/// Bytes of a plain CONN4 record, the shortest that a flow has: how long those will be that wait is not known before the
+/// first frame.
+pub(super) const PLAIN_RECORD_LEN: usize = 24;
 
 /// What this version can take.
 const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES);
@@ -58,13 +59,14 @@ impl Engine {
     }
 
     /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame, or with
-    /// the next ADVERT.
+    /// the next ADVERT. A frame counts as full when the records that wait would fill it, were they as long as those of the
+    /// last frame: IPv6 and attributes come in crowds as all traffic does.
     pub(super) fn data_at(&self) -> Option<Instant> {
         if self.role() != Role::Master || !self.link_up {
             return None;
         }
         let pending = self.table.pending() as usize;
-        let full = ((self.config.frame_len - HEADER_LEN) / PLAIN_RECORD_LEN).min(RECORDS_MAX);
+        let full = ((self.config.frame_len - HEADER_LEN) / self.record_len).min(RECORDS_MAX);
         if pending >= full || (self.outbox.is_walking() && self.may_walk()) {
             return Some(Instant::ZERO);
         }
@@ -105,22 +107,26 @@ impl Engine {
                 self.counters.buckets_walked += 1;
                 continue;
             }
-            let fits = match self.table.peek_pending(now) {
-                Some(Pending::Upsert(flow)) => writer.push_upsert(&flow).is_ok(),
-                Some(Pending::Delete(key)) => writer.push_delete(&key).is_ok(),
-                None => false,
+            let pushed = match self.table.peek_pending(now) {
+                Some(Pending::Upsert(flow)) => writer.push_upsert(&flow),
+                Some(Pending::Delete(key)) => writer.push_delete(&key),
+                None => break,
             };
-            if !fits {
-                break;
+            match pushed {
+                Ok(()) => records += 1,
+                Err(PushError::Full) => break,
+                // The table takes nothing that has no form here. If it did, one such must not stop all others.
+                Err(_) => self.counters.records_unsayable += 1,
             }
             self.table.sent(self.outbox.local(seq));
             self.outbox.one_left();
-            records += 1;
         }
         if writer.is_empty() {
             return None;
         }
+        let count = writer.count();
         let length = writer.finish();
+        self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
         self.outbox.keep(now, &slot[..length]);
         self.counters.data_sent += 1;
         self.counters.records_sent += records;

@@ -48,8 +48,9 @@ impl Table {
     }
 
     /// The flow with those attributes of the held one that this version does not know, so that its source, which does
-    /// not know them either, does not take them away. `None` if there are none. (What has no room in a record is lost.)
-    fn with_unknown(&self, at: u32, flow: &Flow) -> Option<Flow> {
+    /// not know them either, does not take them away. `None` if there are none. What has no room in a record is dropped,
+    /// and counted.
+    fn with_unknown(&mut self, at: u32, flow: &Flow) -> Option<Flow> {
         let entry = self.slots.get(at);
         if entry.kind != Kind::Live || entry.record.plain().is_some() {
             return None;
@@ -59,10 +60,11 @@ impl Table {
         let is_kept = |&(kind, _): &(u8, &[u8])| kind > attribute::KNOWN_MAX && flow.attributes.get(kind).is_none();
         let mut kept = held.attributes().filter(is_kept).peekable();
         kept.peek()?;
-        let mut whole = flow.clone();
+        let (mut whole, mut dropped) = (flow.clone(), 0);
         for (kind, data) in kept {
-            let _ = whole.attributes.set(kind, data);
+            dropped += u64::from(whole.attributes.set(kind, data).is_err());
         }
+        self.attributes_dropped += dropped;
         Some(whole)
     }
 

@@ -106,6 +106,7 @@ pub struct Table {
     tombstones: u32,
     /// Entries on the wire list that go on to the sink list.
     owed: u32,
+    attributes_dropped: u64,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
@@ -149,6 +150,7 @@ impl Table {
             live: 0,
             tombstones: 0,
             owed: 0,
+            attributes_dropped: 0,
             ordinal: 0,
             dump: 0,
             dumping: false,
@@ -180,6 +182,11 @@ impl Table {
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {
         self.tombstones
+    }
+
+    /// Attributes that [`Table::put`] was to keep [4.1.5], and that found no room in a record.
+    pub fn attributes_dropped(&self) -> u64 {
+        self.attributes_dropped
     }
 
     /// Bytes that the table takes, full or empty, without its annex.

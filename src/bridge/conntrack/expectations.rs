@@ -99,6 +99,12 @@ impl Pending {
         if told.gone { self.remove(&key, &told.expectation) } else { self.add(key, told.expectation) }.then_some(key)
     }
 
+    /// Expectations that are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.total
+    }
+
     /// Forgets a master that is gone.
     pub(super) fn forget(&mut self, master: &FlowKey) {
         if self.by_master.is_empty() {

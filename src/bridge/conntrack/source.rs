@@ -398,7 +398,10 @@ impl Translator {
         match codec::decode_expectation(message) {
             Ok(told) => {
                 self.counters.events_expectation += 1;
-                if let Some(master) = self.pending.take(told).filter(|master| self.filter.may_match(master)) {
+                // Those of masters that are not wanted must not take the place of others.
+                if !self.filter.may_match(&codec::master_key(&told.master)) {
+                    self.counters.filtered += 1;
+                } else if let Some(master) = self.pending.take(told) {
                     self.unclear.push(master);
                 }
             }
@@ -539,5 +542,55 @@ fn enable_events() {
             %error, value = value.unwrap_or_default().trim(),
             "cannot set {EVENTS_SWITCH} to 1: what happens to connections from before now may go unnoticed"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Expectation, Tuple, Zone};
+    use std::net::IpAddr;
+
+    /// An event: a flow to `port` expects another one.
+    fn expected_by(port: u16) -> MessageWriter {
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let tuple =
+            Tuple { source: address(1), destination: address(2), source_port: 0, destination_port: 5000, protocol: 6 };
+        let expectation = Expectation {
+            tuple,
+            mask_address: address(255),
+            mask_port: 0,
+            timeout: 300,
+            flags: 0,
+            class: 0,
+            nat: None,
+            helper: "ftp".into(),
+            function: String::new(),
+        };
+        let master = FlowKey {
+            source: address(1),
+            destination: address(2),
+            source_port: 40000,
+            destination_port: port,
+            protocol: 6,
+            zone: Zone::DEFAULT,
+        };
+        let mut writer = MessageWriter::new();
+        codec::write_expectation(&mut writer, 1, &master, &expectation);
+        writer
+    }
+
+    /// Nobody else's expectations fill the room for those of flows that are wanted.
+    #[test]
+    fn what_a_filtered_flow_expects_is_not_kept() {
+        let filter = Filter::new(&["dport 21".parse().unwrap()]);
+        let mut translator = Translator { filter, ..Translator::default() };
+        for (port, kept) in [(2121, 0), (21, 1)] {
+            let event = expected_by(port);
+            let message = Messages::new(event.bytes()).next().unwrap().unwrap();
+            translator.event(&message, &mut |change| panic!("{change:?}"));
+            assert_eq!((translator.unclear.len(), translator.pending.len()), (kept, kept), "port {port}");
+        }
+        assert_eq!((translator.counters.filtered, translator.counters.events_expectation), (1, 2));
     }
 }

@@ -48,6 +48,25 @@ fn full_frames_leave_at_once() {
     assert_eq!(data_frames(&world, start).len(), 9);
 }
 
+/// [3.3.7] Longer records fill a frame sooner: (1480 − 40) / 48 = 30 plain records of IPv6.
+#[test]
+fn full_frames_of_longer_records_leave_at_once() {
+    let mut world = World::elected_pair();
+    let start = world.now;
+    for number in 0..500 {
+        let key = FlowKey {
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "2001:db8::2".parse().unwrap(),
+            ..key(number)
+        };
+        world.update(0, Change::Upsert(Flow { timeout: 300, ..Flow::new(key) }));
+    }
+    world.run(Duration::from_micros(10));
+    assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [30; 16]);
+    world.run(Duration::from_millis(2));
+    assert_eq!(data_frames(&world, start).len(), 17);
+}
+
 /// [1.3.1] Fifty changes to one flow between two turns cost one record; an insert and its delete cost nothing [4.2.5].
 #[test]
 fn changes_to_one_flow_are_coalesced() {
