@@ -204,9 +204,14 @@ fn addresses_come_and_go_and_one_that_is_kept_is_not_touched() {
     let reload = |node: &Node| client::post(&node.socket(), "/v1/reload", &json!({})).unwrap();
     let before = [pair.a.group(), pair.b.group()];
     // Whoever watches the kernel sees every touch.
+    let watched = tempfile::NamedTempFile::new().unwrap();
     let mut watch = pair.a.namespace.command("ip").unwrap();
-    let mut watch = watch.args(["-4", "monitor", "address"]).stdout(Stdio::piped()).spawn().unwrap();
-    ip(&pair.a.namespace, "address add 203.0.113.1/32 dev la");
+    let mut watch = watch.args(["-4", "monitor", "address"]).stdout(watched.reopen().unwrap()).spawn().unwrap();
+    let seen = || std::fs::read_to_string(watched.path()).unwrap();
+    eventually("the watch works", || {
+        ip(&pair.a.namespace, "address replace 203.0.113.1/32 dev la");
+        seen().contains("203.0.113.1/32")
+    });
 
     let kept = format!("\"{ADDRESS} dev la\"");
     configure(&pair.a, 'a', &format!("{kept}, \"192.0.2.77/32 dev la\""), "priority = 150\nadvert_interval = \"50ms\"");
@@ -220,9 +225,11 @@ fn addresses_come_and_go_and_one_that_is_kept_is_not_touched() {
     eventually("b knows of the address", || pair.b.group()["addresses"].as_array().map(Vec::len) == Some(2));
     assert!(!holds(&pair.b, "192.0.2."), "a backup holds nothing");
 
+    ip(&pair.a.namespace, "address add 203.0.113.2/32 dev la");
+    eventually("the watch has seen everything", || seen().contains("203.0.113.2/32"));
     watch.kill().unwrap();
-    let seen = words(&watch.wait_with_output().unwrap().stdout);
-    assert!(seen.contains("203.0.113.1/32"), "the watch works: {seen}");
+    watch.wait().unwrap();
+    let seen = seen();
     assert_eq!(seen.matches("192.0.2.77/32").count(), 2, "{seen}");
     assert!(!seen.contains(ADDRESS), "{seen}");
     let after = [pair.a.group(), pair.b.group()];

@@ -136,7 +136,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
     }
 
     fn deliver(&mut self, at: usize, most: usize) {

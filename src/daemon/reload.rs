@@ -16,8 +16,11 @@ use std::fmt;
 
 /// Keys of `[[group]]` that are applied without a restart.
 pub const GROUP_KEYS_LIVE: &[&str] = &[
+    "filter",
     "dump_interval",
     "commit",
+    "audit",
+    "audit_interval",
     "priority",
     "advert_interval",
     "preempt",
@@ -89,6 +92,8 @@ impl From<Problems> for Refusal {
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
+    /// Groups that have the kernel for themselves no longer when those are started.
+    pub crowded: Vec<u8>,
     /// Groups that are to be started.
     pub added: Vec<Group>,
     /// Groups that go on with other settings.
@@ -117,10 +122,15 @@ impl Plan {
             };
             let title = format!("group {}", group.sync_id);
             compare(&title, before, group, GROUP_KEYS_LIVE, &mut plan.sentences, &mut fixed);
-            if before != group || old.node != new.node {
+            // Also of what a group does not say itself: whether it has the kernel for itself.
+            if before != group || old.node != new.node || old.audit_orders(before) != new.audit_orders(group) {
                 plan.changed.push(group.clone());
             }
         }
+        let mut meanwhile = old.clone();
+        meanwhile.groups.extend(plan.added.iter().cloned());
+        let crowded = old.groups.iter().filter(|group| old.is_sole(group) && !meanwhile.is_sole(group));
+        plan.crowded = crowded.map(|group| group.sync_id).collect();
         for group in old.groups.iter().filter(|group| find(new, group.sync_id).is_none()) {
             plan.sentences.push(format!("group {}: removed", group.sync_id));
             plan.removed.push(group.sync_id);

@@ -171,7 +171,8 @@ impl Node {
         let kernel = Kernel::default();
         kernel.0.borrow_mut().held = held.iter().copied().collect();
         let inspector = Reader { kernel: kernel.clone(), left: None };
-        let parts = AuditParts { inspector: Some(Box::new(inspector)), mode, interval: MINUTE, sole };
+        let orders = AuditOrders { mode, interval: MINUTE, sole };
+        let parts = AuditParts { inspector: Some(Box::new(inspector)), orders };
         let now = Instant::from_nanos(1_000_000_000);
         let flows = flows.iter().copied().collect();
         Node {
@@ -356,7 +357,7 @@ fn a_kernel_that_cannot_be_read_is_told_once_and_read_again_a_second_later() {
 fn who_is_told_not_to_look_does_not() {
     for (mode, interval) in [(AuditMode::Off, MINUTE), (AuditMode::Repair, Duration::ZERO)] {
         let mut node = Node::new(mode, true, &[(1, 5)], &[]);
-        node.audit.parts.interval = interval;
+        node.audit.parts.orders.interval = interval;
         node.turn(100);
         assert_eq!((node.begun(), node.audit.wake_at(), node.table.preemption_held), (0, None, false));
     }

@@ -16,6 +16,7 @@ mod value;
 pub use value::duration as parse_duration;
 
 use crate::bridge::conntrack::Rule;
+use crate::daemon::audit::AuditOrders;
 use crate::engine::{ClassicConfig, Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::NodeId;
@@ -322,6 +323,12 @@ impl Settings {
         warnings
     }
 
+    /// What the audit of a group is told.
+    pub fn audit_orders(&self, group: &Group) -> AuditOrders {
+        let mode = if group.audits() { group.audit } else { AuditMode::Off };
+        AuditOrders { mode, interval: group.audit_interval, sole: self.is_sole(group) }
+    }
+
     /// Whether no other group writes to the kernel's connection table.
     pub fn is_sole(&self, group: &Group) -> bool {
         let others = self.groups.iter().filter(|other| other.sync_id != group.sync_id);
@@ -333,7 +340,9 @@ impl Group {
     /// Whether a backup's kernel is compared with what was committed to it.
     pub fn audits(&self) -> bool {
         let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
-        committed && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
+        // The classic profile proves nothing, and only what is proven can be audited.
+        let proven = self.profile == Profile::Ssyncp1;
+        committed && proven && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
     }
 
     /// Largest frame in bytes that the engine may make; `None`: what the link carries.
