@@ -248,7 +248,9 @@ impl Audit {
     }
 
     fn enabled(&self) -> bool {
-        self.parts.inspector.is_some() && self.parts.orders.mode != AuditMode::Off && !self.parts.orders.interval.is_zero()
+        self.parts.inspector.is_some()
+            && self.parts.orders.mode != AuditMode::Off
+            && !self.parts.orders.interval.is_zero()
     }
 
     fn repairs(&self) -> bool {

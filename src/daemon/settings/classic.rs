@@ -163,7 +163,8 @@ tap_files = 8
 "#
         );
         assert_eq!(parse(&printed).unwrap(), settings);
-        let recorded = format!("{SMALLEST}filter = [\"not dport 22\"]\ntap = \"/var/tmp/old.pcap\"\ntap_size = \"1MiB\"\n");
+        let recorded =
+            format!("{SMALLEST}filter = [\"not dport 22\"]\ntap = \"/var/tmp/old.pcap\"\ntap_size = \"1MiB\"\n");
         let settings = parse(&recorded).unwrap();
         assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
         let more = "role = \"manual\"\nack = \"none\"\nframe_len = 1208\nbatch_delay = \"900ms\"\ncapacity = 9\n";
