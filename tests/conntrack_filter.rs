@@ -214,12 +214,14 @@ fn other_rules_take_effect_for_events_and_by_a_dump_for_what_is_there() {
     tcp(&mut raw, 1, 0);
     mirror.read_all(&mut source);
     assert_eq!(marks(&mirror), []);
-    source.set_filter(rules(&["dport 80"])).unwrap();
+    source.set_filter(&rules(&["dport 80"])).unwrap();
+    source.request_dump().unwrap();
     mirror.read_until(&mut source, |mirror| mirror.dumps == 1);
     assert_eq!(marks(&mirror), [(1, 0)]);
     tcp(&mut raw, 2, 0);
     mirror.read_until(&mut source, |mirror| marks(mirror).len() == 2);
-    source.set_filter(rules(&["not tcp"])).unwrap();
+    source.set_filter(&rules(&["not tcp"])).unwrap();
+    source.request_dump().unwrap();
     let mut anew = Mirror::default();
     anew.read_until(&mut source, |mirror| mirror.dumps == 1);
     assert_eq!(marks(&anew), []);

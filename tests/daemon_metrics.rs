@@ -143,7 +143,7 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
         ("status_field", frame(3, 0, &status, &[(43, 0)])),
         ("pull_length", frame(6, 0, &pull[..20], &[])),
         ("pull_field", frame(6, 0, &pull, &[(43, 0)])),
-        ("unknown_pull", frame(6, 0, &pull, &[(56, 2)])),
+        ("unknown_pull", frame(6, 0, &pull, &[(56, 3)])),
         ("unestablished", data(&PLAIN, &[])),
         ("term_jump", frame(1, 0, &advert, &[(32, 1)])),
     ]

@@ -204,9 +204,14 @@ fn addresses_come_and_go_and_one_that_is_kept_is_not_touched() {
     let reload = |node: &Node| client::post(&node.socket(), "/v1/reload", &json!({})).unwrap();
     let before = [pair.a.group(), pair.b.group()];
     // Whoever watches the kernel sees every touch.
+    let watched = tempfile::NamedTempFile::new().unwrap();
     let mut watch = pair.a.namespace.command("ip").unwrap();
-    let mut watch = watch.args(["-4", "monitor", "address"]).stdout(Stdio::piped()).spawn().unwrap();
-    ip(&pair.a.namespace, "address add 203.0.113.1/32 dev la");
+    let mut watch = watch.args(["-4", "monitor", "address"]).stdout(watched.reopen().unwrap()).spawn().unwrap();
+    let seen = || std::fs::read_to_string(watched.path()).unwrap();
+    eventually("the watch works", || {
+        ip(&pair.a.namespace, "address replace 203.0.113.1/32 dev la");
+        seen().contains("203.0.113.1/32")
+    });
 
     let kept = format!("\"{ADDRESS} dev la\"");
     configure(&pair.a, 'a', &format!("{kept}, \"192.0.2.77/32 dev la\""), "priority = 150\nadvert_interval = \"50ms\"");
@@ -220,9 +225,11 @@ fn addresses_come_and_go_and_one_that_is_kept_is_not_touched() {
     eventually("b knows of the address", || pair.b.group()["addresses"].as_array().map(Vec::len) == Some(2));
     assert!(!holds(&pair.b, "192.0.2."), "a backup holds nothing");
 
+    ip(&pair.a.namespace, "address add 203.0.113.2/32 dev la");
+    eventually("the watch has seen everything", || seen().contains("203.0.113.2/32"));
     watch.kill().unwrap();
-    let seen = words(&watch.wait_with_output().unwrap().stdout);
-    assert!(seen.contains("203.0.113.1/32"), "the watch works: {seen}");
+    watch.wait().unwrap();
+    let seen = seen();
     assert_eq!(seen.matches("192.0.2.77/32").count(), 2, "{seen}");
     assert!(!seen.contains(ADDRESS), "{seen}");
     let after = [pair.a.group(), pair.b.group()];
@@ -232,4 +239,84 @@ fn addresses_come_and_go_and_one_that_is_kept_is_not_touched() {
         }
     }
     assert_eq!(after[0]["stream_seq"], before[0]["stream_seq"], "nothing was sent again");
+}
+
+/// What a status says of the last audit: entries, and what was wrong.
+fn verified(node: &Node) -> [Option<u64>; 4] {
+    let verified = node.group()["kernel_verified"].clone();
+    ["entries", "differing", "missing", "extra"].map(|name| verified[name].as_u64())
+}
+
+/// One connection in eight is a ping.
+#[test]
+fn other_rules_of_the_filter_hold_at_once_for_what_is_replicated_and_for_what_is_audited() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new("audit_interval = \"1s\"");
+    pair.start();
+    pair.a.connect(0..800);
+    pair.until_equal(800);
+    eventually("b's kernel is verified", || verified(&pair.b) == [Some(800), Some(0), Some(0), Some(0)]);
+    let pings = pair.a.table().iter().filter(|entry| entry.original.protocol == 1).count() as u64;
+    assert_eq!(pings, 100);
+    let address = |letter| format!("\"{ADDRESS} dev l{letter}\"");
+    for (node, letter, priority) in [(&pair.b, 'b', 100), (&pair.a, 'a', 150)] {
+        let rules = "audit_interval = \"1s\"\nfilter = [\"not icmp\"]";
+        configure(node, letter, &address(letter), &format!("priority = {priority}\n{rules}"));
+        let reloaded = client::post(&node.socket(), "/v1/reload", &json!({})).unwrap();
+        assert_eq!(reloaded["changes"], json!(["group 51: filter: [] is now [\"not icmp\"]"]));
+    }
+    eventually("no ping is replicated", || [&pair.a, &pair.b].iter().all(|node| node.group()["entries"] == 700));
+    eventually("nor in b's kernel", || pair.b.kernel_entries() == 700);
+    assert_eq!(pair.a.kernel_entries(), 800, "a's kernel is its own");
+    // What the rules leave out is nobody's business, not even if it looks stale.
+    pair.b.connect(6..7);
+    let audits = pair.b.counter("driver_audits");
+    eventually("b is audited by the new rules", || {
+        pair.b.counter("driver_audits") > audits + 1 && verified(&pair.b) == [Some(700), Some(0), Some(0), Some(0)]
+    });
+    assert_eq!((pair.b.kernel_entries(), pair.b.counter("driver_audit_removed")), (701, 0));
+    pair.a.connect(800..808);
+    eventually("new ones obey the rules", || pair.b.group()["entries"] == 707 && pair.b.kernel_entries() == 708);
+}
+
+#[test]
+fn an_audit_is_switched_on_and_off_and_leaves_alone_what_may_be_another_groups() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new("audit = \"off\"");
+    pair.start();
+    pair.a.connect(0..100);
+    pair.until_equal(100);
+    assert_eq!((verified(&pair.b), pair.b.counter("driver_audits")), ([None; 4], 0));
+    pair.b.connect(100..120);
+    let address = format!("\"{ADDRESS} dev lb\"");
+    let reload = |audit: &str, second: &str| {
+        configure(&pair.b, 'b', &address, &format!("priority = 100\n{audit}\n{second}"));
+        client::post(&pair.b.socket(), "/v1/reload", &json!({})).unwrap()["changes"].clone()
+    };
+    // A second group comes, and the kernel is no longer this one's alone.
+    let second = "[[group]]\nsync_id = 52\ninterfaces = [\"sb\"]\npriority = 100\naudit = \"off\"";
+    assert_eq!(reload("audit = \"off\"", second), json!(["group 52: added"]));
+    let now = "audit_interval = \"1s\"";
+    assert_eq!(
+        reload(now, second),
+        json!(["group 51: audit: \"off\" is now \"repair\"", "group 51: audit_interval: \"1m\" is now \"1s\"",])
+    );
+    eventually("it looks, and again", || pair.b.counter("driver_audits") > 1);
+    assert_eq!(verified(&pair.b), [Some(120), Some(0), Some(0), Some(0)], "what is unknown may be the other's");
+    assert_eq!(reload(now, ""), json!(["group 52: removed"]));
+    eventually("alone again, it removes what is stale", || pair.b.kernel_entries() == 100);
+    assert_eq!(pair.b.counter("driver_audit_removed"), 20);
+    assert_eq!(
+        reload("audit = \"off\"\naudit_interval = \"1s\"", ""),
+        json!(["group 51: audit: \"repair\" is now \"off\""])
+    );
+    let audits = pair.b.counter("driver_audits");
+    eventually("what it found is forgotten", || verified(&pair.b) == [None; 4]);
+    pair.b.disconnect(0..10);
+    assert_eq!((pair.b.counter("driver_audits"), pair.b.kernel_entries()), (audits, 90));
+    assert!(pair.b.is("backup", "in_sync"));
 }

@@ -3,7 +3,7 @@
 
 use ssyncp::bridge::Sink;
 use ssyncp::bridge::synthetic::{SyntheticOptions, SyntheticSource};
-use ssyncp::daemon::audit::AuditParts;
+use ssyncp::daemon::audit::{AuditOrders, AuditParts};
 use ssyncp::daemon::control::{Command, GroupHandle, Listing, desk};
 use ssyncp::daemon::driver::{Driver, Parts};
 use ssyncp::daemon::flows::FlowFilter;
@@ -103,11 +103,10 @@ impl Pair {
                 source: Some(Box::new(SyntheticSource::new(&options).unwrap())),
                 sink: Some(Box::new(kernel.clone())),
                 commit: Commit::Continuous,
+                filter: vec![],
                 audit: AuditParts {
                     inspector: None,
-                    mode: AuditMode::Repair,
-                    interval: Duration::from_secs(60),
-                    sole: true,
+                    orders: AuditOrders { mode: AuditMode::Repair, interval: Duration::from_secs(60), sole: true },
                 },
                 takeover: None,
                 desk,

@@ -497,7 +497,10 @@ impl Model {
 
     fn popped(&mut self, key: FlowKey) -> Change {
         self.leave(&key);
-        let held = self.held[&key].clone();
+        let held = self.held.get_mut(&key).expect("held");
+        // Written only now: a dump or an audit that runs may have passed its place already.
+        held.named |= held.alive;
+        let held = held.clone();
         if held.alive {
             return Change::Upsert(self.shown(&held));
         }

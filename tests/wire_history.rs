@@ -18,7 +18,11 @@ use std::path::{Path, PathBuf};
 fn history() -> Vec<PathBuf> {
     let pcap = Path::new(env!("CARGO_MANIFEST_DIR")).join("pcap");
     let entries = fs::read_dir(pcap).expect("readable").map(|entry| entry.expect("readable").path());
-    let mut releases: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    let of_a_release = |path: &PathBuf| {
+        let version = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('v'));
+        path.is_dir() && version.is_some_and(|version| version.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    let mut releases: Vec<PathBuf> = entries.filter(of_a_release).collect();
     releases.sort();
     releases
 }

@@ -231,7 +231,7 @@ fn every_reason_of_this_room_was_raised() {
     let raised: BTreeSet<FrameError> = refused().into_iter().map(|(_, reason)| reason).collect();
     let rest: Vec<&str> =
         FrameError::ALL.iter().filter(|reason| !raised.contains(reason)).map(|reason| reason.name()).collect();
-    assert_eq!(rest, ["wrong_group", "own_node", "replayed", "stale", "not_for_us", "unestablished", "term_jump"]);
+    assert_eq!(rest, ["wrong_group", "own_node", "replayed", "stale", "unestablished", "term_jump"]);
 }
 
 /// [3.2.8] [3.4] The order of the checks: of two things that are wrong the earlier one is named, and what was not yet checked

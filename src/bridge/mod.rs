@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod synthetic;
 
+use self::conntrack::Filter;
 use crate::flow::{Change, Flow};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -44,6 +45,15 @@ pub trait Source {
     /// # Errors
     /// The operating system's error.
     fn request_dump(&mut self) -> io::Result<()>;
+
+    /// Has other rules decide from now on which flows are wanted; the owner asks for a dump afterwards. Nothing happens at
+    /// a source that has no rules.
+    ///
+    /// # Errors
+    /// The operating system's error; the old rules stay.
+    fn set_filter(&mut self, _filter: &Filter) -> io::Result<()> {
+        Ok(())
+    }
 
     /// What to wait on for the next change; `None` if there is nothing to wait on. A source with several descriptors
     /// hands out an epoll descriptor that stands for all of them.
@@ -121,7 +131,11 @@ pub trait Inspector {
     /// Whether an entry that is there is what a sink makes of this flow.
     fn agrees(&self, held: &Flow, wanted: &Flow) -> bool;
 
-    /// Whether a sink can write this flow at all.
+    /// Has other rules decide which entries are handed over; what is being read is given up. Nothing happens at an
+    /// inspector that has no rules.
+    fn set_filter(&mut self, _filter: &Filter) {}
+
+    /// Whether a sink can write this flow at all, and a reading would hand it over.
     fn takes(&self, wanted: &Flow) -> bool;
 
     /// Whether one end of an entry is this machine itself, as of the last [`Inspector::begin`].

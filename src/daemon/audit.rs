@@ -20,6 +20,7 @@
 //! Why at all: a node whose daemon was dead finds entries in its kernel that have died on the other node meanwhile; as
 //! master it would bring them back. So it does not take the role from a living master before its first audit is through.
 
+use crate::bridge::conntrack::Filter;
 use crate::bridge::{Inspector, Piece, Room};
 use crate::daemon::drain::{self, Drain};
 use crate::daemon::journal::{Journal, Weight};
@@ -58,6 +59,13 @@ pub(crate) const PREEMPTION_PATIENCE: Duration = Duration::from_secs(30);
 pub struct AuditParts {
     /// Who looks into the kernel; none where there is no kernel.
     pub inspector: Option<Box<dyn Inspector>>,
+    /// What it is told, and may be told anew.
+    pub orders: AuditOrders,
+}
+
+/// What an audit is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AuditOrders {
     /// What is done with what is found.
     pub mode: AuditMode,
     /// From the end of one audit to the next; zero for none.
@@ -200,6 +208,28 @@ impl Audit {
         }
     }
 
+    /// Other settings. What is being read was read by the old ones, and is given up.
+    pub(crate) fn reconfigure(&mut self, now: Instant, orders: AuditOrders, engine: &mut impl Audited) {
+        if orders == self.parts.orders {
+            return;
+        }
+        self.parts.orders = orders;
+        self.give_up(now);
+        self.next_at = self.next_at.min(now + orders.interval);
+        if !self.enabled() {
+            self.forget(now);
+            engine.hold_preemption(false);
+        }
+    }
+
+    /// Other rules decide which entries are compared.
+    pub(crate) fn set_filter(&mut self, now: Instant, filter: &Filter) {
+        self.give_up(now);
+        if let Some(inspector) = &mut self.parts.inspector {
+            inspector.set_filter(filter);
+        }
+    }
+
     /// One turn, behind that of the sink.
     pub(crate) fn turn(&mut self, now: Instant, engine: &mut impl Audited, drain: &mut Drain, journal: &mut Journal) {
         if !self.enabled() {
@@ -231,11 +261,13 @@ impl Audit {
     }
 
     fn enabled(&self) -> bool {
-        self.parts.inspector.is_some() && self.parts.mode != AuditMode::Off && !self.parts.interval.is_zero()
+        self.parts.inspector.is_some()
+            && self.parts.orders.mode != AuditMode::Off
+            && !self.parts.orders.interval.is_zero()
     }
 
     fn repairs(&self) -> bool {
-        self.parts.mode == AuditMode::Repair
+        self.parts.orders.mode == AuditMode::Repair
     }
 
     fn keeps_from_preempting(&self, now: Instant) -> bool {
@@ -305,7 +337,7 @@ impl Audit {
 
     /// Compares what one turn has read.
     fn judge(&mut self, now: Instant, engine: &mut impl Audited) {
-        let (repair, sole) = (self.repairs() && self.again.is_none(), self.parts.sole);
+        let (repair, sole) = (self.repairs() && self.again.is_none(), self.parts.orders.sole);
         let Some(inspector) = self.parts.inspector.as_deref() else { return };
         self.findings.entries += self.piece.len() as u64;
         for held in &self.piece {
@@ -390,7 +422,7 @@ impl Audit {
             |before: Findings| found.wrong() < before.wrong() || (found.has_more() && found.entries < before.entries);
         let less = before.is_none_or(|before| before.wrong() == 0 || fewer(before));
         let soon = found.wrong() > 0 && less;
-        let rest = if soon { RECHECK.min(self.parts.interval) } else { self.parts.interval };
+        let rest = if soon { RECHECK.min(self.parts.orders.interval) } else { self.parts.orders.interval };
         self.last = Some((found, now));
         self.idle(now + rest);
     }

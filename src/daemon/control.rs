@@ -7,6 +7,7 @@
 //! ```
 
 use crate::daemon::answers::FlushRow;
+use crate::daemon::audit::AuditOrders;
 use crate::daemon::flows::FlowFilter;
 use crate::daemon::measures::Measures;
 use crate::daemon::settings::Group;
@@ -54,6 +55,8 @@ pub enum Command {
     Reconfigure {
         /// All settings of the group.
         group: Box<Group>,
+        /// What its audit is told.
+        audit: AuditOrders,
         /// `[node] realtime_priority`.
         realtime_priority: u8,
         /// Where the answer goes.

@@ -15,9 +15,10 @@
 //! - [`Audit`]: whether the kernel holds what the sink was given;
 //! - [`Watch`]: when a link counts as down.
 
+use crate::bridge::conntrack::{Filter, Rule};
 use crate::bridge::{Sink, Source};
 use crate::daemon::answers::FlushRow;
-use crate::daemon::audit::{Audit, AuditParts};
+use crate::daemon::audit::{Audit, AuditOrders, AuditParts};
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub source: Option<Box<dyn Source>>,
     /// Where flows go to.
     pub sink: Option<Box<dyn Sink>>,
+    /// Which flows source and audit were told to take.
+    pub filter: Vec<Rule>,
     /// When a backup writes into the sink.
     pub commit: Commit,
     /// Who compares what the sink has really become with the table.
@@ -91,6 +94,7 @@ pub struct Driver {
     engine: Protocol,
     line: Box<dyn Line>,
     feed: Feed,
+    rules: Vec<Rule>,
     drain: Drain,
     audit: Audit,
     room: RoomWatch,
@@ -142,6 +146,7 @@ impl Driver {
             engine: parts.engine,
             line: parts.line,
             feed: Feed::new(parts.source, parts.dump_interval),
+            rules: parts.filter,
             drain: Drain::new(parts.sink, parts.commit),
             audit: Audit::new(parts.audit, now),
             room: RoomWatch::default(),
@@ -435,8 +440,8 @@ impl Driver {
                     drop(answer.send(self.engine.resync(now, full)));
                 }
                 Command::Flush(order) => self.begin_flush(now, order),
-                Command::Reconfigure { group, realtime_priority, answer } => {
-                    drop(answer.send(self.reconfigure(now, &group, realtime_priority)));
+                Command::Reconfigure { group, audit, realtime_priority, answer } => {
+                    drop(answer.send(self.reconfigure(now, &group, audit, realtime_priority)));
                 }
             }
         }
@@ -496,8 +501,23 @@ impl Driver {
     }
 
     /// Applies what of a group's settings can be applied to a loop that runs.
-    fn reconfigure(&mut self, now: Instant, group: &Group, realtime_priority: u8) -> Result<(), String> {
+    fn reconfigure(
+        &mut self,
+        now: Instant,
+        group: &Group,
+        audit: AuditOrders,
+        realtime_priority: u8,
+    ) -> Result<(), String> {
         self.engine.reconfigure(now, &group.tuning())?;
+        if self.rules != group.filter {
+            let filter = Filter::new(&group.filter);
+            self.feed.set_filter(now, &filter).map_err(|error| format!("filter: {error}"))?;
+            self.audit.set_filter(now, &filter);
+            self.rules = group.filter.clone();
+        }
+        if let Some(engine) = self.engine.ssyncp1() {
+            self.audit.reconfigure(now, audit, engine);
+        }
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);

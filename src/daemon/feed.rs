@@ -15,6 +15,7 @@
 //! whose death was among what was lost. And a dump now and then tells what no event told: deaths of entries that the
 //! kernel keeps silent about, and time-outs that packets have refreshed.
 
+use crate::bridge::conntrack::Filter;
 use crate::bridge::{Source, SourceError};
 use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
@@ -109,6 +110,19 @@ impl Feed {
         if let Dump::Due(at) = self.dump {
             self.dump = Dump::Due(at.min(now + interval));
         }
+    }
+
+    /// Other rules; a master's table is compared with what they want by a dump, begun anew if one is running.
+    ///
+    /// # Errors
+    /// The operating system's error; the old rules stay.
+    pub(crate) fn set_filter(&mut self, now: Instant, filter: &Filter) -> std::io::Result<()> {
+        let Some(source) = self.source.as_mut() else { return Ok(()) };
+        source.set_filter(filter)?;
+        if self.dump != Dump::Silent {
+            self.dump = Dump::Due(self.next_dump(now));
+        }
+        Ok(())
     }
 
     /// This node has become master, or is no longer.

@@ -9,7 +9,7 @@
 //!
 //! Everything is opened on the thread that uses it: transports and sources need not be able to move between threads.
 
-use crate::daemon::audit::AuditParts;
+use crate::daemon::audit::{AuditOrders, AuditParts};
 use crate::daemon::build::{self, OpenError};
 use crate::daemon::control::{Command, GroupDesk, Page};
 use crate::daemon::driver::{Driver, Parts};
@@ -19,7 +19,7 @@ use crate::daemon::link::{Line, REOPEN_INTERVAL};
 use crate::daemon::measures::Measures;
 use crate::daemon::privilege;
 use crate::daemon::protocol::Protocol;
-use crate::daemon::settings::{AuditMode, Group, Node, Profile, Settings};
+use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{ClassicEngine, ConfigError, Engine};
@@ -68,7 +68,8 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, events: Events, 
         Err(error) => return tell(News::Failed(error)),
     };
     let journal = Journal::published(group.sync_id, events);
-    let mut waiting = Waiting { group: group.clone(), desk, journal, takeover };
+    let audit = settings.audit_orders(group);
+    let mut waiting = Waiting { group: group.clone(), audit, desk, journal, takeover };
     let mut told = false;
     let line = loop {
         match build::line(&waiting.group) {
@@ -86,7 +87,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, events: Events, 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
-    match waiting.driver(settings, line) {
+    match waiting.driver(node, line) {
         Ok(driver) => {
             if !told {
                 tell(News::Started);
@@ -107,6 +108,7 @@ fn start_takeover(group: &Group) -> Result<Takeover, StartError> {
 /// A group whose sync link is not there yet.
 struct Waiting {
     group: Group,
+    audit: AuditOrders,
     desk: GroupDesk,
     journal: Journal,
     takeover: Takeover,
@@ -149,10 +151,10 @@ impl Waiting {
             Command::Measures(answer) => drop(answer.send(Measures::unmeasured(self.status(trouble)))),
             Command::Resync { answer, .. } => drop(answer.send(Err(trouble))),
             Command::Flush(order) => drop(order.answer.send(Err(trouble))),
-            Command::Reconfigure { group, realtime_priority, answer } => {
+            Command::Reconfigure { group, audit, realtime_priority, answer } => {
                 self.takeover.replace(&group.addresses);
                 privilege::be_heard_in_time(realtime_priority);
-                self.group = *group;
+                (self.group, self.audit) = (*group, audit);
                 drop(answer.send(Ok(())));
             }
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
@@ -170,22 +172,18 @@ impl Waiting {
         status
     }
 
-    fn driver(self, settings: &Settings, line: Box<dyn Line>) -> Result<Driver, StartError> {
+    fn driver(self, node: &Node, line: Box<dyn Line>) -> Result<Driver, StartError> {
         let group = &self.group;
         let bridge = build::bridge(group)?;
         let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);
         let parts = Parts {
-            engine: engine(&settings.node, group, frame_len)?,
+            engine: engine(node, group, frame_len)?,
             line,
             source: bridge.source,
             sink: bridge.sink,
             commit: group.commit,
-            audit: AuditParts {
-                inspector: bridge.inspector,
-                mode: if group.audits() { group.audit } else { AuditMode::Off },
-                interval: group.audit_interval,
-                sole: settings.is_sole(group),
-            },
+            filter: group.filter.clone(),
+            audit: AuditParts { inspector: bridge.inspector, orders: self.audit },
             takeover: Some(self.takeover),
             desk: self.desk,
             journal: self.journal,

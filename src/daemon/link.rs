@@ -235,6 +235,85 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::pcap::TapOptions;
+    use crate::transport::{Limits, LinkCondition, LinkCounters, MemoryHub, TransportCounters};
+    use crate::wire::FrameMeta;
+    use std::os::fd::BorrowedFd;
+
+    /// A line that says of everything something else than a line by default.
+    #[derive(Default)]
+    struct Telling {
+        looks: u32,
+        reopened: u32,
+        changes: Vec<LinkStatus>,
+    }
+
+    fn down(name: &str) -> LinkStatus {
+        LinkStatus {
+            name: name.to_owned(),
+            condition: LinkCondition::NoCarrier,
+            mtu: 9000,
+            counters: LinkCounters::default(),
+        }
+    }
+
+    impl Transport for Telling {
+        fn limits(&self) -> Limits {
+            Limits { frame_len: 1234, ..MemoryHub::new().port().limits() }
+        }
+        fn receive(&mut self, deliver: &mut dyn FnMut(FrameMeta, &mut [u8])) -> io::Result<usize> {
+            MemoryHub::new().port().receive(deliver)
+        }
+        fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize> {
+            MemoryHub::new().port().transmit(fill)
+        }
+        fn pending(&self) -> usize {
+            7
+        }
+        fn readiness(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+        fn counters(&self) -> TransportCounters {
+            TransportCounters { send_errors: 3, ..TransportCounters::default() }
+        }
+    }
+
+    impl Line for Telling {
+        fn is_up(&self) -> bool {
+            self.reopened > 0
+        }
+        fn look(&mut self) {
+            self.looks += 1;
+            self.changes.push(down("eth2"));
+        }
+        fn next_change(&mut self) -> Option<LinkStatus> {
+            self.changes.pop()
+        }
+        fn links(&self) -> Vec<LinkStatus> {
+            vec![down("eth1"), down("eth2")]
+        }
+        fn reopen(&mut self) -> io::Result<()> {
+            self.reopened += 1;
+            if self.reopened > 1 { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_tap_hides_nothing_of_the_line_below_it() {
+        let [source, destination] = ["10.0.0.1", "224.0.0.81"].map(|address| address.parse().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tap.pcap");
+        let options = TapOptions { file, file_len: 1 << 20, files: 1, source, destination };
+        let mut tapped: Box<dyn Line> = Box::new(Tap::new(Telling::default(), &options).unwrap());
+        assert_eq!((tapped.limits().frame_len, tapped.pending(), tapped.counters().send_errors), (1234, 7, 3));
+        assert_eq!(tapped.next_change(), None);
+        tapped.look();
+        assert_eq!((tapped.next_change(), tapped.next_change()), (Some(down("eth2")), None));
+        assert_eq!(tapped.links(), [down("eth1"), down("eth2")]);
+        assert!(!tapped.is_up() && tapped.reopen().is_ok() && tapped.is_up() && tapped.reopen().is_err());
+        assert_eq!(tapped.tap(), Some(TapStatus::default()));
+        assert_eq!(AlwaysUp(MemoryHub::new().port()).tap(), None);
+    }
 
     fn at(milliseconds: u64) -> Instant {
         Instant::from_nanos(milliseconds * 1_000_000)

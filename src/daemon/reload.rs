@@ -16,8 +16,11 @@ use std::fmt;
 
 /// Keys of `[[group]]` that are applied without a restart.
 pub const GROUP_KEYS_LIVE: &[&str] = &[
+    "filter",
     "dump_interval",
     "commit",
+    "audit",
+    "audit_interval",
     "priority",
     "advert_interval",
     "preempt",
@@ -89,6 +92,8 @@ impl From<Problems> for Refusal {
 /// What is to be done.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
+    /// Groups that have the kernel for themselves no longer when those are started.
+    pub crowded: Vec<u8>,
     /// Groups that are to be started.
     pub added: Vec<Group>,
     /// Groups that go on with other settings.
@@ -117,10 +122,15 @@ impl Plan {
             };
             let title = format!("group {}", group.sync_id);
             compare(&title, before, group, GROUP_KEYS_LIVE, &mut plan.sentences, &mut fixed);
-            if before != group || old.node != new.node {
+            // Also of what a group does not say itself: whether it has the kernel for itself.
+            if before != group || old.node != new.node || old.audit_orders(before) != new.audit_orders(group) {
                 plan.changed.push(group.clone());
             }
         }
+        let mut meanwhile = old.clone();
+        meanwhile.groups.extend(plan.added.iter().cloned());
+        let crowded = old.groups.iter().filter(|group| old.is_sole(group) && !meanwhile.is_sole(group));
+        plan.crowded = crowded.map(|group| group.sync_id).collect();
         for group in old.groups.iter().filter(|group| find(new, group.sync_id).is_none()) {
             plan.sentences.push(format!("group {}: removed", group.sync_id));
             plan.removed.push(group.sync_id);
@@ -220,7 +230,8 @@ mod tests {
             51,
             "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
              addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
-             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"",
+             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
+             audit_interval = \"2m\"",
         );
         let plan = plan(&group(51, ""), &new).unwrap();
         assert_eq!((plan.added.len(), plan.changed.len(), plan.removed.len()), (0, 1, 0));
@@ -231,10 +242,13 @@ mod tests {
                 "group 51: ack_every: 32 is now 8",
                 "group 51: addresses: [] is now [\"192.0.2.10/24 dev eth0\"]",
                 "group 51: advert_interval: \"100ms\" is now \"1s\"",
+                "group 51: audit: \"repair\" is now \"off\"",
+                "group 51: audit_interval: \"1m\" is now \"2m\"",
                 "group 51: batch_delay: \"1ms\" is now \"2ms\"",
                 "group 51: commit: \"continuous\" is now \"on-takeover\"",
                 "group 51: commit_deadline: \"1s\" is now \"2s\"",
                 "group 51: dump_interval: \"30s\" is now \"5s\"",
+                "group 51: filter: [] is now [\"not dport 22\"]",
                 "group 51: preempt: true is now false",
                 "group 51: priority: 100 is now 200",
                 "group 51: reorder_delay: \"2ms\" is now \"3ms\"",
@@ -264,6 +278,52 @@ mod tests {
                 "group 51: source: needs a restart (\"conntrack\" is in force, \"synthetic\" in the file)",
             ]
         );
+    }
+
+    #[test]
+    fn a_recording_and_the_profile_need_a_restart() {
+        let new = group(51, "profile = \"classic\"\ntap = \"/var/tmp/a.pcap\"\ntap_size = \"1MiB\"\ntap_files = 2");
+        assert_eq!(
+            plan(&group(51, ""), &new).unwrap_err().problems(),
+            [
+                "group 51: profile: needs a restart (\"ssyncp1\" is in force, \"classic\" in the file)",
+                "group 51: role: needs a restart (\"vrrp\" is in force, \"manual\" in the file)",
+                "group 51: tap: needs a restart (nothing is in force, \"/var/tmp/a.pcap\" in the file)",
+                "group 51: tap_files: needs a restart (8 is in force, 2 in the file)",
+                "group 51: tap_size: needs a restart (\"64MiB\" is in force, \"1MiB\" in the file)",
+            ]
+        );
+    }
+
+    #[test]
+    fn of_a_classic_group_everything_changes_that_it_has_and_that_others_may_change() {
+        let classic = |more| group(51, &format!("profile = \"classic\"\n{more}"));
+        let new = "filter = [\"tcp\"]\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\nbatch_delay = \"2ms\"";
+        assert_eq!(
+            plan(&classic(""), &classic(new)).unwrap().sentences,
+            [
+                "group 51: batch_delay: \"1ms\" is now \"2ms\"",
+                "group 51: commit: \"continuous\" is now \"on-takeover\"",
+                "group 51: dump_interval: \"30s\" is now \"5s\"",
+                "group 51: filter: [] is now [\"tcp\"]",
+            ]
+        );
+        assert_eq!(plan(&classic(""), &classic("capacity = 9")).unwrap_err().problems().len(), 1);
+    }
+
+    #[test]
+    fn whoever_has_the_kernel_alone_no_longer_is_told_first_and_who_has_it_again_last() {
+        let [one, two] = [group(51, ""), group(51, "") + &group(52, "")];
+        let comes = plan(&one, &two).unwrap();
+        assert_eq!((comes.crowded, comes.changed.len()), (vec![51], 1));
+        let goes = plan(&two, &one).unwrap();
+        assert_eq!((goes.crowded, goes.changed.len()), (vec![], 1));
+        // A group that does not write to the kernel crowds nobody; one that comes for another that goes does.
+        let other = group(52, "source = \"synthetic\"");
+        let comes = plan(&one, &(one.clone() + &other)).unwrap();
+        assert_eq!((comes.crowded, comes.changed.len()), (vec![], 0));
+        let exchanged = plan(&two, &(group(51, "") + &group(53, ""))).unwrap();
+        assert_eq!((exchanged.crowded, exchanged.changed.len()), (vec![], 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! addresses. A group's thread that ends by itself ends the daemon: half a node is worse than none, and systemd starts
 //! it anew.
 
+use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{self, Command, GroupHandle};
 use crate::daemon::events::Events;
 use crate::daemon::group::{self, News, StartError};
@@ -17,7 +18,7 @@ use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
 use crate::daemon::privilege;
 use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
-use crate::daemon::settings::{Group, Settings};
+use crate::daemon::settings::{Group, Node, Settings};
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -244,9 +245,9 @@ impl Groups {
     }
 
     fn try_to_reload(&mut self, roster: &Roster) -> Result<Result<Reloaded, Refusal>, RunError> {
-        let old = roster.settings();
+        let old = &*roster.settings();
         let checked = Settings::load(roster.file()).map_err(Refusal::from).and_then(|new| {
-            let plan = Plan::new(&old, &new)?;
+            let plan = Plan::new(old, &new)?;
             privilege::check(&new).map_err(|missing| Refusal::Failed(missing.to_string()))?;
             Ok((plan, new))
         });
@@ -254,13 +255,18 @@ impl Groups {
             Ok(checked) => checked,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        // What an audit does not know, it removes: it must not take the flows of a group that comes for stale ones.
+        let crowded = || old.groups.iter().filter(|group| plan.crowded.contains(&group.sync_id));
+        let audits = |sole: bool| crowded().map(move |group| (group, AuditOrders { sole, ..old.audit_orders(group) }));
+        self.change(&old.node, audits(false));
         if let Err(problem) = self.add(&new, &plan.added)? {
+            self.change(&old.node, audits(true));
             return Ok(Err(Refusal::Failed(problem)));
         }
-        self.change(&new, &plan.changed);
-        for sync_id in plan.removed {
-            self.remove(sync_id)?;
+        for sync_id in &plan.removed {
+            self.remove(*sync_id)?;
         }
+        self.change(&new.node, plan.changed.iter().map(|group| (group, new.audit_orders(group))));
         let place = |member: &Member| new.groups.iter().position(|group| group.sync_id == member.sync_id);
         self.members.sort_by_key(place);
         let handles = self.members.iter().map(|member| member.handle.clone()).collect();
@@ -300,14 +306,14 @@ impl Groups {
     }
 
     /// Tells groups their new settings, all at the same time. They were checked: what a group still says is only logged.
-    fn change(&self, settings: &Settings, groups: &[Group]) {
-        let realtime_priority = settings.node.realtime_priority;
+    fn change<'a>(&self, node: &Node, groups: impl Iterator<Item = (&'a Group, AuditOrders)>) {
+        let realtime_priority = node.realtime_priority;
         let mut answers = Vec::new();
-        for group in groups {
+        for (group, audit) in groups {
             let Some(member) = self.members.iter().find(|member| member.sync_id == group.sync_id) else { continue };
             let (answer, receiver) = oneshot::channel();
             let group = Box::new(group.clone());
-            let command = Command::Reconfigure { group, realtime_priority, answer };
+            let command = Command::Reconfigure { group, audit, realtime_priority, answer };
             match member.handle.send_patiently(command, START_DEADLINE) {
                 Ok(()) => answers.push((member.sync_id, receiver)),
                 Err(why) => tracing::error!(group = member.sync_id, "the new settings were not taken: {why}"),

@@ -1,7 +1,14 @@
 //! What an engine must be told before it starts, and what it answers when it is told nonsense.
 
 use crate::time::Duration;
-use crate::wire::NodeId;
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId};
+
+/// Most flows, and most tombstones, that a table can be made for.
+pub const CAPACITY_MAX: u32 = 1 << 28;
+/// Fewest frames that can be kept for re-sending.
+pub const HISTORY_MIN: u32 = 16;
+/// Most frames that can be kept for re-sending.
+pub const HISTORY_MAX: u32 = 1 << 20;
 
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,23 +98,29 @@ impl Config {
         if self.node.0 == 0 {
             wrong("id", "a node's id is a number from 1 to 4294967295".into());
         }
-        if self.name.len() > 32 {
-            wrong("name", format!("{} bytes; a name has at most 32", self.name.len()));
+        if self.name.len() > NAME_LEN_MAX {
+            wrong("name", format!("{} bytes; a name has at most {NAME_LEN_MAX}", self.name.len()));
         }
         if self.incarnation == 0 {
             wrong("incarnation", "must be drawn at random, and not zero".into());
         }
-        if !(1208..=8960).contains(&self.frame_len) {
-            wrong("frame_len", format!("{} bytes; a frame has 1208 to 8960", self.frame_len));
+        if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&self.frame_len) {
+            wrong("frame_len", format!("{} bytes; a frame has {FRAME_LEN_MIN} to {FRAME_LEN_MAX}", self.frame_len));
         }
-        if self.capacity == 0 || self.capacity > 1 << 28 {
-            wrong("capacity", format!("{}; a table holds 1 to 268435456 flows", self.capacity));
+        if self.capacity == 0 || self.capacity > CAPACITY_MAX {
+            wrong("capacity", format!("{}; a table holds 1 to {CAPACITY_MAX} flows", self.capacity));
         }
-        if self.history < 16 {
-            wrong("history", format!("{} frames; at least 16 are needed to answer a re-request", self.history));
+        if self.tombstones > CAPACITY_MAX {
+            wrong("tombstones", format!("{}; a table holds at most {CAPACITY_MAX}", self.tombstones));
         }
-        if self.history > 1 << 20 {
-            wrong("history", format!("{} frames; at most 1048576 are kept", self.history));
+        if self.history < HISTORY_MIN {
+            wrong(
+                "history",
+                format!("{} frames; at least {HISTORY_MIN} are needed to answer a re-request", self.history),
+            );
+        }
+        if self.history > HISTORY_MAX {
+            wrong("history", format!("{} frames; at most {HISTORY_MAX} are kept", self.history));
         }
         if self.priority == 0 {
             wrong("priority", "0 says 'I am leaving'; a node has 1 to 254, or 255 as owner".into());

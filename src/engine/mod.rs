@@ -34,7 +34,7 @@ mod tuning;
 
 pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine};
-pub use config::{Config, ConfigError, RoleMode};
+pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
 pub use flush::{Flush, NotMaster};
@@ -56,6 +56,8 @@ use std::ops::Range;
 
 /// Events that wait for the owner; when more come, the oldest are dropped and counted.
 const EVENTS_MAX: usize = 256;
+/// Least time between two reports of nodes that carry our own number: two of them in turn are no stream of events.
+const DUPLICATE_REPORT_SPACING: Duration = Duration::from_secs(10);
 
 /// Slots looked at per turn where the engine itself expires flows.
 const EXPIRY_SLOTS: u32 = 4096;
@@ -159,7 +161,8 @@ pub struct Engine {
     annex_full_reported: bool,
     /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
     annex_short: Option<u32>,
-    duplicate_reported: u64,
+    /// The last other incarnation of our own number that was reported, and when.
+    duplicate_reported: Option<(u64, Instant)>,
     versions_reported: Vec<(NodeId, u8)>,
     expiry_hand: u32,
     /// The owner does not want a living master to be replaced yet.
@@ -209,7 +212,7 @@ impl Engine {
             full_reported: false,
             annex_full_reported: false,
             annex_short: None,
-            duplicate_reported: 0,
+            duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
             preemption_held: false,

@@ -38,7 +38,7 @@ impl Engine {
             return Err(FrameError::WrongGroup);
         }
         if header.node == self.config.node {
-            self.report_duplicate(&header);
+            self.report_duplicate(now, &header);
             return Err(FrameError::OwnNode);
         }
         if self.is_copy(link, &header) {
@@ -421,10 +421,13 @@ impl Engine {
         target.node == self.config.node && target.incarnation == self.incarnation
     }
 
-    fn report_duplicate(&mut self, header: &Header) {
-        if header.incarnation != self.incarnation && header.incarnation != self.duplicate_reported {
-            self.duplicate_reported = header.incarnation;
-            self.event(Event::DuplicateNode { incarnation: header.incarnation });
+    fn report_duplicate(&mut self, now: Instant, header: &Header) {
+        let incarnation = header.incarnation;
+        let is_known =
+            |(known, at): (u64, Instant)| known == incarnation || now.since(at) < super::DUPLICATE_REPORT_SPACING;
+        if incarnation != self.incarnation && !self.duplicate_reported.is_some_and(is_known) {
+            self.duplicate_reported = Some((incarnation, now));
+            self.event(Event::DuplicateNode { incarnation });
         }
     }
 

@@ -142,7 +142,7 @@ impl Table {
         let entry = *self.slots.get(at);
         self.slots.delist(at);
         if entry.kind == Kind::Live {
-            // What an audit reads of it may be older than what is written now.
+            // It is written only now: what an audit reads of it may be older, and a dump may have passed its place.
             self.slots.get_mut(at).dump = self.dump;
             return Some(Change::Upsert(self.flow_at(at, now)));
         }

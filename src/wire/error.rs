@@ -92,8 +92,6 @@ frame_errors! {
     Replayed "replayed" "the frame's number was seen before or is too old to tell"
     /// Older than the newest frame of its kind and sender, and of a kind of which only the newest counts.
     Stale "stale" "the frame is older than the newest of its kind"
-    /// A control frame whose target is another node, or another incarnation of this one.
-    NotForUs "not_for_us" "the frame's target is another node or incarnation"
     /// The sender's incarnation is not proven in both directions.
     Unestablished "unestablished" "the sender is not proven in both directions"
     /// Its term is further ahead than elections can have taken it.
@@ -151,17 +149,17 @@ mod tests {
         }
         assert_eq!(counters.get(FrameError::Truncated), 1);
         assert_eq!(counters.get(FrameError::SizeMismatch), 3);
-        assert_eq!(counters.get(FrameError::TermJump), 36);
-        assert_eq!(counters.iter().last(), Some(("term_jump", 36)));
-        assert_eq!(counters.total(), 36 * 37 / 2);
+        assert_eq!(counters.get(FrameError::TermJump), 35);
+        assert_eq!(counters.iter().last(), Some(("term_jump", 35)));
+        assert_eq!(counters.total(), 35 * 36 / 2);
     }
 
     #[test]
     fn names_are_distinct_snake_case_words() {
         let names: HashSet<&str> = FrameError::ALL.iter().map(|reason| reason.name()).collect();
-        assert_eq!(names.len(), 36);
+        assert_eq!(names.len(), 35);
         assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
-        assert_eq!(FrameError::NotForUs.name(), "not_for_us");
+        assert_eq!(FrameError::OwnNode.name(), "own_node");
         // A name is its variant's name and nothing else.
         for reason in FrameError::ALL {
             assert_eq!(format!("{reason:?}").to_lowercase(), reason.name().replace('_', ""));

@@ -118,12 +118,17 @@ impl Inspector for ConntrackInspector {
         self.dump = None;
     }
 
+    fn set_filter(&mut self, filter: &Filter) {
+        self.stop();
+        self.filter = filter.clone();
+    }
+
     fn agrees(&self, held: &Flow, wanted: &Flow) -> bool {
         agrees(held, wanted)
     }
 
     fn takes(&self, wanted: &Flow) -> bool {
-        codec::check_flow(wanted).is_ok()
+        codec::check_flow(wanted).is_ok() && self.filter.matches(wanted)
     }
 
     fn is_local(&self, held: &Flow) -> bool {
@@ -190,6 +195,15 @@ mod tests {
         let elsewhere = Some(Endpoint { address: address(99), port: 80 });
         assert!(!same(Flow { reply_source: elsewhere, ..flow() }));
         assert!(!same(Flow { reply_destination: elsewhere, ..flow() }));
+    }
+
+    #[test]
+    fn what_the_rules_leave_out_is_neither_read_nor_missed() {
+        let mut inspector = ConntrackInspector::default();
+        assert!(inspector.takes(&flow()));
+        inspector.set_filter(&Filter::new(&["not dport 80".parse().unwrap()]));
+        assert!(!inspector.takes(&flow()));
+        assert!(inspector.takes(&Flow { key: FlowKey { destination_port: 81, ..flow().key }, ..flow() }));
     }
 
     #[test]

@@ -158,17 +158,6 @@ impl ConntrackSource {
         })
     }
 
-    /// Has other rules decide from now on which flows are wanted. A dump is asked for: it names those that are wanted
-    /// anew, and what it no longer names is to be removed by the owner, as after every dump.
-    ///
-    /// # Errors
-    /// The operating system's error. If the kernel does not take the filter, the old rules stay.
-    pub fn set_filter(&mut self, filter: Filter) -> io::Result<()> {
-        program::program(&filter, &self.ignore_port_ids).attach(&self.events)?;
-        self.translator.filter = filter;
-        self.request_dump()
-    }
-
     /// Bytes of receive buffer that the kernel granted for events.
     ///
     /// # Errors
@@ -339,6 +328,13 @@ impl Source for ConntrackSource {
             self.dump = Dump::Discarding;
         }
         self.begin_dump()
+    }
+
+    /// The dump that the owner asks for names what is wanted anew; what it no longer names is removed, as after every dump.
+    fn set_filter(&mut self, filter: &Filter) -> io::Result<()> {
+        program::program(filter, &self.ignore_port_ids).attach(&self.events)?;
+        self.translator.filter = filter.clone();
+        Ok(())
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {

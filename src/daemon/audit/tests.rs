@@ -185,7 +185,8 @@ impl Node {
         let kernel = Kernel::default();
         kernel.0.borrow_mut().held = held.iter().copied().collect();
         let inspector = Reader { kernel: kernel.clone(), left: None };
-        let parts = AuditParts { inspector: Some(Box::new(inspector)), mode, interval: MINUTE, sole };
+        let orders = AuditOrders { mode, interval: MINUTE, sole };
+        let parts = AuditParts { inspector: Some(Box::new(inspector)), orders };
         let now = Instant::from_nanos(1_000_000_000);
         let flows = flows.iter().copied().collect();
         Node {
@@ -454,8 +455,63 @@ fn more_stale_entries_than_one_audit_remembers_are_looked_for_again_soon_only_if
 fn who_is_told_not_to_look_does_not() {
     for (mode, interval) in [(AuditMode::Off, MINUTE), (AuditMode::Repair, Duration::ZERO)] {
         let mut node = Node::new(mode, true, &[(1, 5)], &[]);
-        node.audit.parts.interval = interval;
+        node.audit.parts.orders.interval = interval;
         node.turn(100);
         assert_eq!((node.begun(), node.audit.wake_at(), node.table.preemption_held), (0, None, false));
     }
+}
+
+/// [5.2.6]
+#[test]
+fn other_orders_hold_at_once_and_what_was_being_read_is_given_up() {
+    let mut node = Node::new(AuditMode::Off, false, &[(1, 5)], &[(1, 5), (4, 0)]);
+    let tell = |node: &mut Node, mode, interval, sole| {
+        node.audit.reconfigure(node.now, AuditOrders { mode, interval, sole }, &mut node.table);
+    };
+    node.turn(100);
+    tell(&mut node, AuditMode::Repair, MINUTE, false);
+    node.turn(1);
+    assert!(node.table.preemption_held);
+    node.turn(100);
+    assert_eq!((node.begun(), node.found(), node.table.preemption_held), (1, Some([2, 0, 0, 0]), false));
+    // A shorter interval counts from now on, not from the end of the longer one.
+    tell(&mut node, AuditMode::Repair, Duration::from_secs(2), false);
+    node.turn(1999);
+    assert_eq!(node.begun(), 1);
+    node.turn(2);
+    assert_eq!(node.begun(), 2);
+    // In the middle of a reading, the kernel becomes this group's alone: what was read is not judged by that.
+    tell(&mut node, AuditMode::Repair, Duration::from_secs(2), true);
+    assert_eq!(node.audit.counters()[1], ("audits_given_up", 1));
+    node.turn(1100);
+    assert_eq!((node.found(), node.kernel.holds()), (Some([2, 0, 0, 1]), vec![1]));
+    tell(&mut node, AuditMode::Off, MINUTE, true);
+    let begun = node.begun();
+    node.turn(3000);
+    assert_eq!((node.begun(), node.found(), node.audit.wake_at()), (begun, None, None));
+}
+
+#[test]
+fn a_node_whose_audit_is_switched_off_waits_for_none_before_it_preempts() {
+    let mut node = repairing(&[(1, 5)], &[]);
+    node.turn(1);
+    assert!(node.table.preemption_held);
+    let orders = AuditOrders { mode: AuditMode::Off, interval: MINUTE, sole: true };
+    node.audit.reconfigure(node.now, orders, &mut node.table);
+    assert!(!node.table.preemption_held);
+    node.turn(10);
+    assert!(!node.table.preemption_held);
+}
+
+#[test]
+fn the_same_orders_again_disturb_nothing_and_other_rules_begin_the_reading_anew() {
+    let mut node = repairing(&[(1, 5), (2, 6)], &[(1, 5), (2, 6)]);
+    node.turn(2);
+    let orders = node.audit.parts.orders;
+    node.audit.reconfigure(node.now, orders, &mut node.table);
+    assert_eq!((node.begun(), node.audit.counters()[1]), (1, ("audits_given_up", 0)));
+    node.audit.set_filter(node.now, &Filter::default());
+    assert_eq!(node.audit.counters()[1], ("audits_given_up", 1));
+    node.turn(100);
+    assert_eq!((node.begun(), node.found()), (2, Some([2, 0, 0, 0])));
 }

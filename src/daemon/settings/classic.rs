@@ -5,16 +5,22 @@
 //! printed without them, too, so that it reads back.
 
 use super::read::Section;
-use super::{Commit, Group, Profile, SourceKind, TransportKind, duration_words as durations, role_word as role_words};
+use super::{
+    Commit, Group, Profile, SourceKind, TransportKind, duration_words as durations, role_word as role_words,
+    size_words as sizes,
+};
+use crate::bridge::conntrack::Rule;
 use crate::engine::RoleMode;
 use crate::time::Duration;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use serde::{Serialize, Serializer};
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 
 const NO_ELECTION: &str = "profile \"classic\" has no election; remove it (ssyncp role says who is master)";
 const NO_REPAIR: &str = "profile \"classic\" never sends again what was lost; remove it";
 const NO_ACKNOWLEDGEMENT: &str = "profile \"classic\" has no acknowledgement; remove it";
+const NO_PROOF: &str = "profile \"classic\" proves nothing, and only what is proven is audited; remove it";
 
 /// Settings that the profile has no use for, and why.
 const LACKS: &[(&str, &str)] = &[
@@ -26,6 +32,8 @@ const LACKS: &[(&str, &str)] = &[
     ("reorder_delay", NO_REPAIR),
     ("ack_every", NO_ACKNOWLEDGEMENT),
     ("ack_delay", NO_ACKNOWLEDGEMENT),
+    ("audit", NO_PROOF),
+    ("audit_interval", NO_PROOF),
     ("commit_deadline", "profile \"classic\" takes the role at once and writes its table then; remove it"),
 ];
 
@@ -71,6 +79,7 @@ struct Written<'a> {
     frame_len: Option<usize>,
     profile: Profile,
     source: SourceKind,
+    filter: &'a [Rule],
     #[serde(serialize_with = "durations")]
     dump_interval: Duration,
     commit: Commit,
@@ -79,6 +88,11 @@ struct Written<'a> {
     capacity: u32,
     #[serde(serialize_with = "durations")]
     batch_delay: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tap: Option<&'a Path>,
+    #[serde(serialize_with = "sizes")]
+    tap_size: u64,
+    tap_files: u32,
 }
 
 /// Either kind of group.
@@ -101,11 +115,15 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             frame_len: group.frame_len,
             profile: group.profile,
             source: group.source,
+            filter: &group.filter,
             dump_interval: group.dump_interval,
             commit: group.commit,
             role: group.role,
             capacity: group.capacity,
             batch_delay: group.batch_delay,
+            tap: group.tap.as_deref(),
+            tap_size: group.tap_size,
+            tap_files: group.tap_files,
         }),
     }))
 }
@@ -134,14 +152,21 @@ interfaces = ["eth1"]
 group = "224.0.0.81"
 profile = "classic"
 source = "conntrack"
+filter = []
 dump_interval = "30s"
 commit = "continuous"
 role = "manual"
 capacity = 262144
 batch_delay = "1ms"
+tap_size = "64MiB"
+tap_files = 8
 "#
         );
         assert_eq!(parse(&printed).unwrap(), settings);
+        let recorded =
+            format!("{SMALLEST}filter = [\"not dport 22\"]\ntap = \"/var/tmp/old.pcap\"\ntap_size = \"1MiB\"\n");
+        let settings = parse(&recorded).unwrap();
+        assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
         let more = "role = \"manual\"\nack = \"none\"\nframe_len = 1208\nbatch_delay = \"900ms\"\ncapacity = 9\n";
         let settings = parse(&format!("{SMALLEST}{more}")).unwrap();
         assert_eq!((settings.groups[0].capacity, settings.groups[0].frame_len()), (9, Some(1208)));
@@ -163,6 +188,8 @@ ack = "one"
 ack_every = 0
 ack_delay = "5ms"
 commit_deadline = "1s"
+audit = "repair"
+audit_interval = "1m"
 frame_len = 1480
 capacity = 0
 batch_delay = "2s"
@@ -180,9 +207,11 @@ batch_delay = "2s"
         ssyncp.toml:15: ack_every: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:16: ack_delay: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:17: commit_deadline: profile "classic" takes the role at once and writes its table then; remove it
-        ssyncp.toml:18: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
-        ssyncp.toml:19: capacity: 0; a table holds 1 to 268435456 flows
-        ssyncp.toml:20: batch_delay: 2s; at most 1s
+        ssyncp.toml:18: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:19: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:20: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
+        ssyncp.toml:21: capacity: 0; a table holds 1 to 268435456 flows
+        ssyncp.toml:22: batch_delay: 2s; at most 1s
         "#);
     }
 

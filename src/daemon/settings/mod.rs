@@ -10,16 +10,19 @@
 //! says so. [`Settings::to_toml`] prints what is in force, defaults included, and reads back as the same settings.
 
 mod classic;
+mod problems;
 mod read;
 mod value;
 
+pub use problems::{Problem, Problems};
 pub use value::duration as parse_duration;
 
 use crate::bridge::conntrack::Rule;
+use crate::daemon::audit::AuditOrders;
 use crate::engine::{ClassicConfig, Config, RoleMode, Tuning};
 use crate::time::Duration;
-use crate::wire::NodeId;
 use crate::wire::classic::MESSAGE_LEN_MAX;
+use crate::wire::{FRAME_LEN_MAX, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -49,6 +52,8 @@ pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 pub const AUDIT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `audit_interval`.
 pub const AUDIT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// A history that may take so many bytes is worth a warning.
+pub const HISTORY_BYTES_NOTABLE: u64 = 1 << 30;
 /// Default of `tap_size`.
 pub const TAP_SIZE: u64 = 64 << 20;
 /// Least `tap_size`.
@@ -312,6 +317,15 @@ impl Settings {
             );
         }
         for group in &self.groups {
+            let bytes = u64::from(group.history) * group.frame_len.unwrap_or(FRAME_LEN_MAX) as u64;
+            if group.profile == Profile::Ssyncp1 && bytes >= HISTORY_BYTES_NOTABLE {
+                warnings.push(format!(
+                    "group {}: history: {} frames may take {} MiB of memory (history times frame_len)",
+                    group.sync_id,
+                    group.history,
+                    bytes >> 20
+                ));
+            }
             if group.transport == TransportKind::Memory {
                 warnings.push(format!(
                     "group {}: transport \"memory\" reaches no other node; it is for trials",
@@ -320,6 +334,12 @@ impl Settings {
             }
         }
         warnings
+    }
+
+    /// What the audit of a group is told.
+    pub fn audit_orders(&self, group: &Group) -> AuditOrders {
+        let mode = if group.audits() { group.audit } else { AuditMode::Off };
+        AuditOrders { mode, interval: group.audit_interval, sole: self.is_sole(group) }
     }
 
     /// Whether no other group writes to the kernel's connection table.
@@ -333,7 +353,9 @@ impl Group {
     /// Whether a backup's kernel is compared with what was committed to it.
     pub fn audits(&self) -> bool {
         let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
-        committed && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
+        // The classic profile proves nothing, and only what is proven can be audited.
+        let proven = self.profile == Profile::Ssyncp1;
+        committed && proven && self.audit != AuditMode::Off && !self.audit_interval.is_zero()
     }
 
     /// Largest frame in bytes that the engine may make; `None`: what the link carries.
@@ -386,40 +408,6 @@ impl Group {
             reorder_delay: self.reorder_delay,
             commit_deadline: self.commit_deadline,
         }
-    }
-}
-
-/// Everything that is wrong with one file.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub struct Problems {
-    /// The file.
-    pub file: PathBuf,
-    /// Its problems, by line.
-    pub problems: Vec<Problem>,
-}
-
-/// One thing that is wrong, and what to write instead.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Problem {
-    /// Line in the file, from 1; `None` if the file as a whole is meant.
-    pub line: Option<usize>,
-    /// What is wrong; what to write instead.
-    pub message: String,
-}
-
-impl fmt::Display for Problems {
-    /// One line a problem, as compilers write them: `FILE:LINE: message`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, problem) in self.problems.iter().enumerate() {
-            if number > 0 {
-                writeln!(f)?;
-            }
-            match problem.line {
-                Some(line) => write!(f, "{}:{line}: {}", self.file.display(), problem.message)?,
-                None => write!(f, "{}: {}", self.file.display(), problem.message)?,
-            }
-        }
-        Ok(())
     }
 }
 
@@ -771,5 +759,16 @@ audit = "report"
         let warnings = parse(SMALLEST).unwrap().warnings();
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].contains("against accidents"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_history_that_may_take_a_gibibyte_is_warned_about() {
+        let warnings = |more: &str| parse(&format!("{SMALLEST}{more}")).unwrap().warnings();
+        assert_eq!(
+            warnings("history = 1048576")[1],
+            "group 51: history: 1048576 frames may take 8960 MiB of memory (history times frame_len)"
+        );
+        assert_eq!(warnings("history = 524288\nframe_len = 2048").len(), 2);
+        assert_eq!(warnings("history = 524287\nframe_len = 2048").len(), 1);
     }
 }

@@ -10,10 +10,10 @@ use super::{
     value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
-use crate::engine::{Config, RoleMode};
+use crate::engine::{Config, HISTORY_MAX, RoleMode};
 use crate::time::Duration;
 use crate::transport::pcap::Format;
-use crate::wire::{GROUP, LINKS_MAX, NodeId};
+use crate::wire::{GROUP, LINKS_MAX, NAME_LEN_MAX, NodeId};
 use std::cell::RefCell;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -219,7 +219,9 @@ fn node(root: &Section<'_, '_>) -> Node {
     let id = section.number("id", 0_u32, 1..=i128::from(u32::MAX));
     let name = section.read("name", format!("node-{id}"), |found| match found.as_str() {
         None => Err(format!("{} is no text; write \"lb-a\"", shown(found))),
-        Some(name) if name.is_empty() || name.len() > 32 => Err("a name has 1 to 32 bytes".into()),
+        Some(name) if name.is_empty() || name.len() > NAME_LEN_MAX => {
+            Err(format!("a name has 1 to {NAME_LEN_MAX} bytes"))
+        }
         Some(name) if name.chars().any(char::is_control) => Err("a name has no control characters".into()),
         Some(name) => Ok(name.to_owned()),
     });
@@ -341,7 +343,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         preempt: section.truth("preempt", default.preempt),
         addresses: section.list("addresses", ADDRESSES_MAX, "\"192.0.2.10/24 dev eth0\"", value::address),
         capacity: section.number("capacity", default.capacity, 0..=i128::from(u32::MAX)),
-        history: section.number("history", default.history, 0..=1 << 20),
+        history: section.number("history", default.history, 0..=i128::from(HISTORY_MAX)),
         batch_delay: section.duration("batch_delay", default.batch_delay),
         ack_every: section.number("ack_every", default.ack_every, 0..=i128::from(u32::MAX)),
         ack_delay: section.duration("ack_delay", default.ack_delay),

@@ -326,6 +326,9 @@ fn an_engine_refuses_a_configuration_that_cannot_work() {
     assert_eq!(refused(Config { advert_interval: Duration::from_millis(4), ..config(1) }), "advert_interval");
     assert_eq!(refused(Config { advert_interval: Duration::from_millis(40_001), ..config(1) }), "advert_interval");
     assert_eq!(refused(Config { capacity: 0, ..config(1) }), "capacity");
+    assert_eq!(refused(Config { tombstones: 268_435_457, ..config(1) }), "tombstones");
+    assert_eq!(refused(Config { history: 15, ..config(1) }), "history");
+    assert_eq!(refused(Config { history: 1_048_577, ..config(1) }), "history");
     assert_eq!(refused(Config { incarnation: 0, ..config(1) }), "incarnation");
     let nonsense = Config { node: NodeId(0), priority: 0, capacity: 0, ..config(1) };
     assert_eq!(nonsense.problems().len(), 3, "every problem at once");

@@ -193,6 +193,35 @@ fn data_of_a_stranger_or_of_another_stream_is_not_applied() {
     assert!(world.table(1).is_empty());
 }
 
+/// [3.5.10] Two nodes that take turns with our number are two reports, and not one for each of their frames.
+#[test]
+fn nodes_that_take_turns_with_our_number_are_no_stream_of_events() {
+    let mut world = World::elected_pair();
+    let own = |incarnation| {
+        let target = crate::wire::Target { node: NodeId(1), incarnation: 1001 };
+        let ranges = &[crate::wire::BucketRange::new(0, 1)];
+        let (node, kind, seq) = (NodeId(2), Kind::PULL, incarnation);
+        let flags = crate::wire::FrameFlags(0);
+        let header = crate::wire::Header { sync_id: 51, kind, flags, node, incarnation, seq, term: 1 };
+        let mut slot = [0; 1480];
+        let length = crate::wire::encode_pull(&mut slot, header, &crate::wire::Pull { target, ranges }).unwrap();
+        slot[..length].to_vec()
+    };
+    let before = world.counter(1, "drop_own_node");
+    for nth in 0..1000 {
+        world.hand_in(1, &mut own(7 + nth % 2));
+    }
+    world.run(Duration::from_millis(1));
+    assert_eq!((world.counter(1, "drop_own_node") - before, world.events(1, "DuplicateNode")), (1000, 1));
+    world.run(Duration::from_secs(11));
+    world.hand_in(1, &mut own(7));
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.events(1, "DuplicateNode"), 1, "this one is known");
+    world.hand_in(1, &mut own(8));
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.events(1, "DuplicateNode"), 2);
+}
+
 /// [8.0.2] A full table refuses new keys, says so, and is not proven.
 #[test]
 fn a_full_table_is_said_and_not_called_in_sync() {

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A condition about something that a flow does not have (the port of a ping) is not met, and its `not` is. Always left
-//! out, whatever the rules say: the loopback networks, and the sync protocol's own entry (114).
+//! out, whatever the rules say: the loopback networks, multicast that never leaves its link (RFC 5771, section 4; RFC
+//! 4291, section 2.7: a node's own IGMP, VRRP and OSPF), and the sync protocol's own entry (114).
 //!
 //! **Where it is decided.** What is fixed for the life of an entry (protocol, addresses, ports, zone) is decided by the
 //! kernel for events: a socket filter. Mark and states change, and a flow that was replicated and no longer meets the
@@ -39,7 +40,7 @@ use std::str::FromStr;
 pub const RULES_MAX: usize = 64;
 
 /// What is left out in all cases.
-const ALWAYS: [&str; 2] = ["not addr 127.0.0.0/8, ::1", "not proto 114"];
+const ALWAYS: [&str; 2] = ["not addr 127.0.0.0/8, ::1, 224.0.0.0/24, ff02::/16", "not proto 114"];
 
 /// All rules of a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -364,12 +365,17 @@ mod tests {
     }
 
     #[test]
-    fn loopback_and_the_sync_protocol_are_always_left_out() {
+    fn what_never_leaves_the_machine_or_its_link_and_the_sync_protocol_are_always_left_out() {
         let out = |flow: &Flow| !matches(&[], flow) && !matches(&["port 0-65535 or not port 1"], flow);
         assert!(out(&flow(6, "127.0.0.1", 1, "127.0.0.1", 2)));
         assert!(out(&flow(6, "10.0.0.1", 1, "127.1.2.3", 2)));
         assert!(out(&flow(6, "::1", 1, "::1", 2)));
         assert!(out(&flow(114, "10.0.0.1", 0, "224.0.0.81", 0)));
+        assert!(out(&flow(114, "10.0.0.1", 0, "239.1.2.3", 0)));
+        assert!(out(&flow(2, "10.0.0.1", 0, "224.0.0.22", 0)));
+        assert!(out(&flow(17, "fe80::1", 546, "ff02::1:2", 547)));
+        assert!(matches(&[], &flow(17, "10.0.0.1", 1, "224.0.1.1", 123)));
+        assert!(matches(&[], &flow(17, "2001:db8::1", 1, "ff05::2", 123)));
         assert!(matches(&[], &flow(6, "::2", 1, "::3", 2)) && matches(&[], &web()));
     }
 
