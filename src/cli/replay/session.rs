@@ -10,7 +10,7 @@
 //!   recorded DATA ─────────────────────────────────────▶ engine ──▶ table
 //! ```
 //!
-//! A new master may send DATA before the ADVERT that says so. A living backup refuses it and asks for it again; here nobody
+//! A new master may send DATA before the ADVERT that says so. A living backup passes it over and asks for it; here nobody
 //! would answer, so such frames are kept and shown once more when their sender is followed.
 //!
 //! It is told nothing twice else, so it must have seen the first join: only then somebody asked for every bucket, and the whole
