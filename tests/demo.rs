@@ -75,6 +75,78 @@ fn every_connection_survives_two_deaths() {
     assert_eq!(status, Some(0));
 }
 
+/// IPv6, UDP and SCTP live on as well, and a recording of two lives of the pair rebuilds the table that the backup had.
+#[test]
+fn a_mix_survives_two_deaths_and_its_recording_gives_the_backups_table() {
+    if !root() {
+        return;
+    }
+    let _alone = TIME.write().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
+    let (recording, table) = (file("sync.pcapng"), file("b.json"));
+    let mut command = demo(directory.path(), &["--mix", "--connections", "60", "--failovers", "2", "--json"]);
+    command.args(["--record", &recording, "--table", &table]);
+    let (status, report) = verdict(command);
+    assert_eq!((&report["connections"], &report["survived"]), (&60.into(), &60.into()), "{report}");
+    for failover in report["failovers"].as_array().unwrap() {
+        let wanted = serde_json::json!({
+            "ipv6_connections": 28, "ipv6_survived": 28, "udp_flows": 100, "udp_survived": 100,
+            "sctp_associations": 50, "sctp_survived": 50,
+        });
+        assert_eq!(failover["mix"], wanted, "{report}");
+        // TCP, UDP, SCTP, and the five flows of the probe.
+        assert_eq!((&failover["flows_master"], &failover["flows_backup"]), (&215.into(), &215.into()), "{report}");
+        assert_eq!((&failover["missing"], &failover["extra"], &failover["stale"]), (&0.into(), &0.into(), &0.into()));
+    }
+    assert_eq!(status, Some(0));
+
+    let replay = |table: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssyncp"));
+        let output = command.args(["replay", &recording, "--verify", table]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(replay(&table), (Some(0), "equal: 215 flows\n".to_owned()));
+    let other = fs::read_to_string(&table).unwrap().replacen("2001:db8:f::100", "2001:db8:f::101", 1);
+    fs::write(&table, other).unwrap();
+    assert_eq!(replay(&table).0, Some(1));
+}
+
+#[test]
+fn a_recording_is_never_written_over() {
+    if !root() {
+        return;
+    }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("sync.pcap");
+    fs::write(&recording, "mine").unwrap();
+    let mut command = demo(directory.path(), &["--connections", "1", "--json"]);
+    let output = command.arg("--record").arg(&recording).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("is there already; remove it, or name another file"), "{words}");
+    assert_eq!(fs::read_to_string(&recording).unwrap(), "mine");
+}
+
+#[test]
+fn without_ssyncp_a_mix_loses_tcp_and_sctp() {
+    if !root() {
+        return;
+    }
+    let _shared = TIME.read().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let (status, report) = verdict(demo(directory.path(), &["--mix", "--no-sync", "--connections", "20", "--json"]));
+    assert_eq!((&report["connections"], &report["survived"]), (&20.into(), &0.into()), "{report}");
+    // Any packet of UDP makes a new entry, of either family: the way itself is there.
+    let wanted = serde_json::json!({
+        "ipv6_connections": 8, "ipv6_survived": 0, "udp_flows": 100, "udp_survived": 100,
+        "sctp_associations": 50, "sctp_survived": 0,
+    });
+    assert_eq!(report["mix"], wanted, "{report}");
+    assert_eq!(status, Some(0));
+}
+
 #[test]
 fn without_ssyncp_every_connection_is_lost() {
     if !root() {
@@ -129,14 +201,33 @@ fn a_user_who_may_make_no_namespaces_sees_the_memory_mode() {
     let directory = tempfile::tempdir().unwrap();
     // In a user namespace that allows no further ones of either kind.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces; echo 0 > /proc/sys/user/max_net_namespaces; exec \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_ssyncp")]);
-    command.args(["demo", "--connections", "500", "--json"]).env("TMPDIR", directory.path());
-    let (status, report) = verdict(command);
+    let without_namespaces = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_ssyncp"), "demo"]);
+        command.args(["--connections", "500", "--json"]).args(arguments).env("TMPDIR", directory.path());
+        command
+    };
+    let (status, report) = verdict(without_namespaces(&[]));
     assert_eq!((&report["mode"], &report["transport"]), (&"memory".into(), &"memory".into()), "{report}");
     assert_eq!((&report["connections"], &report["survived"]), (&500.into(), &500.into()), "{report}");
     assert_eq!(report["blackout_ms_max"], Value::Null);
+    assert_eq!(report["mix"], Value::Null);
     assert_eq!(status, Some(0));
+
+    let (status, report) = verdict(without_namespaces(&["--mix"]));
+    assert_eq!((&report["mode"], &report["survived"]), (&"memory".into(), &500.into()), "{report}");
+    let wanted = serde_json::json!({
+        "ipv6_connections": 250, "ipv6_survived": 250, "udp_flows": 100, "udp_survived": 100,
+        "sctp_associations": 50, "sctp_survived": 50,
+    });
+    assert_eq!((&report["mix"], &report["flows_backup"]), (&wanted, &650.into()), "{report}");
+    assert_eq!(status, Some(0));
+
+    // There is no link to record, and it says so.
+    let recording = directory.path().join("sync.pcap");
+    let output = without_namespaces(&["--record", recording.to_str().unwrap()]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len(), recording.exists()), (Some(1), 0, false));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--record and --table need network namespaces"));
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod machine;
 
 use machine::{program, root};
-use ssyncp::demo::lab::{BACK, FRONT, GATEWAY, Lab, SERVER_PORT, SERVERS, SYNC, VIRTUAL, services};
+use ssyncp::demo::lab::{
+    BACK, FRONT, GATEWAY, GATEWAY6, Lab, SERVER_PORT, SERVERS, SERVERS6, SYNC, VIRTUAL, services, services6,
+};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -64,6 +66,27 @@ fn a_client_reaches_each_server_through_both_translations() {
     }
     assert_eq!(lab.balancers[0].tracked().unwrap(), 4);
     assert_eq!(lab.balancers[1].tracked().unwrap(), 0);
+}
+
+#[test]
+fn a_client_of_ipv6_reaches_each_server_through_both_translations_and_over_a_move() {
+    if !root() {
+        return;
+    }
+    let lab = Lab::build(true).unwrap();
+    for balancer in 0..2 {
+        lab.take_addresses(balancer).unwrap();
+        for (server, service) in services6().into_iter().enumerate() {
+            let listen = || TcpListener::bind((SERVERS6[server], SERVER_PORT));
+            let listener = lab.server.run(listen).unwrap();
+            let mut near = lab.client.run(|| TcpStream::connect_timeout(&service, WITHIN)).unwrap();
+            let (mut far, seen) = listener.accept().unwrap();
+            assert_eq!(seen.ip(), GATEWAY6, "the server sees the gateway, not the client");
+            echo(&mut near, &mut far).unwrap();
+        }
+        assert_eq!(lab.balancers[balancer].tracked().unwrap(), 4);
+        lab.cut(balancer).unwrap();
+    }
 }
 
 #[test]
@@ -135,7 +158,7 @@ fn the_rules_read_back_as_they_were_meant() {
     if !program("nft") {
         return;
     }
-    let lab = Lab::build(false).unwrap();
+    let lab = Lab::build(true).unwrap();
     let output = lab.balancers[0].namespace.command("nft").unwrap().args(["list", "ruleset"]).output().unwrap();
     let rules = String::from_utf8(output.stdout).unwrap();
     let expected = r#"table ip ssyncp_demo {
@@ -158,17 +181,63 @@ fn the_rules_read_back_as_they_were_meant() {
 		type nat hook prerouting priority dstnat; policy accept;
 		ip daddr 198.51.100.10 tcp dport 8001 dnat to 203.0.113.101:7000
 		ip daddr 198.51.100.10 udp dport 8001 dnat to 203.0.113.101:7000
+		ip daddr 198.51.100.10 sctp dport 8001 dnat to 203.0.113.101:7000
 		ip daddr 198.51.100.10 tcp dport 8002 dnat to 203.0.113.102:7000
 		ip daddr 198.51.100.10 udp dport 8002 dnat to 203.0.113.102:7000
+		ip daddr 198.51.100.10 sctp dport 8002 dnat to 203.0.113.102:7000
 		ip daddr 198.51.100.10 tcp dport 8003 dnat to 203.0.113.103:7000
 		ip daddr 198.51.100.10 udp dport 8003 dnat to 203.0.113.103:7000
+		ip daddr 198.51.100.10 sctp dport 8003 dnat to 203.0.113.103:7000
 		ip daddr 198.51.100.10 tcp dport 8004 dnat to 203.0.113.104:7000
 		ip daddr 198.51.100.10 udp dport 8004 dnat to 203.0.113.104:7000
+		ip daddr 198.51.100.10 sctp dport 8004 dnat to 203.0.113.104:7000
 	}
 
 	chain gateway {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifname "back" snat to 203.0.113.1
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		ct status dnat accept
+	}
+}
+table ip6 ssyncp_demo {
+	chain untracked_in {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "sync" notrack
+	}
+
+	chain untracked_out {
+		type filter hook output priority raw; policy accept;
+		oifname "sync" notrack
+	}
+
+	chain invalid {
+		type filter hook prerouting priority mangle; policy accept;
+		ct state invalid counter packets 0 bytes 0 drop
+	}
+
+	chain services {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip6 daddr 2001:db8:f::10 tcp dport 8001 dnat to [2001:db8:b::101]:7000
+		ip6 daddr 2001:db8:f::10 udp dport 8001 dnat to [2001:db8:b::101]:7000
+		ip6 daddr 2001:db8:f::10 sctp dport 8001 dnat to [2001:db8:b::101]:7000
+		ip6 daddr 2001:db8:f::10 tcp dport 8002 dnat to [2001:db8:b::102]:7000
+		ip6 daddr 2001:db8:f::10 udp dport 8002 dnat to [2001:db8:b::102]:7000
+		ip6 daddr 2001:db8:f::10 sctp dport 8002 dnat to [2001:db8:b::102]:7000
+		ip6 daddr 2001:db8:f::10 tcp dport 8003 dnat to [2001:db8:b::103]:7000
+		ip6 daddr 2001:db8:f::10 udp dport 8003 dnat to [2001:db8:b::103]:7000
+		ip6 daddr 2001:db8:f::10 sctp dport 8003 dnat to [2001:db8:b::103]:7000
+		ip6 daddr 2001:db8:f::10 tcp dport 8004 dnat to [2001:db8:b::104]:7000
+		ip6 daddr 2001:db8:f::10 udp dport 8004 dnat to [2001:db8:b::104]:7000
+		ip6 daddr 2001:db8:f::10 sctp dport 8004 dnat to [2001:db8:b::104]:7000
+	}
+
+	chain gateway {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifname "back" snat to 2001:db8:b::1
 	}
 
 	chain forward {

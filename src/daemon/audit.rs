@@ -457,7 +457,7 @@ impl Audit {
 
     /// An audit came to nothing.
     fn rest(&mut self, now: Instant) {
-        let rest = self.retry.min(self.parts.interval);
+        let rest = self.retry.min(self.parts.orders.interval);
         self.retry = rest * 2;
         self.idle(now + rest);
     }

@@ -46,7 +46,7 @@ pub const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_millis(250);
 /// Time after which a change that the kernel refused is tried again, and held addresses are looked at.
 pub const RETRY: Duration = Duration::from_secs(1);
 /// Longest time that announcements wait for the kernel to take packets for their IPv6 addresses.
-pub const LOCAL_DEADLINE: Duration = Duration::from_millis(100);
+pub const LOCAL_DEADLINE: Duration = Duration::from_millis(250);
 /// Time between two looks whether it does.
 const LOCAL_INTERVAL: Duration = Duration::from_micros(500);
 /// Losses that wait to be told; more are only logged.

@@ -9,17 +9,18 @@
 //! ```
 
 use super::narrator::{Narrator, number};
-use super::report::Failover;
+use super::report::{Failover, Mix};
+use super::story::{MIX_ASSOCIATIONS, MIX_UDP_FLOWS};
 use super::{DemoError, Doing, Options};
 use crate::engine::{Config, Engine, Role, RoleMode, SyncState};
-use crate::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone, protocol, status};
+use crate::flow::{Change, Endpoint, Flow, FlowKey, ProtocolInfo, TcpInfo, Zone, attribute, protocol, status};
 use crate::sys::clock;
 use crate::sys::poll::wait;
 use crate::time::{Duration, Instant};
 use crate::transport::Transport;
 use crate::transport::memory::MemoryHub;
 use crate::wire::NodeId;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::HashMap;
 
 /// Time in which a node must have found its place.
@@ -50,9 +51,9 @@ pub(super) fn run(options: &Options, narrator: &Narrator) -> Result<Vec<Failover
     let sides = [Side::start(clock.now, 0, options, port(0))?, Side::start(clock.now, 1, options, port(1))?];
     let mut pair = Pair { clock, sides, master: 0 };
     pair.turn_until("a is not master", |pair| pair.sides[0].engine.role() == Role::Master)?;
-    let flows: Vec<Flow> = (0..options.connections).map(synthetic_flow).collect();
+    let flows = synthetic_flows(options);
     pair.sides[0].load(pair.clock.now, &flows);
-    narrator.say(format_args!("a is master and holds {} synthetic flows", number(options.connections.into())));
+    narrator.say(format_args!("a is master and holds {} synthetic flows", number(flows.len() as u64)));
     let mut failovers = Vec::new();
     for round in 0..options.failovers {
         if round > 0 {
@@ -88,7 +89,10 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
 
     let same =
         |table: &HashMap<FlowKey, Flow>, flow: &Flow| table.get(&flow.key).is_some_and(|copy| copy.same_value(flow));
-    let survived = count(truth.values().filter(|flow| same(&held, flow)).count());
+    let alive = |wanted: fn(&FlowKey) -> bool| {
+        count(truth.values().filter(|flow| wanted(&flow.key) && same(&held, flow)).count())
+    };
+    let survived = alive(|key| key.protocol == protocol::TCP);
     let missing = count(truth.keys().filter(|key| !copy.contains_key(*key)).count());
     let equal = count(truth.values().filter(|flow| same(&copy, flow)).count());
     let connections = options.connections;
@@ -103,6 +107,14 @@ fn failover(pair: &mut Pair<impl Transport>, options: &Options, narrator: &Narra
         extra: count(copy.keys().filter(|key| !truth.contains_key(*key)).count()),
         stale: count(truth.len()) - missing - equal,
         takeover_ms: Some(takeover.as_secs_f64() * 1e3),
+        mix: options.mix.then(|| Mix {
+            ipv6_connections: connections / 2,
+            ipv6_survived: alive(|key| key.protocol == protocol::TCP && key.source.is_ipv6()),
+            udp_flows: MIX_UDP_FLOWS,
+            udp_survived: alive(|key| key.protocol == protocol::UDP),
+            sctp_associations: MIX_ASSOCIATIONS.into(),
+            sctp_survived: alive(|key| key.protocol == protocol::SCTP),
+        }),
         ..Failover::default()
     })
 }
@@ -168,7 +180,7 @@ impl<T: Transport> Side<T> {
         config.incarnation = clock::random_u64();
         config.seed = clock::random_u64();
         // Both nodes share a thread: what takes one of them long, as a new seed for a large table, delays the other.
-        config.capacity = 2 * options.connections;
+        config.capacity = 2 * (options.connections + MIX_UDP_FLOWS + u32::from(MIX_ASSOCIATIONS));
         config.frame_len = link.limits().frame_len.clamp(1208, 8960);
         config.role = RoleMode::Vrrp;
         config.priority = PRIORITIES[node];
@@ -213,14 +225,25 @@ impl<T: Transport> Side<T> {
     }
 }
 
+/// The flows of all connections; with a mix every second one of TCP and UDP is of IPv6, and SCTP comes with its tags.
+fn synthetic_flows(options: &Options) -> Vec<Flow> {
+    let tcp = (0..options.connections).map(|number| synthetic_flow(number, options.mix && number % 2 == 1));
+    let others = if options.mix { (MIX_UDP_FLOWS, u32::from(MIX_ASSOCIATIONS)) } else { (0, 0) };
+    let udp = (0..others.0).map(|number| udp_flow(synthetic_flow(number, number % 2 == 1)));
+    tcp.chain(udp).chain((0..others.1).map(|number| sctp_flow(synthetic_flow(number, false), number))).collect()
+}
+
 /// An established TCP connection through both translations, as the laboratory's balancers hold them.
-fn synthetic_flow(number: u32) -> Flow {
-    let address = |a, b, c, d| IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+fn synthetic_flow(number: u32, ipv6: bool) -> Flow {
+    // The low 16 bits of an address of IPv6 tell what an octet or two tell of one of IPv4.
+    let address = |network: [u8; 3], host: u16| match ipv6 {
+        false => IpAddr::V4(Ipv4Addr::new(network[0], network[1], network[2], host as u8)),
+        true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network[0].into(), network[2].into(), 0, 0, 0, host)),
+    };
     let port = 1024 + (number % 60_000) as u16;
-    let client = address(198, 18, (number / 60_000) as u8, 1);
     Flow {
-        reply_source: Some(Endpoint { address: address(203, 0, 113, 101 + (number % 4) as u8), port: 7000 }),
-        reply_destination: Some(Endpoint { address: address(203, 0, 113, 1), port }),
+        reply_source: Some(Endpoint { address: address([203, 0, 113], 101 + (number % 4) as u16), port: 7000 }),
+        reply_destination: Some(Endpoint { address: address([203, 0, 113], 1), port }),
         state: 3,
         status: status::SEEN_REPLY
             | status::ASSURED
@@ -232,14 +255,31 @@ fn synthetic_flow(number: u32) -> Flow {
         timeout: 432_000,
         tcp: Some(TcpInfo { window_scale_original: 7, window_scale_reply: 7, flags_original: 0x23, flags_reply: 0x23 }),
         ..Flow::new(FlowKey {
-            source: client,
-            destination: address(198, 51, 100, 10),
+            source: address([198, 18, (number / 60_000) as u8], 1),
+            destination: address([198, 51, 100], 10),
             source_port: port,
             destination_port: 8001 + (number % 4) as u16,
             protocol: protocol::TCP,
             zone: Zone::DEFAULT,
         })
     }
+}
+
+/// The same as a UDP flow.
+fn udp_flow(flow: Flow) -> Flow {
+    Flow { key: FlowKey { protocol: protocol::UDP, ..flow.key }, state: 0, tcp: None, timeout: 120, ..flow }
+}
+
+/// The same as an established SCTP association, with its tags.
+fn sctp_flow(flow: Flow, number: u32) -> Flow {
+    /// `SCTP_CONNTRACK_ESTABLISHED`, linux/netfilter/nf_conntrack_sctp.h.
+    const ESTABLISHED: u8 = 4;
+    let tags = ProtocolInfo::Sctp { tag_original: number + 1, tag_reply: !number };
+    let mut flow =
+        Flow { key: FlowKey { protocol: protocol::SCTP, ..flow.key }, state: ESTABLISHED, tcp: None, ..flow };
+    // There is room: the flow has no other attribute.
+    let _ = flow.attributes.set(attribute::PROTOCOL, &tags.to_wire());
+    flow
 }
 
 fn count(value: usize) -> u32 {
@@ -250,9 +290,22 @@ fn count(value: usize) -> u32 {
 mod tests {
     use super::*;
 
+    fn options(connections: u32, mix: bool) -> Options {
+        Options { connections, failovers: 1, mix, no_sync: false, record: None, table: None, json: true }
+    }
+
     #[test]
     fn no_two_synthetic_flows_have_the_same_key() {
-        let keys: std::collections::HashSet<FlowKey> = (0..130_000).map(|number| synthetic_flow(number).key).collect();
-        assert_eq!(keys.len(), 130_000);
+        for mix in [false, true] {
+            let flows = synthetic_flows(&options(130_000, mix));
+            let keys: std::collections::HashSet<FlowKey> = flows.iter().map(|flow| flow.key).collect();
+            assert_eq!(keys.len(), if mix { 130_150 } else { 130_000 });
+            let ipv6 = |wanted| keys.iter().filter(|key| key.protocol == wanted && key.source.is_ipv6()).count();
+            assert_eq!([protocol::TCP, protocol::UDP].map(ipv6), if mix { [65_000, 50] } else { [0, 0] });
+            assert_eq!(
+                flows.iter().filter(|flow| flow.attributes.protocol_info().is_some()).count(),
+                if mix { 50 } else { 0 }
+            );
+        }
     }
 }

@@ -10,7 +10,10 @@
 //!   recorded DATA ─────────────────────────────────────▶ engine ──▶ table
 //! ```
 //!
-//! It is told nothing twice, so it must have seen the first join: only then somebody asked for every bucket, and the whole
+//! A new master may send DATA before the ADVERT that says so. A living backup passes it over and asks for it; here nobody
+//! would answer, so such frames are kept and shown once more when their sender is followed.
+//!
+//! It is told nothing twice else, so it must have seen the first join: only then somebody asked for every bucket, and the whole
 //! table passed by. Whether it is whole the engine knows by itself: the master's digest says so.
 
 use crate::daemon::journal;
@@ -22,7 +25,7 @@ use crate::wire::{
     encode_advert,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 /// The node that follows; a number that nobody gives to a machine.
@@ -37,6 +40,8 @@ const STEP: Duration = Duration::from_millis(1);
 const STEPS_MAX: usize = 100_000;
 /// Frames of the engine that are taken after each call.
 const SENT_MAX: usize = 64;
+/// DATA frames that are kept of streams that are not followed yet; the oldest goes first.
+const EARLY_MAX: usize = 1024;
 /// Streams of which the newest number is kept.
 const STREAMS_MAX: usize = 1024;
 
@@ -53,6 +58,8 @@ pub(super) struct Session {
     slot: Vec<u8>,
     events: Vec<String>,
     followed: Option<Stream>,
+    /// DATA of streams that were not followed when it came, and who sent it.
+    early: VecDeque<(Stream, IpAddr, Vec<u8>)>,
     /// The highest number that is known of each stream.
     newest: BTreeMap<Stream, u64>,
     ever_proven: bool,
@@ -84,6 +91,7 @@ impl Session {
             slot: vec![0; FRAME_LEN_MAX],
             events: Vec::new(),
             followed: None,
+            early: VecDeque::new(),
             newest: BTreeMap::new(),
             ever_proven: false,
             proven: false,
@@ -105,9 +113,33 @@ impl Session {
             return;
         }
         self.note_newest(frame);
-        let mut shown = self.with_us(frame).unwrap_or_else(|| frame.to_vec());
-        self.engine.handle_frame(self.now, FrameMeta { link: 0, source }, &mut shown);
+        let before = self.followed;
+        self.show(source, self.with_us(frame).unwrap_or_else(|| frame.to_vec()));
+        self.keep_early(source, frame);
+        if self.followed != before {
+            for (stream, source, frame) in std::mem::take(&mut self.early) {
+                if self.followed == Some(stream) {
+                    self.show(source, frame);
+                }
+            }
+        }
+    }
+
+    fn show(&mut self, source: IpAddr, mut frame: Vec<u8>) {
+        self.engine.handle_frame(self.now, FrameMeta { link: 0, source }, &mut frame);
         self.settle();
+    }
+
+    /// Keeps DATA of a stream that is not followed yet.
+    fn keep_early(&mut self, source: IpAddr, frame: &[u8]) {
+        let Ok(header) = Frame::parse(frame).map(|frame| frame.header()) else { return };
+        let stream = (header.node.0, header.term);
+        if header.kind == Kind::DATA && self.followed != Some(stream) {
+            if self.early.len() == EARLY_MAX {
+                self.early.pop_front();
+            }
+            self.early.push_back((stream, source, frame.to_vec()));
+        }
     }
 
     /// What has happened since the last call, in words.
