@@ -33,7 +33,7 @@ mod transmit;
 mod tuning;
 
 pub use audit::KernelRoom;
-pub use classic::{ClassicConfig, ClassicEngine};
+pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{Config, ConfigError, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};
