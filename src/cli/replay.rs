@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   recording ─┬─ frames of protocol 114 ──▶ one session a group: an engine that follows ──▶ flows
+//!              ├─ those of the classic profile ──▶ the same with its engine ──────────────▶ flows
 //!              └─ messages of IPVS ────────▶ one map of connections ──────────────────────▶ connections
 //! ```
 
 mod balancer;
+mod classic;
 mod session;
 mod verify;
 
@@ -14,9 +16,12 @@ use super::recording::{Content, Seen, Source, Tally, unreadable};
 use super::{EXIT_NO, EXIT_USAGE, decode};
 use crate::daemon::flows::FlowRow;
 use crate::daemon::settings::parse_duration;
+use crate::flow::Flow;
 use crate::time::Duration;
+use crate::wire;
 use crate::wire::ipvs::WordOrder;
 use balancer::Balancer;
+use classic::ClassicSession;
 use serde_json::{Value, json};
 use session::Session;
 use std::collections::BTreeMap;
@@ -38,7 +43,8 @@ const GROUPS_MAX: usize = 8;
     after_help = "Example:\n  ssyncp replay sync.pcap --until 30s\n  ssyncp table --json > b.json; ssyncp replay sync.pcap --verify b.json\n\n\
     Frames are followed as a backup would that was there from the beginning, over every change of master.\n\
     Exit status: 1 if --verify finds a difference, or if the table cannot be verified because the recording\n\
-    starts after the first join or lacks frames."
+    starts after the first join or lacks frames. A classic recording proves nothing by itself; it is compared as far\n\
+    as its records go (without marks, status, helpers, labels)."
 )]
 pub(super) struct Options {
     #[command(flatten)]
@@ -123,6 +129,7 @@ struct Replay<'a> {
     options: &'a Options,
     order: WordOrder,
     sessions: BTreeMap<u8, Session>,
+    classic: BTreeMap<u8, ClassicSession>,
     balancer: Balancer,
     /// Time of the first packet, and when it was replayed.
     start: Option<(Duration, Instant)>,
@@ -133,8 +140,8 @@ struct Replay<'a> {
 impl<'a> Replay<'a> {
     fn new(options: &'a Options) -> Self {
         let order = decode::order(options.source.ipvs_order);
-        let (sessions, balancer) = (BTreeMap::new(), Balancer::default());
-        Replay { options, order, sessions, balancer, start: None, left_out: 0 }
+        let (sessions, classic, balancer) = (BTreeMap::new(), BTreeMap::new(), Balancer::default());
+        Replay { options, order, sessions, classic, balancer, start: None, left_out: 0 }
     }
 
     /// Takes one packet; breaks where the replay is to stop.
@@ -151,6 +158,9 @@ impl<'a> Replay<'a> {
             let due = Duration::try_from_secs_f64(time.as_secs_f64() / factor).unwrap_or(Duration::MAX);
             std::thread::sleep(due.saturating_sub(began.elapsed()));
         }
+        for session in self.classic.values_mut() {
+            session.pass(time);
+        }
         match seen.content {
             Content::Frame(frame) => self.frame(time, seen, frame),
             Content::Ipvs(_, message) => self.balancer.take(time, message, self.order, self.options.group),
@@ -165,7 +175,16 @@ impl<'a> Replay<'a> {
             self.left_out += 1;
             return;
         };
-        let full = self.sessions.len() == GROUPS_MAX;
+        let full = self.sessions.len() + self.classic.len() == GROUPS_MAX;
+        if wire::classic::claims(frame) {
+            if full && !self.classic.contains_key(&sync_id) {
+                self.left_out += 1;
+                return;
+            }
+            let session = self.classic.entry(sync_id);
+            let session = session.or_insert_with(|| ClassicSession::new(sync_id, self.options.capacity));
+            return session.take(time, seen.datagram.source, seen.datagram.ttl, frame);
+        }
         if !self.sessions.contains_key(&sync_id) {
             let session = if full { None } else { Session::new(sync_id, self.options.capacity) };
             match session {
@@ -189,6 +208,9 @@ impl<'a> Replay<'a> {
         for (sync_id, session) in &self.sessions {
             complain(&format!("group {sync_id}: {}", session.words()));
         }
+        for (sync_id, session) in &self.classic {
+            complain(&format!("group {sync_id}: {}", session.words()));
+        }
         if tally.messages > 0 {
             complain(&format!("IPVS: {}", self.balancer.words()));
         }
@@ -198,10 +220,12 @@ impl<'a> Replay<'a> {
     }
 
     fn rows(&self) -> Vec<FlowRow> {
-        let of = |(sync_id, session): (&u8, &Session)| {
-            session.flows().map(|flow| FlowRow::new(*sync_id, &flow)).collect::<Vec<_>>()
-        };
-        self.sessions.iter().flat_map(of).collect()
+        fn rows(sync_id: u8, flows: impl Iterator<Item = Flow>) -> Vec<FlowRow> {
+            flows.map(|flow| FlowRow::new(sync_id, &flow)).collect()
+        }
+        let sessions = self.sessions.iter().flat_map(|(id, session)| rows(*id, session.flows()));
+        let classic = self.classic.iter().flat_map(|(id, session)| rows(*id, session.flows()));
+        sessions.chain(classic).collect()
     }
 
     fn show(&self) -> ExitCode {
@@ -215,23 +239,25 @@ impl<'a> Replay<'a> {
 
     fn json(&self) -> Value {
         let rows = self.rows();
-        let group = |(sync_id, session): (&u8, &Session)| {
-            let mut group = session.json();
-            group["sync_id"] = (*sync_id).into();
+        let group = |sync_id: u8, mut group: Value| {
+            group["sync_id"] = sync_id.into();
             group
         };
+        let sessions = self.sessions.iter().map(|(id, session)| group(*id, session.json()));
+        let classic = self.classic.iter().map(|(id, session)| group(*id, session.json()));
+        let proven = self.classic.is_empty() && self.sessions.values().all(|session| session.unproven().is_none());
         json!({
             "schema": SCHEMA,
-            "groups": self.sessions.iter().map(group).collect::<Value>(),
+            "groups": sessions.chain(classic).collect::<Value>(),
             "count": rows.len(),
-            "complete": self.sessions.values().all(|session| session.unproven().is_none()),
+            "complete": proven,
             "flows": rows,
             "connections": self.balancer.json(),
         })
     }
 
     fn verify(&self, other: &verify::Table) -> ExitCode {
-        if self.sessions.is_empty() {
+        if self.sessions.is_empty() && self.classic.is_empty() {
             complain("cannot verify: the recording holds no frames of this group");
             return ExitCode::from(EXIT_NO);
         }
@@ -240,7 +266,15 @@ impl<'a> Replay<'a> {
             complain(&format!("cannot verify: group {sync_id}: {why}"));
             return ExitCode::from(EXIT_NO);
         }
-        let differences = other.compare(self.rows(), self.options.group);
+        for (sync_id, session) in &self.classic {
+            let unsaid = verify::UNSAID_BY_CLASSIC.join(", ");
+            complain(&format!(
+                "group {sync_id}: compared without {unsaid}, which no record says; {}",
+                session.unproven()
+            ));
+        }
+        let classic: Vec<u8> = self.classic.keys().copied().collect();
+        let differences = other.compare(self.rows(), self.options.group, &classic);
         let printed = print(&differences.words());
         if differences.none() { printed } else { ExitCode::from(EXIT_NO) }
     }

@@ -33,7 +33,7 @@ mod transmit;
 mod tuning;
 
 pub use audit::KernelRoom;
-pub use classic::{ClassicConfig, ClassicEngine};
+pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use event::{Event, Role, SyncState};

@@ -6,7 +6,7 @@ use crate::cli::recording::{Content, Seen};
 use crate::daemon::flows::FlowRow;
 use crate::flow::Flow;
 use crate::wire::ipvs::{Connection, Message, Sequence, WordOrder, state};
-use crate::wire::{Advert, Frame, Header, Payload, Record, Target};
+use crate::wire::{self, Advert, Frame, Header, Payload, Record, Target, classic};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub(super) fn line(seen: &Seen<'_>, order: WordOrder) -> String {
         "checks": [],
         "verdict": "accepted",
         "frame": null,
+        "classic": null,
         "ipvs": null,
     });
     match seen.content {
@@ -38,11 +39,16 @@ pub(super) fn line(seen: &Seen<'_>, order: WordOrder) -> String {
             let rows =
                 checks.iter().map(|(name, passed, reason)| json!({"name": name, "passed": passed, "reason": reason}));
             object["checks"] = rows.collect();
-            match Frame::parse(bytes) {
-                Ok(parsed) => object["frame"] = frame(parsed),
-                Err(reason) => object["verdict"] = reason.name().into(),
-            }
-            if let Err(reason) = Frame::parse(bytes).and_then(Frame::verify) {
+            let refused = if wire::classic::claims(bytes) {
+                let parsed = classic::Message::parse(bytes);
+                object["classic"] = parsed.ok().map(|parsed| draft(bytes[0], parsed)).into();
+                parsed.and_then(classic::Message::verify).err()
+            } else {
+                let parsed = Frame::parse(bytes);
+                object["frame"] = parsed.ok().map(frame).into();
+                parsed.and_then(Frame::verify).err()
+            };
+            if let Some(reason) = refused {
                 object["verdict"] = reason.name().into();
             } else if let Some((name, ..)) = checks.iter().find(|(_, passed, _)| *passed == Some(false)) {
                 // Refused below the protocol.
@@ -189,11 +195,21 @@ fn record(sync_id: u8, record: Record<'_>) -> Value {
     }
 }
 
-fn message(port: u16, message: &Message<'_>) -> Value {
-    let records = message.records().map(|record| match record {
+/// A message of the classic profile; its records are null if one of them was refused.
+fn draft(count: u8, message: classic::Message<'_>) -> Value {
+    let records = message.verify().ok().map(|records| records.map(record_of_ipvs).collect::<Value>());
+    json!({"sync_id": message.sync_id(), "count": count, "records": records})
+}
+
+fn record_of_ipvs(record: wire::ipvs::Record<'_>) -> Value {
+    match record {
         Ok(it) => connection(&it),
         Err(skipped) => json!({"skipped": skipped.name()}),
-    });
+    }
+}
+
+fn message(port: u16, message: &Message<'_>) -> Value {
+    let records = message.records().map(record_of_ipvs);
     json!({
         "port": port,
         "version": message.version,

@@ -193,6 +193,7 @@ impl Session {
     pub(super) fn json(&self) -> Value {
         let status = self.engine.status();
         json!({
+            "profile": "ssyncp",
             "frames": self.frames,
             "entries": status.entries,
             "master": status.master.map(|node| node.0),

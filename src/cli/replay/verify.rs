@@ -19,6 +19,9 @@ pub(super) struct Table {
     complete: bool,
 }
 
+/// Fields of a row that a record of the classic profile has no room for.
+pub(super) const UNSAID_BY_CLASSIC: [&str; 6] = ["mark", "status", "helper", "labels", "master", "attributes"];
+
 /// How two tables differ, in words.
 pub(super) struct Differences {
     named: Vec<String>,
@@ -39,9 +42,11 @@ impl Table {
         Ok(table)
     }
 
-    /// How the replayed rows differ from this table, of which only one group may count.
-    pub(super) fn compare(&self, replayed: Vec<FlowRow>, group: Option<u8>) -> Differences {
+    /// How the replayed rows differ from this table, of which only one group may count. In groups of the classic profile
+    /// only what its records say counts.
+    pub(super) fn compare(&self, replayed: Vec<FlowRow>, group: Option<u8>, classic: &[u8]) -> Differences {
         let rows = replayed.iter().filter_map(|row| serde_json::to_value(row).ok());
+        let named = |row| named(row, classic);
         let mut replayed: BTreeMap<String, Value> = rows.map(named).collect();
         let of_group = |row: &&Value| group.is_none_or(|group| row["sync_id"] == group);
         let mut differences = Differences { named: Vec::new(), count: 0, same: 0 };
@@ -87,15 +92,16 @@ impl Differences {
     }
 }
 
-/// A row under its name, without its time-out.
-fn named(mut row: Value) -> (String, Value) {
+/// A row under its name, without its time-out, and without what the classic profile cannot say if it is of such a group.
+fn named(mut row: Value, classic: &[u8]) -> (String, Value) {
+    let unsaid: &[&str] = if classic.iter().any(|id| row["sync_id"] == *id) { &UNSAID_BY_CLASSIC } else { &[] };
     let of = |field: &str| row[field].as_str().map_or_else(|| row[field].to_string(), str::to_owned);
     let [group, protocol, source, source_port, destination, destination_port, zone] = KEY.map(of);
     let key = format!(
         "group {group} protocol {protocol} {source} port {source_port} -> {destination} port {destination_port} zone {zone}"
     );
     if let Some(fields) = row.as_object_mut() {
-        fields.remove("timeout_s");
+        fields.retain(|name, _| name != "timeout_s" && !unsaid.contains(&name.as_str()));
     }
     (key, row)
 }
@@ -131,9 +137,9 @@ mod tests {
     #[test]
     fn time_outs_are_no_difference_and_everything_else_is() {
         let table = table(&[row(1, 14, 100), row(2, 14, 100), row(3, 14, 100)]);
-        let equal = table.compare(vec![row(3, 14, 1), row(1, 14, 2), row(2, 14, 3)], None);
+        let equal = table.compare(vec![row(3, 14, 1), row(1, 14, 2), row(2, 14, 3)], None, &[]);
         assert_eq!((equal.none(), equal.words().as_str()), (true, "equal: 3 flows\n"));
-        let differences = table.compare(vec![row(1, 14, 1), row(2, 10, 1), row(4, 14, 1)], Some(51));
+        let differences = table.compare(vec![row(1, 14, 1), row(2, 10, 1), row(4, 14, 1)], Some(51), &[]);
         assert_eq!(
             differences.words(),
             "differs: group 51 protocol 6 10.0.0.1 port 2 -> 192.0.2.10 port 80 zone 0: status 10 in the recording, \
@@ -146,9 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn what_classic_cannot_say_is_no_difference_there_and_one_elsewhere() {
+        let table = table(&[row(1, 14, 100)]);
+        let ours = || vec![row(1, 10, 100)];
+        assert!(table.compare(ours(), None, &[51]).none());
+        assert!(!table.compare(ours(), None, &[52]).none());
+        assert!(!table.compare(vec![row(2, 14, 100)], None, &[51]).none(), "another key");
+    }
+
+    #[test]
     fn a_group_that_was_not_asked_for_does_not_count() {
         let table = table(&[row(1, 14, 100)]);
-        assert!(table.compare(Vec::new(), Some(52)).none());
-        assert!(!table.compare(Vec::new(), None).none());
+        assert!(table.compare(Vec::new(), Some(52), &[]).none());
+        assert!(!table.compare(Vec::new(), None, &[]).none());
     }
 }
