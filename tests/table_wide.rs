@@ -221,10 +221,14 @@ fn counters_alone_wake_nobody() {
 fn what_the_source_cannot_know_stays() {
     let mut table = table();
     table.begin_stream();
-    let told = with(flow(1, 3), &[(attribute::HELPER, b"ftp"), (11, &[1]), (200, &[2])]);
+    let told = with(flow(1, 3), &[(attribute::HELPER, b"ftp"), (10, &[9]), (11, &[1]), (200, &[2])]);
     table.apply_upsert(&told, 1, at(0)).expect("room");
     drain(&mut table);
     table.begin_stream();
+    let word = with(flow(1, 3), &[(attribute::HELPER, b"ftp")]);
+    assert_eq!(table.put(&word, at(0)), Ok(true), "it knows type 10, and says that there is none");
+    let whole = with(flow(1, 3), &[(attribute::HELPER, b"ftp"), (11, &[1]), (200, &[2])]);
+    assert_eq!(send_all(&mut table, 1), [Pending::Upsert(whole)]);
     assert_eq!(table.put(&with(flow(1, 3), &[(attribute::HELPER, b"ftp")]), at(0)), Ok(false), "the same value");
     assert_eq!(table.put(&with(flow(1, 4), &[(200, &[5])]), at(0)), Ok(true));
     assert_eq!(send_all(&mut table, 1), [Pending::Upsert(with(flow(1, 4), &[(11, &[1]), (200, &[5])]))]);

@@ -206,6 +206,17 @@ mod tests {
         assert!(table.lacks(&key(1)));
     }
 
+    /// A node that was master still has to send it: nothing of it has gone to the sink.
+    #[test]
+    fn what_waits_for_the_wire_is_not_judged() {
+        let mut table = audited(1..3);
+        table.put(&Flow { mark: 8, ..flow(1, 100) }, NOW).unwrap();
+        table.begin_audit();
+        assert_eq!((hold(&mut table, 1, false), table.pending()), (Held::Unsettled, 1));
+        assert_eq!(table.audit_missing(ALL, NOW, true, |_| true), 1);
+        assert_eq!(popped(&mut table), [2]);
+    }
+
     /// A tombstone has been told to the sink: who still holds the flow holds it wrongly.
     #[test]
     fn a_tombstone_is_no_flow() {

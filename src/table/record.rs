@@ -578,6 +578,22 @@ mod tests {
         }
     }
 
+    /// Where the reply comes from, or goes to, is value; also where it stands in the annex.
+    #[test]
+    fn other_ends_are_another_value() {
+        let mut attributes = Attributes::NONE;
+        attributes.set(9, &[1]).expect("fits");
+        for flow in [full(), wide(), Flow { attributes, ..full() }] {
+            let moved = |end: Option<Endpoint>| end.map(|end| Endpoint { port: end.port + 1, ..end });
+            let source = Flow { reply_source: moved(flow.reply_source), ..flow.clone() };
+            let destination = Flow { reply_destination: moved(flow.reply_destination), ..flow.clone() };
+            let [flow, source, destination] =
+                [&flow, &source, &destination].map(|flow| Packed::new(flow, 7).expect("has a form"));
+            assert!(flow.view().same_value(&flow.view()));
+            assert!(!flow.view().same_value(&source.view()) && !flow.view().same_value(&destination.view()));
+        }
+    }
+
     /// Of IPv4 all but the attributes, whether or not there was a reply side; of IPv6 the key. What an IPv6 key keeps in its
     /// slot is the key of no IPv4 flow, whatever its hash.
     #[test]

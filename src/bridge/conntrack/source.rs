@@ -576,6 +576,23 @@ mod tests {
         writer
     }
 
+    /// The kernel says nothing of the expectations of a flow that is gone.
+    #[test]
+    fn what_a_flow_expected_that_is_gone_is_forgotten() {
+        let mut translator = Translator::default();
+        let event = expected_by(21);
+        translator.event(&Messages::new(event.bytes()).next().unwrap().unwrap(), &mut |_| ());
+        let master = translator.unclear[0];
+        let mut end = MessageWriter::new();
+        codec::write_create(&mut end, 1, &Flow::new(master), 1, codec::Without::default());
+        let mut end = end.bytes().to_vec();
+        // nlmsg_type, in the order of the host: IPCTNL_MSG_CT_DELETE of NFNL_SUBSYS_CTNETLINK.
+        end[4..6].copy_from_slice(&0x0102_u16.to_ne_bytes());
+        let mut changes = Vec::new();
+        translator.event(&Messages::new(&end).next().unwrap().unwrap(), &mut |change| changes.push(change));
+        assert_eq!((changes, translator.pending.len()), (vec![Change::Delete(master)], 0));
+    }
+
     /// Nobody else's expectations fill the room for those of flows that are wanted.
     #[test]
     fn what_a_filtered_flow_expects_is_not_kept() {
