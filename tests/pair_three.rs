@@ -3,9 +3,10 @@
 mod support;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 use ssyncp::demo::kernel::{self, Difference};
 use ssyncp::sys::namespace::Namespace;
-use support::{Node, eventually, ip, path_of, root};
+use support::{Node, eventually, ip, path_of, root, run};
 
 /// Three machines and the switch between them.
 struct Trio {
@@ -58,6 +59,36 @@ impl Trio {
             tables
                 .iter()
                 .all(|table| table.len() == entries && kernel::compare(&tables[0], table) == Difference::default())
+        });
+    }
+}
+
+/// [3.5.13] What every node says of itself stands in the status of every other: what its records may have, and how much its
+/// kernel can hold.
+#[test]
+fn every_node_knows_what_the_other_two_can_take() {
+    if !root() {
+        return;
+    }
+    let trio = Trio::at_work();
+    let number = |node: &Node, name: &str| {
+        let text = run(&node.namespace, "sysctl", &["-n", &format!("net.netfilter.{name}")]);
+        text.trim().parse::<u64>().unwrap()
+    };
+    let [capacity, buckets] = ["nf_conntrack_max", "nf_conntrack_buckets"].map(|name| number(&trio.nodes[0], name));
+    for (at, node) in (1..).zip(&trio.nodes) {
+        eventually(&format!("node {at} knows the others"), || {
+            let group = node.group();
+            let Some(peers) = group["peers"].as_array() else { return false };
+            let mut known: Vec<_> = peers.iter().map(|peer| peer["node"].as_u64()).collect();
+            known.sort();
+            let others: Vec<_> = (1..4).filter(|other| *other != at).map(Some).collect();
+            known == others
+                && peers.iter().all(|peer| {
+                    peer["capabilities"] == json!(["conn6", "attributes"])
+                        && peer["kernel_capacity"] == capacity
+                        && peer["kernel_buckets"] == buckets
+                })
         });
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 
 /// A Rust file, split into views.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Source {
     /// Path from the top of the tree, with `/`.
     pub(crate) path: String,

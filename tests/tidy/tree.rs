@@ -4,6 +4,7 @@ use super::source::Source;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Something wrong, at a place that an editor can jump to.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,11 +62,16 @@ pub(crate) fn texts() -> Vec<Text> {
 
 /// Every Rust file under one of the folders, with test modules in files of their own marked as tests.
 pub(crate) fn sources(folders: &[&str]) -> Vec<Source> {
-    let wanted = |path: &str| path.ends_with(".rs") && folders.iter().any(|folder| path.starts_with(folder));
-    let mut sources: Vec<Source> =
-        texts().iter().filter(|file| wanted(&file.path)).map(|file| Source::new(&file.path, &file.text)).collect();
-    mark_test_files(&mut sources);
-    sources
+    // Taken apart once for all checks: that is what takes their time.
+    static ALL: OnceLock<Vec<Source>> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        let files = texts().into_iter().filter(|file| file.path.ends_with(".rs"));
+        let mut sources: Vec<Source> = files.map(|file| Source::new(&file.path, &file.text)).collect();
+        mark_test_files(&mut sources);
+        sources
+    });
+    let wanted = |source: &&Source| folders.iter().any(|folder| source.path.starts_with(folder));
+    all.iter().filter(wanted).cloned().collect()
 }
 
 /// Marks every file that a `#[cfg(test)] mod it;` stands for, and every file below it.
