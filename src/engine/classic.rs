@@ -196,11 +196,14 @@ impl ClassicEngine {
     }
 
     /// The sync links came up, or the last one went down. The role stays: nobody else can take it.
+    /// Only who leaves waits for nothing any more.
     pub fn handle_link(&mut self, now: Instant, up: bool) {
-        let _ = now;
         if self.link_up != up {
             self.link_up = up;
             self.event(if up { Event::LinkUp } else { Event::LinkDown });
+        }
+        if self.leaving && !up {
+            self.set_role(now, RoleRequest::None);
         }
     }
 
@@ -264,12 +267,7 @@ impl ClassicEngine {
         let timeout = match Connection::of_flow(flow) {
             Ok(connection) => connection.timeout_s(),
             Err(reason) => {
-                *match reason {
-                    Unsayable::Family => &mut self.counters.unsaid_family,
-                    Unsayable::Protocol => &mut self.counters.unsaid_protocol,
-                    Unsayable::Zone => &mut self.counters.unsaid_zone,
-                    Unsayable::SourceNat => &mut self.counters.unsaid_source_nat,
-                } += 1;
+                self.count_unsaid(reason);
                 self.table.take(&flow.key);
                 return Err(UpdateError::Unsupported);
             }
@@ -355,9 +353,12 @@ impl ClassicEngine {
         let mut writer = Writer::new(slot, self.config.sync_id)?;
         for _ in 0..LOOK_MAX {
             let Some((flow, alive)) = self.table.pending_flows(now).next() else { break };
-            match record_of(flow, alive) {
-                Some(flow) if !Connection::of_flow(&flow).is_ok_and(|connection| writer.push(&connection)) => break,
-                Some(_) => self.counters.records_sent += 1,
+            let said = record_of(flow, alive);
+            match said.as_ref().map(Connection::of_flow) {
+                Some(Ok(connection)) if !writer.push(&connection) => break,
+                Some(Ok(_)) => self.counters.records_sent += 1,
+                // It must not hold up the rest.
+                Some(Err(reason)) => self.count_unsaid(reason),
                 None => self.counters.deletes_unsaid += 1,
             }
             self.table.sent(self.counters.frames_sent + 1);
@@ -497,6 +498,15 @@ impl ClassicEngine {
 
     // ------------------------------------------------------------------ small helpers
 
+    fn count_unsaid(&mut self, reason: Unsayable) {
+        *match reason {
+            Unsayable::Family => &mut self.counters.unsaid_family,
+            Unsayable::Protocol => &mut self.counters.unsaid_protocol,
+            Unsayable::Zone => &mut self.counters.unsaid_zone,
+            Unsayable::SourceNat => &mut self.counters.unsaid_source_nat,
+        } += 1;
+    }
+
     fn note_waiting(&mut self, now: Instant) {
         if self.table.pending() == 0 {
             self.waiting_since = None;
@@ -529,10 +539,12 @@ impl ClassicEngine {
     }
 }
 
-/// What the wire says of a flow: itself, or its closing state if it has died; `None` if its protocol has none.
+/// What the wire says of a flow: itself, or its closing state if it has died; `None` if its protocol has none, and for a
+/// template or a connection without NAT, which without their attributes would be said as something else.
 fn record_of(flow: Flow, alive: bool) -> Option<Flow> {
     match flow.key.protocol {
         _ if alive => Some(flow),
+        _ if !Connection::is_conntracks(&flow) => None,
         protocol::TCP => Some(Flow { state: TCP_CLOSE, ..flow }),
         protocol::SCTP => Some(Flow { state: SCTP_CLOSED, ..flow }),
         _ => None,
