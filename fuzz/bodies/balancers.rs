@@ -84,7 +84,7 @@ fn pass_on(data: &[u8], sync_id: u8, connections: &[Connection<'_>]) {
     let mut sent = BTreeSet::new();
     // A whole period of refreshment, in as many steps as the engine takes it, and some to send what waits.
     for _ in 0..300 {
-        now = now + Duration::from_millis(118);
+        now += Duration::from_millis(118);
         engine.handle_timeout(now);
         let mut slot = [0; wire::FRAME_LEN_MIN];
         while let Some(len) = engine.poll_transmit(now, &mut slot) {

@@ -159,7 +159,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
     }
 
     fn deliver(&mut self, at: usize, most: usize) {
