@@ -3,8 +3,8 @@
 use super::captures::{self, payloads};
 use ssyncp::flow::{Flow, FlowKey};
 use ssyncp::wire::{
-    self, DataWriter, Frame, Header, Kind, MergeRecords, MergeWriter, Payload, Record, Section, encode_advert,
-    encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull, encode_status,
+    self, DataWriter, Frame, Header, Kind, MergeRecords, MergeWriter, Payload, PushError, Record, Section,
+    encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull, encode_status,
 };
 
 /// A frame as it comes from the wire; then the same with size and checksum put right, so that the fuzzer gets past them.
@@ -86,11 +86,20 @@ pub fn mend(frame: &mut [u8]) -> bool {
     true
 }
 
-/// CRC-32 (IEEE) bit by bit: a second opinion, and no dependency.
+/// CRC-32 (IEEE) byte by byte: a second opinion, and no dependency.
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
-    })
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut at = 0;
+        while at < 2048 {
+            let (byte, bit) = (at / 8, at % 8);
+            let crc: u32 = if bit == 0 { byte as u32 } else { table[byte] };
+            table[byte] = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+            at += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
 }
 
 fn take(data: &[u8]) {
@@ -124,24 +133,32 @@ fn write_control(data: &[u8], header: Header, payload: Payload<'_>) {
     assert_eq!(&slot[..written], data, "another frame says the same");
 }
 
-/// Records one by one, each into the smallest frame, which has room for any.
+/// Records as a whole, in their order; and each of them has room in the smallest frame.
 fn write_data<'a>(header: Header, records: impl Iterator<Item = Record<'a>>) {
-    for said in records {
-        let mut slot = [0; wire::FRAME_LEN_MIN];
-        let mut writer = DataWriter::new(&mut slot, header).expect("room");
-        let fits = match &said {
-            Record::Upsert(conn) => writer.push_upsert(&conn.flow()),
-            Record::Delete(conn) => writer.push_delete(&conn.key()),
-            Record::BucketEnd { bucket, since } => writer.push_bucket_end(*bucket, *since),
-            Record::Section(section) => writer.push_section(section),
-            Record::Unknown { .. } => continue,
-        };
-        assert_eq!(fits, Ok(()), "no frame can carry {said:?}");
-        let len = writer.finish();
-        let Payload::Data(mut records) = read(&slot[..len]) else { panic!("not DATA") };
-        assert_eq!(records.next().map(Meaning::of), Some(Meaning::of(said)));
-        assert_eq!(records.next(), None);
+    let mut slot = [0; wire::FRAME_LEN_MAX];
+    let mut writer = DataWriter::new(&mut slot, header).expect("room");
+    let mut said = Vec::new();
+    for record in records {
+        let mut smallest = [0; wire::FRAME_LEN_MIN];
+        let mut alone = DataWriter::new(&mut smallest, header).expect("room");
+        let (Some(alone), Some(together)) = (push(&mut alone, &record), push(&mut writer, &record)) else { continue };
+        assert_eq!((alone, together), (Ok(()), Ok(())), "no frame can carry {record:?}");
+        said.push(Meaning::of(record));
     }
+    let len = writer.finish();
+    let Payload::Data(again) = read(&slot[..len]) else { panic!("not DATA") };
+    assert_eq!(again.map(Meaning::of).collect::<Vec<_>>(), said);
+}
+
+/// `None` for a record that this version does not know.
+fn push(writer: &mut DataWriter<'_>, record: &Record<'_>) -> Option<Result<(), PushError>> {
+    Some(match record {
+        Record::Upsert(conn) => writer.push_upsert(&conn.flow()),
+        Record::Delete(conn) => writer.push_delete(&conn.key()),
+        Record::BucketEnd { bucket, since } => writer.push_bucket_end(*bucket, *since),
+        Record::Section(section) => writer.push_section(section),
+        Record::Unknown { .. } => return None,
+    })
 }
 
 /// A page of a merge as a whole: cursors, and entries in their order.

@@ -150,9 +150,10 @@ impl<'a> Parts<'a> {
     }
 
     fn zone(&self, original: &tuple::Read, reply: &tuple::Read) -> Zone {
-        let of = |direction| move |id| Zone { id, direction };
-        let own = original.zone.map(of(Zone::ORIGINAL)).or(reply.zone.map(of(Zone::REPLY)));
-        own.or(self.zone.map(of(Zone::BOTH))).unwrap_or(Zone::DEFAULT)
+        // Zone 0 is none, wherever it stands: the default has one form.
+        let of = |direction| move |id: u16| (id != 0).then_some(Zone { id, direction });
+        let own = original.zone.and_then(of(Zone::ORIGINAL)).or_else(|| reply.zone.and_then(of(Zone::REPLY)));
+        own.or_else(|| self.zone.and_then(of(Zone::BOTH))).unwrap_or(Zone::DEFAULT)
     }
 
     /// The flow, and whether it is told in full.
