@@ -214,6 +214,7 @@ impl Audit {
             return;
         }
         self.parts.orders = orders;
+        self.retry = RETRY;
         self.give_up(now);
         self.next_at = self.next_at.min(now + orders.interval);
         if !self.enabled() {
