@@ -4,12 +4,11 @@
 //! The messages are put together here by hand, byte by byte, and summed by pnet; the project's writer is then held to
 //! them. `SSYNCP_BLESS=1 cargo test --test wire_classic` writes the files anew, and a person reads the difference.
 
-use core::net::{IpAddr, Ipv4Addr};
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
-use pcap_file::{DataLink, Endianness};
-use pnet::packet::Packet;
-use pnet::packet::ip::IpNextHeaderProtocol;
-use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet, checksum};
+#[path = "support/golden.rs"]
+mod golden;
+
+use core::net::IpAddr;
+use golden::{file, packet_around, read_packet, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use ssyncp::flow::Endpoint;
@@ -17,8 +16,6 @@ use ssyncp::wire::classic::{Message, Writer};
 use ssyncp::wire::ipvs::{Connection, ConnectionFlags, Sequence, Sequences};
 use ssyncp::wire::{FrameError, describe};
 use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// A message with these records: count, group 81, size, zero, checksum.
 fn message(count: usize, records: &[u8]) -> Vec<u8> {
@@ -160,71 +157,8 @@ fn goldens() -> Vec<Golden> {
     ]
 }
 
-fn file(name: &str, extension: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("pcap").join(format!("{name}.{extension}"))
-}
-
-/// The IPv4 packet that carries a message, from 192.0.2.1.
-fn packet_around(message: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; 20 + message.len()];
-    let total_length = u16::try_from(bytes.len()).expect("fits");
-    let mut packet = MutableIpv4Packet::new(&mut bytes).expect("room for the header");
-    packet.set_version(4);
-    packet.set_header_length(5);
-    packet.set_total_length(total_length);
-    packet.set_flags(Ipv4Flags::DontFragment);
-    packet.set_ttl(255);
-    packet.set_next_level_protocol(IpNextHeaderProtocol(114));
-    packet.set_source(Ipv4Addr::new(192, 0, 2, 1));
-    packet.set_destination(Ipv4Addr::new(224, 0, 0, 81));
-    packet.set_payload(message);
-    let checksum = checksum(&packet.to_immutable());
-    packet.set_checksum(checksum);
-    bytes
-}
-
-/// The one packet of a golden's file.
-fn read_packet(name: &str) -> Vec<u8> {
-    let file = fs::File::open(file(name, "pcap")).unwrap_or_else(|error| panic!("pcap/{name}.pcap: {error}"));
-    let mut reader = PcapReader::new(file).expect("a pcap file");
-    assert_eq!(reader.header().datalink, DataLink::RAW);
-    let packet = reader.next_packet().expect("one packet").expect("a whole packet").data.into_owned();
-    assert!(reader.next_packet().is_none(), "pcap/{name}.pcap has more than one packet");
-    packet
-}
-
-fn text(name: &str, story: &str, packet: &[u8]) -> String {
-    let ip = Ipv4Packet::new(packet).expect("an IPv4 packet");
-    format!(
-        "{name}\n{story}\n\nIPv4 {} -> {}, protocol {}, TTL {}, flags {:#x}, {} bytes\n\n{}",
-        ip.get_source(),
-        ip.get_destination(),
-        ip.get_next_level_protocol().0,
-        ip.get_ttl(),
-        ip.get_flags(),
-        ip.get_total_length(),
-        describe(ip.payload()),
-    )
-}
-
-/// Writes the files anew if that was asked for. Behind a lock, because the tests of this file run side by side.
 fn bless() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    if std::env::var_os("SSYNCP_BLESS").is_none() {
-        return;
-    }
-    ONCE.call_once(|| {
-        for (name, story, bytes, _) in goldens() {
-            let packet = packet_around(&bytes);
-            let header =
-                PcapHeader { datalink: DataLink::RAW, endianness: Endianness::Little, ..PcapHeader::default() };
-            let out = fs::File::create(file(name, "pcap")).expect("writable");
-            let mut writer = PcapWriter::with_header(out, header).expect("writable");
-            let len = u32::try_from(packet.len()).expect("fits");
-            writer.write_packet(&PcapPacket::new(Duration::from_secs(1_000_000_000), len, &packet)).expect("writable");
-            fs::write(file(name, "txt"), text(name, story, &packet)).expect("writable");
-        }
-    });
+    golden::bless(|| goldens().into_iter().map(|(name, story, bytes, _)| (name, story, bytes)).collect());
 }
 
 #[test]

@@ -4,28 +4,24 @@
 //! understood. They change only when the protocol does; `SSYNCP_BLESS=1 cargo test --test wire_golden` writes them
 //! anew from the values below, and the difference is then read by a person.
 
+#[path = "support/golden.rs"]
+mod golden;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
-use pcap_file::{DataLink, Endianness};
+use golden::{file, read_packet, text};
 use pnet::packet::Packet;
-use pnet::packet::ip::IpNextHeaderProtocol;
-use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet, checksum};
+use pnet::packet::ipv4::{Ipv4Packet, checksum};
 use ssyncp::flow::{
     Change, Endpoint, Flow, FlowKey, SequenceAdjustment, Synproxy, TcpInfo, Tuple, Zone, attribute, protocol, status,
 };
 use ssyncp::wire::{
     Advert, AdvertFlags, BucketDigest, BucketRange, CURSOR_END, Capabilities, DataWriter, DigestsAnswer,
-    DigestsRequest, Follows, Fragment, Frame, FrameError, FrameFlags, GROUP, Header, Kind, MergePull, MergeWriter,
-    MissingRange, NodeId, Payload, PeerReport, Pull, Record, Section, Status, SyncCode, TTL, Target, WireRole,
-    describe, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull,
-    encode_status,
+    DigestsRequest, Follows, Fragment, Frame, FrameError, FrameFlags, Header, Kind, MergePull, MergeWriter,
+    MissingRange, NodeId, Payload, PeerReport, Pull, Record, Section, Status, SyncCode, Target, WireRole,
+    encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull, encode_status,
 };
 use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
 
-/// Bytes of an IPv4 header without options.
-const IPV4_HEADER_LEN: usize = 20;
 /// Largest frame on a link of 1500 bytes.
 const FRAME_LEN: usize = 1480;
 
@@ -615,77 +611,12 @@ fn frame_of(name: &str) -> Vec<u8> {
     encode(goldens().iter().find(|golden| golden.name == name).expect("a golden frame of this name"))
 }
 
-fn file(name: &str, extension: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("pcap").join(format!("{name}.{extension}"))
-}
-
-/// The IPv4 packet that carries a frame, from 192.0.2.1.
-fn packet_around(frame: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; IPV4_HEADER_LEN + frame.len()];
-    let total_length = u16::try_from(bytes.len()).expect("fits");
-    let mut packet = MutableIpv4Packet::new(&mut bytes).expect("room for the header");
-    packet.set_version(4);
-    packet.set_header_length(5);
-    packet.set_total_length(total_length);
-    packet.set_flags(Ipv4Flags::DontFragment);
-    packet.set_ttl(TTL);
-    packet.set_next_level_protocol(IpNextHeaderProtocol(114));
-    packet.set_source(Ipv4Addr::new(192, 0, 2, 1));
-    packet.set_destination(GROUP);
-    packet.set_payload(frame);
-    let checksum = checksum(&packet.to_immutable());
-    packet.set_checksum(checksum);
-    bytes
-}
-
-/// The one packet of a golden's file.
-fn read_packet(name: &str) -> Vec<u8> {
-    let file = fs::File::open(file(name, "pcap")).unwrap_or_else(|error| panic!("pcap/{name}.pcap: {error}"));
-    let mut reader = PcapReader::new(file).expect("a pcap file");
-    assert_eq!(reader.header().datalink, DataLink::RAW);
-    let packet = reader.next_packet().expect("one packet").expect("a whole packet").data.into_owned();
-    assert!(reader.next_packet().is_none(), "pcap/{name}.pcap has more than one packet");
-    packet
-}
-
 fn read_frame(name: &str) -> Vec<u8> {
     Ipv4Packet::new(&read_packet(name)).expect("an IPv4 packet").payload().to_vec()
 }
 
-fn text(golden: &Golden, packet: &[u8]) -> String {
-    let ip = Ipv4Packet::new(packet).expect("an IPv4 packet");
-    format!(
-        "{}\n{}\n\nIPv4 {} -> {}, protocol {}, TTL {}, flags {:#x}, {} bytes\n\n{}",
-        golden.name,
-        golden.story,
-        ip.get_source(),
-        ip.get_destination(),
-        ip.get_next_level_protocol().0,
-        ip.get_ttl(),
-        ip.get_flags(),
-        ip.get_total_length(),
-        describe(ip.payload()),
-    )
-}
-
-/// Writes the files anew if that was asked for. Behind a lock, because the tests of this file run side by side.
 fn bless() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    if std::env::var_os("SSYNCP_BLESS").is_none() {
-        return;
-    }
-    ONCE.call_once(|| {
-        for golden in goldens() {
-            let packet = packet_around(&encode(&golden));
-            let header =
-                PcapHeader { datalink: DataLink::RAW, endianness: Endianness::Little, ..PcapHeader::default() };
-            let out = fs::File::create(file(golden.name, "pcap")).expect("writable");
-            let mut writer = PcapWriter::with_header(out, header).expect("writable");
-            let len = u32::try_from(packet.len()).expect("fits");
-            writer.write_packet(&PcapPacket::new(Duration::from_secs(1_000_000_000), len, &packet)).expect("writable");
-            fs::write(file(golden.name, "txt"), text(&golden, &packet)).expect("writable");
-        }
-    });
+    golden::bless(|| goldens().iter().map(|golden| (golden.name, golden.story, encode(golden))).collect());
 }
 
 #[test]
@@ -693,7 +624,7 @@ fn every_golden_packet_says_what_its_text_says() {
     bless();
     for golden in goldens() {
         let expected = fs::read_to_string(file(golden.name, "txt")).unwrap_or_default();
-        assert_eq!(text(&golden, &read_packet(golden.name)), expected, "pcap/{}.txt", golden.name);
+        assert_eq!(text(golden.name, golden.story, &read_packet(golden.name)), expected, "pcap/{}.txt", golden.name);
     }
 }
 

@@ -500,7 +500,8 @@ impl Driver {
         }
     }
 
-    /// Applies what of a group's settings can be applied to a loop that runs.
+    /// Applies what of a group's settings can be applied to a loop that runs. The filter comes first: only the kernel can
+    /// say whether it takes it, and if not, nothing has changed.
     fn reconfigure(
         &mut self,
         now: Instant,
@@ -508,13 +509,13 @@ impl Driver {
         audit: AuditOrders,
         realtime_priority: u8,
     ) -> Result<(), String> {
-        self.engine.reconfigure(now, &group.tuning())?;
         if self.rules != group.filter {
             let filter = Filter::new(&group.filter);
             self.feed.set_filter(now, &filter).map_err(|error| format!("filter: {error}"))?;
             self.audit.set_filter(now, &filter);
             self.rules = group.filter.clone();
         }
+        self.engine.reconfigure(now, &group.tuning())?;
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }
