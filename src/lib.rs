@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod flow;
+pub mod sim;
 pub mod sys;
 pub mod table;
 pub mod time;

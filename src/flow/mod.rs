@@ -10,12 +10,14 @@
 
 mod attributes;
 mod expectation;
+mod section;
 
 pub use attributes::{
     AttributeError, AttributeIter, Attributes, ProtocolInfo, SequenceAdjustment, Synproxy, Tuple, attribute,
     check as check_attributes,
 };
 pub use expectation::{EXPECTATION_NAME_MAX, Expectation, ExpectationNat, read_expectations, write_expectations};
+pub use section::{Section, SectionChange, SectionKey};
 
 use core::fmt;
 use core::net::IpAddr;

@@ -1,0 +1,1 @@
+//! Frames on their way: loss, bursts, duplicates, delay, order, damage, cuts in one or both directions, and sockets of bounded size.

@@ -1,0 +1,1 @@
+//! The traffic: which flows and sections come, change and go, by the seed.
