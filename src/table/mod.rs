@@ -326,8 +326,14 @@ impl Table {
             self.clear_tombstone(at);
             next = self.slots.following(at);
         }
-        self.digest.untouch();
         self.dumping = false;
+        self.begin_numbers();
+    }
+
+    /// The numbers of the own stream begin anew with 1: everything held is older than all of it. Unlike a new stream, what
+    /// waits to be sent stays, and so does a running dump.
+    pub fn begin_numbers(&mut self) {
+        self.digest.untouch();
         self.ordinal = match self.ordinal.checked_add(1) {
             Some(ordinal) => ordinal,
             None => {
