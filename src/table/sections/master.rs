@@ -107,12 +107,18 @@ impl Table {
         Some(PendingSection { key: &name.key, rest })
     }
 
+    /// Bytes of the value that leaves next which have not left.
+    pub fn section_bytes_leaving(&self) -> usize {
+        self.peek_section(Instant::ZERO).and_then(|it| it.rest).map_or(0, |rest| rest.bytes.len())
+    }
+
     /// So many bytes of what [`Table::peek_section`] showed went out in frame `number` of the own stream; of a delete, or an
-    /// empty value, none.
-    pub fn section_sent(&mut self, number: u64, length: usize) {
+    /// empty value, none. Whether what comes next may stand in the same frame: no value begins anew in the frame that brings
+    /// its end.
+    pub fn section_sent(&mut self, number: u64, length: usize) -> bool {
         let (sections, digest) = (&mut self.sections, &mut self.digest);
-        let Some(name) = sections.front().cloned() else { return };
-        let Some(entry) = sections.entries.get_mut(&name) else { return };
+        let Some(name) = sections.front().cloned() else { return false };
+        let Some(entry) = sections.entries.get_mut(&name) else { return false };
         digest.touch(name.hash, number);
         entry.unsent = false;
         let leaving = sections.leaving.take();
@@ -120,7 +126,7 @@ impl Table {
         let offset = offset + length;
         if entry.value.as_ref().is_some_and(|value| offset < value.len()) {
             sections.leaving = Some(Leaving { name, first, offset, again });
-            return;
+            return true;
         }
         entry.version = Version::new(self.ordinal, first);
         entry.told = entry.deadline;
@@ -129,6 +135,7 @@ impl Table {
             sections.leave_wire(digest, &name);
             sections.free(&name);
         }
+        !again
     }
 
     /// The numbers of the frames that have left mean nothing any more: a value of which parts have left leaves anew.

@@ -18,9 +18,9 @@ mod backup;
 mod master;
 mod partial;
 
+use super::Table;
 use super::digest::{Digest, bucket_of_hash, first_hash};
 use super::entry::Version;
-use super::Table;
 use crate::flow::{Section, SectionKey};
 use crate::time::{Duration, Instant};
 use partial::Partials;
@@ -366,9 +366,8 @@ impl Sections {
 
     /// Forgets a dead entry that nobody waits for.
     fn free(&mut self, name: &Name) {
-        let is_idle = |entry: &Entry| {
-            entry.value.is_none() && entry.wire.is_none() && entry.sink.is_none() && !entry.tombstone
-        };
+        let is_idle =
+            |entry: &Entry| entry.value.is_none() && entry.wire.is_none() && entry.sink.is_none() && !entry.tombstone;
         if self.entries.get(name).is_some_and(is_idle) {
             self.entries.remove(name);
             self.bytes -= name.key.key.len() as u64;
