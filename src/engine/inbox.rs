@@ -130,6 +130,7 @@ impl Inbox {
         self.window.fill(0);
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
         self.status_now = true;
     }
@@ -139,6 +140,7 @@ impl Inbox {
         self.stream = None;
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
     }
 
@@ -348,7 +350,6 @@ impl Inbox {
         self.gap_since = None;
         self.ask_at = None;
         self.suppressed = false;
-        (self.far_since, self.lagging) = (None, false);
     }
 
     fn back_off(&mut self, now: Instant, longest_delay: Duration) {

@@ -48,7 +48,7 @@ pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
-use crate::table::{Refused, Table};
+use crate::table::{Refused, SectionLimits, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use election::{Election, Input, State, master_down};
@@ -98,6 +98,12 @@ pub enum UpdateError {
     /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
     #[error("this kind of flow is not replicated")]
     Unsupported,
+    /// No room for another entry of a section, or for so long a value; the refusal is counted.
+    #[error("the sections are full")]
+    SectionsFull,
+    /// A key of a section has 1 to 256 bytes.
+    #[error("the key of a section's entry has 1 to 256 bytes")]
+    SectionKey,
 }
 
 /// Why a table is not compared anew.
@@ -169,6 +175,9 @@ pub struct Engine {
     last_run: Instant,
     full_reported: bool,
     annex_full_reported: bool,
+    sections_full_reported: bool,
+    /// In the last DATA frame sections stood before flows.
+    sections_first: bool,
     /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
     annex_short: Option<u32>,
     /// The last other incarnation of our own number that was reported, and when.
@@ -194,7 +203,11 @@ impl Engine {
         let hash_seed = splitmix64(&mut random);
         Ok(Engine {
             incarnation: config.incarnation,
-            table: Table::new(config.capacity, config.tombstones, hash_seed),
+            table: Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
+                entries: config.sections,
+                bytes: config.section_bytes,
+                partial_bytes: config.partial_bytes,
+            }),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
             peers: Peers::new(),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
@@ -222,6 +235,8 @@ impl Engine {
             last_run: now,
             full_reported: false,
             annex_full_reported: false,
+            sections_full_reported: false,
+            sections_first: false,
             annex_short: None,
             duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
@@ -265,6 +280,7 @@ impl Engine {
         if self.role() == Role::Master && !self.config.source_expires {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
+        self.expire_sections(now);
     }
 
     /// The sync links came up, or the last one went down.
@@ -287,11 +303,11 @@ impl Engine {
         self.outbox.set_frame_len(self.config.frame_len);
     }
 
-    /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is
+    /// Everything that [`Engine::poll_applied`] and [`Engine::poll_section`] have yielded is in the sink. Ends the first phase of a takeover, if nothing is
     /// left to yield.
     pub fn handle_committed(&mut self, now: Instant) {
         self.last_run = now;
-        if self.role() == Role::Promoting && self.table.unapplied() == 0 {
+        if self.role() == Role::Promoting && self.table.unapplied() == 0 && self.table.unapplied_sections() == 0 {
             self.input(now, Input::Committed);
         }
     }
@@ -458,6 +474,7 @@ impl Engine {
         also(self.peers.next_gone_at());
         also(self.data_at());
         also(self.lag_at());
+        also(self.section_expiry_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
@@ -629,7 +646,7 @@ impl Engine {
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
-        (self.full_reported, self.annex_full_reported) = (false, false);
+        (self.full_reported, self.annex_full_reported, self.sections_full_reported) = (false, false, false);
     }
 
     /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
@@ -641,6 +658,7 @@ impl Engine {
         }
         self.term = highest + 1;
         self.outbox.begin_term();
+        self.table.restart_section();
         self.peers.forget_frontiers();
         self.advert_soon(now);
     }
@@ -707,6 +725,7 @@ impl Engine {
         if self.role() == Role::Master {
             self.term = TERM_MAX.min(self.term + 1);
             self.table.begin_numbers();
+            self.table.restart_section();
             self.outbox.begin_numbers();
             self.peers.forget_frontiers();
         }
