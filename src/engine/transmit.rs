@@ -5,6 +5,7 @@
 //! as it arrives; but only [`FRAMES_BEFORE_ADVERT_MAX`] frames go before it, because silence looks like death.
 
 use super::Engine;
+use super::breakage::Breakage;
 use super::event::{Role, SyncState};
 use crate::table::Pending;
 use crate::time::Instant;
@@ -137,7 +138,10 @@ impl Engine {
         if self.role() != Role::Master {
             return None;
         }
-        let length = self.outbox.send_again(now, self.config.reorder_delay, slot)?;
+        let mut length = self.outbox.send_again(now, self.config.reorder_delay, slot)?;
+        if self.breaks(Breakage::RetransmissionWithNewContent) {
+            length = self.renew_content(now, slot, length);
+        }
         self.counters.data_resent += 1;
         Some(length)
     }
@@ -152,7 +156,7 @@ impl Engine {
         let header = self.control_header(Kind::STATUS);
         let status = Status {
             target: Target { node: stream.node, incarnation: stream.incarnation },
-            frontier: self.inbox.frontier(),
+            frontier: self.inbox.acknowledged_up_to(),
             base: self.inbox.base(),
             credit: self.inbox.credit(),
             state: self.sync_code(),
@@ -224,7 +228,7 @@ impl Engine {
         let mut count = 0;
         for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
             let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
-            let frontier = if follows { self.inbox.frontier() } else { 0 };
+            let frontier = if follows { self.inbox.acknowledged_up_to() } else { 0 };
             *report = PeerReport::new(peer.node, peer.incarnation, self.inbox.credit(), peer.heard(), frontier);
             count += 1;
         }

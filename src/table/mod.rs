@@ -114,6 +114,9 @@ pub struct Table {
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
     swept: u16,
+    /// For a test of the tests only.
+    #[cfg(any(test, feature = "breakages"))]
+    digest_forgets_deletes: bool,
 }
 
 impl Table {
@@ -155,7 +158,15 @@ impl Table {
             dump: 0,
             dumping: false,
             swept: 0,
+            #[cfg(any(test, feature = "breakages"))]
+            digest_forgets_deletes: false,
         }
+    }
+
+    /// Breaks the digest on purpose: what dies stays in it.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) fn with_digest_that_forgets_deletes(self, digest_forgets_deletes: bool) -> Table {
+        Table { digest_forgets_deletes, ..self }
     }
 
     /// Flows held.
@@ -450,7 +461,13 @@ impl Table {
 
     /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
-        self.digest.remove(hash, self.digest_at(at));
+        #[cfg(any(test, feature = "breakages"))]
+        let forgets = self.digest_forgets_deletes;
+        #[cfg(not(any(test, feature = "breakages")))]
+        let forgets = false;
+        if !forgets {
+            self.digest.remove(hash, self.digest_at(at));
+        }
         self.live -= 1;
         self.forgive(at);
         self.slots.forget_value(at);
