@@ -77,14 +77,22 @@ impl BucketSet {
     }
 }
 
+/// A point in the queue: everything that waited when it was set. The queue is first in, first out, and a change that
+/// replaces one which waits takes its place, so nothing that comes later is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    /// When so many records have left the queue since the start, all that stood before the mark are out.
+    records: u64,
+}
+
 /// A bucket that is being walked: its entries stand in the queue.
 #[derive(Clone, Copy, Debug)]
 struct Walking {
     bucket: u16,
     /// The stream number before the walk's first frame.
     since: u64,
-    /// When so many records have left the queue since the start, the bucket is out.
-    until: u64,
+    /// Behind its last entry.
+    end: Mark,
 }
 
 /// The stored frames that somebody asked for: a bit for each place of the ring, so that it costs the same however many ask
@@ -248,9 +256,16 @@ impl Outbox {
         (seq <= self.seq).then(|| self.sent_at[(seq % self.lengths.len() as u64) as usize])
     }
 
-    /// Records that have left the queue since the start.
-    pub(super) fn left(&self) -> u64 {
-        self.left
+    /// Marks everything that waits in the queue now.
+    pub(super) fn mark(&self, table: &Table) -> Mark {
+        Mark { records: self.left + u64::from(table.pending()) }
+    }
+
+    /// Whether everything before the mark stands in frames up to [`Outbox::seq`]. A record can also leave the queue by being
+    /// cancelled (an insert and its delete cost nothing), and is not counted then, because it may have stood behind the mark:
+    /// so this may say yes a little late, but never too early, and at the latest when the queue is empty.
+    pub(super) fn has_left(&self, mark: &Mark, table: &Table) -> bool {
+        self.left >= mark.records || table.pending() == 0
     }
 
     /// A new mastership: an empty history, nothing asked for.
@@ -335,8 +350,7 @@ impl Outbox {
             self.wanted.remove(bucket);
             self.cursor = (bucket + 1) % BUCKETS as u16;
             table.queue_bucket(bucket);
-            let until = self.left + u64::from(table.pending());
-            self.walking.push_back(Walking { bucket, since: self.seq, until });
+            self.walking.push_back(Walking { bucket, since: self.seq, end: self.mark(table) });
         }
     }
 
@@ -345,10 +359,9 @@ impl Outbox {
         self.left += 1;
     }
 
-    /// The oldest walk, if every entry of its bucket has left: bucket and `since`. (Records can also leave the queue by
-    /// being cancelled; then this says so a little late, never too early.)
-    pub(super) fn walked(&self, pending: u32) -> Option<(u16, u64)> {
-        let walking = self.walking.front().filter(|walking| self.left >= walking.until || pending == 0)?;
+    /// The oldest walk, if every entry of its bucket has left: bucket and `since`.
+    pub(super) fn walked(&self, table: &Table) -> Option<(u16, u64)> {
+        let walking = self.walking.front().filter(|walking| self.has_left(&walking.end, table))?;
         Some((walking.bucket, walking.since))
     }
 
@@ -361,6 +374,17 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{Flow, FlowKey, Zone};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const KEY: FlowKey = FlowKey {
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
+        source_port: 1,
+        destination_port: 443,
+        protocol: 6,
+        zone: Zone::DEFAULT,
+    };
 
     fn outbox(frames: u64) -> Outbox {
         let mut outbox = Outbox::new(16, 1208);
@@ -474,6 +498,35 @@ mod tests {
             assert!(slot[..length].iter().all(|byte| *byte == slot[0]));
         }
         assert_eq!((seen[0], seen[14], seen[15], seen.len()), ((6, 100), (20, 100), (21, 8960), 16));
+    }
+
+    #[test]
+    fn a_mark_is_passed_when_all_before_it_have_left_or_nothing_waits() {
+        let flow = |port| Flow::new(FlowKey { source_port: port, ..KEY });
+        let mut outbox = outbox(0);
+        let mut table = Table::new(64, 64, 1);
+        for port in 1..=3 {
+            table.put(&flow(port), Instant::ZERO).unwrap();
+        }
+        let mark = outbox.mark(&table);
+        let mut waiting = Vec::new();
+        for port in 4..=7 {
+            table.put(&flow(port), Instant::ZERO).unwrap();
+            table.sent(1);
+            outbox.one_left();
+            waiting.push(!outbox.has_left(&mark, &table));
+        }
+        assert_eq!(waiting, [true, true, false, false]);
+        // One of four that are marked is cancelled: nothing that comes later is needed in its place.
+        table.put(&flow(8), Instant::ZERO).unwrap();
+        let mark = outbox.mark(&table);
+        table.take(&flow(8).key);
+        assert_eq!((table.pending(), outbox.has_left(&mark, &table)), (3, false));
+        for left in [false, false, true] {
+            table.sent(2);
+            outbox.one_left();
+            assert_eq!(outbox.has_left(&mark, &table), left);
+        }
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Engine {
         let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;
         let mut records = 0;
         loop {
-            if let Some((bucket, since)) = self.outbox.walked(self.table.pending()) {
+            if let Some((bucket, since)) = self.outbox.walked(&self.table) {
                 if writer.push_bucket_end(bucket, since).is_err() {
                     break;
                 }

@@ -228,7 +228,7 @@ fn a_bucket_asked_for_during_its_walk_is_walked_again() {
     outbox.walk_on(&mut table);
     outbox.want(5, 1);
     for _ in 0..2 {
-        assert_eq!(outbox.walked(0), Some((5, 0)));
+        assert_eq!(outbox.walked(&table), Some((5, 0)));
         outbox.bucket_ended();
         outbox.walk_on(&mut table);
     }
