@@ -204,12 +204,13 @@ impl Inbox {
     }
 
     /// Hands over every bucket-end that the frontier has passed and that may be believed: its walk must have begun at the
-    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and the number before the
-    /// walk's first frame as the table counts it.
-    pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) {
+    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and
+    /// the number before the walk's first frame as the table counts it. How many were not to be believed.
+    pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) -> u64 {
         let early = self.broken.is(Breakage::BucketEndBeforeFrontier);
+        let mut refused = 0;
         if self.frontier < self.earliest_bucket_end && !early {
-            return;
+            return refused;
         }
         self.earliest_bucket_end = u64::MAX;
         let mut at = 0;
@@ -223,8 +224,11 @@ impl Inbox {
             let base = if self.broken.is(Breakage::BucketEndWithoutSinceAboveBase) { 0 } else { self.base };
             if (base..end.seq).contains(&end.since) {
                 believe(end.bucket, self.local(end.since));
+            } else {
+                refused += 1;
             }
         }
+        refused
     }
 
     /// The number up to which a peer is told that everything is held.

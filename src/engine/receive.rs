@@ -357,6 +357,7 @@ impl Engine {
                 }
             }
         }
+        self.counters.tombstone_hits = self.table.tombstone_hits();
         self.counters.data_received += 1;
         self.inbox.hold(now, seq, &self.config);
         self.table.passed(self.inbox.local(self.inbox.frontier()));
@@ -368,11 +369,12 @@ impl Engine {
 
     fn end_buckets(&mut self, now: Instant) {
         let (table, repair, counters) = (&mut self.table, &mut self.repair, &mut self.counters);
-        self.inbox.take_bucket_ends(|bucket, since| {
+        let refused = self.inbox.take_bucket_ends(|bucket, since| {
             counters.repair_deletes += u64::from(table.remove_older(bucket, since));
             counters.buckets_repaired += 1;
             repair.bucket_walked(now, bucket);
         });
+        counters.bucket_ends_refused += refused;
     }
 
     // ------------------------------------------------------------------ STATUS and PULL

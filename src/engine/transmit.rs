@@ -94,7 +94,7 @@ impl Engine {
             return None;
         }
         if self.outbox.is_walking() && self.may_walk() {
-            self.outbox.walk_on(&mut self.table);
+            self.counters.buckets_walked_again += self.outbox.walk_on(&mut self.table);
         }
         let seq = self.outbox.next_seq();
         let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;

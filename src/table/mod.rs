@@ -107,6 +107,7 @@ pub struct Table {
     /// Entries on the wire list that go on to the sink list.
     owed: u32,
     attributes_dropped: u64,
+    tombstone_hits: u64,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
@@ -154,6 +155,7 @@ impl Table {
             tombstones: 0,
             owed: 0,
             attributes_dropped: 0,
+            tombstone_hits: 0,
             ordinal: 0,
             dump: 0,
             dumping: false,
@@ -193,6 +195,11 @@ impl Table {
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {
         self.tombstones
+    }
+
+    /// Upserts that came after the delete that a later frame had brought [4.2].
+    pub fn tombstone_hits(&self) -> u64 {
+        self.tombstone_hits
     }
 
     /// Attributes that [`Table::put`] was to keep [4.1.5], and that found no room in a record.
