@@ -50,6 +50,7 @@ pub use crate::table::Held;
 use crate::table::{Refused, SectionLimits, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
+use breakage::Breakage;
 use election::{Election, Input, State, master_down};
 use inbox::Inbox;
 use outbox::Outbox;
@@ -182,6 +183,9 @@ pub struct Engine {
     preemption_held: bool,
     /// The size of this node's kernel's table, for the others.
     kernel_room: KernelRoom,
+    /// For a breakage only: where this node's predecessor stood.
+    #[cfg(any(test, feature = "breakages"))]
+    memory: Option<breakage::Memory>,
 }
 
 impl Engine {
@@ -197,13 +201,9 @@ impl Engine {
         let hash_seed = splitmix64(&mut random);
         Ok(Engine {
             incarnation: config.incarnation,
-            table: Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
-                entries: config.sections,
-                bytes: config.section_bytes,
-                partial_bytes: config.partial_bytes,
-            }),
+            table: new_table(&config, hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
-            peers: Peers::new(),
+            peers: Peers::new(config.broken()),
             outbox: Outbox::new(config.history, config.frame_len),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
@@ -236,6 +236,8 @@ impl Engine {
             expiry_hand: 0,
             preemption_held: false,
             kernel_room: KernelRoom::default(),
+            #[cfg(any(test, feature = "breakages"))]
+            memory: None,
             random,
             config,
         })
@@ -272,6 +274,9 @@ impl Engine {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
         self.expire_sections(now);
+        if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
+            self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
+        }
     }
 
     /// The sync links came up, or the last one went down.
@@ -363,8 +368,11 @@ impl Engine {
             self.dump_complete = false;
             return;
         }
-        self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
-        if !self.table.dumping() {
+        let ignored = self.breaks(Breakage::OverrunIgnored);
+        if !ignored {
+            self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
+        }
+        if !self.table.dumping() || ignored {
             self.dump_complete = false;
             self.dumped = true;
             self.warm_up(now);
@@ -579,7 +587,7 @@ impl Engine {
             .iter()
             .find(|peer| !peer.established && peer.word.is_master() && now.since(peer.since) < one_way_hold);
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
-        if let Some(node) = one_way {
+        if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
             return Some(Input::Hold { wait: short });
         }
@@ -588,7 +596,8 @@ impl Engine {
         if self.peers.established().any(promoting) {
             return Some(Input::Hold { wait: short });
         }
-        if self.cold && self.hears_a_warm_backup() && !self.deferred {
+        let waits = !self.deferred && !self.breaks(Breakage::ColdDoesNotWait);
+        if self.cold && self.hears_a_warm_backup() && waits {
             self.deferred = true;
             return Some(Input::Hold { wait: master_down(self.election.priority(), self.config.advert_interval) });
         }
@@ -717,6 +726,18 @@ impl Engine {
             self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
         }
     }
+}
+
+/// The table that a configuration asks for.
+fn new_table(config: &Config, hash_seed: u64) -> Table {
+    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
+        entries: config.sections,
+        bytes: config.section_bytes,
+        partial_bytes: config.partial_bytes,
+    });
+    #[cfg(any(test, feature = "breakages"))]
+    let table = table.with_digest_that_forgets_deletes(config.broken().is(Breakage::DigestForgetsDeletes));
+    table
 }
 
 /// The SplitMix64 generator (Steele, Lea and Flood 2014): all of the engine's randomness, from one seed.

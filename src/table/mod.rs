@@ -112,6 +112,7 @@ pub struct Table {
     /// Entries on the wire list that go on to the sink list.
     owed: u32,
     attributes_dropped: u64,
+    tombstone_hits: u64,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
@@ -119,6 +120,9 @@ pub struct Table {
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
     swept: u16,
+    /// For a test of the tests only.
+    #[cfg(any(test, feature = "breakages"))]
+    digest_forgets_deletes: bool,
 }
 
 impl Table {
@@ -157,11 +161,20 @@ impl Table {
             tombstones: 0,
             owed: 0,
             attributes_dropped: 0,
+            tombstone_hits: 0,
             ordinal: 0,
             dump: 0,
             dumping: false,
             swept: 0,
+            #[cfg(any(test, feature = "breakages"))]
+            digest_forgets_deletes: false,
         }
+    }
+
+    /// Breaks the digest on purpose: what dies stays in it.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) fn with_digest_that_forgets_deletes(self, digest_forgets_deletes: bool) -> Table {
+        Table { digest_forgets_deletes, ..self }
     }
 
     /// Entries held: flows, and entries of sections.
@@ -188,6 +201,11 @@ impl Table {
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {
         self.tombstones
+    }
+
+    /// Upserts that came after the delete that a later frame had brought [4.2].
+    pub fn tombstone_hits(&self) -> u64 {
+        self.tombstone_hits
     }
 
     /// Attributes that [`Table::put`] was to keep [4.1.5], and that found no room in a record.
@@ -460,7 +478,13 @@ impl Table {
 
     /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
-        self.digest.remove(hash, self.digest_at(at));
+        #[cfg(any(test, feature = "breakages"))]
+        let forgets = self.digest_forgets_deletes;
+        #[cfg(not(any(test, feature = "breakages")))]
+        let forgets = false;
+        if !forgets {
+            self.digest.remove(hash, self.digest_at(at));
+        }
         self.live -= 1;
         self.forgive(at);
         self.slots.forget_value(at);
