@@ -167,6 +167,15 @@ impl Config {
         if self.ack_every == 0 {
             wrong("ack_every", "0 frames; at least 1".into());
         }
+        if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.lag_limit) {
+            wrong("lag_limit", format!("{:?}; 10ms to 60s", self.lag_limit));
+        }
+        if self.first_seq > super::STREAM_SEQ_MAX {
+            wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));
+        }
+        if self.first_term > super::TERM_MAX {
+            wrong("first_term", format!("{}; at most 2^62", self.first_term));
+        }
         if self.batch_delay > Duration::from_secs(1) {
             wrong("batch_delay", format!("{:?}; at most 1s", self.batch_delay));
         }

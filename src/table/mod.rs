@@ -352,8 +352,15 @@ impl Table {
             next = self.slots.following(at);
         }
         self.sections.begin_stream(&mut self.digest);
-        self.digest.untouch();
         self.dumping = false;
+        self.begin_numbers();
+    }
+
+    /// The numbers of the own stream begin anew with 1: everything held is older than all of it. Unlike a new stream, what
+    /// waits to be sent stays, and so does a running dump.
+    pub fn begin_numbers(&mut self) {
+        self.digest.untouch();
+        self.restart_section();
         self.ordinal = match self.ordinal.checked_add(1) {
             Some(ordinal) => ordinal,
             None => {

@@ -166,6 +166,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub reorder_delay: Duration,
+    /// Time that a follower may stand still behind what was sent before nobody waits for it.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub lag_limit: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
@@ -391,6 +395,7 @@ impl Group {
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
+            lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
             ..Config::new(node.id, self.sync_id)
         }
@@ -406,6 +411,7 @@ impl Group {
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
+            lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
         }
     }
