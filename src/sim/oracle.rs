@@ -1,11 +1,11 @@
 //! Who watches: plain maps built from what goes in and out of the nodes, and nothing of the engines' own books.
 //!
-//! The world calls these in the order in which things happen. What an engine says of itself (role, frontier, in sync) is a
+//! The world calls these in the order in which things happen; `now` is always the world's time, never a node's clock. What an engine says of itself (role, frontier, in sync) is a
 //! claim here, to be held against the maps.
 
 use super::coverage::Coverage;
-use crate::engine::{Ack, DurabilityFailed, Engine, Event, Ticket};
-use crate::flow::{Change, SectionChange};
+use crate::engine::{Ack, Config, DurabilityFailed, Engine, Event, Ticket};
+use crate::flow::{Change, Flow, SectionChange};
 use crate::time::Instant;
 
 /// A promise that was broken.
@@ -17,6 +17,15 @@ pub struct Violation {
     pub text: String,
     /// When, in virtual time.
     pub at: Instant,
+}
+
+/// How a running node ended.
+#[derive(Debug)]
+pub(super) struct End<'a> {
+    pub(super) node: usize,
+    pub(super) engine: &'a Engine,
+    /// What its kernel holds.
+    pub(super) kernel: Vec<Flow>,
 }
 
 /// Everything that is known of the nodes from outside. Nodes are numbered from 0.
@@ -36,9 +45,9 @@ impl Oracle {
         self.violation.as_ref()
     }
 
-    /// A node's engine was built (first start, or after a crash); `preloaded` is what it was filled with.
-    pub(super) fn started(&mut self, now: Instant, node: usize, engine: &Engine) {
-        let _ = (now, node, engine);
+    /// A node's engine was built (first start, or after a crash), and filled with what its kernel held, if it was.
+    pub(super) fn started(&mut self, now: Instant, node: usize, engine: &Engine, config: &Config) {
+        let _ = (now, node, engine, config);
     }
 
     /// A node's engine is gone, with everything in it.
@@ -62,8 +71,15 @@ impl Oracle {
     }
 
     /// The node's source told its engine of a change, and the engine took it.
-    pub(super) fn updated(&mut self, now: Instant, node: usize, change: &Change, ticket: Option<(Ticket, Ack)>) {
-        let _ = (now, node, change, ticket);
+    pub(super) fn updated(
+        &mut self,
+        now: Instant,
+        node: usize,
+        engine: &Engine,
+        change: &Change,
+        ticket: Option<(Ticket, Ack)>,
+    ) {
+        let _ = (now, node, engine, change, ticket);
     }
 
     /// The node's owner changed a section, and the engine took it.
@@ -71,16 +87,22 @@ impl Oracle {
         &mut self,
         now: Instant,
         node: usize,
+        engine: &Engine,
         change: &SectionChange,
         ticket: Option<(Ticket, Ack)>,
     ) {
-        let _ = (now, node, change, ticket);
+        let _ = (now, node, engine, change, ticket);
     }
 
-    /// A complete dump of the node's source was told to its engine: every flow was given by `updated`, and what was not
+    /// `begin_dump` was called.
+    pub(super) fn dump_began(&mut self, now: Instant, node: usize, engine: &Engine) {
+        let _ = (now, node, engine);
+    }
+
+    /// `end_dump` was called: every flow of the node's source was given by `updated` since the dump began, and what was not
     /// named is dead.
-    pub(super) fn dumped(&mut self, now: Instant, node: usize) {
-        let _ = (now, node);
+    pub(super) fn dumped(&mut self, now: Instant, node: usize, engine: &Engine) {
+        let _ = (now, node, engine);
     }
 
     /// The node's engine gave a change to its sink.
@@ -103,14 +125,20 @@ impl Oracle {
         let _ = (now, node, engine, event);
     }
 
-    /// After each turn of a node: what must hold at every moment.
+    /// After `handle_timeout`, `handle_committed`, `set_role` and whatever else may change a role or a stream, and at the end
+    /// of each turn: what must hold at every moment.
     pub(super) fn turned(&mut self, now: Instant, node: usize, engine: &Engine) {
         let _ = (now, node, engine);
     }
 
-    /// The liveness phase is over: everything must be equal and proven. `engines` are the running ones.
-    pub(super) fn ended(&mut self, now: Instant, engines: &[(usize, &Engine)]) {
-        let _ = (now, engines);
+    /// All is equal and nothing changes any more: from here to `ended` (some seconds) only heartbeats may travel.
+    pub(super) fn quiet(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// The liveness phase is over: everything must be equal and proven.
+    pub(super) fn ended(&mut self, now: Instant, ends: &[End<'_>]) {
+        let _ = (now, ends);
     }
 
     /// Engines' counters and the oracle's own sightings, by name.
