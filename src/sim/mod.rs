@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod coverage;
+mod faults;
 mod kernel;
 mod network;
 mod node;
@@ -20,6 +21,7 @@ mod options;
 mod oracle;
 mod random;
 mod trace;
+mod watch;
 mod workload;
 mod world;
 
