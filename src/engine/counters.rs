@@ -51,8 +51,20 @@ counters! {
     tombstone_hits,
     /// Records of a type that this version does not know.
     records_unknown,
-    /// Records of sections, which this version reads and does not keep.
-    sections_ignored,
+    /// Parts of sections' values, which come when a value is longer than a record.
+    section_parts_received,
+    /// Parts of values that can never be whole, because what stands before them was missed.
+    section_parts_stray,
+    /// Values of sections that came only in part: something newer replaced them, or they can never be whole.
+    section_partials_discarded,
+    /// DATA frames that count as not received because values that have come only in part take up all their room.
+    data_no_partial_room,
+    /// Values that changed while they were being sent, so that the rest of them was not sent.
+    section_values_restarted,
+    /// Entries of sections whose time was over.
+    sections_expired,
+    /// Changes refused because the sections are full.
+    sections_full,
     /// Records sent for the first time.
     records_sent,
     /// Flows and deletes that were to be sent and that no record can say.

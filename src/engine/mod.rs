@@ -47,7 +47,7 @@ pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
-use crate::table::{Refused, Table};
+use crate::table::{Refused, SectionLimits, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
@@ -95,6 +95,12 @@ pub enum UpdateError {
     /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
     #[error("this kind of flow is not replicated")]
     Unsupported,
+    /// No room for another entry of a section, or for so long a value; the refusal is counted.
+    #[error("the sections are full")]
+    SectionsFull,
+    /// A key of a section has 1 to 256 bytes.
+    #[error("the key of a section's entry has 1 to 256 bytes")]
+    SectionKey,
 }
 
 /// Why a table is not compared anew.
@@ -164,6 +170,9 @@ pub struct Engine {
     last_run: Instant,
     full_reported: bool,
     annex_full_reported: bool,
+    sections_full_reported: bool,
+    /// In the last DATA frame sections stood before flows.
+    sections_first: bool,
     /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
     annex_short: Option<u32>,
     /// The last other incarnation of our own number that was reported, and when.
@@ -219,6 +228,8 @@ impl Engine {
             last_run: now,
             full_reported: false,
             annex_full_reported: false,
+            sections_full_reported: false,
+            sections_first: false,
             annex_short: None,
             duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
@@ -265,6 +276,7 @@ impl Engine {
         if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
             self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
+        self.expire_sections(now);
     }
 
     /// The sync links came up, or the last one went down.
@@ -287,11 +299,11 @@ impl Engine {
         self.outbox.set_frame_len(self.config.frame_len);
     }
 
-    /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is
+    /// Everything that [`Engine::poll_applied`] and [`Engine::poll_section`] have yielded is in the sink. Ends the first phase of a takeover, if nothing is
     /// left to yield.
     pub fn handle_committed(&mut self, now: Instant) {
         self.last_run = now;
-        if self.role() == Role::Promoting && self.table.unapplied() == 0 {
+        if self.role() == Role::Promoting && self.table.unapplied() == 0 && self.table.unapplied_sections() == 0 {
             self.input(now, Input::Committed);
         }
     }
@@ -460,6 +472,7 @@ impl Engine {
         also(self.link_up.then_some(self.advert_at));
         also(self.peers.next_gone_at());
         also(self.data_at());
+        also(self.section_expiry_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
@@ -626,7 +639,7 @@ impl Engine {
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
-        (self.full_reported, self.annex_full_reported) = (false, false);
+        (self.full_reported, self.annex_full_reported, self.sections_full_reported) = (false, false, false);
     }
 
     /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
@@ -634,6 +647,7 @@ impl Engine {
     fn renew_term(&mut self, now: Instant, heard: u64) {
         self.term = self.term.max(heard) + 1;
         self.outbox.begin_term();
+        self.table.restart_section();
         self.peers.forget_frontiers();
         self.advert_soon(now);
     }
@@ -716,7 +730,9 @@ impl Engine {
 
 /// The table that a configuration asks for.
 fn new_table(config: &Config, hash_seed: u64) -> Table {
-    let table = Table::new(config.capacity, config.tombstones, hash_seed);
+    let Config { sections: entries, section_bytes: bytes, partial_bytes, .. } = *config;
+    let limits = SectionLimits { entries, bytes, partial_bytes };
+    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(limits);
     #[cfg(any(test, feature = "breakages"))]
     let table = table.with_digest_that_forgets_deletes(config.broken().is(Breakage::DigestForgetsDeletes));
     table

@@ -81,8 +81,10 @@ impl BucketSet {
 /// replaces one which waits takes its place, so nothing that comes later is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mark {
-    /// When so many records have left the queue since the start, all that stood before the mark are out.
+    /// When so many records of flows have left the queue since the start, all that stood before the mark are out.
     records: u64,
+    /// Entries of sections have a queue of their own, and this turn in it.
+    section: u64,
 }
 
 /// A bucket that is being walked: its entries stand in the queue.
@@ -258,13 +260,17 @@ impl Outbox {
 
     /// Marks everything that waits in the queue now.
     pub(super) fn mark(&self, table: &Table) -> Mark {
-        Mark { records: self.left + u64::from(table.pending()) }
+        Mark { records: self.left + u64::from(table.pending()), section: table.section_mark() }
     }
 
     /// Whether everything before the mark stands in frames up to [`Outbox::seq`]. A record can also leave the queue by being
     /// cancelled (an insert and its delete cost nothing), and is not counted then, because it may have stood behind the mark:
     /// so this may say yes a little late, but never too early, and at the latest when the queue is empty.
     pub(super) fn has_left(&self, mark: &Mark, table: &Table) -> bool {
+        self.flows_have_left(mark, table) && table.sections_left(mark.section)
+    }
+
+    fn flows_have_left(&self, mark: &Mark, table: &Table) -> bool {
         self.left >= mark.records || table.pending() == 0
     }
 
@@ -347,7 +353,7 @@ impl Outbox {
     /// How many of them are being walked already.
     pub(super) fn walk_on(&mut self, table: &mut Table) -> u64 {
         let mut again = 0;
-        while table.pending() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
+        while table.pending() + table.pending_sections() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
             let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { break };
             self.wanted.remove(bucket);
             again += u64::from(self.walking.iter().any(|walking| walking.bucket == bucket));
@@ -363,15 +369,18 @@ impl Outbox {
         self.left += 1;
     }
 
-    /// The oldest walk, if every entry of its bucket has left: bucket and `since`.
+    /// The oldest walk of which every entry has left: bucket and `since`. A long value, or one that changes again and again
+    /// while it leaves, holds up its own bucket and no other.
     pub(super) fn walked(&self, table: &Table) -> Option<(u16, u64)> {
-        let walking = self.walking.front().filter(|walking| self.has_left(&walking.end, table))?;
+        let mut out = self.walking.iter().take_while(|walking| self.flows_have_left(&walking.end, table));
+        let walking = out.find(|walking| table.bucket_sections_left(walking.bucket, walking.end.section))?;
         Some((walking.bucket, walking.since))
     }
 
-    /// Its bucket-end has left.
-    pub(super) fn bucket_ended(&mut self) {
-        self.walking.pop_front();
+    /// The bucket-end of this walk has left.
+    pub(super) fn bucket_ended(&mut self, bucket: u16, since: u64) {
+        let ended = self.walking.iter().position(|walking| (walking.bucket, walking.since) == (bucket, since));
+        ended.map(|at| self.walking.remove(at));
     }
 }
 

@@ -9,6 +9,7 @@ use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
 use super::peers::{Arrival, Word};
+use super::sections::Taken;
 use super::status::VERSIONS_MAX;
 use super::{Engine, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
 use crate::table::{Applied, Refused};
@@ -203,6 +204,7 @@ impl Engine {
             self.take_up(now, stream, word.term_start);
         }
         (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
+        self.sections_full_reported = false;
         (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
@@ -323,10 +325,14 @@ impl Engine {
                     self.inbox.bucket_end(seq, bucket, since);
                     continue;
                 }
-                Record::Section(_) => {
-                    self.counters.sections_ignored += 1;
-                    continue;
-                }
+                Record::Section(section) => match self.apply_section(now, &section, number, frontier) {
+                    Taken::Yes => continue,
+                    Taken::Refused => {
+                        refused = true;
+                        continue;
+                    }
+                    Taken::NotReceived => return,
+                },
                 Record::Unknown { .. } => {
                     self.counters.records_unknown += 1;
                     continue;
@@ -362,6 +368,7 @@ impl Engine {
         self.inbox.hold(now, seq, &self.config);
         self.table.passed(self.inbox.local(self.inbox.frontier()));
         self.end_buckets(now);
+        self.count_sections();
         if refused && self.repair.is_proven() {
             self.doubt(now);
         }

@@ -1,4 +1,5 @@
-//! The connection table: every flow that is replicated, in one allocation of fixed size.
+//! The connection table: every flow that is replicated, in one allocation of fixed size; and beside them the
+//! [`sections`], keys and values of any length that share its streams, versions and digest.
 //!
 //! A master fills it from its source and empties its wire list into frames; a backup fills it from frames and empties
 //! its sink list into the kernel. A slot is on at most one list, whatever happens to it: fifty changes of a flow
@@ -27,7 +28,7 @@
 //!
 //! An IPv4 flow without attributes is its slot, one cache line. Of any other flow the addresses and attributes stand in
 //! the annex: blocks from one allocation that costs no memory until it is used. After [`Table::new`] nothing is
-//! allocated, but for the attributes of a flow that is handed out.
+//! allocated, but for sections and the attributes of a flow that is handed out.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ mod graves;
 mod lists;
 mod master;
 mod record;
+mod sections;
 mod slots;
 
 use crate::flow::{Flow, FlowKey};
@@ -52,6 +54,8 @@ pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_hash};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
 use record::{Key, Packed, View};
+use sections::Sections;
+pub use sections::{PendingSection, Rest, SECTION_KEY_MAX, SectionLimits, SectionPart, SectionRefused};
 use slots::Slots;
 
 /// A backup's sink hears a time-out so much before its clock has run to half: a master sends each refreshment only once,
@@ -99,6 +103,7 @@ pub enum Pending {
 /// The connection table of one group. See the module's figure.
 pub struct Table {
     slots: Slots,
+    sections: Sections,
     digest: Digest,
     capacity: u32,
     tombstone_limit: u32,
@@ -148,6 +153,7 @@ impl Table {
         assert!(capacity <= Self::MAX_CAPACITY, "slot numbers have 32 bits");
         Table {
             slots: Slots::new(capacity, annex, seed),
+            sections: Sections::new(SectionLimits::default()),
             digest: Digest::new(seed),
             capacity,
             tombstone_limit: tombstones,
@@ -171,14 +177,14 @@ impl Table {
         Table { digest_forgets_deletes, ..self }
     }
 
-    /// Flows held.
+    /// Entries held: flows, and entries of sections.
     pub fn len(&self) -> u32 {
-        self.live
+        self.live + self.sections.len()
     }
 
-    /// Whether no flow is held.
+    /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.live == 0
+        self.len() == 0
     }
 
     /// Slots that may be taken, by flows and by deletes that somebody has yet to hear of.
@@ -186,9 +192,9 @@ impl Table {
         self.capacity
     }
 
-    /// Slots that are free: new keys that would be taken now.
+    /// New keys that would be taken now, of flows and of sections together.
     pub fn room(&self) -> u32 {
-        self.capacity - self.slots.used()
+        self.capacity - self.slots.used() + self.sections.room()
     }
 
     /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the
@@ -318,6 +324,7 @@ impl Table {
                 self.digest.bucket_mut(hash).pending += 1;
             }
         }
+        self.sections.reseed(&mut self.digest);
     }
 
     /// A stream begins that is followed, or an own mastership: everything held is older than all of it [4.1].
@@ -344,12 +351,14 @@ impl Table {
             self.clear_tombstone(at);
             next = self.slots.following(at);
         }
+        self.sections.begin_stream(&mut self.digest);
         self.digest.untouch();
         self.dumping = false;
         self.ordinal = match self.ordinal.checked_add(1) {
             Some(ordinal) => ordinal,
             None => {
                 self.slots.iter_mut().for_each(|entry| entry.version = Version::default());
+                self.sections.forget_versions();
                 1
             }
         };
@@ -384,6 +393,7 @@ impl Table {
             }
             digest.bucket_mut(hash).pending += u32::from(on_wire);
         }
+        self.sections.assert_consistent(&mut digest);
         assert_eq!(digest.total(), self.digest.total(), "total digest");
         for bucket in 0..BUCKETS as u16 {
             let (is, should) = (self.digest.bucket(bucket), digest.bucket(bucket));
@@ -526,6 +536,7 @@ impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
             .field("len", &self.live)
+            .field("sections", &self.sections.len())
             .field("capacity", &self.capacity)
             .field("tombstones", &self.tombstones)
             .field("pending", &self.pending())

@@ -229,7 +229,7 @@ fn a_bucket_asked_for_during_its_walk_is_walked_again() {
     outbox.want(5, 1);
     for _ in 0..2 {
         assert_eq!(outbox.walked(&table), Some((5, 0)));
-        outbox.bucket_ended();
+        outbox.bucket_ended(5, 0);
         outbox.walk_on(&mut table);
     }
     assert!(!outbox.is_walking());
