@@ -273,10 +273,10 @@ impl Engine {
         if self.role() == Role::Master && !self.config.source_expires {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
+        self.expire_sections(now);
         if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
             self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
-        self.expire_sections(now);
     }
 
     /// The sync links came up, or the last one went down.
@@ -730,9 +730,11 @@ impl Engine {
 
 /// The table that a configuration asks for.
 fn new_table(config: &Config, hash_seed: u64) -> Table {
-    let Config { sections: entries, section_bytes: bytes, partial_bytes, .. } = *config;
-    let limits = SectionLimits { entries, bytes, partial_bytes };
-    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(limits);
+    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
+        entries: config.sections,
+        bytes: config.section_bytes,
+        partial_bytes: config.partial_bytes,
+    });
     #[cfg(any(test, feature = "breakages"))]
     let table = table.with_digest_that_forgets_deletes(config.broken().is(Breakage::DigestForgetsDeletes));
     table
