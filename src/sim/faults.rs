@@ -202,6 +202,7 @@ impl World {
                 "resync-request"
             }
         };
+        self.watch.oracle.requested(self.now, node);
         self.spoken(node);
         self.happened(name, node);
     }

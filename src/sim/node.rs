@@ -133,6 +133,9 @@ pub(super) struct Node {
     /// What a frame is written into.
     slot: Vec<u8>,
     pub(super) frames_sent: u64,
+    /// For a breakage only: where the engine of before stood.
+    #[cfg(any(test, feature = "breakages"))]
+    memory: Option<crate::engine::breakage::Memory>,
 }
 
 impl Node {
@@ -164,6 +167,8 @@ impl Node {
             idle_turns: 0,
             slot: vec![0; FRAME_LEN_MAX],
             frames_sent: 0,
+            #[cfg(any(test, feature = "breakages"))]
+            memory: None,
         }
     }
 
@@ -198,6 +203,10 @@ impl Node {
             now,
             format_args!("node {} starts, incarnation {incarnation:x}, {preloaded} flows preloaded", self.number),
         );
+        #[cfg(any(test, feature = "breakages"))]
+        if let Some(memory) = self.memory.take() {
+            engine.remember(memory);
+        }
         watch.oracle.started(now, self.number, &engine, &config);
         self.kernel.listen(true);
         if link_up {
@@ -210,7 +219,11 @@ impl Node {
 
     /// The daemon dies; its kernel lives on, and so do the addresses for the moment.
     pub(super) fn crash(&mut self, now: Instant, network: &mut Network, watch: &mut Watch) {
-        self.engine = None;
+        if let Some(engine) = self.engine.take() {
+            watch.coverage.engine(engine.counters());
+            #[cfg(any(test, feature = "breakages"))]
+            (self.memory = engine.memory());
+        }
         self.socket.drain(..).for_each(|number| network.land(number));
         self.sections.clear();
         self.hand.clear();
@@ -224,6 +237,8 @@ impl Node {
     /// The machine starts anew: an empty kernel, and a clock that shows little.
     pub(super) fn reboot(&mut self, now: Instant) {
         self.kernel.reboot();
+        #[cfg(any(test, feature = "breakages"))]
+        (self.memory = None);
         self.holds = false;
         let shows = Instant::from_nanos(self.dice.doubling(1_000_000_000, 60_000_000_000));
         self.clock = Clock::new(now, shows, self.seat.drift);
@@ -528,7 +543,8 @@ fn told(
         }
         Err(UpdateError::TableFull) => stage.watch.happened(Seen("table-full")),
         Err(UpdateError::AnnexFull) => stage.watch.happened(Seen("annex-full")),
-        Err(UpdateError::NotMaster | UpdateError::Unsupported) => {}
+        Err(UpdateError::SectionsFull) => stage.watch.happened(Seen("sections-full")),
+        Err(UpdateError::NotMaster | UpdateError::Unsupported | UpdateError::SectionKey) => {}
     }
 }
 

@@ -11,7 +11,6 @@
 
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
-use crate::engine::Config;
 use crate::engine::breakage::Breakage;
 use crate::engine::{Ack, Config, RoleMode};
 use crate::time::Duration;
@@ -167,6 +166,11 @@ impl Options {
         self
     }
 
+    /// Whether the numbers of this world begin near their end.
+    pub(super) fn wraps(&self) -> bool {
+        self.config.first_seq > 0
+    }
+
     /// What a node is told at its start but for the randomness.
     pub(super) fn config_of(&self, node: usize) -> Config {
         Config {
@@ -208,12 +212,6 @@ impl Weather {
             reorder: 0,
             corrupt: 0,
         }
-    }
-
-    /// The world of a seed, with an operator's own settings.
-    pub fn with_base(seed: u64, base: Config) -> Options {
-        let _ = base;
-        Options::of_seed(seed)
     }
 }
 

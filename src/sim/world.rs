@@ -43,6 +43,10 @@ pub fn run(seed: u64, options: &Options, keep_lines: bool) -> Outcome {
     world.live();
     let Watch { oracle, trace, mut coverage, operations, .. } = world.watch;
     oracle.cover(&mut coverage);
+    world.nodes.iter().filter_map(|node| node.engine.as_ref()).for_each(|engine| coverage.engine(engine.counters()));
+    if options.wraps() {
+        coverage.note(super::coverage::Seen("wrap"));
+    }
     let violation = world.violation;
     Outcome { violation, operations, coverage, digest: trace.digest(), lines: trace.into_lines() }
 }
