@@ -48,7 +48,7 @@ pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
-use crate::table::{Refused, SectionLimits, Table};
+use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
@@ -207,7 +207,7 @@ impl Engine {
         let hash_seed = splitmix64(&mut random);
         Ok(Engine {
             incarnation: config.incarnation,
-            table: new_table(&config, hash_seed),
+            table: config.table(hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
             peers: Peers::new(config.broken()),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
@@ -770,18 +770,6 @@ impl Engine {
             self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
         }
     }
-}
-
-/// The table that a configuration asks for.
-fn new_table(config: &Config, hash_seed: u64) -> Table {
-    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
-        entries: config.sections,
-        bytes: config.section_bytes,
-        partial_bytes: config.partial_bytes,
-    });
-    #[cfg(any(test, feature = "breakages"))]
-    let table = table.with_digest_that_forgets_deletes(config.broken().is(Breakage::DigestForgetsDeletes));
-    table
 }
 
 /// The SplitMix64 generator (Steele, Lea and Flood 2014): all of the engine's randomness, from one seed.
