@@ -182,11 +182,6 @@ impl Node {
             .map_err(|errno| Trouble::Step { doing: "sending a signal", source: errno.into() })
     }
 
-    /// Number of its daemon's process, if one runs.
-    pub fn process(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
     /// What its daemon says; `None` if it does not answer.
     pub fn status(&self) -> Option<Status> {
         let status = client::get(&self.files.with_extension("sock"), "/v1/status").ok()?;

@@ -1,11 +1,12 @@
 //! What is told: a table for people, an object for programs (docs/schemas/chaos.json).
 
+use super::measures::{Proof, Resync};
 use super::traffic::{Means, Tally};
 use super::verdict::Verdict;
 use serde::Serialize;
 
 /// Version of the JSON object's form.
-pub const SCHEMA: &str = "ssyncp-chaos/1";
+pub const SCHEMA: &str = "ssyncp.chaos/1";
 
 /// What came of one fault.
 #[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
@@ -119,15 +120,22 @@ pub fn head() -> String {
 }
 
 /// Everything.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Report {
-    /// `ssyncp-chaos/1`.
+    /// `ssyncp.chaos/1`.
+    #[schemars(extend("const" = "ssyncp.chaos/1"))]
     pub schema: String,
     /// Whether this was the short form.
     pub quick: bool,
-    /// Every fault ended well.
+    /// Every fault and every resync ended well.
     pub passed: bool,
     /// One for each fault.
     pub faults: Vec<Outcome>,
+    /// The proof under load; null if it was not measured.
+    pub proof: Option<Proof>,
+    /// Cold resyncs, one for each share of loss.
+    pub resyncs: Vec<Resync>,
+    /// Measurements that came to nothing, and why.
+    pub problems: Vec<String>,
 }
