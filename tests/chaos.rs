@@ -17,7 +17,7 @@ fn outcome(name: &str) -> Option<Outcome> {
     if !machine::root() || !machine::program("nft") {
         return None;
     }
-    let context = Context { program: PathBuf::from(env!("CARGO_BIN_EXE_ssyncp")), quick: true };
+    let context = Context { program: PathBuf::from(env!("CARGO_BIN_EXE_ssyncp")), quick: true, keep: false };
     let scenario = chaos::scenarios::SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap();
     let outcome = chaos::run(scenario, &context);
     println!("{}\n{}", chaos::report::head(), outcome.line());

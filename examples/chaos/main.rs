@@ -12,6 +12,7 @@
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
+mod conntrackd;
 mod interrupt;
 mod lab;
 mod limits;
@@ -44,6 +45,12 @@ struct Options {
     /// Smaller and shorter: a look, no figures.
     #[arg(long)]
     quick: bool,
+    /// Does the same to conntrackd where that is possible and it is installed, and shows its figures beside.
+    #[arg(long)]
+    with_conntrackd: bool,
+    /// Keeps the daemons' configurations and logs, and says where.
+    #[arg(long)]
+    keep: bool,
     /// Says what there is.
     #[arg(long)]
     list: bool,
@@ -59,6 +66,8 @@ pub struct Context {
     pub program: PathBuf,
     /// Whether this is the short form.
     pub quick: bool,
+    /// Whether configurations and logs are kept.
+    pub keep: bool,
 }
 
 impl Context {
@@ -130,7 +139,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let program = options.ssyncp.clone().unwrap_or_else(beside);
-    let report = perform(&options, &Context { program, quick: options.quick });
+    let report = perform(&options, &Context { program, quick: options.quick, keep: options.keep });
     if interrupt::interrupted() {
         return ExitCode::from(INTERRUPTED);
     }
@@ -185,11 +194,35 @@ fn perform(options: &Options, context: &Context) -> Report {
             }
         }
     }
+    if options.with_conntrackd && conntrackd::is_installed() {
+        tell("the same done to conntrackd:".into());
+        report.conntrackd = Some(beside_it(context, &wanted, &tell, &mut report.problems));
+    }
     report.problems.iter().for_each(|problem| tell(format!("FAILED {problem}")));
     report.passed = report.problems.is_empty()
         && report.faults.iter().all(|outcome| outcome.passed)
         && report.resyncs.iter().all(|resync| resync.passed);
     report
+}
+
+/// What conntrackd makes of the faults that are wanted.
+fn beside_it(
+    context: &Context,
+    wanted: &dyn Fn(&str) -> bool,
+    tell: &dyn Fn(String),
+    problems: &mut Vec<String>,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for fault in conntrackd::FAULTS.into_iter().filter(|fault| wanted(fault)) {
+        match limits::Raised::to(RESYNC_TABLE).and_then(|_raised| conntrackd::run(context, fault)) {
+            Ok(outcome) => {
+                tell(outcome.line());
+                outcomes.push(outcome);
+            }
+            Err(trouble) => problems.push(format!("conntrackd, {fault}: {trouble}")),
+        }
+    }
+    outcomes
 }
 
 /// One scenario, with whatever it needs from the machine.

@@ -72,7 +72,7 @@ pub struct Resync {
 /// [`Trouble`].
 pub fn proof(context: &Context) -> Result<Proof, Trouble> {
     let (rate, time) = context.scale((10_000, 20), (2_000, 3));
-    let mut lab = Lab::build(&Plan::new(&context.program))?;
+    let mut lab = Lab::build(&Plan::new(context))?;
     lab.nodes[0].start()?;
     lab.nodes[0].until("master", super::node::Status::is_master)?;
     let traffic = Traffic::new(Means::Netlink, 0, u32::MAX, rate).ending(4, rate * 2);
@@ -120,7 +120,7 @@ fn sample(lab: &mut Lab, time: Duration) -> Result<Proof, Trouble> {
 /// [`Trouble`].
 pub fn resync(context: &Context, loss_percent: u32) -> Result<Resync, Trouble> {
     let flows = if context.quick { 20_000 } else { 500_000 };
-    let mut lab = Lab::build(&Plan::new(&context.program).with(LARGE))?;
+    let mut lab = Lab::build(&Plan::new(context).with(LARGE))?;
     traffic::write(&lab.nodes[0], 0..flows)?;
     lab.nodes[0].start()?;
     lab.nodes[0].until("master of all flows", |it| it.is_master() && it.entries() >= u64::from(flows))?;

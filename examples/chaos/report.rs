@@ -136,6 +136,9 @@ pub struct Report {
     pub proof: Option<Proof>,
     /// Cold resyncs, one for each share of loss.
     pub resyncs: Vec<Resync>,
+    /// What conntrackd made of the same work; null unless asked for, or where it is not installed. `passed` and
+    /// `in_sync_s` say nothing of it: it has no claim of equality.
+    pub conntrackd: Option<Vec<Outcome>>,
     /// Measurements that came to nothing, and why.
     pub problems: Vec<String>,
 }

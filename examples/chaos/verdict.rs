@@ -92,6 +92,28 @@ pub fn judge(lab: &Lab, returned: Instant) -> Result<Verdict, Trouble> {
     }
 }
 
+/// The same of kernels whose daemons say nothing of roles: the first is the master, and nothing is asked of anybody.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn judge_kernels(lab: &Lab, returned: Instant) -> Result<Verdict, Trouble> {
+    let mut late = None;
+    loop {
+        let (entries, difference, read) = compare(lab, 0)?;
+        if difference == Difference::default() {
+            let equal_s = Some(read.duration_since(returned).as_secs_f64());
+            return Ok(Verdict { entries, equal_s, difference: late.unwrap_or_default(), ..Verdict::default() });
+        }
+        if returned.elapsed() > LIMIT {
+            late.get_or_insert(difference);
+        }
+        if returned.elapsed() > GIVE_UP {
+            return Ok(Verdict { entries, difference: late.unwrap_or_default(), ..Verdict::default() });
+        }
+        nap(Duration::from_millis(500))?;
+    }
+}
+
 fn equal_counts(lab: &Lab) -> Result<bool, Trouble> {
     let counts: Vec<u64> = lab.nodes.iter().map(super::node::Node::count).collect::<Result<_, _>>()?;
     // A kernel also counts what is no flow of ours, and what is dying.
