@@ -161,9 +161,8 @@ fn perform(options: &Options, context: &Context) -> Report {
             println!("{line}");
         }
     };
-    let wanted = |name: &str| {
-        !interrupt::interrupted() && (options.only.is_empty() || options.only.iter().any(|it| it == name))
-    };
+    let wanted =
+        |name: &str| !interrupt::interrupted() && (options.only.is_empty() || options.only.iter().any(|it| it == name));
     let mut report = Report { schema: report::SCHEMA.into(), quick: options.quick, ..Report::default() };
     tell(report::head());
     for scenario in &SCENARIOS {

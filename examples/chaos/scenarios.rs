@@ -44,9 +44,16 @@ pub const SCENARIOS: [Scenario; 17] = [
     scenario("loss-20-backup", "20 % loss towards the backup", |c| loss(c, 200, [false, true])),
     scenario("loss-20-master", "20 % loss towards the master", |c| loss(c, 200, [true, false])),
     scenario("loss-20-both", "20 % loss in both directions", |c| loss(c, 200, [true, true])),
-    Scenario { table: LARGE_TABLE, ..scenario("silent", "the link is silent for 10 s at 20,000 connections/s", silent) },
+    Scenario {
+        table: LARGE_TABLE,
+        ..scenario("silent", "the link is silent for 10 s at 20,000 connections/s", silent)
+    },
     scenario("receiver-kill", "SIGKILL of the backup's daemon, back after 2 s", receiver_kill),
-    scenario("sender-kill", "SIGKILL of the master's daemon: the standby takes over, it returns after 2 s", sender_kill),
+    scenario(
+        "sender-kill",
+        "SIGKILL of the master's daemon: the standby takes over, it returns after 2 s",
+        sender_kill,
+    ),
     scenario("receiver-stop", "SIGSTOP of the backup's daemon for 10 s", receiver_stop),
     scenario("history-gone", "the link is cut until the history (64 frames) no longer reaches back", history_gone),
     scenario("ended-while-dead", "60,000 flows end while the master's daemon is dead", ended_while_dead),
@@ -54,11 +61,7 @@ pub const SCENARIOS: [Scenario; 17] = [
     scenario("three", "three nodes: the master dies, then its successor; both return", three),
 ];
 
-const fn scenario(
-    name: &'static str,
-    what: &'static str,
-    run: fn(&Context) -> Result<Outcome, Trouble>,
-) -> Scenario {
+const fn scenario(name: &'static str, what: &'static str, run: fn(&Context) -> Result<Outcome, Trouble>) -> Scenario {
     Scenario { name, what, table: 0, run }
 }
 
@@ -87,7 +90,8 @@ pub fn during(
         let ended = Instant::now();
         stop.store(true, Ordering::Relaxed);
         let made = made.join().unwrap_or(Err(Trouble::Panicked))?;
-        done.map(|()| (made, ended))
+        done?;
+        Ok((Tally { held: lab.nodes[node].count()?, ..made }, ended))
     })
 }
 
@@ -199,7 +203,7 @@ fn ended_while_dead(context: &Context) -> Result<Outcome, Trouble> {
     traffic::end(&lab.nodes[0], 0..ended, Means::Netlink)?;
     lab.nodes[0].start()?;
     let verdict = judge(&lab, Instant::now())?;
-    Ok(Outcome::new(verdict, Tally { made: count, ended, seconds }, Means::Netlink))
+    Ok(Outcome::new(verdict, Tally { made: count, ended, seconds, held: u64::from(count - ended) }, Means::Netlink))
 }
 
 fn overrun(context: &Context) -> Result<Outcome, Trouble> {
@@ -209,7 +213,8 @@ fn overrun(context: &Context) -> Result<Outcome, Trouble> {
     let start = Instant::now();
     traffic::write(&lab.nodes[0], 0..count)?;
     traffic::end(&lab.nodes[0], 0..count / 2, Means::Netlink)?;
-    let tally = Tally { made: count, ended: count / 2, seconds: start.elapsed().as_secs_f64() };
+    let held = u64::from(count - count / 2);
+    let tally = Tally { made: count, ended: count / 2, seconds: start.elapsed().as_secs_f64(), held };
     let verdict = judge(&lab, Instant::now())?;
     let overruns = lab.nodes[0].status().map_or(0, |status| status.counter("source_overruns"));
     let outcome = Outcome::new(verdict, tally, Means::Netlink).note(format!("{overruns} overruns"));
