@@ -1,6 +1,7 @@
 //! What an engine must be told before it starts, and what it answers when it is told nonsense.
 
 use super::durability::Ack;
+use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
 use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId};
 
@@ -124,6 +125,19 @@ impl Config {
             #[cfg(any(test, feature = "breakages"))]
             breakage: None,
         }
+    }
+
+    /// The table that it asks for, empty.
+    pub(super) fn table(&self, hash_seed: u64) -> Table {
+        let Config { sections: entries, section_bytes: bytes, partial_bytes, .. } = *self;
+        let limits = SectionLimits { entries, bytes, partial_bytes };
+        let table = Table::new(self.capacity, self.tombstones, hash_seed).with_section_limits(limits);
+        #[cfg(any(test, feature = "breakages"))]
+        let table = table.with_faults(crate::table::Faults {
+            digest_forgets_deletes: self.broken().is(super::breakage::Breakage::DigestForgetsDeletes),
+            version_of_last_part: self.broken().is(super::breakage::Breakage::ValueVersionOfLastFragment),
+        });
+        table
     }
 
     /// Every problem of this configuration, not only the first.

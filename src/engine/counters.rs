@@ -59,6 +59,8 @@ counters! {
     records_applied,
     /// Records that were older than what is held.
     records_older,
+    /// Records of keys that a later frame had deleted already: what tombstones are for.
+    tombstone_hits,
     /// Records of a type that this version does not know.
     records_unknown,
     /// Parts of sections' values, which come when a value is longer than a record.
@@ -103,8 +105,12 @@ counters! {
     merge_records_ignored,
     /// Buckets walked for others.
     buckets_walked,
+    /// Of them, those that were asked for again during their walk.
+    buckets_walked_again,
     /// Buckets repaired here.
     buckets_repaired,
+    /// Ends of walks that were not believed, because the walk began before a hole.
+    bucket_ends_refused,
     /// Flows removed here because the master no longer has them.
     repair_deletes,
     /// Holes: frames that could no longer be had.

@@ -48,9 +48,10 @@ pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
-use crate::table::{Refused, SectionLimits, Table};
+use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
+use breakage::Breakage;
 use election::{Election, Input, State, master_down};
 use inbox::Inbox;
 use outbox::Outbox;
@@ -188,6 +189,9 @@ pub struct Engine {
     preemption_held: bool,
     /// The size of this node's kernel's table, for the others.
     kernel_room: KernelRoom,
+    /// For a breakage only: where this node's predecessor stood.
+    #[cfg(any(test, feature = "breakages"))]
+    memory: Option<breakage::Memory>,
 }
 
 impl Engine {
@@ -203,13 +207,9 @@ impl Engine {
         let hash_seed = splitmix64(&mut random);
         Ok(Engine {
             incarnation: config.incarnation,
-            table: Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
-                entries: config.sections,
-                bytes: config.section_bytes,
-                partial_bytes: config.partial_bytes,
-            }),
+            table: config.table(hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
-            peers: Peers::new(),
+            peers: Peers::new(config.broken()),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
@@ -243,6 +243,8 @@ impl Engine {
             expiry_hand: 0,
             preemption_held: false,
             kernel_room: KernelRoom::default(),
+            #[cfg(any(test, feature = "breakages"))]
+            memory: None,
             random,
             config,
         })
@@ -281,6 +283,9 @@ impl Engine {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
         self.expire_sections(now);
+        if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
+            self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
+        }
     }
 
     /// The sync links came up, or the last one went down.
@@ -372,8 +377,11 @@ impl Engine {
             self.dump_complete = false;
             return;
         }
-        self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
-        if !self.table.dumping() {
+        let ignored = self.breaks(Breakage::OverrunIgnored);
+        if !ignored {
+            self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
+        }
+        if !self.table.dumping() || ignored {
             self.dump_complete = false;
             self.dumped = true;
             self.warm_up(now);
@@ -473,8 +481,8 @@ impl Engine {
         also(self.link_up.then_some(self.advert_at));
         also(self.peers.next_gone_at());
         also(self.data_at());
-        also(self.lag_at());
         also(self.section_expiry_at());
+        also(self.lag_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
@@ -590,7 +598,7 @@ impl Engine {
             .iter()
             .find(|peer| !peer.established && peer.word.is_master() && now.since(peer.since) < one_way_hold);
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
-        if let Some(node) = one_way {
+        if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
             return Some(Input::Hold { wait: short });
         }
@@ -599,7 +607,8 @@ impl Engine {
         if self.peers.established().any(promoting) {
             return Some(Input::Hold { wait: short });
         }
-        if self.cold && self.hears_a_warm_backup() && !self.deferred {
+        let waits = !self.deferred && !self.breaks(Breakage::ColdDoesNotWait);
+        if self.cold && self.hears_a_warm_backup() && waits {
             self.deferred = true;
             return Some(Input::Hold { wait: master_down(self.election.priority(), self.config.advert_interval) });
         }

@@ -373,14 +373,18 @@ impl Outbox {
 
     /// Queues the next buckets as long as the queue is short. Only between two frames, so that no frame holds a key twice.
     /// Buckets are taken in turn, so that none starves.
-    pub(super) fn walk_on(&mut self, table: &mut Table) {
+    /// How many of them are being walked already.
+    pub(super) fn walk_on(&mut self, table: &mut Table) -> u64 {
+        let mut again = 0;
         while table.pending() + table.pending_sections() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
-            let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { return };
+            let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { break };
             self.wanted.remove(bucket);
+            again += u64::from(self.walking.iter().any(|walking| walking.bucket == bucket));
             self.cursor = (bucket + 1) % BUCKETS as u16;
             table.queue_bucket(bucket);
             self.walking.push_back(Walking { bucket, since: self.seq, end: self.mark(table) });
         }
+        again
     }
 
     /// One queued record has left.

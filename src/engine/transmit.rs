@@ -5,6 +5,7 @@
 //! as it arrives; but only [`FRAMES_BEFORE_ADVERT_MAX`] frames go before it, because silence looks like death.
 
 use super::Engine;
+use super::breakage::Breakage;
 use super::event::{Role, SyncState};
 use crate::table::Pending;
 use crate::time::Instant;
@@ -90,7 +91,7 @@ impl Engine {
             return None;
         }
         if self.outbox.is_walking() && self.may_walk() {
-            self.outbox.walk_on(&mut self.table);
+            self.counters.buckets_walked_again += self.outbox.walk_on(&mut self.table);
         }
         let seq = self.outbox.next_seq();
         let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;
@@ -154,7 +155,10 @@ impl Engine {
         }
         let length = self.outbox.send_again(now, self.resend_spacing(), slot);
         self.counters.resends_too_soon = self.outbox.too_soon();
-        let length = length?;
+        let mut length = length?;
+        if self.breaks(Breakage::RetransmissionWithNewContent) {
+            length = self.renew_content(now, slot, length);
+        }
         self.counters.data_resent += 1;
         Some(length)
     }
@@ -169,7 +173,7 @@ impl Engine {
         let header = self.control_header(Kind::STATUS);
         let status = Status {
             target: Target { node: stream.node, incarnation: stream.incarnation },
-            frontier: self.inbox.frontier(),
+            frontier: self.inbox.acknowledged_up_to(),
             base: self.inbox.base(),
             credit: self.inbox.credit(),
             state: self.sync_code(),
@@ -241,7 +245,7 @@ impl Engine {
         let mut count = 0;
         for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
             let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
-            let frontier = if follows { self.inbox.frontier() } else { 0 };
+            let frontier = if follows { self.inbox.acknowledged_up_to() } else { 0 };
             *report = PeerReport::new(peer.node, peer.incarnation, self.inbox.credit(), peer.heard(), frontier);
             count += 1;
         }

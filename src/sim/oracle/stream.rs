@@ -449,24 +449,21 @@ impl Oracle {
 
     // ------------------------------------------------------------------ the sink
 
-    /// The sink is told what the table holds.
+    /// The sink is told what the table holds, or held while the sink refused it: then it will be told again.
     pub(super) fn judge_applied(&mut self, now: Instant, at: usize, engine: &Engine, name: Name, value: Option<Value>) {
-        let node = &mut self.nodes[at];
-        match value {
-            Some(value) => node.sink.insert(name, value),
-            None => node.sink.remove(&name),
-        };
-        node.unsunk.remove(&name);
         let expected = self.nodes[at].shadow.value(name);
-        if expected == value {
-            return;
+        if expected != value && value.is_none() && self.held(engine, name, now).is_none() {
+            self.removed(now, at, name);
         }
-        if value.is_none() && self.held(engine, name, now).is_none() {
-            return self.removed(now, at, name);
+        let node = &mut self.nodes[at];
+        let late = node.role == Some(Role::Master) || node.unsunk.contains_key(&name);
+        if node.shadow.value(name) == value {
+            node.unsunk.remove(&name);
+        } else if !late {
+            let (label, expected, seen) = (self.label(name), told(expected), told(value));
+            let text = format!("node {at} gives {seen} of {label} to its sink; its table must hold {expected}");
+            self.broken(now, "sink-is-table", text);
         }
-        let (label, expected, seen) = (self.label(name), told(expected), told(value));
-        let text = format!("node {at} gives {seen} of {label} to its sink; its table must hold {expected}");
-        self.broken(now, "sink-is-table", text);
     }
 }
 
