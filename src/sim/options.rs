@@ -135,8 +135,10 @@ impl Options {
     fn build(random: &mut Random, config: Config) -> Options {
         let nodes = random.pick(&[2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 6, 8]);
         let interval = config.advert_interval;
-        let safety = interval * random.within(60, 120) as u32;
         let weather = weather(random, interval);
+        // Of n nodes each hears n − 1 others: larger worlds live for less long, so that all cost about the same.
+        let ways = (nodes * (nodes - 1)) as u64 * u64::from(weather.links);
+        let safety = interval * (random.within(60, 120) * 12 / (ways + 6)).clamp(30, 120) as u32;
         let traffic = traffic(random, &config);
         let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
         let faults = faults(random, safety);
