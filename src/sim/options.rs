@@ -161,8 +161,8 @@ impl Options {
     }
 
     /// The same world in which nothing ever fails.
-    #[cfg(test)]
-    pub(super) fn without_faults(mut self) -> Options {
+    #[must_use]
+    pub fn without_faults(mut self) -> Options {
         self.faults = [None; FAULTS];
         self.weather = self.weather.fair();
         self

@@ -254,9 +254,11 @@ impl World {
             return Some(format!("something is on its way between kernel and engine of node {node}"));
         }
         let source = self.nodes[master].running()?.status();
-        if source.pending > 0 || source.entries != self.nodes[master].kernel.len() as u64 {
-            let (entries, flows) = (source.entries, self.nodes[master].kernel.len());
-            return Some(format!("node {master} has {entries} entries and its kernel {flows}"));
+        let engine = self.nodes[master].running()?;
+        let flows = engine.flows(Instant::ZERO).count();
+        if source.pending > 0 || flows != self.nodes[master].kernel.len() {
+            let known = self.nodes[master].kernel.len();
+            return Some(format!("node {master} has {flows} flows and its kernel {known}"));
         }
         for (number, node) in self.nodes.iter().enumerate().filter(|(number, _)| *number != master) {
             let Some(engine) = node.running() else { return Some(format!("node {number} does not run")) };
