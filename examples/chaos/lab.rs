@@ -11,13 +11,13 @@
 //!
 //! Namespaces have no names: they end with this process. What a machine has beside its namespace is in [`Node`].
 
-use super::Trouble;
 use super::node::Node;
+use super::{Context, Trouble};
 use ssyncp::demo::links::{FarEnd, Links};
 use ssyncp::sys::namespace::Namespace;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Name of the sync interface of each machine.
@@ -45,12 +45,23 @@ pub struct Plan {
     pub settings: String,
     /// Priority of the first machine; those of the others are 100 and 50.
     pub first_priority: u8,
+    /// Whether `program` is conntrackd.
+    pub conntrackd: bool,
+    /// Whether configurations and logs stay when the laboratory is gone.
+    pub keep: bool,
 }
 
 impl Plan {
     /// Two machines with the settings that everybody has.
-    pub fn new(program: &Path) -> Self {
-        Plan { program: program.to_owned(), machines: 2, settings: String::new(), first_priority: 150 }
+    pub fn new(context: &Context) -> Self {
+        Plan {
+            program: context.program.clone(),
+            machines: 2,
+            settings: String::new(),
+            first_priority: 150,
+            conntrackd: false,
+            keep: context.keep,
+        }
     }
 
     /// With other settings.
@@ -68,7 +79,11 @@ impl Lab {
     /// [`Trouble`] names the step.
     pub fn build(plan: &Plan) -> Result<Self, Trouble> {
         let step = |source| Trouble::Step { doing: "building the lab", source };
-        let directory = tempfile::Builder::new().prefix("ssyncp-chaos-").tempdir().map_err(step)?;
+        let mut directory = tempfile::Builder::new().prefix("ssyncp-chaos-").tempdir().map_err(step)?;
+        if plan.keep {
+            directory.disable_cleanup(true);
+            eprintln!("kept: {}", directory.path().display());
+        }
         let switch = Namespace::create().map_err(step)?;
         quiet(&switch).map_err(step)?;
         let links = Links::open(&switch).map_err(step)?;

@@ -12,12 +12,15 @@
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
+mod conntrackd;
 mod interrupt;
 mod lab;
 mod limits;
+mod measures;
 mod node;
-mod report;
-mod scenarios;
+mod probe;
+pub mod report;
+pub mod scenarios;
 mod traffic;
 mod verdict;
 
@@ -42,6 +45,12 @@ struct Options {
     /// Smaller and shorter: a look, no figures.
     #[arg(long)]
     quick: bool,
+    /// Does the same to conntrackd where that is possible and it is installed, and shows its figures beside.
+    #[arg(long)]
+    with_conntrackd: bool,
+    /// Keeps the daemons' configurations and logs, and says where.
+    #[arg(long)]
+    keep: bool,
     /// Says what there is.
     #[arg(long)]
     list: bool,
@@ -57,6 +66,8 @@ pub struct Context {
     pub program: PathBuf,
     /// Whether this is the short form.
     pub quick: bool,
+    /// Whether configurations and logs are kept.
+    pub keep: bool,
 }
 
 impl Context {
@@ -94,6 +105,14 @@ pub enum Trouble {
     Panicked,
 }
 
+/// Names of the measurements.
+const PROOF: &str = "proof";
+const RESYNC: &str = "resync";
+/// Per cent of loss of each resync.
+const LOSSES: [u32; 4] = [0, 1, 5, 20];
+/// Entries that a kernel must be able to hold for a resync.
+const RESYNC_TABLE: u64 = 1 << 20;
+
 /// Exit status after SIGINT, by the shells' convention.
 const INTERRUPTED: u8 = 130;
 
@@ -101,9 +120,12 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if options.list {
         SCENARIOS.iter().for_each(|scenario| println!("{:<17} {}", scenario.name, scenario.what));
+        println!("{PROOF:<17} figures: the age of the proof under 20,000 changes a second");
+        println!("{RESYNC:<17} figures: a cold resync of 500,000 flows under 0, 1, 5 and 20 % loss");
         return ExitCode::SUCCESS;
     }
-    let unknown = options.only.iter().find(|name| SCENARIOS.iter().all(|scenario| scenario.name != **name));
+    let is_known = |name: &str| [PROOF, RESYNC].contains(&name) || SCENARIOS.iter().any(|it| it.name == name);
+    let unknown = options.only.iter().find(|name| !is_known(name));
     if let Some(name) = unknown {
         eprintln!("chaos: there is no scenario {name}; --list names them");
         return ExitCode::from(2);
@@ -117,7 +139,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let program = options.ssyncp.clone().unwrap_or_else(beside);
-    let report = perform(&options, &Context { program, quick: options.quick });
+    let report = perform(&options, &Context { program, quick: options.quick, keep: options.keep });
     if interrupt::interrupted() {
         return ExitCode::from(INTERRUPTED);
     }
@@ -134,27 +156,76 @@ fn beside() -> PathBuf {
 }
 
 fn perform(options: &Options, context: &Context) -> Report {
-    let mut faults = Vec::new();
-    if !options.json {
-        println!("{}", report::head());
-    }
-    let wanted = |scenario: &&Scenario| options.only.is_empty() || options.only.iter().any(|it| it == scenario.name);
-    for scenario in SCENARIOS.iter().filter(wanted) {
-        let outcome = run(scenario, context);
-        if interrupt::interrupted() {
-            break;
+    let tell = |line: String| {
+        if !options.json && !interrupt::interrupted() {
+            println!("{line}");
         }
-        if !options.json {
-            println!("{}", outcome.line());
+    };
+    let wanted =
+        |name: &str| !interrupt::interrupted() && (options.only.is_empty() || options.only.iter().any(|it| it == name));
+    let mut report = Report { schema: report::SCHEMA.into(), quick: options.quick, ..Report::default() };
+    tell(report::head());
+    for scenario in &SCENARIOS {
+        if wanted(scenario.name) {
+            let outcome = run(scenario, context);
+            tell(outcome.line());
+            report.faults.push(outcome);
         }
-        faults.push(outcome);
     }
-    let passed = faults.iter().all(|outcome| outcome.passed);
-    Report { schema: report::SCHEMA.into(), quick: options.quick, passed, faults }
+    if wanted(PROOF) {
+        match measures::proof(context) {
+            Ok(proof) => {
+                tell(proof.line());
+                report.proof = Some(proof);
+            }
+            Err(trouble) => report.problems.push(format!("{PROOF}: {trouble}")),
+        }
+    }
+    for loss in LOSSES {
+        if wanted(RESYNC) {
+            let measured = limits::Raised::to(RESYNC_TABLE).and_then(|_raised| measures::resync(context, loss));
+            match measured {
+                Ok(resync) => {
+                    tell(resync.line());
+                    report.resyncs.push(resync);
+                }
+                Err(trouble) => report.problems.push(format!("{RESYNC} at {loss} % loss: {trouble}")),
+            }
+        }
+    }
+    if options.with_conntrackd && conntrackd::is_installed() {
+        tell("the same done to conntrackd:".into());
+        report.conntrackd = Some(beside_it(context, &wanted, &tell, &mut report.problems));
+    }
+    report.problems.iter().for_each(|problem| tell(format!("FAILED {problem}")));
+    report.passed = report.problems.is_empty()
+        && report.faults.iter().all(|outcome| outcome.passed)
+        && report.resyncs.iter().all(|resync| resync.passed);
+    report
+}
+
+/// What conntrackd makes of the faults that are wanted.
+fn beside_it(
+    context: &Context,
+    wanted: &dyn Fn(&str) -> bool,
+    tell: &dyn Fn(String),
+    problems: &mut Vec<String>,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for fault in conntrackd::FAULTS.into_iter().filter(|fault| wanted(fault)) {
+        match limits::Raised::to(RESYNC_TABLE).and_then(|_raised| conntrackd::run(context, fault)) {
+            Ok(outcome) => {
+                tell(outcome.line());
+                outcomes.push(outcome);
+            }
+            Err(trouble) => problems.push(format!("conntrackd, {fault}: {trouble}")),
+        }
+    }
+    outcomes
 }
 
 /// One scenario, with whatever it needs from the machine.
-fn run(scenario: &Scenario, context: &Context) -> Outcome {
+pub fn run(scenario: &Scenario, context: &Context) -> Outcome {
     let start = Instant::now();
     let limit = limits::Raised::to(scenario.table);
     let outcome = limit.and_then(|_raised| (scenario.run)(context));

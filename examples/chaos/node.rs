@@ -1,6 +1,7 @@
 //! One machine: its kernel, its daemon, and what the daemon says of itself.
 
 use super::Trouble;
+use super::conntrackd;
 use super::interrupt::until;
 use super::lab::{self, Plan, SYNC, path_of};
 use nix::sys::signal::{Signal, kill};
@@ -31,6 +32,7 @@ pub struct Node {
     /// Where its clients and its server live.
     pub street: Namespace,
     program: PathBuf,
+    conntrackd: bool,
     files: PathBuf,
     child: Option<Child>,
 }
@@ -101,7 +103,9 @@ impl Node {
             plan.settings
         );
         fs::write(files.with_extension("toml"), text).map_err(step)?;
-        let node = Node { letter, namespace, street, program: plan.program.clone(), files, child: None };
+        fs::write(files.with_extension("conf"), conntrackd::configuration(&files, id)).map_err(step)?;
+        let (program, conntrackd) = (plan.program.clone(), plan.conntrackd);
+        let node = Node { letter, namespace, street, program, conntrackd, files, child: None };
         node.cable().map_err(step)?;
         Ok(node)
     }
@@ -155,10 +159,17 @@ impl Node {
         let start = || {
             let log = File::options().create(true).append(true).open(self.files.with_extension("log"))?;
             let mut command = self.namespace.command(&self.program)?;
-            command.arg("run").arg("-c").arg(self.files.with_extension("toml")).env_remove("NOTIFY_SOCKET");
+            if self.conntrackd {
+                // One that was killed has left these behind.
+                let _ = fs::remove_file(self.files.with_extension("lock"));
+                let _ = fs::remove_file(self.files.with_extension("ctl"));
+                command.arg("-C").arg(self.files.with_extension("conf"));
+            } else {
+                command.arg("run").arg("-c").arg(self.files.with_extension("toml")).env_remove("NOTIFY_SOCKET");
+            }
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
         };
-        self.child = Some(start().map_err(|source| Trouble::Step { doing: "starting ssyncp run", source })?);
+        self.child = Some(start().map_err(|source| Trouble::Step { doing: "starting a daemon", source })?);
         Ok(())
     }
 
@@ -180,11 +191,6 @@ impl Node {
         let Some(child) = &self.child else { return Ok(()) };
         kill(Pid::from_raw(child.id() as i32), signal)
             .map_err(|errno| Trouble::Step { doing: "sending a signal", source: errno.into() })
-    }
-
-    /// Number of its daemon's process, if one runs.
-    pub fn process(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
     }
 
     /// What its daemon says; `None` if it does not answer.

@@ -1,11 +1,12 @@
 //! What is told: a table for people, an object for programs (docs/schemas/chaos.json).
 
+use super::measures::{Proof, Resync};
 use super::traffic::{Means, Tally};
 use super::verdict::Verdict;
 use serde::Serialize;
 
 /// Version of the JSON object's form.
-pub const SCHEMA: &str = "ssyncp-chaos/1";
+pub const SCHEMA: &str = "ssyncp.chaos/1";
 
 /// What came of one fault.
 #[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
@@ -31,6 +32,9 @@ pub struct Outcome {
     pub extra: u64,
     /// Flows whose values differ.
     pub stale: u64,
+    /// Entries that were in the kernel with the traffic when that stopped, and are in no kernel at the end: connections that
+    /// equality has cost.
+    pub lost: u64,
     /// Seconds from the fault's end until every daemon said that it is master or in sync; null: never within 30 s.
     pub in_sync_s: Option<f64>,
     /// Seconds from the fault's end until the kernels were read and found equal; null: never within 30 s.
@@ -43,7 +47,7 @@ pub struct Outcome {
     pub note: Option<String>,
     /// Why there is no verdict, if there is none.
     pub problem: Option<String>,
-    /// Everything was equal within 3 s, and known to be.
+    /// Everything was equal within 3 s, and known to be, and nothing was lost.
     pub passed: bool,
     /// How long the whole scenario took.
     pub seconds: f64,
@@ -52,7 +56,8 @@ pub struct Outcome {
 impl Outcome {
     /// A verdict over what was made.
     pub fn new(verdict: Verdict, tally: Tally, means: Means) -> Self {
-        let passed = verdict.is_good();
+        let lost = tally.held.saturating_sub(verdict.held);
+        let passed = verdict.is_good() && lost == 0;
         Outcome {
             means: if means == Means::Packets { "packets" } else { "netlink" }.into(),
             made: tally.made,
@@ -62,6 +67,7 @@ impl Outcome {
             missing: verdict.difference.missing,
             extra: verdict.difference.extra,
             stale: verdict.difference.stale,
+            lost,
             in_sync_s: verdict.in_sync_s,
             equal_s: verdict.equal_s,
             said: verdict.said,
@@ -88,12 +94,13 @@ impl Outcome {
         let seconds = |value: Option<f64>| value.map_or("never".into(), |value| format!("{value:.2}"));
         let verdict = if self.passed { "ok" } else { "FAILED" };
         let mut line = format!(
-            "{:<17} {verdict:<6} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8}",
+            "{:<17} {verdict:<6} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8}",
             self.name,
             self.entries,
             self.missing,
             self.extra,
             self.stale,
+            self.lost,
             self.changes_per_s,
             seconds(self.in_sync_s),
             seconds(self.equal_s),
@@ -113,21 +120,31 @@ impl Outcome {
 /// The head of the table.
 pub fn head() -> String {
     format!(
-        "{:<17} {:<6} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8}",
-        "fault", "", "entries", "missing", "extra", "stale", "chg/s", "in sync", "equal s"
+        "{:<17} {:<6} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>8} {:>8}",
+        "fault", "", "entries", "missing", "extra", "stale", "lost", "chg/s", "in sync", "equal s"
     )
 }
 
 /// Everything.
-#[derive(Debug, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Report {
-    /// `ssyncp-chaos/1`.
+    /// `ssyncp.chaos/1`.
+    #[schemars(extend("const" = "ssyncp.chaos/1"))]
     pub schema: String,
     /// Whether this was the short form.
     pub quick: bool,
-    /// Every fault ended well.
+    /// Every fault and every resync ended well.
     pub passed: bool,
     /// One for each fault.
     pub faults: Vec<Outcome>,
+    /// The proof under load; null if it was not measured.
+    pub proof: Option<Proof>,
+    /// Cold resyncs, one for each share of loss.
+    pub resyncs: Vec<Resync>,
+    /// What conntrackd made of the same work; null unless asked for, or where it is not installed. `passed` and
+    /// `in_sync_s` say nothing of it: it has no claim of equality.
+    pub conntrackd: Option<Vec<Outcome>>,
+    /// Measurements that came to nothing, and why.
+    pub problems: Vec<String>,
 }

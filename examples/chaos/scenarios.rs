@@ -72,7 +72,10 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Runs traffic at a node beside `work`, and stops it when that is done; says what was made, and when it stopped.
-fn during(
+///
+/// # Errors
+/// [`Trouble`], of the work or of the traffic.
+pub fn during(
     lab: &mut Lab,
     node: usize,
     traffic: &Traffic,
@@ -87,12 +90,13 @@ fn during(
         let ended = Instant::now();
         stop.store(true, Ordering::Relaxed);
         let made = made.join().unwrap_or(Err(Trouble::Panicked))?;
-        done.map(|()| (made, ended))
+        done?;
+        Ok((Tally { held: lab.nodes[node].count()?, ..made }, ended))
     })
 }
 
 fn loss(context: &Context, of_a_thousand: u32, towards: [bool; 2]) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program))?;
+    let mut lab = Lab::build(&Plan::new(context))?;
     lab.start()?;
     for (node, _) in towards.into_iter().enumerate().filter(|(_, lossy)| *lossy) {
         lab.lose(node, of_a_thousand)?;
@@ -106,7 +110,7 @@ fn loss(context: &Context, of_a_thousand: u32, towards: [bool; 2]) -> Result<Out
 }
 
 fn silent(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program).with(LARGE))?;
+    let mut lab = Lab::build(&Plan::new(context).with(LARGE))?;
     lab.start()?;
     let (rate, time) = context.scale((20_000, 10), (5_000, 2));
     let traffic = Traffic::new(Means::Packets, 0, u32::MAX, rate);
@@ -120,7 +124,7 @@ fn silent(context: &Context) -> Result<Outcome, Trouble> {
 }
 
 fn receiver_kill(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program))?;
+    let mut lab = Lab::build(&Plan::new(context))?;
     lab.start()?;
     let (rate, time) = context.scale((7_500, 2), (2_000, 1));
     let traffic = Traffic::new(Means::Packets, 0, u32::MAX, rate).ending(1, rate / 2);
@@ -134,7 +138,7 @@ fn receiver_kill(context: &Context) -> Result<Outcome, Trouble> {
 }
 
 fn sender_kill(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program))?;
+    let mut lab = Lab::build(&Plan::new(context))?;
     lab.start()?;
     let (rate, time) = context.scale((7_500, 2), (2_000, 1));
     let before = Traffic::new(Means::Packets, 0, u32::MAX, rate);
@@ -156,7 +160,7 @@ fn sender_kill(context: &Context) -> Result<Outcome, Trouble> {
 }
 
 fn receiver_stop(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program))?;
+    let mut lab = Lab::build(&Plan::new(context))?;
     lab.start()?;
     let (rate, time) = context.scale((5_000, 10), (2_000, 2));
     let traffic = Traffic::new(Means::Packets, 0, u32::MAX, rate).ending(2, rate / 2);
@@ -170,7 +174,7 @@ fn receiver_stop(context: &Context) -> Result<Outcome, Trouble> {
 }
 
 fn history_gone(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program).with("history = 64"))?;
+    let mut lab = Lab::build(&Plan::new(context).with("history = 64"))?;
     lab.start()?;
     let (rate, time) = context.scale((5_000, 5), (3_000, 1));
     let traffic = Traffic::new(Means::Packets, 0, u32::MAX, rate).ending(2, rate / 2);
@@ -186,7 +190,7 @@ fn history_gone(context: &Context) -> Result<Outcome, Trouble> {
 /// The master owns its addresses (priority 255) and is heard once a second, so that it is back before anybody misses it:
 /// what ended meanwhile ended in its own kernel, unseen.
 fn ended_while_dead(context: &Context) -> Result<Outcome, Trouble> {
-    let plan = Plan { first_priority: 255, ..Plan::new(&context.program).with("advert_interval = \"1s\"") };
+    let plan = Plan { first_priority: 255, ..Plan::new(context).with("advert_interval = \"1s\"") };
     let mut lab = Lab::build(&plan)?;
     lab.start()?;
     let (count, ended) = if context.quick { (5_000, 3_000) } else { (100_000, 60_000) };
@@ -197,20 +201,20 @@ fn ended_while_dead(context: &Context) -> Result<Outcome, Trouble> {
     until("the backup's kernel has all flows", PATIENCE, copied)?;
     lab.nodes[0].kill()?;
     traffic::end(&lab.nodes[0], 0..ended, Means::Netlink)?;
-    nap(Duration::from_secs(1))?;
     lab.nodes[0].start()?;
     let verdict = judge(&lab, Instant::now())?;
-    Ok(Outcome::new(verdict, Tally { made: count, ended, seconds }, Means::Netlink))
+    Ok(Outcome::new(verdict, Tally { made: count, ended, seconds, held: u64::from(count - ended) }, Means::Netlink))
 }
 
 fn overrun(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(&context.program).with("event_buffer = \"8KiB\""))?;
+    let mut lab = Lab::build(&Plan::new(context).with("event_buffer = \"8KiB\""))?;
     lab.start()?;
     let count = if context.quick { 5_000 } else { 50_000 };
     let start = Instant::now();
     traffic::write(&lab.nodes[0], 0..count)?;
     traffic::end(&lab.nodes[0], 0..count / 2, Means::Netlink)?;
-    let tally = Tally { made: count, ended: count / 2, seconds: start.elapsed().as_secs_f64() };
+    let held = u64::from(count - count / 2);
+    let tally = Tally { made: count, ended: count / 2, seconds: start.elapsed().as_secs_f64(), held };
     let verdict = judge(&lab, Instant::now())?;
     let overruns = lab.nodes[0].status().map_or(0, |status| status.counter("source_overruns"));
     let outcome = Outcome::new(verdict, tally, Means::Netlink).note(format!("{overruns} overruns"));
@@ -218,7 +222,7 @@ fn overrun(context: &Context) -> Result<Outcome, Trouble> {
 }
 
 fn three(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan { machines: 3, ..Plan::new(&context.program) })?;
+    let mut lab = Lab::build(&Plan { machines: 3, ..Plan::new(context) })?;
     lab.start()?;
     let (rate, time) = context.scale((3_000, 2), (1_000, 1));
     let mut all = Tally::default();

@@ -77,6 +77,8 @@ pub struct Tally {
     pub ended: u32,
     /// How long it took.
     pub seconds: f64,
+    /// Entries in the kernel when it was over; 0 where nobody counted.
+    pub held: u64,
 }
 
 impl Tally {
@@ -86,6 +88,7 @@ impl Tally {
             made: before.made + self.made,
             ended: before.ended + self.ended,
             seconds: before.seconds + self.seconds,
+            held: self.held,
         }
     }
 

@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Verdict {
     /// Flows in the master's kernel.
     pub entries: u64,
+    /// Entries that its kernel counts at the end.
+    pub held: u64,
     /// How the others differ from it, together: when all was equal, or else at the limit.
     pub difference: Difference,
     /// Seconds from the fault's end until every daemon said that it is master or in sync.
@@ -75,6 +77,7 @@ pub fn judge(lab: &Lab, returned: Instant) -> Result<Verdict, Trouble> {
             if difference == Difference::default() {
                 verdict.entries = entries;
                 verdict.equal_s = Some(read.duration_since(returned).as_secs_f64());
+                verdict.held = lab.nodes[master].count()?;
                 verdict.difference = late.unwrap_or_default();
                 return Ok(verdict);
             }
@@ -85,10 +88,35 @@ pub fn judge(lab: &Lab, returned: Instant) -> Result<Verdict, Trouble> {
             late = Some(difference);
         }
         if returned.elapsed() > GIVE_UP {
+            verdict.held = lab.nodes[master].count()?;
             verdict.difference = late.unwrap_or_default();
             return Ok(verdict);
         }
         nap(LOOK_EVERY)?;
+    }
+}
+
+/// The same of kernels whose daemons say nothing of roles: the first is the master, and nothing is asked of anybody.
+///
+/// # Errors
+/// [`Trouble`].
+pub fn judge_kernels(lab: &Lab, returned: Instant) -> Result<Verdict, Trouble> {
+    let mut late = None;
+    loop {
+        let (entries, difference, read) = compare(lab, 0)?;
+        if difference == Difference::default() {
+            let equal_s = Some(read.duration_since(returned).as_secs_f64());
+            let (held, difference) = (lab.nodes[0].count()?, late.unwrap_or_default());
+            return Ok(Verdict { entries, held, equal_s, difference, ..Verdict::default() });
+        }
+        if returned.elapsed() > LIMIT {
+            late.get_or_insert(difference);
+        }
+        if returned.elapsed() > GIVE_UP {
+            let (held, difference) = (lab.nodes[0].count()?, late.unwrap_or_default());
+            return Ok(Verdict { entries, held, difference, ..Verdict::default() });
+        }
+        nap(Duration::from_millis(500))?;
     }
 }
 

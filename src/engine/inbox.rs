@@ -133,6 +133,7 @@ impl Inbox {
         self.window.fill(0);
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
         self.status_now = true;
     }
@@ -142,6 +143,7 @@ impl Inbox {
         self.stream = None;
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
     }
 
@@ -363,7 +365,6 @@ impl Inbox {
         self.gap_since = None;
         self.ask_at = None;
         self.suppressed = false;
-        (self.far_since, self.lagging) = (None, false);
     }
 
     fn back_off(&mut self, now: Instant, longest_delay: Duration) {

@@ -734,6 +734,7 @@ impl Engine {
         if self.role() == Role::Master {
             self.term = TERM_MAX.min(self.term + 1);
             self.table.begin_numbers();
+            self.table.restart_section();
             self.outbox.begin_numbers();
             self.peers.forget_frontiers();
         }

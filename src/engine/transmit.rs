@@ -83,8 +83,9 @@ impl Engine {
     }
 
     fn send_data(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
-        if self.role() == Role::Master && self.table.pending() > 0 && !self.may_send() {
-            self.wait_for_credit(now);
+        let waits = self.table.pending() > 0 || self.sections_wait();
+        if self.role() == Role::Master && waits && !self.may_send() {
+            self.wait_for_credit();
         }
         if self.data_at()? > now {
             return None;

@@ -70,24 +70,18 @@ impl Engine {
         self.leaving || !self.heeded().any(blocks)
     }
 
-    /// A walk may run ahead of who is heeded by half the history, so that what is lost can still be sent again. If all who
-    /// asked for it are lagging, it waits for them.
+    /// A walk, and sections, may run ahead of who is heeded by half the history, so that what is lost can still be sent again.
+    /// If all who asked for a walk are lagging, it waits for them.
     pub(super) fn may_walk(&self) -> bool {
         let within = |peer: &Peer| self.outbox.seq() - self.held_by(peer) < u64::from(self.config.history / 2);
-        if self.heeded().any(|peer| peer.follower.pulled) {
-            self.heeded().all(within)
-        } else {
-            self.followers().filter(|peer| peer.follower.pulled).all(within)
-        }
+        let has_pulled = |peer: &&Peer| peer.follower.pulled;
+        self.heeded().all(within)
+            && (self.heeded().any(|peer| peer.follower.pulled) || self.followers().filter(has_pulled).all(within))
     }
 
     /// New DATA waits for credit; counted each time that it begins to.
-    pub(super) fn wait_for_credit(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.held_up, true) {
-            self.counters.credit_waits += 1;
-            // A lost tail is what it may wait for, and only this tells the follower of it.
-            self.advert_soon(now);
-        }
+    pub(super) fn wait_for_credit(&mut self) {
+        self.counters.credit_waits += u64::from(!std::mem::replace(&mut self.held_up, true));
     }
 
     /// A DATA frame has left for the first time: who does not move from now on is behind it.
