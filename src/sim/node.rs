@@ -224,6 +224,8 @@ impl Node {
         }
         self.engine = Some(engine);
         (self.role, self.dump, self.dumped_at) = (Role::Init, Dump::Silent, None);
+        // The clock may have begun anew since.
+        self.audit_at = local + self.seat.dump_interval;
         (self.busy_until, self.slowness) = (now, 1);
     }
 
