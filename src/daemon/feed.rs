@@ -177,9 +177,9 @@ impl Feed {
             match engine.update(now, &change) {
                 Ok(()) => counts.taken += 1,
                 Err(UpdateError::NotMaster) => counts.dropped_as_backup += 1,
-                Err(UpdateError::TableFull) => counts.refused_table_full += 1,
+                Err(UpdateError::TableFull | UpdateError::SectionsFull) => counts.refused_table_full += 1,
                 Err(UpdateError::AnnexFull) => counts.refused_annex_full += 1,
-                Err(UpdateError::Unsupported) => counts.refused_unsupported += 1,
+                Err(UpdateError::Unsupported | UpdateError::SectionKey) => counts.refused_unsupported += 1,
             }
         });
         match outcome {

@@ -110,7 +110,11 @@ impl Protocol {
         each!(self, engine => engine.poll_transmit(now, slot))
     }
 
+    /// The next flows for the sink. Nobody on this machine owns sections: they are only held for the others.
     pub(crate) fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
+        if let Protocol::Ssyncp1(engine) = self {
+            while engine.poll_section(now).is_some() {}
+        }
         each!(self, engine => engine.poll_applied(now, batch, limit))
     }
 

@@ -47,10 +47,24 @@ counters! {
     records_applied,
     /// Records that were older than what is held.
     records_older,
+    /// Records of keys that a later frame had deleted already: what tombstones are for.
+    tombstone_hits,
     /// Records of a type that this version does not know.
     records_unknown,
-    /// Records of sections, which this version reads and does not keep.
-    sections_ignored,
+    /// Parts of sections' values, which come when a value is longer than a record.
+    section_parts_received,
+    /// Parts of values that can never be whole, because what stands before them was missed.
+    section_parts_stray,
+    /// Values of sections that came only in part: something newer replaced them, or they can never be whole.
+    section_partials_discarded,
+    /// DATA frames that count as not received because values that have come only in part take up all their room.
+    data_no_partial_room,
+    /// Values that changed while they were being sent, so that the rest of them was not sent.
+    section_values_restarted,
+    /// Entries of sections whose time was over.
+    sections_expired,
+    /// Changes refused because the sections are full.
+    sections_full,
     /// Records sent for the first time.
     records_sent,
     /// Flows and deletes that were to be sent and that no record can say.
@@ -79,8 +93,12 @@ counters! {
     merge_records_ignored,
     /// Buckets walked for others.
     buckets_walked,
+    /// Of them, those that were asked for again during their walk.
+    buckets_walked_again,
     /// Buckets repaired here.
     buckets_repaired,
+    /// Ends of walks that were not believed, because the walk began before a hole.
+    bucket_ends_refused,
     /// Flows removed here because the master no longer has them.
     repair_deletes,
     /// Holes: frames that could no longer be had.

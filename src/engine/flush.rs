@@ -1,7 +1,7 @@
 //! Has everything that was submitted so far arrived at the others? A mark is set now and looked at later.
 //!
 //! ```text
-//!   queue     [ a b c d ]            until: four more records have left the queue …
+//!   queue     [ a b c d ]            mark: behind d; when all before it have left the queue …
 //!   stream    … 41 42 43 | 44 45     … so everything is in frame 45 or before it …
 //!   frontier  node 2: 44             … and node 2 does not have it yet
 //! ```
@@ -10,18 +10,19 @@
 
 use super::Engine;
 use super::event::Role;
+use super::outbox::Mark;
 use super::peers::Peer;
 use crate::time::Instant;
 
 /// A mark in the stream: everything that was submitted before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flush {
-    /// Records that must have left the queue, counted from the start.
-    until: u64,
+    /// What must have left the queue.
+    mark: Mark,
     /// The frame up to which a follower must hold everything, once the records have left.
     seq: Option<u64>,
-    /// The stream number before this mastership's first frame in its term.
-    term_start: u64,
+    /// The mastership, by its term: no two share one.
+    term: u64,
 }
 
 impl Flush {
@@ -45,8 +46,7 @@ impl Engine {
         if self.role() != Role::Master {
             return Err(NotMaster);
         }
-        let until = self.outbox.left() + u64::from(self.table.pending());
-        Ok(Flush { until, seq: None, term_start: self.outbox.term_start() })
+        Ok(Flush { mark: self.outbox.mark(&self.table), seq: None, term: self.term })
     }
 
     /// Whether every proven follower holds what was submitted before the mark, and there is one.
@@ -54,10 +54,10 @@ impl Engine {
     /// # Errors
     /// [`NotMaster`] if the mastership has ended meanwhile.
     pub fn is_flushed(&self, flush: &mut Flush) -> Result<bool, NotMaster> {
-        if self.role() != Role::Master || self.outbox.term_start() != flush.term_start {
+        if self.role() != Role::Master || self.term != flush.term {
             return Err(NotMaster);
         }
-        if flush.seq.is_none() && self.outbox.left() >= flush.until {
+        if flush.seq.is_none() && self.outbox.has_left(&flush.mark, &self.table) {
             flush.seq = Some(self.outbox.seq());
         }
         let Some(seq) = flush.seq else { return Ok(false) };

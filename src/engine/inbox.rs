@@ -9,6 +9,7 @@
 //!
 //! A record is applied when it arrives; only its repair waits (no head-of-line blocking).
 
+use super::breakage::{Breakage, Broken};
 use super::config::Config;
 use crate::time::{Duration, Instant};
 use crate::wire::{MissingRange, NodeId, RANGES_MAX};
@@ -59,6 +60,7 @@ pub(super) struct Inbox {
     unacknowledged: u32,
     acknowledge_at: Option<Instant>,
     status_now: bool,
+    broken: Broken,
 }
 
 impl Inbox {
@@ -80,6 +82,7 @@ impl Inbox {
             unacknowledged: 0,
             acknowledge_at: None,
             status_now: false,
+            broken: config.broken(),
         }
     }
 
@@ -201,25 +204,36 @@ impl Inbox {
     }
 
     /// Hands over every bucket-end that the frontier has passed and that may be believed: its walk must have begun at the
-    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and the number before the
-    /// walk's first frame as the table counts it.
-    pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) {
-        if self.frontier < self.earliest_bucket_end {
-            return;
+    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and
+    /// the number before the walk's first frame as the table counts it. How many were not to be believed.
+    pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) -> u64 {
+        let early = self.broken.is(Breakage::BucketEndBeforeFrontier);
+        let mut refused = 0;
+        if self.frontier < self.earliest_bucket_end && !early {
+            return refused;
         }
         self.earliest_bucket_end = u64::MAX;
         let mut at = 0;
         while let Some(end) = self.bucket_ends.get(at).copied() {
-            if end.seq > self.frontier {
+            if end.seq > self.frontier && !early {
                 self.earliest_bucket_end = self.earliest_bucket_end.min(end.seq);
                 at += 1;
                 continue;
             }
             self.bucket_ends.swap_remove(at);
-            if (self.base..end.seq).contains(&end.since) {
+            let base = if self.broken.is(Breakage::BucketEndWithoutSinceAboveBase) { 0 } else { self.base };
+            if (base..end.seq).contains(&end.since) {
                 believe(end.bucket, self.local(end.since));
+            } else {
+                refused += 1;
             }
         }
+        refused
+    }
+
+    /// The number up to which a peer is told that everything is held.
+    pub(super) fn acknowledged_up_to(&self) -> u64 {
+        if self.broken.is(Breakage::AcknowledgedBeforeApplied) { self.known } else { self.frontier }
     }
 
     /// When a STATUS is due for a gap or an acknowledgement.
@@ -257,7 +271,8 @@ impl Inbox {
     /// Moves the frontier over everything that is held; whether it moved.
     fn advance(&mut self) -> bool {
         let before = self.frontier;
-        while self.frontier < self.highest && self.is_held(self.frontier + 1) {
+        let over_gaps = self.broken.is(Breakage::FrontierOverAGap);
+        while self.frontier < self.highest && (over_gaps || self.is_held(self.frontier + 1)) {
             self.frontier += 1;
             self.set(self.frontier, false);
         }

@@ -47,9 +47,10 @@ pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
-use crate::table::{Refused, Table};
+use crate::table::{Refused, SectionLimits, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
+use breakage::Breakage;
 use election::{Election, Input, State, master_down};
 use inbox::Inbox;
 use outbox::Outbox;
@@ -94,6 +95,12 @@ pub enum UpdateError {
     /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
     #[error("this kind of flow is not replicated")]
     Unsupported,
+    /// No room for another entry of a section, or for so long a value; the refusal is counted.
+    #[error("the sections are full")]
+    SectionsFull,
+    /// A key of a section has 1 to 256 bytes.
+    #[error("the key of a section's entry has 1 to 256 bytes")]
+    SectionKey,
 }
 
 /// Why a table is not compared anew.
@@ -163,6 +170,9 @@ pub struct Engine {
     last_run: Instant,
     full_reported: bool,
     annex_full_reported: bool,
+    sections_full_reported: bool,
+    /// In the last DATA frame sections stood before flows.
+    sections_first: bool,
     /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
     annex_short: Option<u32>,
     /// The last other incarnation of our own number that was reported, and when.
@@ -173,6 +183,9 @@ pub struct Engine {
     preemption_held: bool,
     /// The size of this node's kernel's table, for the others.
     kernel_room: KernelRoom,
+    /// For a breakage only: where this node's predecessor stood.
+    #[cfg(any(test, feature = "breakages"))]
+    memory: Option<breakage::Memory>,
 }
 
 impl Engine {
@@ -188,9 +201,9 @@ impl Engine {
         let hash_seed = splitmix64(&mut random);
         Ok(Engine {
             incarnation: config.incarnation,
-            table: Table::new(config.capacity, config.tombstones, hash_seed),
+            table: new_table(&config, hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
-            peers: Peers::new(),
+            peers: Peers::new(config.broken()),
             outbox: Outbox::new(config.history, config.frame_len),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
@@ -215,12 +228,16 @@ impl Engine {
             last_run: now,
             full_reported: false,
             annex_full_reported: false,
+            sections_full_reported: false,
+            sections_first: false,
             annex_short: None,
             duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
             preemption_held: false,
             kernel_room: KernelRoom::default(),
+            #[cfg(any(test, feature = "breakages"))]
+            memory: None,
             random,
             config,
         })
@@ -256,6 +273,10 @@ impl Engine {
         if self.role() == Role::Master && !self.config.source_expires {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
+        self.expire_sections(now);
+        if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
+            self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
+        }
     }
 
     /// The sync links came up, or the last one went down.
@@ -278,11 +299,11 @@ impl Engine {
         self.outbox.set_frame_len(self.config.frame_len);
     }
 
-    /// Everything that [`Engine::poll_applied`] has yielded is in the sink. Ends the first phase of a takeover, if nothing is
+    /// Everything that [`Engine::poll_applied`] and [`Engine::poll_section`] have yielded is in the sink. Ends the first phase of a takeover, if nothing is
     /// left to yield.
     pub fn handle_committed(&mut self, now: Instant) {
         self.last_run = now;
-        if self.role() == Role::Promoting && self.table.unapplied() == 0 {
+        if self.role() == Role::Promoting && self.table.unapplied() == 0 && self.table.unapplied_sections() == 0 {
             self.input(now, Input::Committed);
         }
     }
@@ -347,8 +368,11 @@ impl Engine {
             self.dump_complete = false;
             return;
         }
-        self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
-        if !self.table.dumping() {
+        let ignored = self.breaks(Breakage::OverrunIgnored);
+        if !ignored {
+            self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
+        }
+        if !self.table.dumping() || ignored {
             self.dump_complete = false;
             self.dumped = true;
             self.warm_up(now);
@@ -448,6 +472,7 @@ impl Engine {
         also(self.link_up.then_some(self.advert_at));
         also(self.peers.next_gone_at());
         also(self.data_at());
+        also(self.section_expiry_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
@@ -562,7 +587,7 @@ impl Engine {
             .iter()
             .find(|peer| !peer.established && peer.word.is_master() && now.since(peer.since) < one_way_hold);
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
-        if let Some(node) = one_way {
+        if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
             return Some(Input::Hold { wait: short });
         }
@@ -571,7 +596,8 @@ impl Engine {
         if self.peers.established().any(promoting) {
             return Some(Input::Hold { wait: short });
         }
-        if self.cold && self.hears_a_warm_backup() && !self.deferred {
+        let waits = !self.deferred && !self.breaks(Breakage::ColdDoesNotWait);
+        if self.cold && self.hears_a_warm_backup() && waits {
             self.deferred = true;
             return Some(Input::Hold { wait: master_down(self.election.priority(), self.config.advert_interval) });
         }
@@ -613,7 +639,7 @@ impl Engine {
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
-        (self.full_reported, self.annex_full_reported) = (false, false);
+        (self.full_reported, self.annex_full_reported, self.sections_full_reported) = (false, false, false);
     }
 
     /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
@@ -621,6 +647,7 @@ impl Engine {
     fn renew_term(&mut self, now: Instant, heard: u64) {
         self.term = self.term.max(heard) + 1;
         self.outbox.begin_term();
+        self.table.restart_section();
         self.peers.forget_frontiers();
         self.advert_soon(now);
     }
@@ -699,6 +726,18 @@ impl Engine {
             self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
         }
     }
+}
+
+/// The table that a configuration asks for.
+fn new_table(config: &Config, hash_seed: u64) -> Table {
+    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
+        entries: config.sections,
+        bytes: config.section_bytes,
+        partial_bytes: config.partial_bytes,
+    });
+    #[cfg(any(test, feature = "breakages"))]
+    let table = table.with_digest_that_forgets_deletes(config.broken().is(Breakage::DigestForgetsDeletes));
+    table
 }
 
 /// The SplitMix64 generator (Steele, Lea and Flood 2014): all of the engine's randomness, from one seed.

@@ -77,14 +77,24 @@ impl BucketSet {
     }
 }
 
+/// A point in the queue: everything that waited when it was set. The queue is first in, first out, and a change that
+/// replaces one which waits takes its place, so nothing that comes later is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    /// When so many records of flows have left the queue since the start, all that stood before the mark are out.
+    records: u64,
+    /// Entries of sections have a queue of their own, and this turn in it.
+    section: u64,
+}
+
 /// A bucket that is being walked: its entries stand in the queue.
 #[derive(Clone, Copy, Debug)]
 struct Walking {
     bucket: u16,
     /// The stream number before the walk's first frame.
     since: u64,
-    /// When so many records have left the queue since the start, the bucket is out.
-    until: u64,
+    /// Behind its last entry.
+    end: Mark,
 }
 
 /// The stored frames that somebody asked for: a bit for each place of the ring, so that it costs the same however many ask
@@ -248,9 +258,20 @@ impl Outbox {
         (seq <= self.seq).then(|| self.sent_at[(seq % self.lengths.len() as u64) as usize])
     }
 
-    /// Records that have left the queue since the start.
-    pub(super) fn left(&self) -> u64 {
-        self.left
+    /// Marks everything that waits in the queue now.
+    pub(super) fn mark(&self, table: &Table) -> Mark {
+        Mark { records: self.left + u64::from(table.pending()), section: table.section_mark() }
+    }
+
+    /// Whether everything before the mark stands in frames up to [`Outbox::seq`]. A record can also leave the queue by being
+    /// cancelled (an insert and its delete cost nothing), and is not counted then, because it may have stood behind the mark:
+    /// so this may say yes a little late, but never too early, and at the latest when the queue is empty.
+    pub(super) fn has_left(&self, mark: &Mark, table: &Table) -> bool {
+        self.flows_have_left(mark, table) && table.sections_left(mark.section)
+    }
+
+    fn flows_have_left(&self, mark: &Mark, table: &Table) -> bool {
+        self.left >= mark.records || table.pending() == 0
     }
 
     /// A new mastership: an empty history, nothing asked for.
@@ -329,15 +350,18 @@ impl Outbox {
 
     /// Queues the next buckets as long as the queue is short. Only between two frames, so that no frame holds a key twice.
     /// Buckets are taken in turn, so that none starves.
-    pub(super) fn walk_on(&mut self, table: &mut Table) {
-        while table.pending() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
-            let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { return };
+    /// How many of them are being walked already.
+    pub(super) fn walk_on(&mut self, table: &mut Table) -> u64 {
+        let mut again = 0;
+        while table.pending() + table.pending_sections() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
+            let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { break };
             self.wanted.remove(bucket);
+            again += u64::from(self.walking.iter().any(|walking| walking.bucket == bucket));
             self.cursor = (bucket + 1) % BUCKETS as u16;
             table.queue_bucket(bucket);
-            let until = self.left + u64::from(table.pending());
-            self.walking.push_back(Walking { bucket, since: self.seq, until });
+            self.walking.push_back(Walking { bucket, since: self.seq, end: self.mark(table) });
         }
+        again
     }
 
     /// One queued record has left.
@@ -345,22 +369,35 @@ impl Outbox {
         self.left += 1;
     }
 
-    /// The oldest walk, if every entry of its bucket has left: bucket and `since`. (Records can also leave the queue by
-    /// being cancelled; then this says so a little late, never too early.)
-    pub(super) fn walked(&self, pending: u32) -> Option<(u16, u64)> {
-        let walking = self.walking.front().filter(|walking| self.left >= walking.until || pending == 0)?;
+    /// The oldest walk of which every entry has left: bucket and `since`. A long value, or one that changes again and again
+    /// while it leaves, holds up its own bucket and no other.
+    pub(super) fn walked(&self, table: &Table) -> Option<(u16, u64)> {
+        let mut out = self.walking.iter().take_while(|walking| self.flows_have_left(&walking.end, table));
+        let walking = out.find(|walking| table.bucket_sections_left(walking.bucket, walking.end.section))?;
         Some((walking.bucket, walking.since))
     }
 
-    /// Its bucket-end has left.
-    pub(super) fn bucket_ended(&mut self) {
-        self.walking.pop_front();
+    /// The bucket-end of this walk has left.
+    pub(super) fn bucket_ended(&mut self, bucket: u16, since: u64) {
+        let ended = self.walking.iter().position(|walking| (walking.bucket, walking.since) == (bucket, since));
+        ended.map(|at| self.walking.remove(at));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{Flow, FlowKey, Zone};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const KEY: FlowKey = FlowKey {
+        source: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
+        source_port: 1,
+        destination_port: 443,
+        protocol: 6,
+        zone: Zone::DEFAULT,
+    };
 
     fn outbox(frames: u64) -> Outbox {
         let mut outbox = Outbox::new(16, 1208);
@@ -474,6 +511,35 @@ mod tests {
             assert!(slot[..length].iter().all(|byte| *byte == slot[0]));
         }
         assert_eq!((seen[0], seen[14], seen[15], seen.len()), ((6, 100), (20, 100), (21, 8960), 16));
+    }
+
+    #[test]
+    fn a_mark_is_passed_when_all_before_it_have_left_or_nothing_waits() {
+        let flow = |port| Flow::new(FlowKey { source_port: port, ..KEY });
+        let mut outbox = outbox(0);
+        let mut table = Table::new(64, 64, 1);
+        for port in 1..=3 {
+            table.put(&flow(port), Instant::ZERO).unwrap();
+        }
+        let mark = outbox.mark(&table);
+        let mut waiting = Vec::new();
+        for port in 4..=7 {
+            table.put(&flow(port), Instant::ZERO).unwrap();
+            table.sent(1);
+            outbox.one_left();
+            waiting.push(!outbox.has_left(&mark, &table));
+        }
+        assert_eq!(waiting, [true, true, false, false]);
+        // One of four that are marked is cancelled: nothing that comes later is needed in its place.
+        table.put(&flow(8), Instant::ZERO).unwrap();
+        let mark = outbox.mark(&table);
+        table.take(&flow(8).key);
+        assert_eq!((table.pending(), outbox.has_left(&mark, &table)), (3, false));
+        for left in [false, false, true] {
+            table.sent(2);
+            outbox.one_left();
+            assert_eq!(outbox.has_left(&mark, &table), left);
+        }
     }
 
     #[test]

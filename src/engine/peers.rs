@@ -13,12 +13,13 @@
 //! term, and nothing of what is known of an older incarnation of the same node.
 
 use super::audit::KernelRoom;
+use super::breakage::{Breakage, Broken};
 use super::election::skew;
 use super::event::Role;
 use crate::time::{Duration, Instant};
 use crate::wire::{
-    Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, ReplayWindow,
-    WireRole,
+    Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, PeerReport,
+    ReplayWindow, WireRole,
 };
 
 /// What a peer said about itself in its newest ADVERT.
@@ -194,11 +195,12 @@ pub(super) enum Arrival {
 #[derive(Debug)]
 pub(super) struct Peers {
     list: Vec<Peer>,
+    broken: Broken,
 }
 
 impl Peers {
-    pub(super) fn new() -> Self {
-        Peers { list: Vec::with_capacity(2 * PEERS_MAX) }
+    pub(super) fn new(broken: Broken) -> Self {
+        Peers { list: Vec::with_capacity(2 * PEERS_MAX), broken }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
@@ -236,6 +238,7 @@ impl Peers {
             return self.admit(now, header, advert, next_control);
         };
         let room = PEERS_MAX.saturating_sub(self.established().count());
+        let credulous = self.broken.is(Breakage::StaleIncarnationAccepted);
         let peer = &mut self.list[at];
         peer.window.test(header.seq)?;
         if header.seq < peer.newest_advert {
@@ -246,7 +249,8 @@ impl Peers {
         peer.heard_at = now;
         peer.word = Word::new(header, advert);
         let report = advert.peers.iter().find(|report| report.node() == own.0 && report.incarnation() == own.1);
-        let Some(report) = report else {
+        let unheard = PeerReport::new(own.0, own.1, 0, 0, 0);
+        let Some(report) = report.or(credulous.then_some(&unheard)) else {
             return Ok(if peer.established { Arrival::Known } else { Arrival::Waiting });
         };
         if peer.established {
@@ -255,7 +259,7 @@ impl Peers {
             return Ok(Arrival::Known);
         }
         // Nobody can have heard what was not sent yet.
-        if !(peer.challenge..next_control).contains(&report.heard()) {
+        if !(peer.challenge..next_control).contains(&report.heard()) && !credulous {
             return Ok(Arrival::Waiting);
         }
         if room == 0 {

@@ -3,11 +3,13 @@
 //! Order of the checks: size, version and checksum ([`Frame::parse`]), group, sender, flags and payload
 //! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
 
+use super::breakage::Breakage;
 use super::counters::Counters;
 use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
 use super::peers::{Arrival, Word};
+use super::sections::Taken;
 use super::status::VERSIONS_MAX;
 use super::{Engine, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
 use crate::table::{Applied, Refused};
@@ -37,7 +39,7 @@ impl Engine {
         if header.sync_id != self.config.sync_id {
             return Err(FrameError::WrongGroup);
         }
-        if header.node == self.config.node {
+        if header.node == self.config.node && !self.breaks(Breakage::OwnEchoAccepted) {
             self.report_duplicate(now, &header);
             return Err(FrameError::OwnNode);
         }
@@ -145,8 +147,9 @@ impl Engine {
     fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
         if self.role() == Role::Master {
             self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
-            let theirs = (!word.is_cold(), word.term, word.priority, header.node);
-            let ours = (!self.cold, self.term, self.election.priority(), self.config.node);
+            let rank = |term| if self.breaks(Breakage::PriorityBeforeTerm) { 0 } else { term };
+            let theirs = (!word.is_cold(), rank(word.term), word.priority, header.node);
+            let ours = (!self.cold, rank(self.term), self.election.priority(), self.config.node);
             if theirs < ours {
                 // No two masterships share a term; and the loser is answered at once, so that it learns that it has lost.
                 if word.term >= self.term {
@@ -197,7 +200,11 @@ impl Engine {
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
+        if self.breaks(Breakage::WarmRestartKeepsFrontier) {
+            self.take_up(now, stream, word.term_start);
+        }
         (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
+        self.sections_full_reported = false;
         (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
@@ -267,7 +274,7 @@ impl Engine {
             return Err(FrameError::Unestablished);
         }
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
-        if self.inbox.stream() != Some(stream) {
+        if self.inbox.stream() != Some(stream) && !self.is_taken_for_followed(stream) {
             self.counters.data_not_followed += 1;
             return Ok(());
         }
@@ -283,6 +290,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Never, unless it is broken on purpose that one stream is followed and no other.
+    fn is_taken_for_followed(&self, stream: Stream) -> bool {
+        let Some(followed) = self.inbox.stream() else { return false };
+        let same_node = (stream.node, stream.incarnation) == (followed.node, followed.incarnation);
+        self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
+    }
+
     fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
@@ -292,20 +306,33 @@ impl Engine {
 
     fn apply_frame(&mut self, now: Instant, seq: u64, records: Records<'_>) {
         let number = self.inbox.local(seq);
-        let frontier = self.inbox.local(self.inbox.frontier());
+        let mut frontier = self.inbox.local(self.inbox.frontier());
+        if self.breaks(Breakage::NoTombstones) {
+            frontier = frontier.max(number.saturating_sub(1));
+        }
         let mut refused = false;
         for record in records {
             let applied = match record {
                 Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),
+                Record::Delete(conn)
+                    if self.breaks(Breakage::TombstoneOnlyForKnownKeys)
+                        && self.table.get(&conn.key(), now).is_none() =>
+                {
+                    Ok(Applied::Unchanged)
+                }
                 Record::Delete(conn) => self.table.apply_delete(&conn.key(), number, frontier),
                 Record::BucketEnd { bucket, since } => {
                     self.inbox.bucket_end(seq, bucket, since);
                     continue;
                 }
-                Record::Section(_) => {
-                    self.counters.sections_ignored += 1;
-                    continue;
-                }
+                Record::Section(section) => match self.apply_section(now, &section, number, frontier) {
+                    Taken::Yes => continue,
+                    Taken::Refused => {
+                        refused = true;
+                        continue;
+                    }
+                    Taken::NotReceived => return,
+                },
                 Record::Unknown { .. } => {
                     self.counters.records_unknown += 1;
                     continue;
@@ -336,10 +363,12 @@ impl Engine {
                 }
             }
         }
+        self.counters.tombstone_hits = self.table.tombstone_hits();
         self.counters.data_received += 1;
         self.inbox.hold(now, seq, &self.config);
         self.table.passed(self.inbox.local(self.inbox.frontier()));
         self.end_buckets(now);
+        self.count_sections();
         if refused && self.repair.is_proven() {
             self.doubt(now);
         }
@@ -347,11 +376,12 @@ impl Engine {
 
     fn end_buckets(&mut self, now: Instant) {
         let (table, repair, counters) = (&mut self.table, &mut self.repair, &mut self.counters);
-        self.inbox.take_bucket_ends(|bucket, since| {
+        let refused = self.inbox.take_bucket_ends(|bucket, since| {
             counters.repair_deletes += u64::from(table.remove_older(bucket, since));
             counters.buckets_repaired += 1;
             repair.bucket_walked(now, bucket);
         });
+        counters.bucket_ends_refused += refused;
     }
 
     // ------------------------------------------------------------------ STATUS and PULL

@@ -56,7 +56,7 @@ pub struct EngineStatus {
     pub sync: SyncState,
     /// Whether the table has not been proven since the start.
     pub cold: bool,
-    /// Flows in the table.
+    /// Entries in the table: flows, and entries of sections.
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
@@ -134,10 +134,10 @@ impl Engine {
             buckets_unproven: if role == Role::Master { 0 } else { self.repair.dirty() },
             stream_seq: self.outbox.seq(),
             frontier: self.inbox.frontier(),
-            pending: u64::from(self.table.pending()),
+            pending: u64::from(self.table.pending()) + u64::from(self.table.pending_sections()),
             unacknowledged_since: self.unacknowledged_since(),
             unacknowledged: self.unacknowledged(),
-            unapplied: u64::from(self.table.unapplied()),
+            unapplied: u64::from(self.table.unapplied()) + u64::from(self.table.unapplied_sections()),
             link_up: self.link_up,
             peers: self.peers.iter().map(peer_status).collect(),
             counters: self.all_counters(),

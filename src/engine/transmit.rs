@@ -5,6 +5,7 @@
 //! as it arrives; but only [`FRAMES_BEFORE_ADVERT_MAX`] frames go before it, because silence looks like death.
 
 use super::Engine;
+use super::breakage::Breakage;
 use super::event::{Role, SyncState};
 use crate::table::Pending;
 use crate::time::Instant;
@@ -19,7 +20,7 @@ use crate::wire::{
 pub(super) const PLAIN_RECORD_LEN: usize = 24;
 
 /// What this version can take.
-const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES);
+const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES).with(Capabilities::SECTION);
 
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
@@ -67,18 +68,19 @@ impl Engine {
         }
         let pending = self.table.pending() as usize;
         let full = ((self.config.frame_len - HEADER_LEN) / self.record_len).min(RECORDS_MAX);
-        if pending >= full || (self.outbox.is_walking() && self.may_walk()) {
+        if pending >= full || self.sections_fill_a_frame() || (self.outbox.is_walking() && self.may_walk()) {
             return Some(Instant::ZERO);
         }
-        if pending == 0 {
+        if pending == 0 && !self.sections_wait() {
             return None;
         }
         let gathered = self.outbox.last_sent_at + self.config.batch_delay;
         Some(if self.leaving { Instant::ZERO } else { gathered.min(self.advert_at) })
     }
 
-    /// A walk may run ahead of the slowest follower by half the history, so that what it loses can still be sent again.
-    fn may_walk(&self) -> bool {
+    /// A walk, and sections, may run ahead of the slowest follower by half the history, so that what it loses can still be
+    /// sent again.
+    pub(super) fn may_walk(&self) -> bool {
         let own = (self.config.node, self.incarnation);
         let followers = self.peers.established().filter(|peer| {
             let follows = &peer.word.follows;
@@ -93,51 +95,68 @@ impl Engine {
             return None;
         }
         if self.outbox.is_walking() && self.may_walk() {
-            self.outbox.walk_on(&mut self.table);
+            self.counters.buckets_walked_again += self.outbox.walk_on(&mut self.table);
         }
         let seq = self.outbox.next_seq();
         let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;
-        let mut records = 0;
-        loop {
-            if let Some((bucket, since)) = self.outbox.walked(self.table.pending()) {
-                if writer.push_bucket_end(bucket, since).is_err() {
-                    break;
-                }
-                self.outbox.bucket_ended();
-                self.counters.buckets_walked += 1;
-                continue;
+        // Either kind goes first in every other frame: none waits behind more than a frame of the other.
+        self.sections_first = !self.sections_first;
+        let mut sections = if self.sections_first { self.write_sections(now, seq, &mut writer) } else { 0 };
+        self.write_flows(now, seq, &mut writer);
+        if !self.sections_first {
+            sections = self.write_sections(now, seq, &mut writer);
+        }
+        self.write_bucket_ends(&mut writer);
+        if writer.is_empty() {
+            return None;
+        }
+        let count = writer.count();
+        let length = writer.finish();
+        if sections == 0 {
+            self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
+        }
+        self.outbox.keep(now, &slot[..length]);
+        self.counters.data_sent += 1;
+        Some(length)
+    }
+
+    fn write_bucket_ends(&mut self, writer: &mut DataWriter<'_>) {
+        while let Some((bucket, since)) = self.outbox.walked(&self.table) {
+            if writer.push_bucket_end(bucket, since).is_err() {
+                return;
             }
+            self.outbox.bucket_ended(bucket, since);
+            self.counters.buckets_walked += 1;
+        }
+    }
+
+    fn write_flows(&mut self, now: Instant, seq: u64, writer: &mut DataWriter<'_>) {
+        loop {
+            self.write_bucket_ends(writer);
             let pushed = match self.table.peek_pending(now) {
                 Some(Pending::Upsert(flow)) => writer.push_upsert(&flow),
                 Some(Pending::Delete(key)) => writer.push_delete(&key),
-                None => break,
+                None => return,
             };
             match pushed {
-                Ok(()) => records += 1,
-                Err(PushError::Full) => break,
+                Ok(()) => self.counters.records_sent += 1,
+                Err(PushError::Full) => return,
                 // The table takes nothing that has no form here. If it did, one such must not stop all others.
                 Err(_) => self.counters.records_unsayable += 1,
             }
             self.table.sent(self.outbox.local(seq));
             self.outbox.one_left();
         }
-        if writer.is_empty() {
-            return None;
-        }
-        let count = writer.count();
-        let length = writer.finish();
-        self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
-        self.outbox.keep(now, &slot[..length]);
-        self.counters.data_sent += 1;
-        self.counters.records_sent += records;
-        Some(length)
     }
 
     fn send_again(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         if self.role() != Role::Master {
             return None;
         }
-        let length = self.outbox.send_again(now, self.config.reorder_delay, slot)?;
+        let mut length = self.outbox.send_again(now, self.config.reorder_delay, slot)?;
+        if self.breaks(Breakage::RetransmissionWithNewContent) {
+            length = self.renew_content(now, slot, length);
+        }
         self.counters.data_resent += 1;
         Some(length)
     }
@@ -152,7 +171,7 @@ impl Engine {
         let header = self.control_header(Kind::STATUS);
         let status = Status {
             target: Target { node: stream.node, incarnation: stream.incarnation },
-            frontier: self.inbox.frontier(),
+            frontier: self.inbox.acknowledged_up_to(),
             base: self.inbox.base(),
             credit: self.inbox.credit(),
             state: self.sync_code(),
@@ -224,7 +243,7 @@ impl Engine {
         let mut count = 0;
         for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
             let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
-            let frontier = if follows { self.inbox.frontier() } else { 0 };
+            let frontier = if follows { self.inbox.acknowledged_up_to() } else { 0 };
             *report = PeerReport::new(peer.node, peer.incarnation, self.inbox.credit(), peer.heard(), frontier);
             count += 1;
         }
@@ -236,7 +255,8 @@ impl Engine {
         if self.cold {
             flags = flags.with(AdvertFlags::COLD);
         }
-        if self.role() == Role::Master && !self.cold && self.table.pending() == 0 {
+        if self.role() == Role::Master && !self.cold && self.table.pending() == 0 && self.table.pending_sections() == 0
+        {
             flags = flags.with(AdvertFlags::DIGEST_VALID);
         }
         flags

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod coverage;
 mod faults;
 mod kernel;
@@ -25,7 +26,8 @@ mod watch;
 mod workload;
 mod world;
 
-pub use coverage::{Coverage, Seen};
+pub use batch::{Batch, Found, JUDGED_FROM, Occurrence, attempt};
+pub use coverage::{Coverage, REQUIRED, Seen};
 pub use options::Options;
 pub use oracle::Violation;
 pub use world::{Outcome, run};

@@ -528,7 +528,8 @@ fn told(
         }
         Err(UpdateError::TableFull) => stage.watch.happened(Seen("table-full")),
         Err(UpdateError::AnnexFull) => stage.watch.happened(Seen("annex-full")),
-        Err(UpdateError::NotMaster | UpdateError::Unsupported) => {}
+        Err(UpdateError::SectionsFull) => stage.watch.happened(Seen("sections-full")),
+        Err(UpdateError::NotMaster | UpdateError::Unsupported | UpdateError::SectionKey) => {}
     }
 }
 

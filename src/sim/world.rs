@@ -402,6 +402,7 @@ impl World {
     /// Somebody has spoken to a node's engine from outside of its turns.
     pub(super) fn spoken(&mut self, node: usize) {
         if let Some(engine) = &self.nodes[node].engine {
+            self.watch.oracle.requested(self.now, node);
             self.watch.oracle.turned(self.now, node, engine);
         }
         self.reschedule(node);

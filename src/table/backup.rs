@@ -18,7 +18,10 @@ impl Table {
         let hash = said.key.hash;
         let version = Version::new(self.ordinal, number);
         let (at, changed) = match self.slots.find(&said.key) {
-            Ok(at) if self.slots.get(at).version >= version => return Ok(Applied::Older),
+            Ok(at) if self.slots.get(at).version >= version => {
+                self.tombstone_hits += u64::from(self.slots.get(at).kind == Kind::Dead);
+                return Ok(Applied::Older);
+            }
             Ok(at) => (at, self.assign(at, (&said, flow.timeout), now, Place::Sink).map(|(changed, _)| changed)),
             Err(at) => {
                 self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
@@ -95,6 +98,7 @@ impl Table {
     /// The frontier stands at `frontier` now: nothing up to it can still arrive, and tombstones up to it are freed.
     /// Amortised O(1) per tombstone; a frontier that does not move forward changes nothing.
     pub fn passed(&mut self, frontier: u64) {
+        self.sections.passed(frontier);
         let Some(turn) = self.slots.graves.turn(frontier) else { return };
         for index in 0..=turn {
             // Whoever stays goes round to the end: every member is looked at once.
@@ -111,7 +115,7 @@ impl Table {
         self.slots.step(frontier, turn);
     }
 
-    /// The walk of a bucket has ended, and `since` is the stream number before its first [4.5]: flows of the bucket
+    /// The walk of a bucket has ended, and `since` is the stream number before its first [4.5]: entries of the bucket
     /// whose version is of a former stream, or not above `since`, were not named by it. They die, and the sink hears
     /// of it. How many.
     pub fn remove_older(&mut self, bucket: u16, since: u64) -> u32 {
@@ -127,10 +131,10 @@ impl Table {
                 removed += 1;
             }
         }
-        removed
+        removed + self.remove_older_sections(bucket, since)
     }
 
-    /// Records that wait for the sink, those included that go to the wire first (a bucket is walked by a master whose
+    /// Flows that wait for the sink, those included that go to the wire first (a bucket is walked by a master whose
     /// sink has not yet taken all).
     pub fn unapplied(&self) -> u32 {
         self.slots.sink.len + self.owed

@@ -142,7 +142,7 @@ impl Table {
         taken
     }
 
-    /// Records that wait to be sent.
+    /// Records of flows that wait to be sent.
     pub fn pending(&self) -> u32 {
         self.slots.wire.len
     }
@@ -181,7 +181,7 @@ impl Table {
     }
 
     /// Puts every flow of a bucket on the wire list, for a walk [4.5]; those that are there keep their turn, those that
-    /// wait for the sink go to it afterwards. How many it adds.
+    /// wait for the sink go to it afterwards. Its sections join their queue. How many it adds to both.
     pub fn queue_bucket(&mut self, bucket: u16) -> u32 {
         let mut walk = self.slots.walk(bucket);
         let mut added = 0;
@@ -196,7 +196,7 @@ impl Table {
                 }
             }
         }
-        added
+        added + self.queue_sections(bucket)
     }
 
     /// Takes flows whose time is over, for a source that does not report deaths itself [4.6]: looks at `slots` slots

@@ -1,4 +1,5 @@
-//! The connection table: every flow that is replicated, in one allocation of fixed size.
+//! The connection table: every flow that is replicated, in one allocation of fixed size; and beside them the
+//! [`sections`], keys and values of any length that share its streams, versions and digest.
 //!
 //! A master fills it from its source and empties its wire list into frames; a backup fills it from frames and empties
 //! its sink list into the kernel. A slot is on at most one list, whatever happens to it: fifty changes of a flow
@@ -27,7 +28,7 @@
 //!
 //! An IPv4 flow without attributes is its slot, one cache line. Of any other flow the addresses and attributes stand in
 //! the annex: blocks from one allocation that costs no memory until it is used. After [`Table::new`] nothing is
-//! allocated, but for the attributes of a flow that is handed out.
+//! allocated, but for sections and the attributes of a flow that is handed out.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ mod graves;
 mod lists;
 mod master;
 mod record;
+mod sections;
 mod slots;
 
 use crate::flow::{Flow, FlowKey};
@@ -52,6 +54,8 @@ pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_hash};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
 use record::{Key, Packed, View};
+use sections::Sections;
+pub use sections::{PendingSection, Rest, SECTION_KEY_MAX, SectionLimits, SectionPart, SectionRefused};
 use slots::Slots;
 
 /// A backup's sink hears a time-out so much before its clock has run to half: a master sends each refreshment only once,
@@ -99,6 +103,7 @@ pub enum Pending {
 /// The connection table of one group. See the module's figure.
 pub struct Table {
     slots: Slots,
+    sections: Sections,
     digest: Digest,
     capacity: u32,
     tombstone_limit: u32,
@@ -107,6 +112,7 @@ pub struct Table {
     /// Entries on the wire list that go on to the sink list.
     owed: u32,
     attributes_dropped: u64,
+    tombstone_hits: u64,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
@@ -114,6 +120,9 @@ pub struct Table {
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
     swept: u16,
+    /// For a test of the tests only.
+    #[cfg(any(test, feature = "breakages"))]
+    digest_forgets_deletes: bool,
 }
 
 impl Table {
@@ -144,6 +153,7 @@ impl Table {
         assert!(capacity <= Self::MAX_CAPACITY, "slot numbers have 32 bits");
         Table {
             slots: Slots::new(capacity, annex, seed),
+            sections: Sections::new(SectionLimits::default()),
             digest: Digest::new(seed),
             capacity,
             tombstone_limit: tombstones,
@@ -151,21 +161,30 @@ impl Table {
             tombstones: 0,
             owed: 0,
             attributes_dropped: 0,
+            tombstone_hits: 0,
             ordinal: 0,
             dump: 0,
             dumping: false,
             swept: 0,
+            #[cfg(any(test, feature = "breakages"))]
+            digest_forgets_deletes: false,
         }
     }
 
-    /// Flows held.
-    pub fn len(&self) -> u32 {
-        self.live
+    /// Breaks the digest on purpose: what dies stays in it.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) fn with_digest_that_forgets_deletes(self, digest_forgets_deletes: bool) -> Table {
+        Table { digest_forgets_deletes, ..self }
     }
 
-    /// Whether no flow is held.
+    /// Entries held: flows, and entries of sections.
+    pub fn len(&self) -> u32 {
+        self.live + self.sections.len()
+    }
+
+    /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.live == 0
+        self.len() == 0
     }
 
     /// Slots that may be taken, by flows and by deletes that somebody has yet to hear of.
@@ -173,15 +192,20 @@ impl Table {
         self.capacity
     }
 
-    /// Slots that are free: new keys that would be taken now.
+    /// New keys that would be taken now, of flows and of sections together.
     pub fn room(&self) -> u32 {
-        self.capacity - self.slots.used()
+        self.capacity - self.slots.used() + self.sections.room()
     }
 
     /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {
         self.tombstones
+    }
+
+    /// Upserts that came after the delete that a later frame had brought [4.2].
+    pub fn tombstone_hits(&self) -> u64 {
+        self.tombstone_hits
     }
 
     /// Attributes that [`Table::put`] was to keep [4.1.5], and that found no room in a record.
@@ -300,6 +324,7 @@ impl Table {
                 self.digest.bucket_mut(hash).pending += 1;
             }
         }
+        self.sections.reseed(&mut self.digest);
     }
 
     /// A stream begins that is followed, or an own mastership: everything held is older than all of it [4.1].
@@ -326,12 +351,14 @@ impl Table {
             self.clear_tombstone(at);
             next = self.slots.following(at);
         }
+        self.sections.begin_stream(&mut self.digest);
         self.digest.untouch();
         self.dumping = false;
         self.ordinal = match self.ordinal.checked_add(1) {
             Some(ordinal) => ordinal,
             None => {
                 self.slots.iter_mut().for_each(|entry| entry.version = Version::default());
+                self.sections.forget_versions();
                 1
             }
         };
@@ -366,6 +393,7 @@ impl Table {
             }
             digest.bucket_mut(hash).pending += u32::from(on_wire);
         }
+        self.sections.assert_consistent(&mut digest);
         assert_eq!(digest.total(), self.digest.total(), "total digest");
         for bucket in 0..BUCKETS as u16 {
             let (is, should) = (self.digest.bucket(bucket), digest.bucket(bucket));
@@ -450,7 +478,13 @@ impl Table {
 
     /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
-        self.digest.remove(hash, self.digest_at(at));
+        #[cfg(any(test, feature = "breakages"))]
+        let forgets = self.digest_forgets_deletes;
+        #[cfg(not(any(test, feature = "breakages")))]
+        let forgets = false;
+        if !forgets {
+            self.digest.remove(hash, self.digest_at(at));
+        }
         self.live -= 1;
         self.forgive(at);
         self.slots.forget_value(at);
@@ -502,6 +536,7 @@ impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
             .field("len", &self.live)
+            .field("sections", &self.sections.len())
             .field("capacity", &self.capacity)
             .field("tombstones", &self.tombstones)
             .field("pending", &self.pending())

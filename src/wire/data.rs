@@ -10,10 +10,10 @@
 //! A `push` that fails has changed nothing: when it was [`PushError::Full`], send the frame and push again into the next
 //! one. Whoever wants room behind the records (a seal's tag, say) lends a slot that is shorter by that.
 
-use super::conn::{Address, Head, Plain, RawEndpoint, RawTcp, RawZone, optional_len, present};
+use super::conn::{Address, Head, Plain, RECORD_LEN_MAX, RawEndpoint, RawTcp, RawZone, optional_len, present};
 use super::frame::complete;
 use super::record::{RawBucketEnd, RecordHeader, kind, operation};
-use super::{BUCKETS, FRAME_LEN_MAX, HEADER_LEN, Header, Kind, RECORDS_MAX, Section};
+use super::{BUCKETS, FRAME_LEN_MAX, Fragment, HEADER_LEN, Header, Kind, RECORDS_MAX, Section};
 use crate::flow::{Endpoint, Flow, FlowKey, Zone};
 use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
@@ -110,6 +110,25 @@ impl<'a> DataWriter<'a> {
         let len = section.record_len().ok_or(PushError::Section)?;
         section.write(self.take(len)?);
         Ok(())
+    }
+
+    /// Appends as much of a value as there is room for, in one record: `rest` is all of it from its offset on. How many
+    /// bytes of it the record took; the next begins behind them. A small remnant of a frame is not filled, since each
+    /// record repeats the key.
+    ///
+    /// # Errors
+    /// [`PushError::Full`], but never from an empty frame of [`FRAME_LEN_MIN`](super::FRAME_LEN_MIN) bytes;
+    /// [`PushError::Section`] for what a receiver would refuse.
+    pub fn push_section_part(&mut self, table: u16, key: &[u8], rest: Fragment<'_>) -> Result<usize, PushError> {
+        const WORTH_A_RECORD: usize = 64;
+        let room = (self.slot.len() - self.len).min(RECORD_LEN_MAX).saturating_sub(Section::fixed_len(key));
+        let length = if rest.bytes.len() <= room { rest.bytes.len() } else { room & !3 };
+        if length < rest.bytes.len().min(WORTH_A_RECORD) {
+            return Err(PushError::Full);
+        }
+        let fragment = Fragment { bytes: &rest.bytes[..length], ..rest };
+        self.push_section(&Section { table, key, fragment: Some(fragment) })?;
+        Ok(length)
     }
 
     /// Records written so far.

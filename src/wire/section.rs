@@ -52,6 +52,11 @@ pub struct Fragment<'a> {
 }
 
 impl Section<'_> {
+    /// Bytes of an upsert's record beside the value.
+    pub(super) fn fixed_len(key: &[u8]) -> usize {
+        size_of::<RawSection>() + size_of::<RawFragment>() + key.len().next_multiple_of(4)
+    }
+
     /// Bytes of the record; `None` if a receiver would refuse it.
     pub(super) fn record_len(&self) -> Option<usize> {
         if self.key.is_empty() || self.key.len() > SECTION_KEY_MAX {
@@ -61,8 +66,7 @@ impl Section<'_> {
         let len = match &self.fragment {
             None => size_of::<RawSection>() + key_len,
             Some(fragment) if fragment.is_valid() => {
-                let fixed = size_of::<RawSection>() + size_of::<RawFragment>();
-                fixed + key_len + fragment.bytes.len().next_multiple_of(4)
+                Section::fixed_len(self.key) + fragment.bytes.len().next_multiple_of(4)
             }
             Some(_) => return None,
         };

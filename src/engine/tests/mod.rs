@@ -10,11 +10,12 @@ mod operator;
 mod repair;
 mod roles;
 mod rules;
+mod sections;
 mod stream;
 mod wide;
 
 use super::*;
-use crate::flow::{Endpoint, FlowKey, TcpInfo, Zone, protocol};
+use crate::flow::{Endpoint, FlowKey, SectionChange, SectionKey, TcpInfo, Zone, protocol};
 use crate::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -30,6 +31,8 @@ pub(super) struct Node {
     pub(super) events: Vec<Event>,
     /// What the sink was given: the oracle of the backup's kernel.
     pub(super) sink: BTreeMap<FlowKey, Flow>,
+    /// The values of sections that its owner was given.
+    pub(super) sections: BTreeMap<SectionKey, Box<[u8]>>,
     /// Whether the sink answers; a takeover waits for it.
     pub(super) commits: bool,
 }
@@ -111,7 +114,8 @@ impl World {
     pub(super) fn start(&mut self, at: usize, config: Config) {
         let mut engine = Engine::new(config, self.now).unwrap();
         engine.handle_link(self.now, true);
-        self.nodes[at] = Some(Node { engine, events: Vec::new(), sink: BTreeMap::new(), commits: true });
+        self.nodes[at] =
+            Some(Node { engine, events: Vec::new(), sink: BTreeMap::new(), sections: BTreeMap::new(), commits: true });
     }
 
     pub(super) fn kill(&mut self, at: usize) {
@@ -203,6 +207,12 @@ impl World {
                 match change {
                     Change::Upsert(flow) => drop(node.sink.insert(flow.key, flow)),
                     Change::Delete(key) => drop(node.sink.remove(&key)),
+                }
+            }
+            while let Some(change) = node.engine.poll_section(self.now) {
+                match change {
+                    SectionChange::Put(section) => drop(node.sections.insert(section.key, section.value)),
+                    SectionChange::Delete(key) => drop(node.sections.remove(&key)),
                 }
             }
             if node.commits {

@@ -228,8 +228,8 @@ fn a_bucket_asked_for_during_its_walk_is_walked_again() {
     outbox.walk_on(&mut table);
     outbox.want(5, 1);
     for _ in 0..2 {
-        assert_eq!(outbox.walked(0), Some((5, 0)));
-        outbox.bucket_ended();
+        assert_eq!(outbox.walked(&table), Some((5, 0)));
+        outbox.bucket_ended(5, 0);
         outbox.walk_on(&mut table);
     }
     assert!(!outbox.is_walking());

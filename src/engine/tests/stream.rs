@@ -82,6 +82,41 @@ fn changes_to_one_flow_are_coalesced() {
     assert_eq!(world.table(1)[&key(1)].state, 49);
 }
 
+/// A mark waits for nothing that will never leave: an insert that is cancelled while it waits was marked too.
+#[test]
+fn a_flush_on_an_idle_master_does_not_wait_for_a_record_that_was_cancelled() {
+    let mut world = World::elected_pair();
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    let start = world.now;
+    world.upsert(0, 1);
+    world.upsert(0, 2);
+    let mut flush = world.engine(0).begin_flush().unwrap();
+    world.update(0, Change::Delete(key(2)));
+    assert_eq!((world.engine(0).is_flushed(&mut flush), flush.seq()), (Ok(false), None));
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.engine(0).is_flushed(&mut flush), Ok(true));
+    assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [1]);
+}
+
+/// A mark belongs to one mastership: what it marked was struck with the queue, and not sent.
+#[test]
+fn a_flush_of_a_former_mastership_is_not_done_by_an_empty_queue_of_a_later_one() {
+    let mut world = World::elected_pair();
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    let begin_anew = |world: &mut World| {
+        let now = world.now;
+        world.node(0).engine.set_role(now, RoleRequest::Backup);
+        world.node(0).engine.set_role(now, RoleRequest::Master);
+        world.node(0).engine.handle_committed(now);
+        (world.role(0), world.engine(0).status().stream_seq)
+    };
+    let (_, newest) = begin_anew(&mut world);
+    world.upsert(0, 1);
+    let mut flush = world.engine(0).begin_flush().unwrap();
+    assert_eq!(begin_anew(&mut world), (Role::Master, newest), "no frame has left between the two");
+    assert_eq!(world.engine(0).is_flushed(&mut flush), Err(NotMaster));
+}
+
 /// [4.1.1] [4.2.1] Everything that the master's source says is on the backup, and in its sink.
 #[test]
 fn a_backup_holds_what_the_master_holds() {

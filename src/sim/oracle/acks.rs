@@ -159,8 +159,10 @@ impl Oracle {
     /// A ticket is resolved in time, while its node runs.
     pub(super) fn judge_deadlines(&mut self, now: Instant, at: usize) {
         let range = (at, Ticket(0))..=(at, Ticket(u64::MAX));
-        if let Some(((_, ticket), open)) = self.tickets.open.range(range).next().filter(|(_, open)| open.expires < now) {
-            let text = format!("node {at} has not resolved ticket {}, which was due before {:?}", ticket.0, open.expires);
+        if let Some(((_, ticket), open)) = self.tickets.open.range(range).next().filter(|(_, open)| open.expires < now)
+        {
+            let text =
+                format!("node {at} has not resolved ticket {}, which was due before {:?}", ticket.0, open.expires);
             self.broken(now, "ticket", text);
         }
     }

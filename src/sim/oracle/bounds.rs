@@ -35,7 +35,12 @@ impl Oracle {
             self.broken(now, "bounds", format!("node {at} yielded {events} events in a turn"));
         } else if node.turns % TURNS_BETWEEN == 0 {
             let status = engine.status();
-            self.judge_sizes(now, at, (status.entries, status.pending, status.annex_used), (capacity, status.annex_blocks));
+            self.judge_sizes(
+                now,
+                at,
+                (status.entries, status.pending, status.annex_used),
+                (capacity, status.annex_blocks),
+            );
         }
     }
 
@@ -69,7 +74,8 @@ impl Oracle {
             if node != master.node {
                 let follows = self.nodes[node].following.and_then(|stream| self.sent.streams.get(&stream));
                 if follows.is_none_or(|stream| stream.master != master.node) {
-                    let text = format!("node {node} follows {:?}; node {} is master", self.nodes[node].following, master.node);
+                    let text =
+                        format!("node {node} follows {:?}; node {} is master", self.nodes[node].following, master.node);
                     return self.broken(now, "all-follow", text);
                 }
                 let state = end.engine.sync_state();
@@ -77,13 +83,25 @@ impl Oracle {
                     return self.broken(now, "all-in-sync", format!("at the end node {node} is {}", state.name()));
                 }
                 let held = flows(end.engine.flows(now));
-                self.judge_equal(now, "equal-tables", &format!("node {node} and its master {}", master.node), &held, &expected);
+                self.judge_equal(
+                    now,
+                    "equal-tables",
+                    &format!("node {node} and its master {}", master.node),
+                    &held,
+                    &expected,
+                );
                 let held = self::sections(end.engine, now);
                 self.judge_equal(now, "equal-sections", &format!("node {node} and its master"), &held, &sections);
             }
             let held = flows(end.engine.flows(now));
             let kernel = flows(end.kernel.iter().cloned());
-            self.judge_equal(now, "kernel-is-table", &format!("the kernel of node {node} and its table"), &kernel, &held);
+            self.judge_equal(
+                now,
+                "kernel-is-table",
+                &format!("the kernel of node {node} and its table"),
+                &kernel,
+                &held,
+            );
             self.compare_whole(now, node, end.engine, None);
         }
         if self.tickets.len() > 0 {
@@ -99,7 +117,10 @@ impl Oracle {
             let intervals = (now.since(since).as_nanos() / config.advert_interval.as_nanos().max(1)) as u64;
             let (sent, allowed) = (node.sent, QUIET_START + QUIET_FRAMES * (intervals + 1));
             if sent > allowed {
-                let text = format!("node {} sent {sent} frames in {intervals} quiet intervals; {allowed} are plenty", end.node);
+                let text = format!(
+                    "node {} sent {sent} frames in {intervals} quiet intervals; {allowed} are plenty",
+                    end.node
+                );
                 return self.broken(now, "quiet", text);
             }
         }

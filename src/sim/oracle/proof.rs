@@ -18,14 +18,7 @@ const REPORT_WITHIN: Duration = Duration::from_secs(1);
 
 impl Oracle {
     /// A master that says that its digest is valid has said everything, and holds what it said.
-    pub(super) fn judge_digest_sent(
-        &mut self,
-        now: Instant,
-        at: usize,
-        engine: &Engine,
-        stream: StreamId,
-        beat: Beat,
-    ) {
+    pub(super) fn judge_digest_sent(&mut self, now: Instant, at: usize, engine: &Engine, stream: StreamId, beat: Beat) {
         if !beat.flags.contains(AdvertFlags::DIGEST_VALID) {
             return;
         }
@@ -166,7 +159,9 @@ impl Oracle {
                     self.sightings.insert("walk-removal");
                     return;
                 };
-                format!("a walk that began at {began:?} took it; at the master of {stream:?} it has lived since {living:?}")
+                format!(
+                    "a walk that began at {began:?} took it; at the master of {stream:?} it has lived since {living:?}"
+                )
             }
             (Some(stream), None) => format!("it follows {stream:?}, where neither a delete nor a walk said so"),
             (None, _) => "it follows nobody, and its source did not say so".into(),

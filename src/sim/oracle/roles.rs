@@ -11,8 +11,8 @@
 
 use super::Oracle;
 use super::sent::{Beat, StreamId};
-use crate::engine::{Engine, Role, RoleMode};
 use crate::engine::election::master_down;
+use crate::engine::{Engine, Role, RoleMode};
 use crate::time::{Duration, Instant};
 use crate::wire::{Header, Kind, NodeId};
 
@@ -192,7 +192,8 @@ impl Oracle {
             self.broken(now, "well-formed", format!("node {at} sends as number {}; it is {id}", header.node));
         } else if stalled == Some(header.incarnation) {
             let kind = header.kind.name();
-            let text = format!("node {at} stalled as master, and sends {kind} {} under its old incarnation", header.seq);
+            let text =
+                format!("node {at} stalled as master, and sends {kind} {} under its old incarnation", header.seq);
             self.broken(now, "stall", text);
         }
     }

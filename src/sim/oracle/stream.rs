@@ -56,7 +56,8 @@ impl Oracle {
         if let Some(before) = self.sent.frame(&header) {
             if before.print != print {
                 let kind = header.kind.name();
-                let text = format!("node {at} sent {kind} {} twice, with other bytes than at {:?}", header.seq, before.at);
+                let text =
+                    format!("node {at} sent {kind} {} twice, with other bytes than at {:?}", header.seq, before.at);
                 self.broken(now, "same-bytes", text);
             }
             return;
@@ -291,7 +292,8 @@ impl Oracle {
         }
         let node = &mut self.nodes[at];
         if refused && node.frontier >= seq {
-            let text = format!("node {at} counts frame {seq} of {stream:?} as received, of which it has refused a part");
+            let text =
+                format!("node {at} counts frame {seq} of {stream:?} as received, of which it has refused a part");
             self.broken(now, "frontier", text);
         } else if refused {
             node.taken.remove(&seq);
