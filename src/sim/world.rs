@@ -247,9 +247,11 @@ impl World {
         if let Some(node) = self.nodes.iter().position(|node| !node.is_settled()) {
             return Some(format!("something is on its way between kernel and engine of node {node}"));
         }
-        let source = self.nodes[master].running()?.status();
-        if source.pending > 0 || source.entries != self.nodes[master].kernel.len() as u64 {
-            let (entries, flows) = (source.entries, self.nodes[master].kernel.len());
+        let engine = self.nodes[master].running()?;
+        let source = engine.status();
+        let entries = engine.flows(self.now).count();
+        if source.pending > 0 || entries != self.nodes[master].kernel.len() {
+            let flows = self.nodes[master].kernel.len();
             return Some(format!("node {master} has {entries} entries and its kernel {flows}"));
         }
         for (number, node) in self.nodes.iter().enumerate().filter(|(number, _)| *number != master) {
@@ -290,7 +292,7 @@ impl World {
 
     fn end(&mut self) {
         let ends = self.nodes.iter().enumerate().filter_map(|(node, it)| {
-            let kernel = it.kernel.flows().cloned().collect();
+            let kernel = it.writes().then(|| it.kernel.flows().cloned().collect());
             it.running().map(|engine| End { node, engine, kernel })
         });
         self.watch.oracle.ended(self.now, &ends.collect::<Vec<_>>());
@@ -345,7 +347,9 @@ impl World {
             What::Strikes(_) => {}
             What::Restart(node) => self.restart(usize::from(node)),
             What::Wake(node) => {
-                self.nodes[usize::from(node)].wake(self.now);
+                if self.nodes[usize::from(node)].wake(self.now) {
+                    self.watch.oracle.froze(self.now, usize::from(node));
+                }
                 self.reschedule(usize::from(node));
             }
             What::Hurry(node) => self.nodes[usize::from(node)].slowness = 1,

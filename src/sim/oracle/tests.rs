@@ -170,7 +170,7 @@ impl Stage {
     fn end(&mut self) {
         let now = self.now;
         let ends: Vec<End<'_>> = self.engines.iter().enumerate().map(|(node, engine)| {
-            End { node, engine, kernel: self.kernels[node].values().cloned().collect() }
+            End { node, engine, kernel: Some(self.kernels[node].values().cloned().collect()) }
         }).collect();
         self.oracle.ended(now, &ends);
     }
