@@ -253,12 +253,12 @@ impl World {
         if let Some(node) = self.nodes.iter().position(|node| !node.is_settled()) {
             return Some(format!("something is on its way between kernel and engine of node {node}"));
         }
-        let source = self.nodes[master].running()?.status();
         let engine = self.nodes[master].running()?;
-        let flows = engine.flows(Instant::ZERO).count();
-        if source.pending > 0 || flows != self.nodes[master].kernel.len() {
-            let known = self.nodes[master].kernel.len();
-            return Some(format!("node {master} has {flows} flows and its kernel {known}"));
+        let source = engine.status();
+        let entries = engine.flows(self.now).count();
+        if source.pending > 0 || entries != self.nodes[master].kernel.len() {
+            let flows = self.nodes[master].kernel.len();
+            return Some(format!("node {master} has {entries} entries and its kernel {flows}"));
         }
         for (number, node) in self.nodes.iter().enumerate().filter(|(number, _)| *number != master) {
             let Some(engine) = node.running() else { return Some(format!("node {number} does not run")) };
@@ -301,7 +301,7 @@ impl World {
 
     fn end(&mut self) {
         let ends = self.nodes.iter().enumerate().filter_map(|(node, it)| {
-            let kernel = it.kernel.flows().cloned().collect();
+            let kernel = it.writes().then(|| it.kernel.flows().cloned().collect());
             it.running().map(|engine| End { node, engine, kernel })
         });
         self.watch.oracle.ended(self.now, &ends.collect::<Vec<_>>());
@@ -356,7 +356,9 @@ impl World {
             What::Strikes(_) => {}
             What::Restart(node) => self.restart(usize::from(node)),
             What::Wake(node) => {
-                self.nodes[usize::from(node)].wake(self.now);
+                if self.nodes[usize::from(node)].wake(self.now) {
+                    self.watch.oracle.froze(self.now, usize::from(node));
+                }
                 self.reschedule(usize::from(node));
             }
             What::Hurry(node) => self.nodes[usize::from(node)].slowness = 1,
@@ -413,6 +415,7 @@ impl World {
     /// Somebody has spoken to a node's engine from outside of its turns.
     pub(super) fn spoken(&mut self, node: usize) {
         if let Some(engine) = &self.nodes[node].engine {
+            self.watch.oracle.requested(self.now, node);
             self.watch.oracle.turned(self.now, node, engine);
         }
         self.reschedule(node);
