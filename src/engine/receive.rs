@@ -199,7 +199,7 @@ impl Engine {
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
         (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
-        self.sections_full_reported = false;
+        (self.sections_full_reported, self.sections_short, self.flows_short) = (false, None, false);
         (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
@@ -230,12 +230,28 @@ impl Engine {
                 self.annex_short = None;
                 self.repair.hurry(now);
             }
-            let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
+            if self.sections_short.is_some_and(|used| self.table.section_bytes() < used) {
+                self.sections_short = None;
+                self.repair.hurry(now);
+            }
+            let fits = self.fits(word.entries);
             if self.repair.differed(now, fits) {
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
                 self.advert_soon(now);
             }
         }
+    }
+
+    /// Whether so many entries of the master would fit into our table. How many of them are flows it does not say: when flows
+    /// were refused, and sections were not, those that are too many are flows.
+    fn fits(&mut self, entries: u64) -> bool {
+        let room_for_flows = u64::from(self.table.len()) + u64::from(self.table.room());
+        if entries <= room_for_flows {
+            self.flows_short = false;
+            return true;
+        }
+        let only_flows = self.flows_short && self.sections_short.is_none();
+        !only_flows && entries <= room_for_flows + u64::from(self.table.section_room())
     }
 
     /// A node of higher priority takes the role from a living master only when it is proven equal to it.
@@ -328,7 +344,7 @@ impl Engine {
                     return;
                 }
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
-                    refused = true;
+                    (refused, self.flows_short) = (true, true);
                     self.table_is_full();
                 }
                 Err(Refused::AnnexFull) => {
