@@ -65,6 +65,17 @@ impl SyncState {
     }
 }
 
+/// A part of the table that can be full.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Store {
+    /// Slots of flows.
+    Flows,
+    /// Blocks for addresses of IPv6 and attributes.
+    Annex,
+    /// Entries of sections, or their bytes.
+    Sections,
+}
+
 /// Something that an operator or a hook wants to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -162,12 +173,12 @@ pub enum Event {
     },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
-    /// The table, or its annex, is full; new keys, and values that need more of the annex, are refused and counted.
+    /// A part of the table is full; new keys, and values that need more of it, are refused and counted.
     TableFull {
-        /// Flows that fit, or blocks of the annex.
+        /// Which part.
+        store: Store,
+        /// Flows, blocks of the annex, or entries of sections that fit (of the last, their bytes may be full before that).
         capacity: u32,
-        /// Whether it is the annex that is full.
-        annex: bool,
     },
     /// The source lost changes; a dump is compared with the table.
     SourceOverrun,

@@ -41,7 +41,7 @@ pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, Ticket};
-pub use event::{Event, Role, SyncState};
+pub use event::{Event, Role, Store, SyncState};
 pub use flush::{Flush, NotMaster};
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
@@ -181,6 +181,10 @@ pub struct Engine {
     sections_first: bool,
     /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
     annex_short: Option<u32>,
+    /// A flow of the followed stream found no room.
+    flows_short: bool,
+    /// Bytes of sections that were held when a record of the followed stream found no room among them.
+    sections_short: Option<u64>,
     /// The last other incarnation of our own number that was reported, and when.
     duplicate_reported: Option<(u64, Instant)>,
     versions_reported: Vec<(NodeId, u8)>,
@@ -238,6 +242,8 @@ impl Engine {
             sections_full_reported: false,
             sections_first: false,
             annex_short: None,
+            flows_short: false,
+            sections_short: None,
             duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
@@ -761,14 +767,14 @@ impl Engine {
     fn table_is_full(&mut self) {
         self.counters.table_full += 1;
         if !std::mem::replace(&mut self.full_reported, true) {
-            self.event(Event::TableFull { capacity: self.config.capacity, annex: false });
+            self.event(Event::TableFull { store: Store::Flows, capacity: self.config.capacity });
         }
     }
 
     fn annex_is_full(&mut self) {
         self.counters.annex_full += 1;
         if !std::mem::replace(&mut self.annex_full_reported, true) {
-            self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
+            self.event(Event::TableFull { store: Store::Annex, capacity: self.table.annex_blocks() });
         }
     }
 }

@@ -207,7 +207,7 @@ impl Engine {
             self.take_up(now, stream, word.term_start);
         }
         (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
-        self.sections_full_reported = false;
+        (self.sections_full_reported, self.sections_short, self.flows_short) = (false, None, false);
         (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
@@ -239,13 +239,29 @@ impl Engine {
                 self.annex_short = None;
                 self.repair.hurry(now);
             }
-            let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
+            if self.sections_short.is_some_and(|used| self.table.section_bytes() < used) {
+                self.sections_short = None;
+                self.repair.hurry(now);
+            }
+            let fits = self.fits(word.entries);
             if self.repair.differed(now, fits) {
                 self.inbox.say_state();
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
                 self.advert_soon(now);
             }
         }
+    }
+
+    /// Whether so many entries of the master would fit into our table. How many of them are flows it does not say: when flows
+    /// were refused, and sections were not, those that are too many are flows.
+    fn fits(&mut self, entries: u64) -> bool {
+        let room_for_flows = u64::from(self.table.len()) + u64::from(self.table.room());
+        if entries <= room_for_flows {
+            self.flows_short = false;
+            return true;
+        }
+        let only_flows = self.flows_short && self.sections_short.is_none();
+        !only_flows && entries <= room_for_flows + u64::from(self.table.section_room())
     }
 
     /// A node of higher priority takes the role from a living master only when it is proven equal to it.
@@ -355,7 +371,7 @@ impl Engine {
                     return;
                 }
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
-                    refused = true;
+                    (refused, self.flows_short) = (true, true);
                     self.table_is_full();
                 }
                 Err(Refused::AnnexFull) => {

@@ -218,9 +218,9 @@ impl Table {
         self.capacity
     }
 
-    /// New keys that would be taken now, of flows and of sections together.
+    /// Slots that are free: new keys that would be taken now.
     pub fn room(&self) -> u32 {
-        self.capacity - self.slots.used() + self.sections.room()
+        self.capacity - self.slots.used()
     }
 
     /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the

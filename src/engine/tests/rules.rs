@@ -295,7 +295,7 @@ fn events_have_the_names_of_the_protocol() {
         (Event::InSync { digest: 1, entries: 1, took: ms(1) }, "InSync"),
         (Event::Diverged { buckets: 1 }, "Diverged"),
         (Event::CommitDeadlinePassed, "CommitDeadlinePassed"),
-        (Event::TableFull { capacity: 1, annex: false }, "TableFull"),
+        (Event::TableFull { store: Store::Flows, capacity: 1 }, "TableFull"),
         (Event::SourceOverrun, "SourceOverrun"),
         (Event::StallDetected { stalled: ms(1) }, "StallDetected"),
         (Event::VersionMismatch { node, version: 2 }, "VersionMismatch"),

@@ -452,6 +452,11 @@ impl Table {
         self.sections.live
     }
 
+    /// New keys of sections that would be taken now, if their bytes fit.
+    pub fn section_room(&self) -> u32 {
+        self.sections.room()
+    }
+
     /// Bytes of the keys and values of sections, the dead included that somebody has yet to hear of.
     pub fn section_bytes(&self) -> u64 {
         self.sections.bytes
