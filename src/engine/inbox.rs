@@ -555,6 +555,98 @@ mod tests {
         assert_eq!(inbox.number(165), Number::Beyond);
     }
 
+    /// [3.6.6] The window has 64 places; 10 frames can wait to be read.
+    #[test]
+    fn credit_is_what_the_window_notes_and_what_can_wait_to_be_read() {
+        let mut inbox = following(100);
+        assert_eq!(inbox.credit(), 64);
+        inbox.set_room(10);
+        assert_eq!(inbox.credit(), 10);
+        inbox.hold(at(1), 121, &config());
+        assert_eq!(inbox.credit(), 31, "up to 131: ten above 121, which was read");
+        inbox.hold(at(1), 160, &config());
+        assert_eq!(inbox.credit(), 64, "up to 164, where the window ends");
+        inbox.unfollow();
+        assert_eq!(inbox.credit(), 10, "for whoever is followed next");
+    }
+
+    /// [3.6.2] Another one's request spares ours only if it names all that we miss, and once.
+    #[test]
+    fn a_request_waits_when_another_has_asked_for_all_of_it_and_does_not_wait_twice() {
+        let mut inbox = following(0);
+        inbox.hold(at(0), 3, &config());
+        inbox.hold(at(0), 6, &config());
+        let asked = |inbox: &mut Inbox, time, ranges: &[(u64, u32)]| {
+            let ranges: Vec<MissingRange> = ranges.iter().map(|range| MissingRange::new(range.0, range.1)).collect();
+            inbox.asked_by_another(at(time), &ranges, Duration::from_millis(100))
+        };
+        assert!(!asked(&mut inbox, 1000, &[]));
+        assert!(!asked(&mut inbox, 1000, &[(1, 2)]));
+        assert!(!asked(&mut inbox, 1000, &[(2, 5)]));
+        assert_eq!(inbox.status_at(), Some(at(2000)));
+        assert!(asked(&mut inbox, 1000, &[(1, 2), (4, 9)]));
+        inbox.acknowledged();
+        assert_eq!(inbox.status_at(), Some(at(5000)), "4 ms: the delay is doubled");
+        assert!(!asked(&mut inbox, 1500, &[(1, 6)]));
+        assert_eq!(ranges(&mut inbox, at(5000)), vec![(1, 2), (4, 2)]);
+        assert!(asked(&mut inbox, 5500, &[(1, 6)]));
+    }
+
+    /// [3.6.2] Between one and two delays, not always the same, where others may ask too.
+    #[test]
+    fn requests_are_spread_where_others_may_ask_too() {
+        let mut inbox = following(0);
+        inbox.set_company(true);
+        let mut waits: Vec<u128> = (1..=100)
+            .map(|nth| {
+                inbox.hold(at(0), 2 * nth, &config());
+                inbox.acknowledged();
+                let wait = inbox.status_at().unwrap().since(at(0)).as_micros();
+                inbox.hold(at(0), 2 * nth - 1, &config());
+                wait
+            })
+            .collect();
+        assert!(waits.iter().all(|wait| (2000..4000).contains(wait)), "{waits:?}");
+        waits.sort_unstable();
+        waits.dedup();
+        assert!(waits.len() > 80, "{waits:?}");
+    }
+
+    /// [3.6.8] More than half of the history (64) is missing for 500 ms.
+    #[test]
+    fn a_follower_that_is_far_behind_for_long_says_so_until_it_is_near() {
+        let mut inbox = following(0);
+        inbox.sent_up_to(at(0), 32, &config());
+        assert_eq!(inbox.lag_at(&config()), None);
+        inbox.sent_up_to(at(0), 33, &config());
+        assert_eq!(inbox.lag_at(&config()), Some(at(500_000)));
+        inbox.notice_lag(at(499_999), &config());
+        assert!(!inbox.is_lagging());
+        inbox.notice_lag(at(500_000), &config());
+        assert!(inbox.is_lagging());
+        inbox.hold(at(500_001), 1, &config());
+        assert!(!inbox.is_lagging());
+    }
+
+    /// [3.5.12] A frame whose number no stream can have is not taken, however near it is.
+    #[test]
+    fn a_number_that_no_stream_can_have_is_beyond_the_window() {
+        let inbox = following((1 << 48) - 3);
+        assert_eq!(inbox.number((1 << 48) - 1), Number::New);
+        assert_eq!(inbox.number(1 << 48), Number::Beyond);
+    }
+
+    /// [3.6.6] Who can hold 16 frames acknowledges after 4, or its master waits for it.
+    #[test]
+    fn small_buffers_are_acknowledged_early() {
+        let mut inbox = following(0);
+        inbox.set_room(16);
+        (1..=3).for_each(|seq| inbox.hold(at(0), seq, &config()));
+        assert_eq!(inbox.status_at(), Some(at(5000)));
+        inbox.hold(at(0), 4, &config());
+        assert_eq!(inbox.status_at(), Some(Instant::ZERO));
+    }
+
     /// [3.6.1] After `ack_every` frames at once, else after `ack_delay` (5 ms).
     #[test]
     fn frames_are_acknowledged_by_number_and_by_time() {

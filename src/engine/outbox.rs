@@ -470,6 +470,16 @@ mod tests {
         assert_eq!(resent(&mut outbox, 6_000), vec![2]);
     }
 
+    /// [3.6.4] What was sent again, or is not kept any more, tells no round trip.
+    #[test]
+    fn only_a_frame_that_left_once_tells_the_round_trip() {
+        let mut outbox = outbox(20);
+        outbox.ask_again(7, 1);
+        assert_eq!(resent(&mut outbox, 5_000), vec![7]);
+        let at = |seq| outbox.sent_once_at(seq).map(|at| at.since(Instant::ZERO).as_nanos());
+        assert_eq!([4, 5, 7, 20, 21].map(at), [None, Some(5), None, Some(20), None]);
+    }
+
     /// [1.2.2] However many ask for everything, and however often: a frame is looked at once.
     #[test]
     fn asking_again_and_again_costs_nothing_more() {

@@ -1,7 +1,7 @@
 //! One node: an engine, its kernel, its clock, and the turn that the daemon's loop does (daemon/driver.rs).
 //!
 //! ```text
-//!   receive ▶ source ▶ time-outs ▶ sink ▶ role ▶ events ▶ transmit
+//!   receive ▶ source ▶ time-outs ▶ sink ▶ audit ▶ role ▶ events ▶ transmit
 //! ```
 //!
 //! A turn has bounded work and takes some time; what comes meanwhile waits in the socket. What the daemon's `Feed` and
@@ -14,7 +14,7 @@ use super::options::Seat;
 use super::random::Random;
 use super::watch::Watch;
 use super::world::Agenda;
-use crate::engine::{Ack, Config, Engine, Event, Role, Ticket, UpdateError};
+use crate::engine::{Ack, Config, Engine, Event, Held, Role, Ticket, UpdateError};
 use crate::flow::{Change, SectionChange};
 use crate::time::{Duration, Instant};
 use crate::wire::{FRAME_LEN_MAX, FrameMeta};
@@ -121,6 +121,9 @@ pub(super) struct Node {
     dumped_at: Option<Instant>,
     /// Dumps that were begun and completed.
     pub(super) dumps: (u64, u64),
+    /// When the kernel is compared with the table next, by the node's clock, and how often it was.
+    audit_at: Instant,
+    pub(super) audits: u64,
     role: Role,
     resting: Option<(Rest, Instant)>,
     /// How many times longer than usual a turn takes.
@@ -158,6 +161,8 @@ impl Node {
             dump: Dump::Silent,
             dumped_at: None,
             dumps: (0, 0),
+            audit_at: Instant::ZERO,
+            audits: 0,
             role: Role::Init,
             resting: None,
             slowness: 1,
@@ -182,9 +187,19 @@ impl Node {
         self.engine.as_ref().filter(|_| self.resting.is_none())
     }
 
+    /// Whether its kernel is to hold what its table holds.
+    pub(super) fn writes(&self) -> bool {
+        self.seat.continuous || self.role == Role::Master
+    }
+
     /// Whether nothing is on its way between kernel and engine.
     pub(super) fn is_settled(&self) -> bool {
         self.settled && self.hand.is_empty() && !self.kernel.has_news() && self.dump != Dump::Running
+    }
+
+    /// From now on it writes into its kernel whenever there is something to write.
+    pub(super) fn write_continuously(&mut self) {
+        self.seat.continuous = true;
     }
 
     // ------------------------------------------------------------------ life
@@ -214,6 +229,8 @@ impl Node {
         }
         self.engine = Some(engine);
         (self.role, self.dump, self.dumped_at) = (Role::Init, Dump::Silent, None);
+        // The clock may have begun anew since.
+        self.audit_at = local + self.seat.dump_interval;
         (self.busy_until, self.slowness) = (now, 1);
     }
 
@@ -251,14 +268,15 @@ impl Node {
         }
     }
 
-    /// It runs again.
-    pub(super) fn wake(&mut self, now: Instant) {
-        if let Some((rest, since)) = self.resting.take()
-            && rest == Rest::Frozen
-        {
+    /// It runs again; whether its clock stood still meanwhile.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
+        let rested = self.resting.take();
+        let froze = rested.is_some_and(|(rest, _)| rest == Rest::Frozen);
+        if let Some((_, since)) = rested.filter(|_| froze) {
             self.clock.stood(now, now.since(since));
         }
         self.busy_until = self.busy_until.max(now);
+        froze
     }
 
     /// The engine and its own time, if it can be spoken to from outside now.
@@ -300,7 +318,9 @@ impl Node {
             Dump::Running => return Some(ready),
             _ => None,
         };
-        let local = [dump, self.retry_at, engine.poll_timeout()].into_iter().flatten().min()?;
+        let audit = (self.seat.continuous && self.settled && engine.proof().is_some()).then_some(self.audit_at);
+        let audit = audit.filter(|_| self.hand.is_empty() && !self.kernel.refuses);
+        let local = [dump, audit, self.retry_at, engine.poll_timeout()].into_iter().flatten().min()?;
         Some(if local <= self.clock.local(ready) { ready } else { self.clock.world(local) })
     }
 
@@ -317,6 +337,7 @@ impl Node {
         engine.handle_timeout(local);
         stage.watch.oracle.turned(stage.now, self.number, &engine);
         worked |= self.drain(local, &mut engine, stage);
+        worked |= self.audit(local, &mut engine, stage);
         worked |= self.tickets(&mut engine, stage);
         self.follow_role(local, &engine, stage);
         worked |= self.note_events(&mut engine, stage);
@@ -478,6 +499,32 @@ impl Node {
         }
         self.more = true;
         worked
+    }
+
+    /// Whether a proven backup's kernel holds what its table holds (daemon/audit.rs, all of it in one turn): the kernel may
+    /// hold what it had as master, or may have dropped something.
+    fn audit(&mut self, local: Instant, engine: &mut Engine, stage: &mut Stage<'_>) -> bool {
+        let ready = self.seat.continuous && self.settled && self.hand.is_empty() && !self.kernel.refuses;
+        if !ready || local < self.audit_at || engine.proof().is_none() {
+            return false;
+        }
+        self.audit_at = local + self.seat.dump_interval;
+        self.audits += 1;
+        engine.begin_audit();
+        let mut unknown = Vec::new();
+        for flow in self.kernel.flows() {
+            let held = engine.audit_held(&flow.key, local, true, |wanted| wanted.same_value(flow));
+            if held == Held::Unknown && engine.lacks(&flow.key) {
+                unknown.push(Change::Delete(flow.key));
+            }
+        }
+        let missing = engine.audit_missing(0..engine.slots(), local, true, |_| true);
+        self.kernel.write(&unknown);
+        if missing > 0 || !unknown.is_empty() {
+            stage.watch.saw("audit-repairs");
+        }
+        self.more = true;
+        true
     }
 
     // ------------------------------------------------------------------ the rest of the turn

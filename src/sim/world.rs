@@ -198,6 +198,8 @@ impl World {
         self.watch.tell(self.now, format_args!("no faults from here on"));
         self.network.heal();
         for node in 0..self.nodes.len() {
+            // So that each kernel can be compared with its table at the end.
+            self.nodes[node].write_continuously();
             let number = node as u8;
             for what in [What::Restart(number), What::Wake(number), What::Hurry(number), What::SinkWorks(number)] {
                 self.happens(what);
@@ -220,7 +222,7 @@ impl World {
 
     /// Waits until all is equal and proven, at most as long as was promised; whether the run goes on.
     fn settle(&mut self) -> bool {
-        let begun: Vec<u64> = self.nodes.iter().map(|node| node.dumps.0).collect();
+        let begun: Vec<(u64, u64)> = self.nodes.iter().map(|node| (node.dumps.0, node.audits)).collect();
         let (start, end) = (self.now, self.now + self.options.liveness);
         let mut unsettled = Some("nothing yet".to_owned());
         while unsettled.is_some() && self.now < end {
@@ -232,7 +234,7 @@ impl World {
             unsettled = self.unsettled(&begun);
         }
         if let Some(why) = unsettled {
-            self.end();
+            // What the oracle says of this end would only hide the reason.
             let text = format!("{why}, {:?} after faults and traffic have ended", self.now.since(start));
             self.watch.violated(self.now, "converges", text);
             return self.goes_on();
@@ -242,18 +244,20 @@ impl World {
     }
 
     /// Why it is not over yet; `None` if all is equal and proven.
-    fn unsettled(&self, begun: &[u64]) -> Option<String> {
+    fn unsettled(&self, begun: &[(u64, u64)]) -> Option<String> {
         let masters: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_master(*node)).collect();
         let &[master] = &masters[..] else { return Some(format!("masters are {masters:?}")) };
-        if self.nodes[master].dumps.1 <= begun[master] {
+        if self.nodes[master].dumps.1 <= begun[master].0 {
             return Some(format!("node {master} has not dumped its source"));
         }
         if let Some(node) = self.nodes.iter().position(|node| !node.is_settled()) {
             return Some(format!("something is on its way between kernel and engine of node {node}"));
         }
-        let source = self.nodes[master].running()?.status();
-        if source.pending > 0 || source.entries != self.nodes[master].kernel.len() as u64 {
-            let (entries, flows) = (source.entries, self.nodes[master].kernel.len());
+        let engine = self.nodes[master].running()?;
+        let source = engine.status();
+        let entries = engine.flows(self.now).count();
+        if source.pending > 0 || entries != self.nodes[master].kernel.len() {
+            let flows = self.nodes[master].kernel.len();
             return Some(format!("node {master} has {entries} entries and its kernel {flows}"));
         }
         for (number, node) in self.nodes.iter().enumerate().filter(|(number, _)| *number != master) {
@@ -266,8 +270,11 @@ impl World {
                     engine.following()
                 ));
             }
+            if node.audits <= begun[number].1 {
+                return Some(format!("node {number} has not compared its kernel with its table"));
+            }
             let held = engine.status();
-            if (held.digest, held.entries) != (source.digest, source.entries) {
+            if held.unapplied > 0 || (held.digest, held.entries) != (source.digest, source.entries) {
                 return Some(format!("node {number} has {} entries, node {master} {}", held.entries, source.entries));
             }
         }
@@ -294,7 +301,7 @@ impl World {
 
     fn end(&mut self) {
         let ends = self.nodes.iter().enumerate().filter_map(|(node, it)| {
-            let kernel = it.kernel.flows().cloned().collect();
+            let kernel = it.writes().then(|| it.kernel.flows().cloned().collect());
             it.running().map(|engine| End { node, engine, kernel })
         });
         self.watch.oracle.ended(self.now, &ends.collect::<Vec<_>>());
@@ -349,7 +356,9 @@ impl World {
             What::Strikes(_) => {}
             What::Restart(node) => self.restart(usize::from(node)),
             What::Wake(node) => {
-                self.nodes[usize::from(node)].wake(self.now);
+                if self.nodes[usize::from(node)].wake(self.now) {
+                    self.watch.oracle.froze(self.now, usize::from(node));
+                }
                 self.reschedule(usize::from(node));
             }
             What::Hurry(node) => self.nodes[usize::from(node)].slowness = 1,
@@ -406,6 +415,7 @@ impl World {
     /// Somebody has spoken to a node's engine from outside of its turns.
     pub(super) fn spoken(&mut self, node: usize) {
         if let Some(engine) = &self.nodes[node].engine {
+            self.watch.oracle.requested(self.now, node);
             self.watch.oracle.turned(self.now, node, engine);
         }
         self.reschedule(node);

@@ -185,3 +185,21 @@ pub trait Transport {
     /// What has been moved and refused so far.
     fn counters(&self) -> TransportCounters;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receive_buffer_holds_fewer_frames_than_bytes_would_say() {
+        let room = |receive_buffer, frame_len| {
+            TransportCounters { receive_buffer, ..TransportCounters::default() }.receive_room(frame_len)
+        };
+        // A page and 640 bytes each: 4736.
+        assert_eq!(room(16 << 20, 1480), Some(3542));
+        assert_eq!(room(212_992, 1208), Some(44));
+        // 16 KiB and 640 bytes each: 17024.
+        assert_eq!(room(16 << 20, 8960), Some(985));
+        assert_eq!(room(0, 1480), None);
+    }
+}

@@ -505,6 +505,7 @@ batch_delay = "1ms"
 ack_every = 32
 ack_delay = "5ms"
 reorder_delay = "2ms"
+lag_limit = "500ms"
 commit_deadline = "1s"
 tap_size = "64MiB"
 tap_files = 8
