@@ -45,6 +45,10 @@ breakages! {
     OverrunIgnored, "overrun-ignored", "4.3.2";
     /// A follower acknowledges the highest number that it has heard of.
     AcknowledgedBeforeApplied, "acknowledged-before-applied", "3.6.1";
+    /// A master sends whatever its followers can take.
+    CreditIgnored, "credit-ignored", "3.6.6";
+    /// A follower that stands still is waited for, for ever.
+    LaggingNeverReleased, "lagging-never-released", "3.6.6";
     /// A frame that is sent again says what the table says now.
     RetransmissionWithNewContent, "retransmission-with-new-content", "3.6.4";
     /// Whoever is heard counts as established.

@@ -12,6 +12,7 @@
 //! nothing more, and comes back when it has caught up, or by holes and digests (4.3, 4.4).
 
 use super::Engine;
+use super::breakage::Breakage;
 use super::event::{Event, Role};
 use super::peers::Peer;
 use crate::time::{Duration, Instant};
@@ -67,7 +68,7 @@ impl Engine {
         let newest = self.outbox.seq();
         let kept = u64::from(self.config.history);
         let blocks = |peer: &Peer| peer.follower.edge <= newest || newest - self.held_by(peer) >= kept;
-        self.leaving || !self.heeded().any(blocks)
+        self.leaving || self.breaks(Breakage::CreditIgnored) || !self.heeded().any(blocks)
     }
 
     /// A walk, and sections, may run ahead of who is heeded by half the history, so that what is lost can still be sent again.
@@ -170,6 +171,9 @@ impl Engine {
     /// Heeds no longer who has stood still for too long.
     pub(super) fn release_lagging(&mut self, now: Instant) {
         let limit = self.lag_limit();
+        if self.breaks(Breakage::LaggingNeverReleased) {
+            return;
+        }
         while let Some((node, incarnation)) = self.one_that_stands_since(now, limit) {
             let Some(peer) = self.peers.get_mut(node, incarnation) else { return };
             peer.follower.lagging = true;
