@@ -161,6 +161,12 @@ pub enum Event {
         /// Whether it is the annex that is full.
         annex: bool,
     },
+    /// Submissions of the source were not acknowledged by as many followers as the group's `ack` asks for, in time or
+    /// before the mastership ended. At most one of these a second.
+    DurabilityFailed {
+        /// How many since the last report.
+        submissions: u64,
+    },
     /// The source lost changes; a dump is compared with the table.
     SourceOverrun,
     /// The loop did not run for longer than others wait before they take over.
@@ -198,6 +204,7 @@ impl Event {
             Event::Diverged { .. } => "Diverged",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
             Event::TableFull { .. } => "TableFull",
+            Event::DurabilityFailed { .. } => "DurabilityFailed",
             Event::SourceOverrun => "SourceOverrun",
             Event::StallDetected { .. } => "StallDetected",
             Event::VersionMismatch { .. } => "VersionMismatch",

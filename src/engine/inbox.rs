@@ -249,6 +249,11 @@ impl Inbox {
         count
     }
 
+    /// The master has to hear at once how far this node is.
+    pub(super) fn tell_now(&mut self) {
+        self.status_now = true;
+    }
+
     /// Frames that can still be taken before the window is full.
     pub(super) fn credit(&self) -> u32 {
         u32::try_from(self.window_len() - (self.highest - self.frontier).min(self.window_len())).unwrap_or(u32::MAX)

@@ -13,6 +13,7 @@
 //! term, and nothing of what is known of an older incarnation of the same node.
 
 use super::audit::KernelRoom;
+use super::durability::Acked;
 use super::election::skew;
 use super::event::Role;
 use crate::time::{Duration, Instant};
@@ -92,6 +93,8 @@ pub(super) struct Peer {
     proven_at: Instant,
     /// The last frame of *our* stream up to which it holds everything.
     pub(super) frontier: u64,
+    /// The same, as far as it was proven when it said so.
+    pub(super) acked: Acked,
     /// A lone master that does not hear us was reported.
     pub(super) one_way_reported: bool,
     /// What each link has carried of its control frames.
@@ -315,6 +318,7 @@ impl Peers {
     pub(super) fn forget_frontiers(&mut self) {
         for peer in &mut self.list {
             peer.frontier = 0;
+            peer.acked.forget();
         }
     }
 
@@ -348,6 +352,7 @@ impl Peers {
             heard_at: now,
             proven_at: now,
             frontier: 0,
+            acked: Acked::default(),
             one_way_reported: false,
             carried: Carried::default(),
             carried_data: Carried::default(),

@@ -86,6 +86,7 @@ impl Engine {
             Arrival::Established { replaced } => self.established(now, header, replaced),
             Arrival::Known => {}
         }
+        self.hear_proof(header, advert);
         if self.role() != Role::Master {
             self.term = self.term.max(header.term);
         }
@@ -97,6 +98,7 @@ impl Engine {
         } else {
             self.hear_backup(now, header, &word);
         }
+        self.settle(now);
         Ok(())
     }
 
@@ -220,7 +222,7 @@ impl Engine {
             if let Some(took) = self.repair.matched(now) {
                 self.cold = false;
                 self.event(Event::InSync { digest: word.digest, entries: word.entries, took });
-                self.advert_soon(now);
+                self.proof_changed(now);
             }
         } else {
             self.counters.digests_differed += 1;
@@ -231,7 +233,7 @@ impl Engine {
             let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
             if self.repair.differed(now, fits) {
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
-                self.advert_soon(now);
+                self.proof_changed(now);
             }
         }
     }
@@ -256,7 +258,7 @@ impl Engine {
     fn doubt(&mut self, now: Instant) {
         if self.repair.doubt(now) {
             self.event(Event::Diverged { buckets: self.repair.dirty() });
-            self.advert_soon(now);
+            self.proof_changed(now);
         }
     }
 
@@ -371,6 +373,8 @@ impl Engine {
         for range in status.missing {
             self.outbox.ask_again(range.first(), range.length());
         }
+        self.hear_proof_of_status(header, status);
+        self.settle(now);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The engine's state in one picture, for people and programs. Allocates, so it is not for the hot path.
 
 use super::event::{Role, SyncState};
+use super::exposure::AtRisk;
 use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
 use crate::wire::Capabilities;
@@ -27,6 +28,8 @@ pub struct PeerStatus {
     pub cold: bool,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
+    /// The same, as far as it was proven when it said so: what counts for acknowledgement. `None` while it is not proven.
+    pub acknowledged: Option<u64>,
     /// What it can take, by its last ADVERT.
     pub capabilities: Capabilities,
     /// Most entries that its kernel's connection table takes; 0 if that is not known.
@@ -76,10 +79,19 @@ pub struct EngineStatus {
     pub frontier: u64,
     /// Records that wait to be sent.
     pub pending: u64,
-    /// When the oldest frame left that not every proven follower is known to hold; `None` if there is none.
+    /// Of them, those that wait since something was submitted: 0 while only a repair sends.
+    pub unsent: u64,
+    /// When the oldest of them was submitted; `None` if there are none.
+    pub unsent_since: Option<Instant>,
+    /// When the oldest record was submitted that not every proven follower is known to hold; `None` if there is none.
     pub unacknowledged_since: Option<Instant>,
-    /// Frames of this mastership that not every proven follower is known to hold; `None` without a follower.
+    /// Frames of this mastership that not every proven follower is known to hold; `None` without a proven follower.
     pub unacknowledged: Option<u64>,
+    /// Records of this mastership that not every proven follower is known to hold, those included that wait to be sent;
+    /// `None` without a proven follower.
+    pub unacknowledged_records: Option<u64>,
+    /// What would be lost if this master died now; `None` if it is none.
+    pub at_risk: Option<AtRisk>,
     /// Records that wait for the sink.
     pub unapplied: u64,
     /// Sync links up.
@@ -111,7 +123,7 @@ impl Engine {
 
     /// The state in one picture.
     pub fn status(&self) -> EngineStatus {
-        let role = self.role();
+        let (role, figures) = (self.role(), self.figures());
         EngineStatus {
             node: self.config.node,
             sync_id: self.config.sync_id,
@@ -135,8 +147,12 @@ impl Engine {
             stream_seq: self.outbox.seq(),
             frontier: self.inbox.frontier(),
             pending: u64::from(self.table.pending()),
-            unacknowledged_since: self.unacknowledged_since(),
-            unacknowledged: self.unacknowledged(),
+            unsent: figures.unsent,
+            unsent_since: figures.unsent_since,
+            unacknowledged_since: figures.unacknowledged_since,
+            unacknowledged: figures.unacknowledged,
+            unacknowledged_records: figures.unacknowledged_records,
+            at_risk: figures.at_risk,
             unapplied: u64::from(self.table.unapplied()),
             link_up: self.link_up,
             peers: self.peers.iter().map(peer_status).collect(),
@@ -161,6 +177,7 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         established: peer.established,
         cold: peer.word.is_cold(),
         frontier: peer.frontier,
+        acknowledged: peer.acked.frontier().filter(|_| peer.established),
         capabilities: peer.word.capabilities,
         kernel_capacity: peer.word.kernel.capacity,
         kernel_buckets: peer.word.kernel.buckets,

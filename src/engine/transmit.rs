@@ -128,6 +128,7 @@ impl Engine {
         let length = writer.finish();
         self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
         self.outbox.keep(now, &slot[..length]);
+        self.frame_left(now, records);
         self.counters.data_sent += 1;
         self.counters.records_sent += records;
         Some(length)
@@ -186,17 +187,19 @@ impl Engine {
         let count = self.peer_reports(&mut reports);
         let header = self.control_header(Kind::ADVERT);
         let is_master = self.role() == Role::Master;
+        let follows = self.follows(now);
+        let proven = follows.node != NodeId(0) && self.sync_state() == SyncState::InSync;
         let advert = Advert {
             role: self.wire_role(),
             priority: if self.leaving { 0 } else { self.election.priority() },
             interval_ms: u16::try_from(self.config.advert_interval.as_millis()).unwrap_or(u16::MAX),
-            flags: self.advert_flags(),
+            flags: self.advert_flags().with_if(AdvertFlags::PROVEN, proven),
             term_start: self.outbox.term_start(),
             stream_seq: self.outbox.seq(),
             history_start: if is_master { self.outbox.history_start() } else { 0 },
             digest: self.table.digest(),
             entries: u64::from(self.table.len()),
-            follows: self.follows(now),
+            follows,
             hash_seed: self.table.seed(),
             capabilities: CAPABILITIES,
             kernel_capacity: self.kernel_room.capacity,
@@ -278,7 +281,7 @@ impl Engine {
         self.header(kind, self.control_seq)
     }
 
-    fn header(&self, kind: Kind, seq: u64) -> Header {
+    pub(super) fn header(&self, kind: Kind, seq: u64) -> Header {
         Header {
             sync_id: self.config.sync_id,
             kind,

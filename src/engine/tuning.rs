@@ -1,6 +1,6 @@
 //! What of a configuration can change while the engine runs: neither role nor stream nor table notices.
 
-use super::{Config, ConfigError, Engine};
+use super::{Ack, Config, ConfigError, Engine};
 use crate::time::{Duration, Instant};
 
 /// ADVERTs that keep the old, shorter interval when a longer one comes: peers count with the one that they heard last,
@@ -19,6 +19,9 @@ pub struct Tuning {
     pub ack_delay: Duration,
     pub reorder_delay: Duration,
     pub commit_deadline: Duration,
+    pub ack: Ack,
+    pub ack_timeout: Duration,
+    pub members: Option<u32>,
 }
 
 impl From<&Config> for Tuning {
@@ -32,6 +35,9 @@ impl From<&Config> for Tuning {
             ack_delay: config.ack_delay,
             reorder_delay: config.reorder_delay,
             commit_deadline: config.commit_deadline,
+            ack: config.ack,
+            ack_timeout: config.ack_timeout,
+            members: config.members,
         }
     }
 }
@@ -43,7 +49,7 @@ impl Engine {
     /// The first of [`Config::problems`]; nothing has changed then.
     pub fn reconfigure(&mut self, now: Instant, tuning: &Tuning) -> Result<(), ConfigError> {
         let Tuning { priority, preempt, advert_interval, batch_delay, ack_every, .. } = *tuning;
-        let Tuning { ack_delay, reorder_delay, commit_deadline, .. } = *tuning;
+        let Tuning { ack_delay, reorder_delay, commit_deadline, ack, ack_timeout, members, .. } = *tuning;
         let before = self.config.clone();
         let config = Config {
             priority,
@@ -54,6 +60,9 @@ impl Engine {
             ack_delay,
             reorder_delay,
             commit_deadline,
+            ack,
+            ack_timeout,
+            members,
             ..before.clone()
         };
         if let Some(problem) = config.problems().into_iter().next() {

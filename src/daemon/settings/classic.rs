@@ -30,6 +30,8 @@ const LACKS: &[(&str, &str)] = &[
     ("addresses", "profile \"classic\" has no election that could move addresses; remove them"),
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
+    ("ack_timeout", NO_ACKNOWLEDGEMENT),
+    ("members", NO_ACKNOWLEDGEMENT),
     ("ack_every", NO_ACKNOWLEDGEMENT),
     ("ack_delay", NO_ACKNOWLEDGEMENT),
     ("audit", NO_PROOF),
