@@ -73,7 +73,11 @@ impl Spans {
             self.grain = GRAIN_MIN;
         }
         match self.row.back_mut() {
-            Some(span) if span.seq.is_none() && now.since(span.first) < self.grain => *span = span.with(next),
+            // What has left waits again, with what has joined it.
+            Some(span) if now.since(span.first) < self.grain => {
+                *span = span.with(next);
+                self.left = self.left.min(self.row.len() - 1);
+            }
             _ => {
                 self.make_room();
                 self.row.push_back(next);

@@ -652,7 +652,7 @@ listen = "localhost"
         ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
         ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
         ssyncp.toml:30: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
-        ssyncp.toml:31: ack: "quorum" is not in this version; write "none"
+        ssyncp.toml:31: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
         ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
     }

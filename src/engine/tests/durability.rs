@@ -85,7 +85,7 @@ fn acknowledged_means_present_in_the_tables_of_those_who_were_asked_for() {
         }
     }
     world.run(milliseconds(300));
-    answers(&mut world).iter().for_each(|(ticket, _)| drop(asked.remove(ticket)));
+    answers(&mut world).iter().for_each(|(ticket, _)| assert!(asked.remove(ticket).is_some()));
     assert!(asked.is_empty(), "each ticket was answered once");
     assert!(acknowledged[0] == 500 && acknowledged[1] > 800 && acknowledged[2] > 300, "{acknowledged:?}");
 }
@@ -153,14 +153,15 @@ fn with_no_peer_one_and_all_fail_and_none_does_not() {
 #[test]
 fn the_frontier_of_a_follower_with_a_hole_counts_only_when_it_is_proven_again() {
     let mut world = proven_group(2, |config| config);
-    deafen(&mut world, &[1]);
+    // 300 frames are more than the history of 256. Nothing repairs node 1 yet: PULLs do not pass.
+    world.passes = Box::new(|from, _, bytes| bytes[5] != 6 && (from == 1 || bytes[5] != 2));
     for number in 0..300 {
         world.upsert(0, number);
         world.run(milliseconds(2));
     }
-    // 300 frames are more than the history of 256. Nothing repairs node 1 yet: PULLs do not pass.
     world.passes = Box::new(|_, _, bytes| bytes[5] != 6);
-    world.run_until("the hole is noticed", |world| world.counter(1, "holes") == 1);
+    world.run_until("the hole is noticed", |world| world.counter(1, "holes") >= 1);
+    world.run(milliseconds(200));
     let ticket = submit(&mut world, 1000, Ack::One);
     world.run(milliseconds(100));
     let (peer, master) = (world.engine(0).status().peers[0].clone(), world.engine(0).status());
