@@ -497,6 +497,12 @@ impl Driver {
             took_ms: now.since(since).as_secs_f64() * 1e3,
             seq,
             pending: status.pending,
+            held_by: status
+                .peers
+                .iter()
+                .filter(|peer| seq.is_some() && peer.acknowledged >= seq)
+                .map(|peer| peer.node)
+                .collect(),
             peers: status.peers,
         }
     }

@@ -166,7 +166,9 @@ fn the_frontier_of_a_follower_with_a_hole_counts_only_when_it_is_proven_again() 
     world.run(milliseconds(100));
     let (peer, master) = (world.engine(0).status().peers[0].clone(), world.engine(0).status());
     assert_eq!((peer.frontier, peer.acknowledged), (master.stream_seq, None), "it holds the end, and not the middle");
-    assert!(world.engine(1).flow(&key(1000), world.now).is_some() && world.engine(1).flow(&key(5), world.now).is_none());
+    assert!(
+        world.engine(1).flow(&key(1000), world.now).is_some() && world.engine(1).flow(&key(5), world.now).is_none()
+    );
     assert_eq!(master.at_risk.map(|risk| risk.records), Some(301), "nobody is proven: all of it");
     world.run(milliseconds(100));
     assert_eq!(answers(&mut world), [(ticket, Err(DurabilityFailed))]);
@@ -252,7 +254,8 @@ fn too_many_tickets_are_refused_by_name_and_change_nothing() {
 fn whoever_loses_the_role_tells_all_tickets_at_once() {
     let mut world = proven_group(2, |config| Config { ack: Ack::One, ..config });
     deafen(&mut world, &[1]);
-    let tickets = [submit(&mut world, 1, Ack::One), submit(&mut world, 2, Ack::Quorum), submit(&mut world, 3, Ack::All)];
+    let tickets =
+        [submit(&mut world, 1, Ack::One), submit(&mut world, 2, Ack::Quorum), submit(&mut world, 3, Ack::All)];
     world.upsert(0, 4);
     world.run(milliseconds(5));
     let now = world.now;
