@@ -157,7 +157,7 @@ pub struct Group {
     #[schemars(with = "String")]
     pub batch_delay: Duration,
     /// Whose acknowledgement a change waits for.
-    #[serde(serialize_with = "ack_word")]
+    #[serde(serialize_with = "value::ack_word")]
     #[schemars(with = "String")]
     pub ack: Ack,
     /// Time after which a change that is not acknowledged counts as failed.
@@ -445,10 +445,6 @@ fn role_word<S: Serializer>(role: &RoleMode, serializer: S) -> Result<S::Ok, S::
         RoleMode::Vrrp => "vrrp",
         RoleMode::Manual => "manual",
     })
-}
-
-fn ack_word<S: Serializer>(ack: &Ack, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(ack.name())
 }
 
 fn size_words<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
