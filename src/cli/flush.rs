@@ -54,8 +54,10 @@ fn words(answer: &FlushAnswer) -> String {
         // Writing into a string cannot fail, here and below.
         let _ = writeln!(text, "group {}: {verdict} after {:.1} ms: {frame}", group.sync_id, group.took_ms);
         for peer in &group.peers {
-            let state = if peer.established && !peer.cold { "proven" } else { "not proven" };
-            let _ = writeln!(text, "  node {} ({}): {state}, holds frame {}", peer.node, peer.name, peer.frontier);
+            let state = if peer.acknowledged.is_some() { "proven" } else { "not proven" };
+            let all = if group.held_by.contains(&peer.node) { "everything, to" } else { "to" };
+            let _ =
+                writeln!(text, "  node {} ({}): {state}, holds {all} frame {}", peer.node, peer.name, peer.frontier);
         }
     }
     text

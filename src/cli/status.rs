@@ -119,8 +119,15 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         writeln!(text, "  verified    {entries} entries {age_s:.1} s ago: {wrong}")?;
     }
     writeln!(text, "  waiting     {} to be sent, {} to be written", group.pending, group.unapplied)?;
-    if let (Some(frames), Some(age)) = (group.unacknowledged, group.unacknowledged_age_s) {
-        writeln!(text, "  at risk     {frames} frames that not every peer holds, the oldest {age:.3} s old")?;
+    if let (Some(records), Some(age)) = (group.rpo_records, group.rpo_s) {
+        let proven = group.unacknowledged.is_some();
+        let what =
+            if proven { "records that no proven peer holds, the oldest" } else { "records: no peer is proven, for" };
+        let old = if proven { " old" } else { "" };
+        writeln!(text, "  at risk     {records} {what} {age:.3} s{old}")?;
+    }
+    if let (Some(records), Some(age)) = (group.unacknowledged_records, group.unacknowledged_age_s) {
+        writeln!(text, "  behind      {records} records that not every proven peer holds, the oldest {age:.3} s old")?;
     }
     if let Some(rates) = &group.rates {
         let (read, written) = (rates.records_received_per_s, rates.records_sent_per_s);
@@ -189,7 +196,10 @@ mod tests {
             digest: Some("0000000000000abc".into()),
             digest_age_s: Some(0.25),
             unacknowledged: Some(2),
+            unacknowledged_records: Some(9),
             unacknowledged_age_s: Some(0.0125),
+            rpo_records: Some(7),
+            rpo_s: Some(0.01),
             rates: Some(Rates {
                 over_s: 1.0,
                 frames_received_per_s: 30.0,
@@ -232,6 +242,7 @@ mod tests {
                 frontier: 0,
                 credit: 0,
                 lagging: false,
+                acknowledged: None,
                 heard_ms: 12,
             }],
             last_events: (0..7)
@@ -274,7 +285,8 @@ mod tests {
           kernel      5 of 1000 entries, the peer's can hold 2000
           verified    4 entries 7.5 s ago: as written
           waiting     0 to be sent, 0 to be written
-          at risk     2 frames that not every peer holds, the oldest 0.013 s old
+          at risk     7 records that no proven peer holds, the oldest 0.010 s old
+          behind      9 records that not every proven peer holds, the oldest 0.013 s old
           per second  0 records in 10 frames out, 500 in 30 in
           refused     checksum 3
           link        up
@@ -314,7 +326,8 @@ mod tests {
         (group.profile, group.sync, group.buckets_unproven) = (Profile::Classic, "unknown".into(), 4096);
         (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
-        (group.unacknowledged, group.drops, group.links) = (None, BTreeMap::new(), vec![]);
+        (group.unacknowledged_records, group.rpo_records) = (None, None);
+        (group.drops, group.links) = (BTreeMap::new(), vec![]);
         status.reload = None;
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0

@@ -181,7 +181,7 @@ pub struct FlushAnswer {
 pub struct FlushRow {
     /// The group.
     pub sync_id: u8,
-    /// Whether every established and proven peer holds what was submitted before the call, and there is one.
+    /// Whether every proven peer holds what was submitted before the call, and there is one.
     pub flushed: bool,
     /// How long that took, or was waited for.
     pub took_ms: f64,
@@ -189,6 +189,8 @@ pub struct FlushRow {
     pub seq: Option<u64>,
     /// Records that wait to be sent now.
     pub pending: u64,
+    /// The nodes that hold everything, and are proven.
+    pub held_by: Vec<u32>,
     /// The other nodes, each with its frontier.
     pub peers: Vec<PeerRow>,
 }

@@ -31,7 +31,7 @@ use crate::daemon::room::{RoomWatch, Wanted};
 use crate::daemon::settings::{Commit, Group};
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, Event, KernelRoom, Role};
+use crate::engine::{Counters, Event, FlushState, KernelRoom, Role};
 use crate::flow::Flow;
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
@@ -468,7 +468,7 @@ impl Driver {
     }
 
     fn begin_flush(&mut self, now: Instant, order: FlushOrder) {
-        match self.engine.begin_flush() {
+        match self.engine.begin_flush(now, order.deadline.since(now)) {
             Err(reason) => drop(order.answer.send(Err(reason))),
             Ok(_) if self.flushes.len() == FLUSHES_MAX => {
                 drop(order.answer.send(Err("too many flushes at the same time".into())));
@@ -482,16 +482,17 @@ impl Driver {
         let mut at = 0;
         while at < self.flushes.len() {
             let order = &mut self.flushes[at];
-            let flushed = match &mut order.mark {
-                Some((_, mark)) => self.engine.is_flushed(mark),
-                None => Ok(false),
+            let state = match &mut order.mark {
+                Some((_, mark)) => self.engine.flush_state(now, mark),
+                None => Ok(FlushState::TimedOut),
             };
-            if flushed == Ok(false) && now < order.deadline && !order.answer.is_closed() {
+            if state == Ok(FlushState::Waiting) && !order.answer.is_closed() {
                 at += 1;
                 continue;
             }
             let order = self.flushes.swap_remove(at);
-            let row = flushed.map_err(|error| error.to_string()).map(|flushed| self.flush_row(now, &order, flushed));
+            let row = |state| self.flush_row(now, &order, state == FlushState::Done);
+            let row = state.map(row).map_err(|error| error.to_string());
             drop(order.answer.send(row));
         }
     }
@@ -505,6 +506,12 @@ impl Driver {
             took_ms: now.since(since).as_secs_f64() * 1e3,
             seq,
             pending: status.pending,
+            held_by: status
+                .peers
+                .iter()
+                .filter(|peer| seq.is_some() && peer.acknowledged >= seq)
+                .map(|peer| peer.node)
+                .collect(),
             peers: status.peers,
         }
     }

@@ -180,6 +180,8 @@ impl Feed {
                 Err(UpdateError::TableFull | UpdateError::SectionsFull) => counts.refused_table_full += 1,
                 Err(UpdateError::AnnexFull) => counts.refused_annex_full += 1,
                 Err(UpdateError::Unsupported | UpdateError::SectionKey) => counts.refused_unsupported += 1,
+                // Said of submissions with a ticket, which a source has not.
+                Err(UpdateError::MembersUnknown | UpdateError::TicketsFull) => {}
             }
         });
         match outcome {

@@ -99,6 +99,7 @@ fn weight(event: &Event) -> Weight {
         | Event::Diverged { .. }
         | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
+        | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }
         | Event::VersionMismatch { .. } => Weight::Warning,
@@ -152,6 +153,9 @@ pub fn describe(event: &Event) -> String {
         Event::StallDetected { stalled } => {
             format!("this process did not run for {} ms; it starts anew as backup", stalled.as_millis())
         }
+        Event::DurabilityFailed { submissions } => format!(
+            "{submissions} changes were not acknowledged by as many peers as ack asks for; they are replicated all the same"
+        ),
         Event::VersionMismatch { version: 0, .. } => {
             "somebody speaks the classic profile, this group another version of the protocol".into()
         }

@@ -8,11 +8,11 @@
 
 use crate::daemon::settings::Profile;
 use crate::engine::{
-    ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, KernelRoom, NotMaster, Role, RoleRequest, Tuning,
-    UpdateError,
+    ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, FlushState, KernelRoom, NotMaster, Role, RoleRequest,
+    Tuning, UpdateError,
 };
 use crate::flow::{Change, Flow};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::FrameMeta;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use std::ops::Range;
@@ -204,16 +204,16 @@ impl Protocol {
     }
 
     /// Marks what was submitted so far; why it cannot be waited for, if not.
-    pub(crate) fn begin_flush(&self) -> Result<Flush, String> {
+    pub(crate) fn begin_flush(&self, now: Instant, timeout: Duration) -> Result<Flush, String> {
         match self {
-            Protocol::Ssyncp1(engine) => engine.begin_flush().map_err(|error| error.to_string()),
+            Protocol::Ssyncp1(engine) => engine.begin_flush(now, timeout, None).map_err(|error| error.to_string()),
             Protocol::Classic(_) => Err(NO_FLUSH.to_owned()),
         }
     }
 
-    pub(crate) fn is_flushed(&self, flush: &mut Flush) -> Result<bool, NotMaster> {
+    pub(crate) fn flush_state(&self, now: Instant, flush: &mut Flush) -> Result<FlushState, NotMaster> {
         match self {
-            Protocol::Ssyncp1(engine) => engine.is_flushed(flush),
+            Protocol::Ssyncp1(engine) => engine.flush_state(now, flush),
             Protocol::Classic(_) => Err(NotMaster),
         }
     }

@@ -112,9 +112,22 @@ pub struct GroupStatus {
     /// Frames of this node's stream that not every proven peer is known to hold; null if it is not master, or has none.
     #[serde(default)]
     pub unacknowledged: Option<u64>,
-    /// Age of the oldest of them: what a death would cost now. 0 if there are none; null as above.
+    /// Records that not every proven peer is known to hold, those included that wait to be sent; null as above.
+    #[serde(default)]
+    pub unacknowledged_records: Option<u64>,
+    /// Age of the oldest of these records. 0 if there are none; null as above.
     #[serde(default)]
     pub unacknowledged_age_s: Option<f64>,
+    /// Age of the oldest change that waits to be sent. 0 if there is none; null if this node is not master.
+    #[serde(default)]
+    pub unsent_age_s: Option<f64>,
+    /// Records that would be lost if this master died now: no proven peer is known to hold them. All entries while no peer
+    /// is proven; null if this node is not master.
+    #[serde(default)]
+    pub rpo_records: Option<u64>,
+    /// Age of the oldest of them, or time since a peer was proven. 0 if there are none; null as above.
+    #[serde(default)]
+    pub rpo_s: Option<f64>,
     /// Records that wait for the sink.
     pub unapplied: u64,
     /// A sync link is up.
@@ -263,6 +276,9 @@ pub struct PeerRow {
     pub credit: u64,
     /// It follows us and stands still: nobody waits for it.
     pub lagging: bool,
+    /// The same as far as it is proven, which is what counts; null while it is not proven, and on who is no master.
+    #[serde(default)]
+    pub acknowledged: Option<u64>,
     /// Time since it was heard.
     pub heard_ms: u64,
 }
@@ -295,6 +311,7 @@ impl GroupStatus {
 
     /// What the engine says of itself; the driver adds what it knows.
     pub fn of_engine(engine: &EngineStatus, now: Instant) -> Self {
+        let age = |since: Option<Instant>| since.map_or(0.0, |since| now.since(since).as_secs_f64());
         GroupStatus {
             sync_id: engine.sync_id,
             profile: Profile::default(),
@@ -317,9 +334,11 @@ impl GroupStatus {
             frontier: engine.frontier,
             pending: engine.pending,
             unacknowledged: engine.unacknowledged,
-            unacknowledged_age_s: engine
-                .unacknowledged
-                .map(|_| engine.unacknowledged_since.map_or(0.0, |since| now.since(since).as_secs_f64())),
+            unacknowledged_records: engine.unacknowledged_records,
+            unacknowledged_age_s: engine.unacknowledged.map(|_| age(engine.unacknowledged_since)),
+            unsent_age_s: engine.at_risk.map(|_| age(engine.unsent_since)),
+            rpo_records: engine.at_risk.map(|risk| risk.records),
+            rpo_s: engine.at_risk.map(|risk| age(risk.since)),
             unapplied: engine.unapplied,
             link_up: engine.link_up,
             frame_len: 0,
@@ -380,6 +399,7 @@ impl PeerRow {
             frontier: peer.frontier,
             credit: peer.credit,
             lagging: peer.lagging,
+            acknowledged: peer.acknowledged,
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -444,8 +464,12 @@ mod tests {
             stream_seq: 0,
             frontier: 9,
             pending: 0,
+            unsent: 0,
+            unsent_since: None,
             unacknowledged_since: None,
             unacknowledged: None,
+            unacknowledged_records: None,
+            at_risk: None,
             unapplied: 0,
             link_up: true,
             peers: vec![PeerStatus {
@@ -460,6 +484,7 @@ mod tests {
                 frontier: 0,
                 credit: 0,
                 lagging: false,
+                acknowledged: None,
                 kernel_capacity: 0,
                 kernel_buckets: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),

@@ -3,7 +3,7 @@
 use super::durability::Ack;
 use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX};
 
 /// Most flows, and most tombstones, that a table can be made for.
 pub const CAPACITY_MAX: u32 = 1 << 28;
@@ -11,6 +11,13 @@ pub const CAPACITY_MAX: u32 = 1 << 28;
 pub const HISTORY_MIN: u32 = 16;
 /// Most frames that can be kept for re-sending.
 pub const HISTORY_MAX: u32 = 1 << 20;
+
+/// Most nodes of a group: this one, and as many as an ADVERT can list.
+pub const MEMBERS_MAX: u32 = PEERS_MAX as u32 + 1;
+/// Shortest time that a submission can wait for acknowledgement.
+pub const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// Longest time that a submission can wait for acknowledgement.
+pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,6 +199,23 @@ impl Config {
         }
         if self.batch_delay > Duration::from_secs(1) {
             wrong("batch_delay", format!("{:?}; at most 1s", self.batch_delay));
+        }
+        if !(ACK_TIMEOUT_MIN..=ACK_TIMEOUT_MAX).contains(&self.ack_timeout) {
+            wrong("ack_timeout", format!("{:?}; 1ms to 1h", self.ack_timeout));
+        }
+        match self.members {
+            None if self.ack.counts_members() => wrong(
+                "ack",
+                format!(
+                    "{:?} counts the nodes of the group, and nobody says how many there are; write members = 2, or as \
+                     many as there are with this one",
+                    self.ack.name()
+                ),
+            ),
+            Some(members) if !(2..=MEMBERS_MAX).contains(&members) => {
+                wrong("members", format!("{members}; a group has 2 to {MEMBERS_MAX} nodes, this one included"));
+            }
+            _ => {}
         }
         problems
     }

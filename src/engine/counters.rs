@@ -132,6 +132,12 @@ counters! {
     annex_full,
     /// Flows deleted because a complete dump did not name them.
     dump_deletes,
+    /// Submissions with a ticket that were not acknowledged in time.
+    tickets_failed,
+    /// Submissions refused because too many are waited for.
+    tickets_refused,
+    /// Submissions of the source that were not acknowledged in time, as the group's `ack` asks for.
+    submissions_failed,
     /// Times that the source lost changes.
     source_overruns,
     /// Times that a backup's loop did not run for longer than master-down.

@@ -180,6 +180,12 @@ pub enum Event {
         /// Flows, blocks of the annex, or entries of sections that fit (of the last, their bytes may be full before that).
         capacity: u32,
     },
+    /// Submissions of the source were not acknowledged by as many followers as the group's `ack` asks for, in time or
+    /// before the mastership ended. At most one of these a second.
+    DurabilityFailed {
+        /// How many since the last report.
+        submissions: u64,
+    },
     /// The source lost changes; a dump is compared with the table.
     SourceOverrun,
     /// The loop did not run for longer than others wait before they take over.
@@ -218,6 +224,7 @@ impl Event {
             Event::Lagging { .. } => "Lagging",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
             Event::TableFull { .. } => "TableFull",
+            Event::DurabilityFailed { .. } => "DurabilityFailed",
             Event::SourceOverrun => "SourceOverrun",
             Event::StallDetected { .. } => "StallDetected",
             Event::VersionMismatch { .. } => "VersionMismatch",

@@ -9,20 +9,23 @@
 //! A change that replaces one which waits takes its place in the queue, so the mark never waits for what came later.
 
 use super::Engine;
+use super::durability::Ack;
 use super::event::Role;
 use super::outbox::Mark;
-use super::peers::Peer;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A mark in the stream: everything that was submitted before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flush {
-    /// What must have left the queue.
-    mark: Mark,
+    /// Behind the last record that must have left the queue.
+    end: Mark,
     /// The frame up to which a follower must hold everything, once the records have left.
     seq: Option<u64>,
-    /// The mastership, by its term: no two share one.
-    term: u64,
+    /// By whom; `None`: by every proven follower, and by one at least.
+    ack: Option<Ack>,
+    deadline: Instant,
+    /// Which mastership of this engine it belongs to.
+    mastership: u64,
 }
 
 impl Flush {
@@ -30,6 +33,22 @@ impl Flush {
     pub fn seq(&self) -> Option<u64> {
         self.seq
     }
+
+    /// When it is no longer waited for.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// How far a flush is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlushState {
+    /// Somebody does not hold everything yet.
+    Waiting,
+    /// Everything is held by those who were asked for.
+    Done,
+    /// Its time is over before that.
+    TimedOut,
 }
 
 /// Only a master submits.
@@ -38,48 +57,40 @@ impl Flush {
 pub struct NotMaster;
 
 impl Engine {
-    /// Marks everything that was submitted so far.
+    /// Marks everything that was submitted so far. It is flushed when those followers hold it that `ack` asks for (with
+    /// `None` every proven one, and one at least), which is waited for as long as `timeout`. A policy that counts members
+    /// where they are not known is never fulfilled.
     ///
     /// # Errors
     /// [`NotMaster`].
-    pub fn begin_flush(&self) -> Result<Flush, NotMaster> {
+    pub fn begin_flush(&self, now: Instant, timeout: Duration, ack: Option<Ack>) -> Result<Flush, NotMaster> {
         if self.role() != Role::Master {
             return Err(NotMaster);
         }
-        Ok(Flush { mark: self.outbox.mark(&self.table), seq: None, term: self.term })
+        let (end, mastership) = (self.outbox.mark(&self.table), self.durability.masterships);
+        Ok(Flush { end, seq: None, ack, deadline: now + timeout, mastership })
     }
 
-    /// Whether every proven follower holds what was submitted before the mark, and there is one.
+    /// Whether those who were asked for hold what was submitted before the mark.
     ///
     /// # Errors
     /// [`NotMaster`] if the mastership has ended meanwhile.
-    pub fn is_flushed(&self, flush: &mut Flush) -> Result<bool, NotMaster> {
-        if self.role() != Role::Master || self.term != flush.term {
+    pub fn flush_state(&self, now: Instant, flush: &mut Flush) -> Result<FlushState, NotMaster> {
+        if self.role() != Role::Master || self.durability.masterships != flush.mastership {
             return Err(NotMaster);
         }
-        if flush.seq.is_none() && self.outbox.has_left(&flush.mark, &self.table) {
+        if flush.seq.is_none() && self.outbox.has_left(&flush.end, &self.table) {
             flush.seq = Some(self.outbox.seq());
         }
-        let Some(seq) = flush.seq else { return Ok(false) };
-        Ok(self.slowest_frontier().is_some_and(|frontier| frontier >= seq))
-    }
-
-    /// Frames that not every proven follower is known to hold; `None` without one.
-    pub(super) fn unacknowledged(&self) -> Option<u64> {
-        Some(self.outbox.seq() - self.slowest_frontier()?)
-    }
-
-    /// When the oldest of them left.
-    pub(super) fn unacknowledged_since(&self) -> Option<Instant> {
-        self.outbox.sent_at(self.slowest_frontier()? + 1)
-    }
-
-    /// What every proven follower of our stream holds; `None` if there is none, or this node is not master.
-    fn slowest_frontier(&self) -> Option<u64> {
-        let own = (self.config.node, self.incarnation);
-        let follows = |peer: &&Peer| (peer.word.follows.node, peer.word.follows.incarnation) == own;
-        let proven = self.peers.established().filter(follows).filter(|peer| !peer.word.is_cold());
-        let slowest = proven.map(|peer| peer.frontier.max(self.outbox.term_start())).min();
-        slowest.filter(|_| self.role() == Role::Master)
+        let acknowledged = self.acknowledged();
+        let held = match flush.ack {
+            None => acknowledged.slowest(),
+            Some(ack) => ack.followers(self.config.members).and_then(|followers| acknowledged.by(followers)),
+        };
+        Ok(match flush.seq {
+            Some(seq) if held.is_some_and(|held| held >= seq) => FlushState::Done,
+            _ if flush.deadline <= now => FlushState::TimedOut,
+            _ => FlushState::Waiting,
+        })
     }
 }

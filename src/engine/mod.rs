@@ -22,6 +22,7 @@ pub mod counters;
 mod durability;
 pub mod election;
 pub mod event;
+mod exposure;
 mod flush;
 mod inbox;
 mod outbox;
@@ -29,6 +30,7 @@ mod peers;
 mod receive;
 mod repair;
 mod sections;
+mod spans;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -40,9 +42,10 @@ pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
-pub use durability::{Ack, DurabilityFailed, Ticket};
+pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{Event, Role, Store, SyncState};
-pub use flush::{Flush, NotMaster};
+pub use exposure::AtRisk;
+pub use flush::{Flush, FlushState, NotMaster};
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
@@ -52,7 +55,9 @@ use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
+use durability::Durability;
 use election::{Election, Input, State, master_down};
+use exposure::Exposure;
 use inbox::Inbox;
 use outbox::Outbox;
 use peers::Peers;
@@ -105,6 +110,12 @@ pub enum UpdateError {
     /// A key of a section has 1 to 256 bytes.
     #[error("the key of a section's entry has 1 to 256 bytes")]
     SectionKey,
+    /// The submission is to wait for a part of the members, and nobody knows how many there are.
+    #[error("quorum and all count the members of the group; set `members`")]
+    MembersUnknown,
+    /// Too many submissions are waited for, or too few of those that are resolved were fetched; the refusal is counted.
+    #[error("at most {TICKETS_MAX} submissions can be waited for at the same time")]
+    TicketsFull,
 }
 
 /// Why a table is not compared anew.
@@ -142,6 +153,8 @@ pub struct Engine {
     outbox: Outbox,
     inbox: Inbox,
     repair: Repair,
+    durability: Durability,
+    exposure: Exposure,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -217,6 +230,8 @@ impl Engine {
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
+            durability: Durability::new(),
+            exposure: Exposure::new(config.history),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -286,12 +301,16 @@ impl Engine {
         self.release_lagging(now);
         self.inbox.notice_lag(now, &self.config);
         if self.role() == Role::Master && !self.config.source_expires {
-            self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
+            let expired = self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
+            if expired > 0 {
+                self.submitted(now);
+            }
         }
         self.expire_sections(now);
         if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
             self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
+        self.settle(now);
     }
 
     /// The sync links came up, or the last one went down.
@@ -330,13 +349,21 @@ impl Engine {
     /// # Errors
     /// [`UpdateError`]; nothing has changed then.
     pub fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
+        if self.change(now, change)? {
+            self.submitted(now);
+        }
+        Ok(())
+    }
+
+    /// Takes a change; whether others have to hear of it.
+    fn change(&mut self, now: Instant, change: &Change) -> Result<bool, UpdateError> {
         if self.role() != Role::Master {
             return Err(UpdateError::NotMaster);
         }
         self.counters.updates += 1;
         match change {
             Change::Upsert(flow) => match self.put(flow, now) {
-                Ok(_) => Ok(()),
+                Ok(waits) => Ok(waits),
                 Err(Refused::Unsupported) => {
                     self.counters.updates_unsupported += 1;
                     Err(UpdateError::Unsupported)
@@ -350,10 +377,7 @@ impl Engine {
                     Err(UpdateError::AnnexFull)
                 }
             },
-            Change::Delete(key) => {
-                self.table.take(key);
-                Ok(())
-            }
+            Change::Delete(key) => Ok(self.table.take(key)),
         }
     }
 
@@ -385,7 +409,11 @@ impl Engine {
         }
         let ignored = self.breaks(Breakage::OverrunIgnored);
         if !ignored {
-            self.counters.dump_deletes += u64::from(self.table.end_dump(SWEEP_SLOTS));
+            let taken = self.table.end_dump(SWEEP_SLOTS);
+            self.counters.dump_deletes += u64::from(taken);
+            if taken > 0 {
+                self.submitted(now);
+            }
         }
         if !self.table.dumping() || ignored {
             self.dump_complete = false;
@@ -429,7 +457,7 @@ impl Engine {
         self.repair.ask_anew(now, self.config.advert_interval, full);
         let buckets = self.repair.dirty();
         self.event(Event::SyncStarted { from, buckets });
-        self.advert_soon(now);
+        self.proof_changed(now);
         Ok(buckets)
     }
 
@@ -486,6 +514,7 @@ impl Engine {
         let mut also = |at: Option<Instant>| due = [due, at].into_iter().flatten().min();
         also(self.link_up.then_some(self.advert_at));
         also(self.peers.next_gone_at());
+        also(self.settle_at());
         also(self.data_at());
         also(self.section_expiry_at());
         also(self.lag_at());
@@ -551,6 +580,9 @@ impl Engine {
     fn input(&mut self, now: Instant, input: Input) {
         let give_up = self.election.deadline();
         let Some((from, to)) = self.election.handle(now, input) else { return };
+        if from == Role::Master {
+            self.end_waiting(now);
+        }
         match to {
             Role::Promoting => {
                 self.table.queue_expired(now);
@@ -661,6 +693,8 @@ impl Engine {
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
+        self.durability.masterships += 1;
+        self.exposure.begin(now, self.outbox.seq());
         (self.full_reported, self.annex_full_reported, self.sections_full_reported) = (false, false, false);
     }
 
@@ -754,6 +788,12 @@ impl Engine {
         let spacing = self.config.advert_interval / 4;
         let earliest = self.last_advert_at.map_or(now, |last| last + spacing);
         self.advert_at = self.advert_at.min(earliest.max(now));
+    }
+
+    /// This node's proof has begun or ended: its master may count on it, or may no longer [6.0.2].
+    fn proof_changed(&mut self, now: Instant) {
+        self.inbox.say_state();
+        self.advert_soon(now);
     }
 
     fn event(&mut self, event: Event) {

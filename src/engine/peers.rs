@@ -14,6 +14,7 @@
 
 use super::audit::KernelRoom;
 use super::breakage::{Breakage, Broken};
+use super::durability::Acked;
 use super::election::skew;
 use super::event::Role;
 use super::window::Follower;
@@ -96,6 +97,8 @@ pub(super) struct Peer {
     pub(super) frontier: u64,
     /// What else it has told of itself as a follower of our stream.
     pub(super) follower: Follower,
+    /// The same, as far as it was proven when it said so.
+    pub(super) acked: Acked,
     /// A lone master that does not hear us was reported.
     pub(super) one_way_reported: bool,
     /// What each link has carried of its control frames.
@@ -321,6 +324,7 @@ impl Peers {
         for peer in &mut self.list {
             peer.frontier = 0;
             peer.follower = Follower::default();
+            peer.acked.forget();
         }
     }
 
@@ -355,6 +359,7 @@ impl Peers {
             proven_at: now,
             frontier: 0,
             follower: Follower::default(),
+            acked: Acked::default(),
             one_way_reported: false,
             carried: Carried::default(),
             carried_data: Carried::default(),

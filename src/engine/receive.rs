@@ -88,6 +88,7 @@ impl Engine {
             Arrival::Established { replaced } => self.established(now, header, replaced),
             Arrival::Known => {}
         }
+        self.hear_proof(header, advert);
         if self.role() == Role::Master {
             self.told_by_advert(now, header, advert);
         } else {
@@ -102,6 +103,7 @@ impl Engine {
             self.hear_backup(now, header, &word);
         }
         self.note_company();
+        self.settle(now);
         Ok(())
     }
 
@@ -229,9 +231,8 @@ impl Engine {
             self.counters.digests_matched += 1;
             if let Some(took) = self.repair.matched(now) {
                 self.cold = false;
-                self.inbox.say_state();
                 self.event(Event::InSync { digest: word.digest, entries: word.entries, took });
-                self.advert_soon(now);
+                self.proof_changed(now);
             }
         } else {
             self.counters.digests_differed += 1;
@@ -245,9 +246,8 @@ impl Engine {
             }
             let fits = self.fits(word.entries);
             if self.repair.differed(now, fits) {
-                self.inbox.say_state();
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
-                self.advert_soon(now);
+                self.proof_changed(now);
             }
         }
     }
@@ -283,9 +283,8 @@ impl Engine {
 
     fn doubt(&mut self, now: Instant) {
         if self.repair.doubt(now) {
-            self.inbox.say_state();
             self.event(Event::Diverged { buckets: self.repair.dirty() });
-            self.advert_soon(now);
+            self.proof_changed(now);
         }
     }
 
@@ -422,6 +421,8 @@ impl Engine {
         for range in status.missing {
             self.outbox.ask_again(range.first(), range.length());
         }
+        self.hear_proof_of_status(header, status);
+        self.settle(now);
         Ok(())
     }
 

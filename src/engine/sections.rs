@@ -36,6 +36,13 @@ impl Engine {
     /// # Errors
     /// [`UpdateError`]; nothing has changed then.
     pub fn update_section(&mut self, now: Instant, change: &SectionChange) -> Result<(), UpdateError> {
+        self.change_section(now, change)?;
+        self.submitted(now);
+        Ok(())
+    }
+
+    /// Takes a change.
+    pub(super) fn change_section(&mut self, now: Instant, change: &SectionChange) -> Result<(), UpdateError> {
         if self.role() != Role::Master {
             return Err(UpdateError::NotMaster);
         }

@@ -1,6 +1,7 @@
 //! The engine's state in one picture, for people and programs. Allocates, so it is not for the hot path.
 
 use super::event::{Role, SyncState};
+use super::exposure::AtRisk;
 use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
 use crate::wire::Capabilities;
@@ -31,6 +32,8 @@ pub struct PeerStatus {
     pub credit: u64,
     /// It follows us and stands still: nobody waits for it.
     pub lagging: bool,
+    /// The same, as far as it was proven when it said so: what counts for acknowledgement. `None` while it is not proven.
+    pub acknowledged: Option<u64>,
     /// What it can take, by its last ADVERT.
     pub capabilities: Capabilities,
     /// Most entries that its kernel's connection table takes; 0 if that is not known.
@@ -80,10 +83,19 @@ pub struct EngineStatus {
     pub frontier: u64,
     /// Records that wait to be sent.
     pub pending: u64,
-    /// When the oldest frame left that not every proven follower is known to hold; `None` if there is none.
+    /// Of them, those that wait since something was submitted: 0 while only a repair sends.
+    pub unsent: u64,
+    /// When the oldest of them was submitted; `None` if there are none.
+    pub unsent_since: Option<Instant>,
+    /// When the oldest record was submitted that not every proven follower is known to hold; `None` if there is none.
     pub unacknowledged_since: Option<Instant>,
-    /// Frames of this mastership that not every proven follower is known to hold; `None` without a follower.
+    /// Frames of this mastership that not every proven follower is known to hold; `None` without a proven follower.
     pub unacknowledged: Option<u64>,
+    /// Records of this mastership that not every proven follower is known to hold, those included that wait to be sent;
+    /// `None` without a proven follower.
+    pub unacknowledged_records: Option<u64>,
+    /// What would be lost if this master died now; `None` if it is none.
+    pub at_risk: Option<AtRisk>,
     /// Records that wait for the sink.
     pub unapplied: u64,
     /// Sync links up.
@@ -117,7 +129,7 @@ impl Engine {
 
     /// The state in one picture.
     pub fn status(&self) -> EngineStatus {
-        let role = self.role();
+        let (role, figures) = (self.role(), self.figures());
         EngineStatus {
             node: self.config.node,
             sync_id: self.config.sync_id,
@@ -141,8 +153,12 @@ impl Engine {
             stream_seq: self.outbox.seq(),
             frontier: self.inbox.frontier(),
             pending: u64::from(self.table.pending()) + u64::from(self.table.pending_sections()),
-            unacknowledged_since: self.unacknowledged_since(),
-            unacknowledged: self.unacknowledged(),
+            unsent: figures.unsent,
+            unsent_since: figures.unsent_since,
+            unacknowledged_since: figures.unacknowledged_since,
+            unacknowledged: figures.unacknowledged,
+            unacknowledged_records: figures.unacknowledged_records,
+            at_risk: figures.at_risk,
             unapplied: u64::from(self.table.unapplied()) + u64::from(self.table.unapplied_sections()),
             link_up: self.link_up,
             peers: self.peers.iter().map(|peer| peer_status(peer, self.outbox.seq())).collect(),
@@ -169,6 +185,7 @@ fn peer_status(peer: &super::peers::Peer, newest: u64) -> PeerStatus {
         frontier: peer.frontier,
         credit: peer.follower.credit(newest),
         lagging: peer.follower.lagging,
+        acknowledged: peer.acked.frontier().filter(|_| peer.established),
         capabilities: peer.word.capabilities,
         kernel_capacity: peer.word.kernel.capacity,
         kernel_buckets: peer.word.kernel.buckets,

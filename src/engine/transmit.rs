@@ -94,6 +94,7 @@ impl Engine {
             self.counters.buckets_walked_again += self.outbox.walk_on(&mut self.table);
         }
         let seq = self.outbox.next_seq();
+        let sent_before = self.counters.records_sent;
         let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;
         // Either kind goes first in every other frame: none waits behind more than a frame of the other.
         self.sections_first = !self.sections_first;
@@ -113,6 +114,7 @@ impl Engine {
         }
         self.outbox.keep(now, &slot[..length]);
         self.data_left(now);
+        self.frame_left(now, self.counters.records_sent - sent_before);
         self.counters.data_sent += 1;
         Some(length)
     }
@@ -207,17 +209,19 @@ impl Engine {
         let count = self.peer_reports(&mut reports);
         let header = self.control_header(Kind::ADVERT);
         let is_master = self.role() == Role::Master;
+        let follows = self.follows(now);
+        let proven = follows.node != NodeId(0) && self.sync_state() == SyncState::InSync;
         let advert = Advert {
             role: self.wire_role(),
             priority: if self.leaving { 0 } else { self.election.priority() },
             interval_ms: u16::try_from(self.config.advert_interval.as_millis()).unwrap_or(u16::MAX),
-            flags: self.advert_flags(),
+            flags: self.advert_flags().with_if(AdvertFlags::PROVEN, proven),
             term_start: self.outbox.term_start(),
             stream_seq: self.outbox.seq(),
             history_start: if is_master { self.outbox.history_start() } else { 0 },
             digest: self.table.digest(),
             entries: u64::from(self.table.len()),
-            follows: self.follows(now),
+            follows,
             hash_seed: self.table.seed(),
             capabilities: CAPABILITIES,
             kernel_capacity: self.kernel_room.capacity,
@@ -301,7 +305,7 @@ impl Engine {
         self.header(kind, self.control_seq)
     }
 
-    fn header(&self, kind: Kind, seq: u64) -> Header {
+    pub(super) fn header(&self, kind: Kind, seq: u64) -> Header {
         Header {
             sync_id: self.config.sync_id,
             kind,

@@ -1,6 +1,6 @@
 //! What of a configuration can change while the engine runs: neither role nor stream nor table notices.
 
-use super::{Config, ConfigError, Engine};
+use super::{Ack, Config, ConfigError, Engine};
 use crate::time::{Duration, Instant};
 
 /// ADVERTs that keep the old, shorter interval when a longer one comes: peers count with the one that they heard last,
@@ -20,6 +20,9 @@ pub struct Tuning {
     pub reorder_delay: Duration,
     pub lag_limit: Duration,
     pub commit_deadline: Duration,
+    pub ack: Ack,
+    pub ack_timeout: Duration,
+    pub members: Option<u32>,
 }
 
 impl From<&Config> for Tuning {
@@ -34,6 +37,9 @@ impl From<&Config> for Tuning {
             reorder_delay: config.reorder_delay,
             lag_limit: config.lag_limit,
             commit_deadline: config.commit_deadline,
+            ack: config.ack,
+            ack_timeout: config.ack_timeout,
+            members: config.members,
         }
     }
 }
@@ -45,7 +51,7 @@ impl Engine {
     /// The first of [`Config::problems`]; nothing has changed then.
     pub fn reconfigure(&mut self, now: Instant, tuning: &Tuning) -> Result<(), ConfigError> {
         let Tuning { priority, preempt, advert_interval, batch_delay, ack_every, .. } = *tuning;
-        let Tuning { ack_delay, reorder_delay, lag_limit, commit_deadline, .. } = *tuning;
+        let Tuning { ack_delay, reorder_delay, lag_limit, commit_deadline, ack, ack_timeout, members, .. } = *tuning;
         let before = self.config.clone();
         let config = Config {
             priority,
@@ -57,6 +63,9 @@ impl Engine {
             reorder_delay,
             lag_limit,
             commit_deadline,
+            ack,
+            ack_timeout,
+            members,
             ..before.clone()
         };
         if let Some(problem) = config.problems().into_iter().next() {

@@ -591,7 +591,10 @@ fn told(
         Err(UpdateError::TableFull) => stage.watch.happened(Seen("table-full")),
         Err(UpdateError::AnnexFull) => stage.watch.happened(Seen("annex-full")),
         Err(UpdateError::SectionsFull) => stage.watch.happened(Seen("sections-full")),
-        Err(UpdateError::NotMaster | UpdateError::Unsupported | UpdateError::SectionKey) => {}
+        Err(UpdateError::TicketsFull) => stage.watch.happened(Seen("tickets-full")),
+        Err(
+            UpdateError::NotMaster | UpdateError::Unsupported | UpdateError::SectionKey | UpdateError::MembersUnknown,
+        ) => {}
     }
 }
 

@@ -99,6 +99,8 @@ impl AdvertFlags {
     pub const HANDING_OVER: AdvertFlags = AdvertFlags(8);
     /// Takes no new connections.
     pub const DRAINING: AdvertFlags = AdvertFlags(16);
+    /// Its table is proven equal to that of the master that `follows` names [6.0.2].
+    pub const PROVEN: AdvertFlags = AdvertFlags(32);
 
     /// Whether all bits of `flags` are set.
     pub const fn contains(self, flags: AdvertFlags) -> bool {

@@ -191,8 +191,24 @@ impl Families {
             ),
             (
                 "unacknowledged_age_seconds",
-                "Age of the oldest frame that not every proven peer is known to hold: what a death would cost now",
+                "Age of the oldest record that not every proven peer is known to hold",
                 group.unacknowledged_age_s,
+            ),
+            (
+                "unacknowledged_records",
+                "Records of the master that not every proven peer is known to hold",
+                group.unacknowledged_records.map(|records| records as f64),
+            ),
+            ("unsent_age_seconds", "Age of the oldest change that waits to be sent", group.unsent_age_s),
+            (
+                "rpo_records",
+                "Records that would be lost if this master died now; all entries while no peer is proven",
+                group.rpo_records.map(|records| records as f64),
+            ),
+            (
+                "rpo_seconds",
+                "Age of the oldest record that would be lost if this master died now, or time since a peer was proven",
+                group.rpo_s,
             ),
             ("established_peers", "Peers that are proven in both directions", Some(established as f64)),
             ("link_up", "Whether a sync link is up", Some(f64::from(u8::from(group.link_up)))),
@@ -355,7 +371,7 @@ mod tests {
         says(&text, "ssyncp_role{group=\"51\",role=\"master\"} 0.0");
         says(&text, "ssyncp_sync_state{group=\"51\",state=\"in_sync\"} 1.0");
         says(&text, "ssyncp_term{group=\"51\"} 7.0");
-        assert!(!text.contains("digest_age") && !text.contains("unacknowledged"), "{text}");
+        assert!(!text.contains("digest_age") && !text.contains("unacknowledged") && !text.contains("rpo"), "{text}");
     }
 
     #[test]

@@ -31,6 +31,8 @@ const LACKS: &[(&str, &str)] = &[
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
     ("lag_limit", NO_ACKNOWLEDGEMENT),
+    ("ack_timeout", NO_ACKNOWLEDGEMENT),
+    ("members", NO_ACKNOWLEDGEMENT),
     ("ack_every", NO_ACKNOWLEDGEMENT),
     ("ack_delay", NO_ACKNOWLEDGEMENT),
     ("audit", NO_PROOF),

@@ -19,7 +19,7 @@ pub use value::duration as parse_duration;
 
 use crate::bridge::conntrack::Rule;
 use crate::daemon::audit::AuditOrders;
-use crate::engine::{ClassicConfig, Config, RoleMode, Tuning};
+use crate::engine::{Ack, ClassicConfig, Config, RoleMode, Tuning};
 use crate::time::Duration;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use crate::wire::{FRAME_LEN_MAX, NodeId};
@@ -166,6 +166,17 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub batch_delay: Duration,
+    /// Whose acknowledgement a change waits for.
+    #[serde(serialize_with = "value::ack_word")]
+    #[schemars(with = "String")]
+    pub ack: Ack,
+    /// Time after which a change that is not acknowledged counts as failed.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub ack_timeout: Duration,
+    /// Nodes of the group, this one included; unknown unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
     /// Frames after which a backup acknowledges.
     pub ack_every: u32,
     /// Time after which a backup acknowledges.
@@ -402,6 +413,9 @@ impl Group {
             preempt: self.preempt,
             advert_interval: self.advert_interval,
             batch_delay: self.batch_delay,
+            ack: self.ack,
+            ack_timeout: self.ack_timeout,
+            members: self.members,
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
@@ -423,6 +437,9 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
+            ack: self.ack,
+            ack_timeout: self.ack_timeout,
+            members: self.members,
         }
     }
 }
@@ -502,6 +519,8 @@ addresses = []
 capacity = 262144
 history = 4096
 batch_delay = "1ms"
+ack = "none"
+ack_timeout = "1s"
 ack_every = 32
 ack_delay = "5ms"
 reorder_delay = "2ms"
@@ -531,7 +550,9 @@ tap_files = 8
             audit = "off"
             audit_interval = "0s"
             role = "manual"
-            ack = "none"
+            ack = "quorum"
+            ack_timeout = "250ms"
+            members = 3
             priority = 150
             advert_interval = "1s"
             preempt = false
@@ -561,6 +582,8 @@ tap_files = 8
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
         assert_eq!((settings.groups[0].event_buffer, settings.groups[1].event_buffer), (8192, 33_554_432));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
+        let waits = (settings.groups[0].ack, settings.groups[0].ack_timeout, settings.groups[0].members);
+        assert_eq!(waits, (Ack::Quorum, Duration::from_millis(250), Some(3)));
         assert_eq!((settings.groups[0].tap_size, settings.groups[0].tap_files), (1_572_864, 3));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);
         assert_eq!((settings.groups[0].audit, settings.groups[0].audit_interval), (AuditMode::Off, Duration::ZERO));
@@ -645,7 +668,7 @@ listen = "localhost"
         ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
         ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
         ssyncp.toml:30: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
-        ssyncp.toml:31: ack: "quorum" is not in this version; write "none"
+        ssyncp.toml:31: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
         ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
     }

@@ -10,7 +10,7 @@ use super::{
     TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
-use crate::engine::{Config, HISTORY_MAX, RoleMode};
+use crate::engine::{Ack, Config, HISTORY_MAX, RoleMode};
 use crate::time::Duration;
 use crate::transport::pcap::Format;
 use crate::wire::{GROUP, LINKS_MAX, NAME_LEN_MAX, NodeId};
@@ -45,6 +45,8 @@ const GROUP_KEYS: &[&str] = &[
     "history",
     "batch_delay",
     "ack",
+    "ack_timeout",
+    "members",
     "ack_every",
     "ack_delay",
     "reorder_delay",
@@ -292,9 +294,6 @@ fn group(section: &Section<'_, '_>) -> Group {
     }
     let profile =
         section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1), ("classic", Profile::Classic)], &[]);
-    if profile == Profile::Ssyncp1 {
-        section.word("ack", (), &[("none", ())], &["one", "quorum", "all"]);
-    }
     Group {
         sync_id: section.number("sync_id", 0, 0..=255),
         transport: section.word(
@@ -347,6 +346,9 @@ fn group(section: &Section<'_, '_>) -> Group {
         capacity: section.number("capacity", default.capacity, 0..=i128::from(u32::MAX)),
         history: section.number("history", default.history, 0..=i128::from(HISTORY_MAX)),
         batch_delay: section.duration("batch_delay", default.batch_delay),
+        ack: section.word("ack", default.ack, &Ack::EVERY.map(|ack| (ack.name(), ack)), &[]),
+        ack_timeout: section.duration("ack_timeout", default.ack_timeout),
+        members: section.read("members", None, |found| number(found, 0..=i128::from(u32::MAX)).map(Some)),
         ack_every: section.number("ack_every", default.ack_every, 0..=i128::from(u32::MAX)),
         ack_delay: section.duration("ack_delay", default.ack_delay),
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),

@@ -120,6 +120,11 @@ pub(super) fn interface(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Writes a policy as its word.
+pub(super) fn ack_word<S: serde::Serializer>(ack: &crate::engine::Ack, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(ack.name())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

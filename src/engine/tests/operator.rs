@@ -117,22 +117,24 @@ fn a_master_and_a_node_without_a_master_are_not_resynced() {
 fn a_flush_is_done_when_the_proven_follower_holds_what_was_submitted_and_not_before() {
     let mut world = World::elected_pair();
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
-    assert_eq!(world.engine(1).begin_flush(), Err(NotMaster));
+    let minute = Duration::from_secs(60);
+    assert_eq!(world.engine(1).begin_flush(world.now, minute, None), Err(NotMaster));
     let before = world.engine(0).status().stream_seq;
     (0..500).for_each(|number| world.upsert(0, number));
-    let mut flush = world.engine(0).begin_flush().unwrap();
-    assert_eq!((world.engine(0).is_flushed(&mut flush), flush.seq()), (Ok(false), None));
+    let mut flush = world.engine(0).begin_flush(world.now, minute, None).unwrap();
+    assert_eq!((world.engine(0).flush_state(world.now, &mut flush), flush.seq()), (Ok(FlushState::Waiting), None));
     // Nothing from the master arrives: the frames leave, and nobody holds them.
     world.passes = Box::new(|from, _, bytes| from == 1 || bytes[5] != 2);
     world.run(milliseconds(20));
-    assert_eq!(world.engine(0).is_flushed(&mut flush), Ok(false));
+    assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Ok(FlushState::Waiting));
     let status = world.engine(0).status();
     assert_eq!(flush.seq(), Some(status.stream_seq));
     assert_eq!(status.unacknowledged, Some(status.stream_seq - before), "every frame since");
     let age = world.now.since(status.unacknowledged_since.unwrap());
     assert!(age > milliseconds(15) && age <= milliseconds(20), "{age:?}");
     world.passes = Box::new(|_, _, _| true);
-    world.run_until("flushed", |world| world.engine(0).is_flushed(&mut flush) == Ok(true));
+    let done = |world: &World, flush: &mut Flush| world.engine(0).flush_state(world.now, flush) == Ok(FlushState::Done);
+    world.run_until("flushed", |world| done(world, &mut flush));
     assert_eq!(world.table(1).len(), 500);
     let status = world.engine(0).status();
     assert_eq!((status.unacknowledged, status.unacknowledged_since), (Some(0), None));
@@ -144,11 +146,13 @@ fn a_flush_needs_somebody_who_holds_it_and_ends_with_the_mastership() {
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
     world.kill(1);
     world.run(Duration::from_secs(1));
-    let mut flush = world.engine(0).begin_flush().unwrap();
+    let mut flush = world.engine(0).begin_flush(world.now, milliseconds(101), None).unwrap();
     world.run(milliseconds(100));
-    assert_eq!(world.engine(0).is_flushed(&mut flush), Ok(false));
+    assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Ok(FlushState::Waiting));
+    world.run(milliseconds(1));
+    assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Ok(FlushState::TimedOut));
     assert_eq!(world.engine(0).status().unacknowledged, None);
     let now = world.now;
     world.node(0).engine.set_role(now, RoleRequest::Backup);
-    assert_eq!(world.engine(0).is_flushed(&mut flush), Err(NotMaster));
+    assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Err(NotMaster));
 }

@@ -90,11 +90,11 @@ fn a_flush_on_an_idle_master_does_not_wait_for_a_record_that_was_cancelled() {
     let start = world.now;
     world.upsert(0, 1);
     world.upsert(0, 2);
-    let mut flush = world.engine(0).begin_flush().unwrap();
+    let mut flush = world.engine(0).begin_flush(world.now, Duration::from_secs(60), None).unwrap();
     world.update(0, Change::Delete(key(2)));
-    assert_eq!((world.engine(0).is_flushed(&mut flush), flush.seq()), (Ok(false), None));
+    assert_eq!((world.engine(0).flush_state(world.now, &mut flush), flush.seq()), (Ok(FlushState::Waiting), None));
     world.run(Duration::from_millis(20));
-    assert_eq!(world.engine(0).is_flushed(&mut flush), Ok(true));
+    assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Ok(FlushState::Done));
     assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [1]);
 }
 
@@ -112,9 +112,9 @@ fn a_flush_of_a_former_mastership_is_not_done_by_an_empty_queue_of_a_later_one()
     };
     let (_, newest) = begin_anew(&mut world);
     world.upsert(0, 1);
-    let mut flush = world.engine(0).begin_flush().unwrap();
+    let mut flush = world.engine(0).begin_flush(world.now, Duration::from_secs(60), None).unwrap();
     assert_eq!(begin_anew(&mut world), (Role::Master, newest), "no frame has left between the two");
-    assert_eq!(world.engine(0).is_flushed(&mut flush), Err(NotMaster));
+    assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Err(NotMaster));
 }
 
 /// [4.1.1] [4.2.1] Everything that the master's source says is on the backup, and in its sink.

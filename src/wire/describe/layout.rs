@@ -256,6 +256,7 @@ pub(super) const ADVERT: [Field; 20] = [
             (AdvertFlags::ASKS, "asks"),
             (AdvertFlags::HANDING_OVER, "handing_over"),
             (AdvertFlags::DRAINING, "draining"),
+            (AdvertFlags::PROVEN, "proven"),
         ];
         bits(value, &names.map(|(flag, name)| (u128::from(flag.0), name)))
     }),
