@@ -187,6 +187,11 @@ impl Node {
         self.engine.as_ref().filter(|_| self.resting.is_none())
     }
 
+    /// Whether its kernel is to hold what its table holds.
+    pub(super) fn writes(&self) -> bool {
+        self.seat.continuous || self.role == Role::Master
+    }
+
     /// Whether nothing is on its way between kernel and engine.
     pub(super) fn is_settled(&self) -> bool {
         self.settled && self.hand.is_empty() && !self.kernel.has_news() && self.dump != Dump::Running
@@ -263,14 +268,15 @@ impl Node {
         }
     }
 
-    /// It runs again.
-    pub(super) fn wake(&mut self, now: Instant) {
-        if let Some((rest, since)) = self.resting.take()
-            && rest == Rest::Frozen
-        {
+    /// It runs again; whether its clock stood still meanwhile.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
+        let rested = self.resting.take();
+        let froze = rested.is_some_and(|(rest, _)| rest == Rest::Frozen);
+        if let Some((_, since)) = rested.filter(|_| froze) {
             self.clock.stood(now, now.since(since));
         }
         self.busy_until = self.busy_until.max(now);
+        froze
     }
 
     /// The engine and its own time, if it can be spoken to from outside now.

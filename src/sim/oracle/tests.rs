@@ -173,7 +173,7 @@ impl Stage {
             .engines
             .iter()
             .enumerate()
-            .map(|(node, engine)| End { node, engine, kernel: self.kernels[node].values().cloned().collect() })
+            .map(|(node, engine)| End { node, engine, kernel: Some(self.kernels[node].values().cloned().collect()) })
             .collect();
         self.oracle.ended(now, &ends);
     }
