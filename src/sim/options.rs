@@ -138,7 +138,7 @@ impl Options {
         let weather = weather(random, interval);
         // Of n nodes each hears n − 1 others: larger worlds live for less long, so that all cost about the same.
         let ways = (nodes * (nodes - 1)) as u64 * u64::from(weather.links);
-        let safety = interval * (random.within(80, 160) * 16 / (ways + 8)).clamp(40, 160) as u32;
+        let safety = interval * (random.within(80, 160) * 18 / (ways + 8)).clamp(40, 160) as u32;
         let traffic = traffic(random, &config);
         let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
         let faults = faults(random, safety);

@@ -498,9 +498,10 @@ mod tests {
 
     #[test]
     fn without_any_fault_nothing_is_broken_and_all_is_in_sync() {
-        for seed in 0..6 {
+        for seed in 0..20 {
             let outcome = run(seed, &Options::of_seed(seed).without_faults(), true);
             assert_eq!(outcome.violation, None, "seed {seed}:\n{}", outcome.lines.join("\n"));
+            assert!(outcome.lines.last().is_some_and(|line| line.contains("all is equal and proven")), "seed {seed}");
         }
     }
 
@@ -514,5 +515,16 @@ mod tests {
         }
         let other = |seed| run(seed, &Options::of_seed(seed), false).digest;
         assert_ne!(other(1), other(2));
+    }
+
+    #[test]
+    fn what_is_planned_for_the_same_moment_happens_in_the_order_of_planning() {
+        let mut agenda = Agenda::default();
+        let at = Instant::from_nanos;
+        agenda.push(at(7), What::Turn(3));
+        agenda.push(at(5), What::Stroke);
+        agenda.push(at(7), What::Arrives(0));
+        let all: Vec<_> = std::iter::from_fn(|| agenda.pop()).collect();
+        assert_eq!(all, [(at(5), What::Stroke), (at(7), What::Turn(3)), (at(7), What::Arrives(0))]);
     }
 }
