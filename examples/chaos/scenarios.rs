@@ -44,9 +44,16 @@ pub const SCENARIOS: [Scenario; 17] = [
     scenario("loss-20-backup", "20 % loss towards the backup", |c| loss(c, 200, [false, true])),
     scenario("loss-20-master", "20 % loss towards the master", |c| loss(c, 200, [true, false])),
     scenario("loss-20-both", "20 % loss in both directions", |c| loss(c, 200, [true, true])),
-    Scenario { table: LARGE_TABLE, ..scenario("silent", "the link is silent for 10 s at 20,000 connections/s", silent) },
+    Scenario {
+        table: LARGE_TABLE,
+        ..scenario("silent", "the link is silent for 10 s at 20,000 connections/s", silent)
+    },
     scenario("receiver-kill", "SIGKILL of the backup's daemon, back after 2 s", receiver_kill),
-    scenario("sender-kill", "SIGKILL of the master's daemon: the standby takes over, it returns after 2 s", sender_kill),
+    scenario(
+        "sender-kill",
+        "SIGKILL of the master's daemon: the standby takes over, it returns after 2 s",
+        sender_kill,
+    ),
     scenario("receiver-stop", "SIGSTOP of the backup's daemon for 10 s", receiver_stop),
     scenario("history-gone", "the link is cut until the history (64 frames) no longer reaches back", history_gone),
     scenario("ended-while-dead", "60,000 flows end while the master's daemon is dead", ended_while_dead),
@@ -54,11 +61,7 @@ pub const SCENARIOS: [Scenario; 17] = [
     scenario("three", "three nodes: the master dies, then its successor; both return", three),
 ];
 
-const fn scenario(
-    name: &'static str,
-    what: &'static str,
-    run: fn(&Context) -> Result<Outcome, Trouble>,
-) -> Scenario {
+const fn scenario(name: &'static str, what: &'static str, run: fn(&Context) -> Result<Outcome, Trouble>) -> Scenario {
     Scenario { name, what, table: 0, run }
 }
 

@@ -29,7 +29,8 @@ impl Oracle {
     pub(super) fn judge_bounds(&mut self, now: Instant, at: usize, engine: &Engine) {
         let node = &mut self.nodes[at];
         let Some(config) = &node.config else { return };
-        let (events, capacity) = (core::mem::take(&mut node.events), u64::from(config.capacity) + u64::from(config.sections));
+        let (events, capacity) =
+            (core::mem::take(&mut node.events), u64::from(config.capacity) + u64::from(config.sections));
         node.turns += 1;
         if events > EVENTS_OF_A_TURN_MAX {
             self.broken(now, "bounds", format!("node {at} yielded {events} events in a turn"));

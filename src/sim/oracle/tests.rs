@@ -169,9 +169,12 @@ impl Stage {
     /// Another engine that has taken what node 1 has taken so far, and can be handed other things.
     fn end(&mut self) {
         let now = self.now;
-        let ends: Vec<End<'_>> = self.engines.iter().enumerate().map(|(node, engine)| {
-            End { node, engine, kernel: Some(self.kernels[node].values().cloned().collect()) }
-        }).collect();
+        let ends: Vec<End<'_>> = self
+            .engines
+            .iter()
+            .enumerate()
+            .map(|(node, engine)| End { node, engine, kernel: Some(self.kernels[node].values().cloned().collect()) })
+            .collect();
         self.oracle.ended(now, &ends);
     }
 
