@@ -360,8 +360,13 @@ impl Oracle {
             return false;
         }
         if word.uncertain && (seen == value || seen == word.value) {
-            let seq = if seen == value { seq } else { newest };
-            self.nodes[at].shadow.put(now, name, seen, seq);
+            let node = &mut self.nodes[at];
+            if seen != value {
+                node.doubted_at = Some(now);
+            }
+            node.shadow.put(now, name, seen, if seen == value { seq } else { newest });
+            node.shadow.doubt(name);
+            node.unsunk.insert(name, ());
             return false;
         }
         if wins && seen == word.value && (tight || self.has_no_room(at, engine, name)) {
