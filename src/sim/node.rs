@@ -187,9 +187,10 @@ impl Node {
         self.engine.as_ref().filter(|_| self.resting.is_none())
     }
 
-    /// Whether its kernel is to hold what its table holds.
-    pub(super) fn writes(&self) -> bool {
-        self.seat.continuous || self.role == Role::Master
+    /// Whether its kernel is to hold what its table holds. (A backup's kernel can have lost what its daemon did not hear of
+    /// while it was master; the audit that repairs this is not part of a world.)
+    pub(super) fn is_source(&self) -> bool {
+        self.role == Role::Master
     }
 
     /// Whether nothing is on its way between kernel and engine.

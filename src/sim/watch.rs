@@ -41,7 +41,7 @@ impl Watch {
 
     /// A line of the story.
     pub(super) fn tell(&mut self, now: Instant, text: std::fmt::Arguments<'_>) {
-        self.trace.line(now, &text.to_string());
+        self.trace.tell(now, text);
     }
 
     /// The world itself saw what must not be.

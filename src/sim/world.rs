@@ -301,7 +301,7 @@ impl World {
 
     fn end(&mut self) {
         let ends = self.nodes.iter().enumerate().filter_map(|(node, it)| {
-            let kernel = it.writes().then(|| it.kernel.flows().cloned().collect());
+            let kernel = it.is_source().then(|| it.kernel.flows().cloned().collect());
             it.running().map(|engine| End { node, engine, kernel })
         });
         self.watch.oracle.ended(self.now, &ends.collect::<Vec<_>>());

@@ -147,7 +147,8 @@ impl Oracle {
                 continue;
             }
             let master = self.index(follows.node).and_then(|master| self.hearing.0[at][master]);
-            if node.warm && master.is_some_and(|master| master.beat.is_cold()) {
+            let said_goodbye = master.is_some_and(|master| master.beat.priority == 0);
+            if said_goodbye || (node.warm && master.is_some_and(|master| master.beat.is_cold())) {
                 continue;
             }
             let text = format!(

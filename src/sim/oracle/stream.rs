@@ -43,6 +43,9 @@ impl Mode {
 /// Free blocks of the annex below which a flow may find no room: as many as the longest takes.
 const ANNEX_MARGIN: u64 = 24;
 
+/// Slots that may be taken by what only waits for the sink.
+const ROOM_MARGIN: usize = 8;
+
 impl Oracle {
     // ------------------------------------------------------------------ the way out
 
@@ -257,7 +260,6 @@ impl Oracle {
         range: Range<usize>,
     ) {
         let mode = self.mode(at, stream, seq);
-        let before = self.nodes[at].frontier;
         let tight = mode == Mode::New && self.is_tight(at, range.len());
         if mode == Mode::New {
             let walked = self.sent.walked(stream, seq);
@@ -285,19 +287,13 @@ impl Oracle {
                 Told::Part { name, .. } => (name, None, 0),
             };
             if mode == Mode::New {
-                let early = seq > before + 1;
-                refused |= self.judge_word(now, at, engine, (name, value, version), early, tight);
+                refused |= self.judge_word(now, at, engine, (name, value, version), tight);
             } else {
                 self.judge_unchanged(now, at, engine, name, (seq, mode));
             }
         }
-        let node = &mut self.nodes[at];
-        if refused && node.frontier >= seq {
-            let text =
-                format!("node {at} counts frame {seq} of {stream:?} as received, of which it has refused a part");
-            self.broken(now, "frontier", text);
-        } else if refused {
-            node.taken.remove(&seq);
+        if refused && let Some(taken) = self.nodes[at].taken.get_mut(&seq) {
+            taken.uncertain = true;
         }
         if self.nodes[at].work > self.nodes[at].shadow.len() {
             self.compare_whole(now, at, engine, None);
@@ -341,7 +337,6 @@ impl Oracle {
         at: usize,
         engine: &Engine,
         (name, value, seq): (Name, Option<Value>, u64),
-        early: bool,
         tight: bool,
     ) -> bool {
         let seen = self.held(engine, name, now);
@@ -357,15 +352,21 @@ impl Oracle {
                 let node = &mut self.nodes[at];
                 node.shadow.put(now, name, value, seq);
                 node.unsunk.insert(name, ());
-                if tight && early && value.is_none() {
+                // With one delete that found no room the frame is as good as lost, whatever else is in it.
+                if tight {
                     node.shadow.doubt(name);
                 }
             }
             return false;
         }
         if word.uncertain && (seen == value || seen == word.value) {
-            let seq = if seen == value { seq } else { newest };
-            self.nodes[at].shadow.put(now, name, seen, seq);
+            let node = &mut self.nodes[at];
+            if seen != value {
+                node.doubted_at = Some(now);
+            }
+            node.shadow.put(now, name, seen, if seen == value { seq } else { newest });
+            node.shadow.doubt(name);
+            node.unsunk.insert(name, ());
             return false;
         }
         if wins && seen == word.value && (tight || self.has_no_room(at, engine, name)) {
@@ -429,7 +430,7 @@ impl Oracle {
         let Some(config) = &node.config else { return false };
         let limits = (config.capacity as usize, config.tombstones as usize);
         let tight = |shadow: &super::shadow::Shadow| {
-            let words = shadow.len() + more;
+            let words = shadow.len() + more + ROOM_MARGIN;
             words >= limits.0 || words - shadow.print().live as usize >= limits.1
         };
         if tight(&node.shadow) {
