@@ -18,6 +18,7 @@ mod replay;
 mod resync;
 mod role;
 mod run;
+mod sim;
 mod status;
 mod table;
 
@@ -77,6 +78,8 @@ enum Command {
     Record(record::Options),
     /// Rebuild the table from a recording, and compare it with another.
     Replay(replay::Options),
+    /// Try the protocol in invented worlds with every fault that there is, each out of one number.
+    Sim(sim::Options),
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
     #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
     Demo(demo::Options),
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Decode(options) => decode::run(&options),
         Command::Record(options) => record::run(&options),
         Command::Replay(options) => replay::run(&options),
+        Command::Sim(options) => sim::run(&options),
     }
 }
 

@@ -129,7 +129,8 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
             let ignore_port_ids = vec![sink.port_id()?];
             let filter = Filter::new(&group.filter);
             let inspector = ConntrackInspector::open(filter.clone())?;
-            let options = SourceOptions { ignore_port_ids, filter, ..SourceOptions::default() };
+            let receive_buffer = usize::try_from(group.event_buffer).unwrap_or(usize::MAX);
+            let options = SourceOptions { receive_buffer, ignore_port_ids, filter };
             let source = ConntrackSource::open(&options)?;
             Ok(Bridge {
                 source: Some(Box::new(source)),

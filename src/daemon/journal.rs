@@ -97,6 +97,7 @@ fn weight(event: &Event) -> Weight {
         | Event::PeerDown { .. }
         | Event::MasterLost { .. }
         | Event::Diverged { .. }
+        | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
         | Event::SourceOverrun
         | Event::StallDetected { .. }
@@ -136,6 +137,7 @@ pub fn describe(event: &Event) -> String {
             format!("in sync: {entries} flows, digest {digest:016x}, after {} ms", took.as_millis())
         }
         Event::Diverged { buckets } => format!("{buckets} of 4096 buckets are no longer proven equal"),
+        Event::Lagging { node } => format!("node {} does not keep up; nobody waits for it until it has", node.0),
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
         Event::TableFull { store: Store::Flows, capacity } => {
             format!("the table is full at {capacity} flows; new ones are refused")

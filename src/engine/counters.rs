@@ -33,6 +33,18 @@ counters! {
     data_sent,
     /// DATA frames sent again because a peer asked.
     data_resent,
+    /// Requests for a frame that had just been sent again, and was not once more.
+    resends_too_soon,
+    /// Times that changes began to wait because a follower that is heeded could take no more.
+    credit_waits,
+    /// Followers that are heeded no longer because they stood still.
+    lagging_released,
+    /// Those that are heeded again.
+    lagging_returned,
+    /// Requests of ours that waited because another follower had asked for the same.
+    requests_suppressed,
+    /// New incarnations of this node since its start: after a stall, and where numbers came to their end.
+    incarnations_drawn,
     /// Frames that had come by another sync link before: what several links bring several times.
     duplicates,
     /// DATA frames that were held already, although they came by this link or in another order.
@@ -47,6 +59,8 @@ counters! {
     records_applied,
     /// Records that were older than what is held.
     records_older,
+    /// Records of keys that a later frame had deleted already: what tombstones are for.
+    tombstone_hits,
     /// Records of a type that this version does not know.
     records_unknown,
     /// Parts of sections' values, which come when a value is longer than a record.
@@ -91,8 +105,12 @@ counters! {
     merge_records_ignored,
     /// Buckets walked for others.
     buckets_walked,
+    /// Of them, those that were asked for again during their walk.
+    buckets_walked_again,
     /// Buckets repaired here.
     buckets_repaired,
+    /// Ends of walks that were not believed, because the walk began before a hole.
+    bucket_ends_refused,
     /// Flows removed here because the master no longer has them.
     repair_deletes,
     /// Holes: frames that could no longer be had.

@@ -41,6 +41,8 @@ pub enum SyncState {
     Cold,
     /// Follows a stream and is being filled or repaired.
     Syncing,
+    /// Has been far behind its master for too long.
+    Lagging,
     /// Proven equal to the master's table.
     InSync,
     /// Is the master: its table is the one to equal.
@@ -55,6 +57,7 @@ impl SyncState {
         match self {
             SyncState::Cold => "cold",
             SyncState::Syncing => "syncing",
+            SyncState::Lagging => "lagging",
             SyncState::InSync => "in_sync",
             SyncState::Source => "source",
             SyncState::Unknown => "unknown",
@@ -163,6 +166,11 @@ pub enum Event {
         /// Buckets that are not proven, of 4096.
         buckets: u32,
     },
+    /// A follower of this master stands still: nobody waits for it any more until it has caught up.
+    Lagging {
+        /// Who.
+        node: NodeId,
+    },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
     /// A part of the table is full; new keys, and values that need more of it, are refused and counted.
@@ -207,6 +215,7 @@ impl Event {
             Event::SyncStarted { .. } => "SyncStarted",
             Event::InSync { .. } => "InSync",
             Event::Diverged { .. } => "Diverged",
+            Event::Lagging { .. } => "Lagging",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
             Event::TableFull { .. } => "TableFull",
             Event::SourceOverrun => "SourceOverrun",

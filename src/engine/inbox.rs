@@ -9,7 +9,9 @@
 //!
 //! A record is applied when it arrives; only its repair waits (no head-of-line blocking).
 
+use super::breakage::{Breakage, Broken};
 use super::config::Config;
+use super::{STREAM_SEQ_MAX, splitmix64};
 use crate::time::{Duration, Instant};
 use crate::wire::{MissingRange, NodeId, RANGES_MAX};
 
@@ -59,6 +61,17 @@ pub(super) struct Inbox {
     unacknowledged: u32,
     acknowledge_at: Option<Instant>,
     status_now: bool,
+    broken: Broken,
+    /// Frames that can wait below us until we read them.
+    room: u32,
+    /// Others follow the same stream, and may miss the same frames.
+    company: bool,
+    random: u64,
+    /// Another follower has asked for what we miss, since we last did.
+    suppressed: bool,
+    /// Since when more than half a history is missing.
+    far_since: Option<Instant>,
+    lagging: bool,
 }
 
 impl Inbox {
@@ -80,6 +93,13 @@ impl Inbox {
             unacknowledged: 0,
             acknowledge_at: None,
             status_now: false,
+            broken: config.broken(),
+            room: u32::MAX,
+            company: false,
+            random: config.seed,
+            suppressed: false,
+            far_since: None,
+            lagging: false,
         }
     }
 
@@ -113,6 +133,7 @@ impl Inbox {
         self.window.fill(0);
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
         self.status_now = true;
     }
@@ -122,14 +143,20 @@ impl Inbox {
         self.stream = None;
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
+    }
+
+    /// What this node holds is proven now, or is so no more: the master, which heeds who is proven, hears of it at once.
+    pub(super) fn say_state(&mut self) {
+        self.status_now |= self.stream.is_some();
     }
 
     /// What the number of an arriving frame means.
     pub(super) fn number(&self, seq: u64) -> Number {
         if seq <= self.frontier {
             Number::Duplicate
-        } else if seq - self.frontier > self.window_len() {
+        } else if seq - self.frontier > self.window_len() || seq > STREAM_SEQ_MAX {
             Number::Beyond
         } else if self.is_held(seq) {
             Number::Duplicate
@@ -146,11 +173,13 @@ impl Inbox {
         if self.advance() && self.frontier < self.known {
             // What is repaired in pieces is asked for eagerly as long as the pieces arrive.
             self.ask_delay = config.reorder_delay;
-            self.ask_at = self.ask_at.map(|at| at.min(now + config.reorder_delay));
+            let soon = now + self.jittered(self.ask_delay);
+            self.ask_at = self.ask_at.map(|at| at.min(soon));
         }
         self.note_gap(now, config);
         self.unacknowledged += 1;
-        if self.unacknowledged >= config.ack_every {
+        // Who can take little must say early that it has taken it, or its master waits for that.
+        if self.unacknowledged >= config.ack_every.min((self.room / 4).max(1)) {
             self.status_now = true;
         } else if self.acknowledge_at.is_none() {
             self.acknowledge_at = Some(now + config.ack_delay);
@@ -201,25 +230,36 @@ impl Inbox {
     }
 
     /// Hands over every bucket-end that the frontier has passed and that may be believed: its walk must have begun at the
-    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and the number before the
-    /// walk's first frame as the table counts it.
-    pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) {
-        if self.frontier < self.earliest_bucket_end {
-            return;
+    /// base or above it, or it says nothing about what was missed below, and before its own frame. Arguments: the bucket, and
+    /// the number before the walk's first frame as the table counts it. How many were not to be believed.
+    pub(super) fn take_bucket_ends(&mut self, mut believe: impl FnMut(u16, u64)) -> u64 {
+        let early = self.broken.is(Breakage::BucketEndBeforeFrontier);
+        let mut refused = 0;
+        if self.frontier < self.earliest_bucket_end && !early {
+            return refused;
         }
         self.earliest_bucket_end = u64::MAX;
         let mut at = 0;
         while let Some(end) = self.bucket_ends.get(at).copied() {
-            if end.seq > self.frontier {
+            if end.seq > self.frontier && !early {
                 self.earliest_bucket_end = self.earliest_bucket_end.min(end.seq);
                 at += 1;
                 continue;
             }
             self.bucket_ends.swap_remove(at);
-            if (self.base..end.seq).contains(&end.since) {
+            let base = if self.broken.is(Breakage::BucketEndWithoutSinceAboveBase) { 0 } else { self.base };
+            if (base..end.seq).contains(&end.since) {
                 believe(end.bucket, self.local(end.since));
+            } else {
+                refused += 1;
             }
         }
+        refused
+    }
+
+    /// The number up to which a peer is told that everything is held.
+    pub(super) fn acknowledged_up_to(&self) -> u64 {
+        if self.broken.is(Breakage::AcknowledgedBeforeApplied) { self.known } else { self.frontier }
     }
 
     /// When a STATUS is due for a gap or an acknowledgement.
@@ -242,22 +282,68 @@ impl Inbox {
         let mut count = 0;
         if self.ask_at.is_some_and(|at| at <= now) {
             count = self.missing(ranges);
-            self.ask_delay = (self.ask_delay * 2).min(longest_delay.max(self.ask_delay));
-            self.ask_at = Some(now + self.ask_delay);
+            self.suppressed = false;
+            self.back_off(now, longest_delay);
         }
         self.acknowledged();
         count
     }
 
-    /// Frames that can still be taken before the window is full.
+    /// Frames above the frontier that can be taken: what the window can note, and no more above the highest that was read
+    /// than can wait below us. The sink needs none of it: what waits for it is linked in the table once a flow.
     pub(super) fn credit(&self) -> u32 {
-        u32::try_from(self.window_len() - (self.highest - self.frontier).min(self.window_len())).unwrap_or(u32::MAX)
+        let read = if self.stream.is_some() { self.highest - self.frontier } else { 0 };
+        u32::try_from((read + u64::from(self.room)).min(self.window_len())).unwrap_or(u32::MAX)
+    }
+
+    /// So many frames can wait below us until we read them.
+    pub(super) fn set_room(&mut self, frames: u32) {
+        self.room = frames;
+    }
+
+    /// Whether others follow the same stream. Then requests are spread at random, so that one is heard by all before they ask.
+    pub(super) fn set_company(&mut self, company: bool) {
+        self.company = company;
+    }
+
+    /// Another follower has asked for these frames. If they are all that we miss, our own request waits for its next
+    /// back-off, once: what is sent again comes to all. Whether it does.
+    pub(super) fn asked_by_another(&mut self, now: Instant, asked: &[MissingRange], longest_delay: Duration) -> bool {
+        if self.suppressed || asked.is_empty() || self.ask_at.is_none_or(|at| at <= now) {
+            return false;
+        }
+        let mut ranges = [MissingRange::new(1, 1); RANGES_MAX];
+        let count = self.missing(&mut ranges);
+        let holds = |outer: &MissingRange, inner: &MissingRange| {
+            let end = |range: &MissingRange| range.first() + u64::from(range.length());
+            outer.first() <= inner.first() && end(inner) <= end(outer)
+        };
+        self.suppressed = ranges[..count].iter().all(|ours| asked.iter().any(|theirs| holds(theirs, ours)));
+        if self.suppressed {
+            self.back_off(now, longest_delay);
+        }
+        self.suppressed
+    }
+
+    /// Whether it has been far behind its master for too long.
+    pub(super) fn is_lagging(&self) -> bool {
+        self.lagging
+    }
+
+    /// When it may be.
+    pub(super) fn lag_at(&self, config: &Config) -> Option<Instant> {
+        self.far_since.filter(|_| !self.lagging).map(|since| since + config.lag_limit)
+    }
+
+    pub(super) fn notice_lag(&mut self, now: Instant, config: &Config) {
+        self.lagging |= self.lag_at(config).is_some_and(|at| at <= now);
     }
 
     /// Moves the frontier over everything that is held; whether it moved.
     fn advance(&mut self) -> bool {
         let before = self.frontier;
-        while self.frontier < self.highest && self.is_held(self.frontier + 1) {
+        let over_gaps = self.broken.is(Breakage::FrontierOverAGap);
+        while self.frontier < self.highest && (over_gaps || self.is_held(self.frontier + 1)) {
             self.frontier += 1;
             self.set(self.frontier, false);
         }
@@ -278,15 +364,34 @@ impl Inbox {
     fn gap_closed(&mut self) {
         self.gap_since = None;
         self.ask_at = None;
+        self.suppressed = false;
+    }
+
+    fn back_off(&mut self, now: Instant, longest_delay: Duration) {
+        self.ask_delay = (self.ask_delay * 2).min(longest_delay.max(self.ask_delay));
+        self.ask_at = Some(now + self.jittered(self.ask_delay));
+    }
+
+    /// Up to twice the delay where others may ask for the same.
+    fn jittered(&mut self, delay: Duration) -> Duration {
+        if !self.company {
+            return delay;
+        }
+        delay + delay * (splitmix64(&mut self.random) % 1024) as u32 / 1024
     }
 
     fn note_gap(&mut self, now: Instant, config: &Config) {
+        if self.known - self.frontier.min(self.known) <= u64::from(config.history / 2) {
+            (self.far_since, self.lagging) = (None, false);
+        } else {
+            self.far_since.get_or_insert(now);
+        }
         if self.frontier >= self.known {
             self.gap_closed();
         } else if self.gap_since.is_none() {
             self.gap_since = Some(now);
             self.ask_delay = config.reorder_delay;
-            self.ask_at = Some(now + config.reorder_delay);
+            self.ask_at = Some(now + self.jittered(self.ask_delay));
         }
     }
 

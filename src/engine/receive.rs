@@ -3,6 +3,7 @@
 //! Order of the checks: size, version and checksum ([`Frame::parse`]), group, sender, flags and payload
 //! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
 
+use super::breakage::Breakage;
 use super::counters::Counters;
 use super::election::Input;
 use super::event::{Event, Role};
@@ -38,7 +39,7 @@ impl Engine {
         if header.sync_id != self.config.sync_id {
             return Err(FrameError::WrongGroup);
         }
-        if header.node == self.config.node {
+        if header.node == self.config.node && !self.breaks(Breakage::OwnEchoAccepted) {
             self.report_duplicate(now, &header);
             return Err(FrameError::OwnNode);
         }
@@ -70,14 +71,14 @@ impl Engine {
     fn receive_advert(&mut self, now: Instant, header: &Header, advert: &Advert<'_>) -> Result<(), FrameError> {
         // A node that knows no term yet cannot know how far the others are.
         let jump = if self.term == 0 { TERM_MAX } else { TERM_JUMP_MAX };
-        if header.term > self.term.saturating_add(jump) {
+        if header.term > self.term.saturating_add(jump).min(TERM_MAX) {
             return Err(FrameError::TermJump);
         }
         if !is_possible(advert) {
             return Err(FrameError::AdvertField);
         }
         let own = (self.config.node, self.incarnation);
-        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1, self.outbox.seq())?;
+        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1)?;
         self.counters.adverts_received += 1;
         match arrival {
             Arrival::Candidate | Arrival::Waiting => {
@@ -87,7 +88,9 @@ impl Engine {
             Arrival::Established { replaced } => self.established(now, header, replaced),
             Arrival::Known => {}
         }
-        if self.role() != Role::Master {
+        if self.role() == Role::Master {
+            self.told_by_advert(now, header, advert);
+        } else {
             self.term = self.term.max(header.term);
         }
         let word = Word::new(header, advert);
@@ -98,6 +101,7 @@ impl Engine {
         } else {
             self.hear_backup(now, header, &word);
         }
+        self.note_company();
         Ok(())
     }
 
@@ -146,8 +150,9 @@ impl Engine {
     fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
         if self.role() == Role::Master {
             self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
-            let theirs = (!word.is_cold(), word.term, word.priority, header.node);
-            let ours = (!self.cold, self.term, self.election.priority(), self.config.node);
+            let rank = |term| if self.breaks(Breakage::PriorityBeforeTerm) { 0 } else { term };
+            let theirs = (!word.is_cold(), rank(word.term), word.priority, header.node);
+            let ours = (!self.cold, rank(self.term), self.election.priority(), self.config.node);
             if theirs < ours {
                 // No two masterships share a term; and the loser is answered at once, so that it learns that it has lost.
                 if word.term >= self.term {
@@ -198,6 +203,9 @@ impl Engine {
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval);
+        if self.breaks(Breakage::WarmRestartKeepsFrontier) {
+            self.take_up(now, stream, word.term_start);
+        }
         (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
         (self.sections_full_reported, self.sections_short, self.flows_short) = (false, None, false);
         (self.deferred, self.chances) = (false, 0);
@@ -221,6 +229,7 @@ impl Engine {
             self.counters.digests_matched += 1;
             if let Some(took) = self.repair.matched(now) {
                 self.cold = false;
+                self.inbox.say_state();
                 self.event(Event::InSync { digest: word.digest, entries: word.entries, took });
                 self.advert_soon(now);
             }
@@ -236,6 +245,7 @@ impl Engine {
             }
             let fits = self.fits(word.entries);
             if self.repair.differed(now, fits) {
+                self.inbox.say_state();
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
                 self.advert_soon(now);
             }
@@ -273,6 +283,7 @@ impl Engine {
 
     fn doubt(&mut self, now: Instant) {
         if self.repair.doubt(now) {
+            self.inbox.say_state();
             self.event(Event::Diverged { buckets: self.repair.dirty() });
             self.advert_soon(now);
         }
@@ -285,7 +296,7 @@ impl Engine {
             return Err(FrameError::Unestablished);
         }
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
-        if self.inbox.stream() != Some(stream) {
+        if self.inbox.stream() != Some(stream) && !self.is_taken_for_followed(stream) {
             self.counters.data_not_followed += 1;
             return Ok(());
         }
@@ -301,6 +312,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Never, unless it is broken on purpose that one stream is followed and no other.
+    fn is_taken_for_followed(&self, stream: Stream) -> bool {
+        let Some(followed) = self.inbox.stream() else { return false };
+        let same_node = (stream.node, stream.incarnation) == (followed.node, followed.incarnation);
+        self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
+    }
+
     fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
@@ -310,11 +328,20 @@ impl Engine {
 
     fn apply_frame(&mut self, now: Instant, seq: u64, records: Records<'_>) {
         let number = self.inbox.local(seq);
-        let frontier = self.inbox.local(self.inbox.frontier());
+        let mut frontier = self.inbox.local(self.inbox.frontier());
+        if self.breaks(Breakage::NoTombstones) {
+            frontier = frontier.max(number.saturating_sub(1));
+        }
         let mut refused = false;
         for record in records {
             let applied = match record {
                 Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),
+                Record::Delete(conn)
+                    if self.breaks(Breakage::TombstoneOnlyForKnownKeys)
+                        && self.table.get(&conn.key(), now).is_none() =>
+                {
+                    Ok(Applied::Unchanged)
+                }
                 Record::Delete(conn) => self.table.apply_delete(&conn.key(), number, frontier),
                 Record::BucketEnd { bucket, since } => {
                     self.inbox.bucket_end(seq, bucket, since);
@@ -358,6 +385,7 @@ impl Engine {
                 }
             }
         }
+        self.counters.tombstone_hits = self.table.tombstone_hits();
         self.counters.data_received += 1;
         self.inbox.hold(now, seq, &self.config);
         self.table.passed(self.inbox.local(self.inbox.frontier()));
@@ -370,11 +398,12 @@ impl Engine {
 
     fn end_buckets(&mut self, now: Instant) {
         let (table, repair, counters) = (&mut self.table, &mut self.repair, &mut self.counters);
-        self.inbox.take_bucket_ends(|bucket, since| {
+        let refused = self.inbox.take_bucket_ends(|bucket, since| {
             counters.repair_deletes += u64::from(table.remove_older(bucket, since));
             counters.buckets_repaired += 1;
             repair.bucket_walked(now, bucket);
         });
+        counters.bucket_ends_refused += refused;
     }
 
     // ------------------------------------------------------------------ STATUS and PULL
@@ -382,19 +411,38 @@ impl Engine {
     fn receive_status(&mut self, now: Instant, header: &Header, status: &Status<'_>) -> Result<(), FrameError> {
         let ours = self.is_own(&status.target);
         let is_master = self.role() == Role::Master;
-        let newest = self.outbox.seq();
-        let peer = self.peers.control(now, header, true)?;
+        self.peers.control(now, header, true)?;
         if !ours || !is_master {
             self.counters.not_for_us += 1;
+            self.overhear(now, status);
             return Ok(());
         }
-        // No peer can hold what was never sent.
-        peer.frontier = peer.frontier.max(status.frontier.min(newest));
         self.counters.status_received += 1;
+        self.told_by_status(now, header, status);
         for range in status.missing {
             self.outbox.ask_again(range.first(), range.length());
         }
         Ok(())
+    }
+
+    /// Another node asks the master that we follow to send again: what it gets comes to us as well.
+    fn overhear(&mut self, now: Instant, status: &Status<'_>) {
+        let follows =
+            |stream: Stream| (stream.node, stream.incarnation) == (status.target.node, status.target.incarnation);
+        if self.inbox.stream().is_some_and(follows)
+            && self.inbox.asked_by_another(now, status.missing, self.config.advert_interval)
+        {
+            self.counters.requests_suppressed += 1;
+        }
+    }
+
+    /// Whether others follow the same stream, and may miss the same frames.
+    fn note_company(&mut self) {
+        let Some(stream) = self.inbox.stream() else { return };
+        let followed = (stream.node, stream.incarnation);
+        let mut followers =
+            self.peers.established().map(|peer| (peer.word.follows.node, peer.word.follows.incarnation));
+        self.inbox.set_company(followers.any(|follows| follows == followed));
     }
 
     fn receive_pull(&mut self, now: Instant, header: &Header, pull: &Pull<'_>) -> Result<(), FrameError> {
@@ -406,6 +454,7 @@ impl Engine {
             return Ok(());
         }
         self.counters.pulls_received += 1;
+        self.pulled_by(header.node, header.incarnation);
         for range in pull.ranges {
             self.outbox.want(range.first(), range.count());
         }

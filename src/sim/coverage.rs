@@ -1,5 +1,57 @@
 //! What happened in a run, by name: every fault kind and every engine event that a batch must have seen often enough.
 
+use crate::engine::Counters;
+
+/// What a batch must have seen in one of a hundred seeds: without it, "no violation" would not mean much.
+pub const REQUIRED: &[&str] = &[
+    // What the network does.
+    "burst-loss",
+    "corrupt",
+    "duplicate",
+    "late-duplicate",
+    "loss",
+    "reorder",
+    // What engines count.
+    "history-exhausted",
+    "reconcile",
+    "table-full",
+    "tombstone-hit",
+    "tombstones-full",
+    // What engines report.
+    "CommitDeadlinePassed",
+    "Diverged",
+    "DuplicateMaster",
+    "ElectionStarted",
+    "InSync",
+    "LinkDown",
+    "LinkUp",
+    "MasterLost",
+    "NewMaster",
+    "PeerDown",
+    "PeerLeft",
+    "PeerOneWay",
+    "PeerUp",
+    "RoleChanged",
+    "SourceOverrun",
+    "StallDetected",
+    "SyncStarted",
+    "TableFull",
+];
+
+/// What an engine's counters tell: the name here, and the counter's.
+const COUNTED: &[(&str, &str)] = &[
+    ("bucket-end-below-base", "bucket_ends_refused"),
+    ("bucket-walked-twice", "buckets_walked_again"),
+    ("history-exhausted", "holes"),
+    ("reconcile", "dump_deletes"),
+    ("table-full", "table_full"),
+    ("tombstone-hit", "tombstone_hits"),
+    ("tombstones-full", "data_no_tombstone"),
+    ("retransmission", "data_resent"),
+    ("beyond-window", "data_beyond_window"),
+    ("digests-differed", "digests_differed"),
+];
+
 /// Something that can happen in a world. Its name is that of the verdict's table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Seen(pub &'static str);
@@ -13,8 +65,40 @@ impl Coverage {
         *self.0.entry(seen).or_default() += 1;
     }
 
+    /// What an engine has counted since it was built; for each one, when it ends.
+    pub(super) fn engine(&mut self, counters: &Counters) {
+        for (counter, count) in counters.iter().filter(|(_, count)| *count > 0) {
+            for (name, _) in COUNTED.iter().filter(|(_, wanted)| *wanted == counter) {
+                *self.0.entry(Seen(name)).or_default() += count;
+            }
+        }
+    }
+
     /// Everything that happened, with its number.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(seen, count)| (seen.0, *count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engines_counters_are_seen_under_their_names() {
+        let mut coverage = Coverage::default();
+        coverage.engine(&Counters { holes: 2, dump_deletes: 1, ..Counters::default() });
+        coverage.engine(&Counters { holes: 3, ..Counters::default() });
+        coverage.note(Seen("ElectionStarted"));
+        let seen: Vec<_> = coverage.iter().collect();
+        assert_eq!(seen, [("ElectionStarted", 1), ("history-exhausted", 5), ("reconcile", 1)]);
+    }
+
+    #[test]
+    fn what_is_counted_is_a_counter_and_what_is_required_has_one_name() {
+        let counters: Vec<&str> = Counters::default().iter().map(|(name, _)| name).collect();
+        assert!(COUNTED.iter().all(|(_, counter)| counters.contains(counter)));
+        let names: std::collections::BTreeSet<_> = REQUIRED.iter().collect();
+        assert_eq!(names.len(), REQUIRED.len());
     }
 }

@@ -12,7 +12,9 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod coverage;
+mod faults;
 mod kernel;
 mod network;
 mod node;
@@ -20,10 +22,12 @@ mod options;
 mod oracle;
 mod random;
 mod trace;
+mod watch;
 mod workload;
 mod world;
 
-pub use coverage::{Coverage, Seen};
+pub use batch::{Batch, Found, JUDGED_FROM, Occurrence, attempt};
+pub use coverage::{Coverage, REQUIRED, Seen};
 pub use options::Options;
 pub use oracle::Violation;
 pub use world::{Outcome, run};

@@ -18,7 +18,10 @@ impl Table {
         let hash = said.key.hash;
         let version = Version::new(self.ordinal, number);
         let (at, changed) = match self.slots.find(&said.key) {
-            Ok(at) if self.slots.get(at).version >= version => return Ok(Applied::Older),
+            Ok(at) if self.slots.get(at).version >= version => {
+                self.tombstone_hits += u64::from(self.slots.get(at).kind == Kind::Dead);
+                return Ok(Applied::Older);
+            }
             Ok(at) => (at, self.assign(at, (&said, flow.timeout), now, Place::Sink).map(|(changed, _)| changed)),
             Err(at) => {
                 self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;

@@ -100,6 +100,34 @@ pub enum Pending {
     Delete(FlowKey),
 }
 
+/// Rules that a table breaks on purpose, for a test of the tests. Has no size where nothing can be broken.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Faults {
+    /// What dies stays in the digest.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) digest_forgets_deletes: bool,
+    /// A value of a section that came in parts is as new as its last part.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) version_of_last_part: bool,
+}
+
+#[allow(clippy::unused_self, reason = "without the feature the answers do not depend on it")]
+impl Faults {
+    const fn digest_forgets_deletes(self) -> bool {
+        #[cfg(any(test, feature = "breakages"))]
+        return self.digest_forgets_deletes;
+        #[cfg(not(any(test, feature = "breakages")))]
+        false
+    }
+
+    const fn version_of_last_part(self) -> bool {
+        #[cfg(any(test, feature = "breakages"))]
+        return self.version_of_last_part;
+        #[cfg(not(any(test, feature = "breakages")))]
+        false
+    }
+}
+
 /// The connection table of one group. See the module's figure.
 pub struct Table {
     slots: Slots,
@@ -112,6 +140,7 @@ pub struct Table {
     /// Entries on the wire list that go on to the sink list.
     owed: u32,
     attributes_dropped: u64,
+    tombstone_hits: u64,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
@@ -119,6 +148,7 @@ pub struct Table {
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
     swept: u16,
+    faults: Faults,
 }
 
 impl Table {
@@ -157,11 +187,20 @@ impl Table {
             tombstones: 0,
             owed: 0,
             attributes_dropped: 0,
+            tombstone_hits: 0,
             ordinal: 0,
             dump: 0,
             dumping: false,
             swept: 0,
+            faults: Faults::default(),
         }
+    }
+
+    /// Breaks rules on purpose.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) fn with_faults(mut self, faults: Faults) -> Table {
+        (self.faults, self.sections.faults) = (faults, faults);
+        self
     }
 
     /// Entries held: flows, and entries of sections.
@@ -188,6 +227,11 @@ impl Table {
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {
         self.tombstones
+    }
+
+    /// Upserts that came after the delete that a later frame had brought [4.2].
+    pub fn tombstone_hits(&self) -> u64 {
+        self.tombstone_hits
     }
 
     /// Attributes that [`Table::put`] was to keep [4.1.5], and that found no room in a record.
@@ -334,8 +378,15 @@ impl Table {
             next = self.slots.following(at);
         }
         self.sections.begin_stream(&mut self.digest);
-        self.digest.untouch();
         self.dumping = false;
+        self.begin_numbers();
+    }
+
+    /// The numbers of the own stream begin anew with 1: everything held is older than all of it. Unlike a new stream, what
+    /// waits to be sent stays, and so does a running dump.
+    pub fn begin_numbers(&mut self) {
+        self.digest.untouch();
+        self.restart_section();
         self.ordinal = match self.ordinal.checked_add(1) {
             Some(ordinal) => ordinal,
             None => {
@@ -460,7 +511,9 @@ impl Table {
 
     /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
-        self.digest.remove(hash, self.digest_at(at));
+        if !self.faults.digest_forgets_deletes() {
+            self.digest.remove(hash, self.digest_at(at));
+        }
         self.live -= 1;
         self.forgive(at);
         self.slots.forget_value(at);

@@ -30,6 +30,7 @@ const LACKS: &[(&str, &str)] = &[
     ("addresses", "profile \"classic\" has no election that could move addresses; remove them"),
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
+    ("lag_limit", NO_ACKNOWLEDGEMENT),
     ("ack_every", NO_ACKNOWLEDGEMENT),
     ("ack_delay", NO_ACKNOWLEDGEMENT),
     ("audit", NO_PROOF),
@@ -82,6 +83,8 @@ struct Written<'a> {
     filter: &'a [Rule],
     #[serde(serialize_with = "durations")]
     dump_interval: Duration,
+    #[serde(serialize_with = "sizes")]
+    event_buffer: u64,
     commit: Commit,
     #[serde(serialize_with = "role_words")]
     role: RoleMode,
@@ -117,6 +120,7 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             source: group.source,
             filter: &group.filter,
             dump_interval: group.dump_interval,
+            event_buffer: group.event_buffer,
             commit: group.commit,
             role: group.role,
             capacity: group.capacity,
@@ -154,6 +158,7 @@ profile = "classic"
 source = "conntrack"
 filter = []
 dump_interval = "30s"
+event_buffer = "32MiB"
 commit = "continuous"
 role = "manual"
 capacity = 262144

@@ -46,6 +46,12 @@ pub const DUMP_INTERVAL: Duration = Duration::from_secs(30);
 pub const DUMP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Greatest `dump_interval`.
 pub const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// Default of `event_buffer`.
+pub const EVENT_BUFFER: u64 = 32 << 20;
+/// Least `event_buffer`: the kernel's own least, a handful of events.
+pub const EVENT_BUFFER_MIN: u64 = 4 << 10;
+/// Greatest `event_buffer`: the kernel counts twice of it in 31 bits.
+pub const EVENT_BUFFER_MAX: u64 = 1 << 29;
 /// Default of `audit_interval`.
 pub const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// Least `audit_interval` that is not none.
@@ -125,6 +131,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub dump_interval: Duration,
+    /// Bytes of receive buffer for the source's events.
+    #[serde(serialize_with = "size_words")]
+    #[schemars(with = "String")]
+    pub event_buffer: u64,
     /// When a backup writes flows into its sink.
     pub commit: Commit,
     /// What is done with what an audit of a backup's kernel finds.
@@ -166,6 +176,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub reorder_delay: Duration,
+    /// Time that a follower may stand still behind what was sent before nobody waits for it.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub lag_limit: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
@@ -391,6 +405,7 @@ impl Group {
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
+            lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
             ..Config::new(node.id, self.sync_id)
         }
@@ -406,6 +421,7 @@ impl Group {
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
+            lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
         }
     }
@@ -474,6 +490,7 @@ profile = "ssyncp1"
 source = "conntrack"
 filter = []
 dump_interval = "30s"
+event_buffer = "32MiB"
 commit = "continuous"
 audit = "repair"
 audit_interval = "1m"
@@ -508,6 +525,7 @@ tap_files = 8
             frame_len = 4000
             source = "synthetic"
             dump_interval = "1m"
+            event_buffer = "8KiB"
             commit = "on-takeover"
             audit = "off"
             audit_interval = "0s"
@@ -540,6 +558,7 @@ tap_files = 8
         assert_eq!(settings.groups[0].batch_delay, Duration::from_micros(500));
         assert_eq!(settings.groups[0].dump_interval, Duration::from_secs(60));
         assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
+        assert_eq!((settings.groups[0].event_buffer, settings.groups[1].event_buffer), (8192, 33_554_432));
         assert_eq!(settings.groups[0].frame_len, Some(4000));
         assert_eq!((settings.groups[0].tap_size, settings.groups[0].tap_files), (1_572_864, 3));
         assert_eq!(settings.groups[1].transport, TransportKind::Memory);

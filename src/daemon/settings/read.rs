@@ -5,9 +5,9 @@
 
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
-    DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, GROUPS_MAX, Group, Node, Problem, Profile, REALTIME_PRIORITY,
-    Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, VirtualAddress, classic,
-    value,
+    DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE,
+    TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Config, HISTORY_MAX, RoleMode};
@@ -32,6 +32,7 @@ const GROUP_KEYS: &[&str] = &[
     "profile",
     "source",
     "dump_interval",
+    "event_buffer",
     "commit",
     "audit",
     "audit_interval",
@@ -47,6 +48,7 @@ const GROUP_KEYS: &[&str] = &[
     "ack_every",
     "ack_delay",
     "reorder_delay",
+    "lag_limit",
     "commit_deadline",
     "tap",
     "tap_size",
@@ -348,12 +350,20 @@ fn group(section: &Section<'_, '_>) -> Group {
         ack_every: section.number("ack_every", default.ack_every, 0..=i128::from(u32::MAX)),
         ack_delay: section.duration("ack_delay", default.ack_delay),
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
+        lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {
                 Err(format!("{} is no absolute path to a .pcap or .pcapng; write \"/var/tmp/sync.pcap\"", shown(found)))
             }
+        }),
+        event_buffer: section.read("event_buffer", EVENT_BUFFER, |found| match found.as_str().map(value::size) {
+            Some(Ok(size)) if !(EVENT_BUFFER_MIN..=EVENT_BUFFER_MAX).contains(&size) => {
+                Err(format!("{} is not from 4KiB to 512MiB; write \"32MiB\"", shown(found)))
+            }
+            Some(size) => size,
+            None => Err(format!("{} is no size; write \"32MiB\"", shown(found))),
         }),
         tap_size: section.read("tap_size", TAP_SIZE, |found| match found.as_str().map(value::size) {
             Some(Ok(size)) if size < TAP_SIZE_MIN => Err(format!("{} is less than 64KiB", shown(found))),

@@ -222,7 +222,7 @@ fn strangers_cannot_crowd_out_a_peer() {
 /// [4.5.6] A bucket that somebody asks for while it is being walked is walked once more.
 #[test]
 fn a_bucket_asked_for_during_its_walk_is_walked_again() {
-    let mut outbox = Outbox::new(16, 1208);
+    let mut outbox = Outbox::new(16, 1208, 0);
     let mut table = Table::new(16, 16, 1);
     outbox.want(5, 1);
     outbox.walk_on(&mut table);

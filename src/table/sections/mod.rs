@@ -18,6 +18,7 @@ mod backup;
 mod master;
 mod partial;
 
+use super::Faults;
 use super::Table;
 use super::digest::{Digest, bucket_of_hash, first_hash};
 use super::entry::Version;
@@ -236,6 +237,7 @@ pub(super) struct Sections {
     /// Values that changed while they were leaving.
     restarted: u64,
     partials: Partials,
+    pub(super) faults: Faults,
 }
 
 impl Sections {

@@ -1,0 +1,200 @@
+//! Who may be master, and who must not be (docs/protocol.md 5), by what each node was told in ADVERTs that reached it.
+//!
+//! ```text
+//!   master Y hears ADVERT of master X   X above Y: Y steps down                          [5.4.1]
+//!                                       Y above X: Y stays, and its term is above X's    [5.4.1, 5.4.3]
+//!   master Y hears that P follows a living master of a higher term: Y steps down         [5.4.4]
+//!   N takes over                        no peer that it hears both ways says that it follows a living master   [5.2.3]
+//!   N begins to follow                  not a cold master, if N is warm                  [5.1.5]
+//!   N stalled as master                 its incarnation of then sends nothing more       [5.6.1]
+//! ```
+
+use super::Oracle;
+use super::sent::{Beat, StreamId};
+use crate::engine::election::master_down;
+use crate::engine::{Engine, Role, RoleMode};
+use crate::time::{Duration, Instant};
+use crate::wire::{Header, Kind, NodeId};
+
+/// A master's place among masters: warm, term, priority, number.
+pub(super) type Place = (bool, u64, u8, NodeId);
+
+/// What a master said of itself just before it was handed an ADVERT.
+#[derive(Clone, Debug)]
+pub(super) struct Rank {
+    place: Place,
+    /// Established peers.
+    peers: Vec<(NodeId, u64)>,
+}
+
+impl Rank {
+    pub(super) fn new(place: Place, peers: Vec<(NodeId, u64)>) -> Self {
+        Rank { place, peers }
+    }
+}
+
+/// What one node has heard of another.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    incarnation: u64,
+    seq: u64,
+    /// Since when without a pause.
+    since: Instant,
+    last: Instant,
+    beat: Beat,
+}
+
+/// Who hears whom: `[receiver][sender]`.
+#[derive(Debug, Default)]
+pub(super) struct Hearing(Vec<Vec<Option<Heard>>>);
+
+impl Hearing {
+    pub(super) fn new(nodes: usize) -> Self {
+        Hearing(vec![vec![None; nodes]; nodes])
+    }
+
+    /// The node is dead: it hears nobody, and nobody hears it.
+    pub(super) fn forget(&mut self, node: usize) {
+        self.0[node].fill(None);
+        self.0.iter_mut().for_each(|heard| heard[node] = None);
+    }
+
+    fn note(&mut self, now: Instant, to: usize, from: usize, header: &Header, beat: Beat) {
+        let pause = Duration::from_millis(u64::from(beat.interval_ms)) * 5 / 2;
+        let fresh = Heard { incarnation: header.incarnation, seq: header.seq, since: now, last: now, beat };
+        let slot = &mut self.0[to][from];
+        *slot = match *slot {
+            Some(heard) if heard.incarnation == header.incarnation && heard.seq >= header.seq => return,
+            Some(heard) if heard.incarnation == header.incarnation && now.since(heard.last) <= pause => {
+                Some(Heard { since: heard.since, ..fresh })
+            }
+            _ => Some(fresh),
+        };
+    }
+}
+
+impl Oracle {
+    /// Before a master is handed an ADVERT: its place, and whom it takes for established.
+    pub(super) fn note_rank(&mut self, at: usize, engine: &Engine, bytes: &[u8]) {
+        self.nodes[at].rank = None;
+        // Byte 5 is the kind, byte 40 the role.
+        if engine.role() != Role::Master || bytes.get(5) != Some(&Kind::ADVERT.0) {
+            return;
+        }
+        let status = engine.status();
+        let place = (!status.cold, status.term, status.priority, status.node);
+        let established = status.peers.iter().filter(|peer| peer.established);
+        let peers = established.map(|peer| (peer.node, peer.incarnation)).collect();
+        self.nodes[at].rank = Some(Rank::new(place, peers));
+    }
+
+    /// Notes that an ADVERT reached a node; whether it is the newest of a sender that still is who it was.
+    pub(super) fn note_heard(&mut self, now: Instant, at: usize, header: &Header, beat: Beat) -> bool {
+        let Some(from) = self.index(header.node).filter(|from| *from != at) else { return false };
+        let newer = |heard: Heard| heard.incarnation != header.incarnation || heard.seq < header.seq;
+        let news = self.hearing.0[at][from].is_none_or(newer) && self.nodes[from].incarnation == header.incarnation;
+        if news {
+            self.hearing.note(now, at, from, header, beat);
+        }
+        news
+    }
+
+    /// An ADVERT was handed to a node, and is news: a master answers by its rules.
+    pub(super) fn judge_beat_taken(&mut self, now: Instant, at: usize, engine: &Engine, header: &Header, beat: Beat) {
+        let Some(rank) = self.nodes[at].rank.take() else { return };
+        if !rank.peers.contains(&(header.node, header.incarnation)) || beat.priority == 0 {
+            return;
+        }
+        let (ours, stays) = (rank.place, engine.role() == Role::Master);
+        if beat.is_master() {
+            let theirs = (!beat.is_cold(), beat.term, beat.priority, header.node);
+            let text = format!("node {at}, master {ours:?} (warm, term, priority, node), hears master {theirs:?}");
+            if stays && theirs > ours {
+                self.broken(now, "two-masters", format!("{text}, and stays"));
+            } else if !stays && theirs < ours && self.nodes[at].stalled.is_none() {
+                self.broken(now, "two-masters", format!("{text}, and steps down"));
+            } else if stays && engine.status().term <= beat.term {
+                self.broken(now, "two-masters", format!("{text}, and keeps its term"));
+            }
+            self.sightings.insert("two-masters");
+        } else if stays && beat.follows.node != NodeId(0) && beat.follows.node != ours.3 && beat.follows.term > ours.1 {
+            let text = format!(
+                "node {at}, master of term {}, hears that node number {} follows the living master {} of term {}, and stays",
+                ours.1, header.node, beat.follows.node, beat.follows.term
+            );
+            self.broken(now, "two-masters", text);
+        }
+    }
+
+    /// A takeover that nobody asked for: only where no peer, that hears this node and is heard by it, follows a living
+    /// master.
+    pub(super) fn judge_takeover(&mut self, now: Instant, at: usize, engine: &Engine) {
+        let node = &self.nodes[at];
+        let Some(config) = node.config.as_ref().filter(|config| config.role == RoleMode::Vrrp) else { return };
+        let down = master_down(config.priority, config.advert_interval);
+        let requested = node.requested_at.is_some_and(|asked| now.since(asked) < down * 8);
+        // Who takes the role from a living master on purpose still follows it.
+        if requested || engine.following().is_some() {
+            return;
+        }
+        for peer in 0..self.nodes.len() {
+            let (Some(heard), Some(back)) = (self.hearing.0[at][peer], self.hearing.0[peer][at]) else { continue };
+            let interval = Duration::from_millis(u64::from(heard.beat.interval_ms));
+            let both_ways = now.since(heard.since.max(back.since)) > down * 4;
+            let fresh = now.since(heard.last) <= interval * 3 / 2 && now.since(back.last) <= interval * 2;
+            let follows = heard.beat.follows;
+            if !both_ways || !fresh || follows.node == NodeId(0) || follows.node == config.node {
+                continue;
+            }
+            let master = self.index(follows.node).and_then(|master| self.hearing.0[at][master]);
+            if node.warm && master.is_some_and(|master| master.beat.is_cold()) {
+                continue;
+            }
+            let text = format!(
+                "node {at} takes over; node {peer}, which it has heard both ways since {:?}, follows the living master {} of \
+                 term {}",
+                heard.since.max(back.since),
+                follows.node,
+                follows.term
+            );
+            return self.broken(now, "takeover", text);
+        }
+    }
+
+    /// A warm node does not follow a cold master.
+    pub(super) fn judge_followed(&mut self, now: Instant, at: usize, stream: StreamId) {
+        let master = self.index(stream.node).and_then(|master| self.hearing.0[at][master]);
+        let cold = |heard: Heard| heard.incarnation == stream.incarnation && heard.beat.is_cold();
+        if self.nodes[at].warm && master.is_some_and(cold) {
+            self.broken(now, "cold-master", format!("node {at} is warm and follows {stream:?}, whose master is cold"));
+        }
+    }
+
+    /// Whoever was master when it stalled for longer than the others wait says nothing more under that incarnation.
+    pub(super) fn notice_stall(&mut self, now: Instant, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(config) = &node.config else { return };
+        let limit = master_down(config.priority, config.advert_interval) * 5 / 4;
+        if node.role == Some(Role::Master) && node.looked_at != Instant::ZERO && now.since(node.looked_at) > limit {
+            node.stalled = Some(node.incarnation);
+            self.sightings.insert("stall");
+        }
+        node.looked_at = now;
+    }
+
+    /// Under which incarnation a node speaks.
+    pub(super) fn judge_voice(&mut self, now: Instant, at: usize, header: &Header) {
+        let node = &mut self.nodes[at];
+        let Some(config) = &node.config else { return };
+        let (id, stalled) = (config.node, node.stalled);
+        node.incarnation = header.incarnation;
+        if header.node != id {
+            self.broken(now, "well-formed", format!("node {at} sends as number {}; it is {id}", header.node));
+        } else if stalled == Some(header.incarnation) {
+            let kind = header.kind.name();
+            let text =
+                format!("node {at} stalled as master, and sends {kind} {} under its old incarnation", header.seq);
+            self.broken(now, "stall", text);
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! What is said, and what becomes of it: a master's frames must say what its source said, a number has one content for ever,
+//! and of the words on one entry the last one wins, in whatever order they arrive.
+//!
+//! ```text
+//!   a frame of …               number …                              what may change in the table
+//!   another stream             any                                   nothing
+//!   the followed stream        ≤ frontier, or taken before           nothing
+//!                              beyond the window                     nothing
+//!                              new                                   each entry becomes what the highest number says;
+//!                                                                    or stays, where there may be no room
+//! ```
+
+use super::node::Taken;
+use super::prints::{Name, Value, of_frame};
+use super::sent::{Beat, Content, Frame as SentFrame, StreamId, Told};
+use super::{Oracle, told};
+use crate::engine::{Engine, Role};
+use crate::flow::{Attributes, Change, Flow, attribute};
+use crate::time::Instant;
+use crate::wire::{Frame, Header, Payload, Record, Records, WireRole};
+use core::ops::Range;
+
+/// What a frame may do to a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Foreign,
+    Old,
+    Beyond,
+    New,
+}
+
+impl Mode {
+    fn why(self) -> &'static str {
+        match self {
+            Mode::Foreign => "of a stream that is not followed",
+            Mode::Old => "that was taken before, or is below the frontier",
+            Mode::Beyond => "beyond the window",
+            Mode::New => "that is new",
+        }
+    }
+}
+
+/// Free blocks of the annex below which a flow may find no room: as many as the longest takes.
+const ANNEX_MARGIN: u64 = 24;
+
+impl Oracle {
+    // ------------------------------------------------------------------ the way out
+
+    pub(super) fn judge_sent(&mut self, now: Instant, at: usize, engine: &Engine, bytes: &[u8]) {
+        let verified = match Frame::parse(bytes).and_then(Frame::verify) {
+            Ok(verified) => verified,
+            Err(error) => return self.broken(now, "well-formed", format!("node {at} sent a frame that is {error}")),
+        };
+        let (header, print) = (verified.header(), of_frame(bytes));
+        self.judge_voice(now, at, &header);
+        if let Some(before) = self.sent.frame(&header) {
+            if before.print != print {
+                let kind = header.kind.name();
+                let text =
+                    format!("node {at} sent {kind} {} twice, with other bytes than at {:?}", header.seq, before.at);
+                self.broken(now, "same-bytes", text);
+            }
+            return;
+        }
+        let stream = StreamId { node: header.node, incarnation: header.incarnation, term: header.term };
+        let content = match verified.payload() {
+            Payload::Data(records) => Content::Data(self.judge_data_sent(now, at, engine, &header, stream, records)),
+            Payload::Advert(advert) => {
+                let beat = Beat::new(&header, &advert);
+                self.judge_beat_sent(now, at, engine, stream, beat);
+                Content::Advert(beat)
+            }
+            _ => Content::Other,
+        };
+        self.sent.keep(&header, SentFrame { at: now, print, stream, content });
+    }
+
+    /// A new DATA frame: the next number of the mastership, and nothing but what the source said.
+    fn judge_data_sent(
+        &mut self,
+        now: Instant,
+        at: usize,
+        engine: &Engine,
+        header: &Header,
+        stream: StreamId,
+        records: Records<'_>,
+    ) -> Range<usize> {
+        if engine.role() != Role::Master {
+            self.broken(now, "roles", format!("node {at} is {} and sends DATA {}", engine.role().name(), header.seq));
+        }
+        self.speak(now, at, stream, header.seq - 1);
+        let from = self.sent.told.len();
+        for record in records {
+            match record {
+                Record::Upsert(conn) => {
+                    let flow = conn.flow();
+                    let name = self.flow_name(&flow.key);
+                    self.judge_said(now, at, engine, header.seq, name, Some(Value::of_flow(&flow)));
+                }
+                Record::Delete(conn) => {
+                    let name = self.flow_name(&conn.key());
+                    self.judge_said(now, at, engine, header.seq, name, None);
+                }
+                Record::BucketEnd { since, .. } => self.sent.told.push(Told::Walked { since }),
+                Record::Section(section) => self.judge_section_said(now, at, engine, header, stream, &section),
+                Record::Unknown { kind } => {
+                    self.broken(now, "well-formed", format!("node {at} sent a record of type {kind}"));
+                }
+            }
+        }
+        let Some(saying) = &self.nodes[at].saying else { return from..self.sent.told.len() };
+        if let Some(said) = self.sent.streams.get_mut(&stream) {
+            let expected = said.newest() + 1;
+            said.push(saying.print);
+            if header.seq != expected {
+                self.broken(now, "numbers", format!("node {at} sent DATA {}; the next is {expected}", header.seq));
+            }
+        }
+        from..self.sent.told.len()
+    }
+
+    fn judge_said(&mut self, now: Instant, at: usize, engine: &Engine, seq: u64, name: Name, value: Option<Value>) {
+        self.sent.told.push(Told::Entry { name, value });
+        let source_expires = self.nodes[at].config.as_ref().is_some_and(|config| config.source_expires);
+        if value.is_none() && !source_expires && self.held(engine, name, now).is_none() {
+            self.nodes[at].shadow.put(now, name, None, 0);
+        }
+        let said = self.nodes[at].shadow.value(name);
+        if said != value && !(value.is_none() && self.nodes[at].condemned.contains(&name)) {
+            let (label, expected, seen) = (self.label(name), told(said), told(value));
+            let text = format!("node {at} sends {seen} of {label} in DATA {seq}; by its source it is {expected}");
+            self.broken(now, "stream-is-source", text);
+        }
+        if let Some(saying) = &mut self.nodes[at].saying {
+            saying.say(name, value);
+            saying.parts.remove(&name);
+        }
+        self.carried(at, name, seq);
+    }
+
+    fn judge_section_said(
+        &mut self,
+        now: Instant,
+        at: usize,
+        engine: &Engine,
+        header: &Header,
+        stream: StreamId,
+        section: &crate::wire::Section<'_>,
+    ) {
+        let name = self.section_name(section.table, section.key);
+        let Some(part) = &section.fragment else {
+            return self.judge_said(now, at, engine, header.seq, name, None);
+        };
+        if part.offset == 0 && part.is_last() {
+            return self.judge_said(now, at, engine, header.seq, name, Some(Value::of_section(part.bytes)));
+        }
+        let first = header.seq.saturating_sub(u64::from(part.back));
+        let (len, total) = (part.bytes.len() as u32, part.total);
+        self.sent.told.push(Told::Part { name, first, len, total });
+        let Some(saying) = &mut self.nodes[at].saying else { return };
+        let (begun, bytes) = saying.parts.entry(name).or_default();
+        if part.offset == 0 {
+            (*begun, *bytes) = (first, Vec::new());
+        }
+        if *begun != first || bytes.len() != part.offset as usize {
+            let (begun, known) = (*begun, bytes.len());
+            let text = format!(
+                "node {at} sends bytes from {} on of {}, begun in DATA {first}; it has sent {known} bytes of it since DATA \
+                 {begun}",
+                part.offset,
+                self.label(name)
+            );
+            return self.broken(now, "stream-is-source", text);
+        }
+        bytes.extend_from_slice(part.bytes);
+        if part.is_last() {
+            let value = Value::of_section(bytes);
+            saying.parts.remove(&name);
+            saying.say(name, Some(value));
+            self.sent.wholes.insert((stream.node, stream.incarnation, first, name), value);
+            self.carried(at, name, first);
+        }
+    }
+
+    fn judge_beat_sent(&mut self, now: Instant, at: usize, engine: &Engine, stream: StreamId, beat: Beat) {
+        let node = &mut self.nodes[at];
+        node.beat = Some(beat);
+        node.warm |= !beat.is_cold();
+        if beat.role != WireRole::MASTER {
+            return;
+        }
+        self.speak(now, at, stream, beat.stream_seq);
+        self.judge_digest_sent(now, at, engine, stream, beat);
+    }
+
+    // ------------------------------------------------------------------ the source
+
+    /// What the source says is in the table at once.
+    pub(super) fn judge_update(&mut self, now: Instant, at: usize, engine: &Engine, name: Name, change: &Change) {
+        let mut value = None;
+        if let Change::Upsert(flow) = change {
+            let flow = flow.clone().canonical();
+            value = Some(Value::of_flow(&flow));
+            // Attributes that no source of this version knows stay with the flow [4.1.5].
+            let kept = engine.flow(&flow.key, now).filter(|held| is_with_unknown(held, &flow));
+            value = kept.as_ref().map(Value::of_flow).or(value);
+        }
+        self.must_hold(now, at, engine, name, value);
+        let node = &mut self.nodes[at];
+        node.work += 1;
+        node.condemned.retain(|condemned| *condemned != name);
+        node.shadow.put(now, name, value, 0);
+    }
+
+    /// The table must hold what its owner has just said.
+    pub(super) fn must_hold(&mut self, now: Instant, at: usize, engine: &Engine, name: Name, value: Option<Value>) {
+        let held = self.held(engine, name, now);
+        if held != value {
+            let (label, expected, seen) = (self.label(name), told(value), told(held));
+            let text = format!("node {at} holds {seen} of {label}; its source has just said {expected}");
+            self.broken(now, "table-is-source", text);
+        }
+    }
+
+    // ------------------------------------------------------------------ the way in
+
+    pub(super) fn judge_taken(&mut self, now: Instant, at: usize, engine: &Engine, bytes: &[u8]) {
+        let known = Frame::parse(bytes).ok().and_then(|frame| {
+            let header = frame.header();
+            let known = self.sent.frame(&header).filter(|known| known.print == of_frame(bytes))?;
+            Some((header, known.stream, known.content.clone()))
+        });
+        match known {
+            Some((header, stream, Content::Data(range))) => {
+                self.judge_data_taken(now, at, engine, stream, header.seq, range);
+            }
+            Some((header, stream, Content::Advert(beat))) => {
+                let followed = self.nodes[at].following == Some(stream);
+                let news = self.note_heard(now, at, &header, beat);
+                self.look_further(now, at, engine, None, followed.then_some(beat.history_start));
+                if news {
+                    self.judge_beat_taken(now, at, engine, &header, beat);
+                }
+            }
+            // Damaged, or nobody's.
+            Some((_, _, Content::Other)) | None => self.look(now, at, engine),
+        }
+    }
+
+    fn judge_data_taken(
+        &mut self,
+        now: Instant,
+        at: usize,
+        engine: &Engine,
+        stream: StreamId,
+        seq: u64,
+        range: Range<usize>,
+    ) {
+        let mode = self.mode(at, stream, seq);
+        let before = self.nodes[at].frontier;
+        let tight = mode == Mode::New && self.is_tight(at);
+        if mode == Mode::New {
+            let walked = self.sent.walked(stream, seq);
+            let node = &mut self.nodes[at];
+            node.taken.insert(seq, Taken { walked, uncertain: tight });
+            node.work += range.len();
+        }
+        self.look(now, at, engine);
+        if mode != Mode::Foreign && self.nodes[at].following != Some(stream) {
+            return;
+        }
+        let mut refused = false;
+        for index in range {
+            let told = self.sent.told[index];
+            let (name, value, version) = match told {
+                Told::Walked { .. } => continue,
+                Told::Entry { name, value } => (name, value, seq),
+                Told::Part { name, first, len, total } => match mode {
+                    Mode::New => match self.part(at, stream, seq, name, (first, len, total)) {
+                        Some(value) => (name, Some(value), first),
+                        None => (name, self.nodes[at].shadow.value(name), 0),
+                    },
+                    _ => (name, self.nodes[at].shadow.value(name), 0),
+                },
+            };
+            if mode == Mode::New {
+                let early = seq > before + 1;
+                refused |= self.judge_word(now, at, engine, (name, value, version), early, tight);
+            } else {
+                self.judge_unchanged(now, at, engine, name, (seq, mode));
+            }
+        }
+        let node = &mut self.nodes[at];
+        if refused && node.frontier >= seq {
+            let text =
+                format!("node {at} counts frame {seq} of {stream:?} as received, of which it has refused a part");
+            self.broken(now, "frontier", text);
+        } else if refused {
+            node.taken.remove(&seq);
+        }
+        if self.nodes[at].work > self.nodes[at].shadow.len() {
+            self.compare_whole(now, at, engine, None);
+        }
+    }
+
+    fn mode(&self, at: usize, stream: StreamId, seq: u64) -> Mode {
+        let node = &self.nodes[at];
+        let history = node.config.as_ref().map_or(0, |config| config.history);
+        let window = u64::from(history.next_power_of_two().max(64));
+        if node.following != Some(stream) {
+            Mode::Foreign
+        } else if seq <= node.frontier || node.taken.get(&seq).is_some_and(|taken| !taken.uncertain) {
+            Mode::Old
+        } else if seq - node.frontier > window {
+            Mode::Beyond
+        } else {
+            Mode::New
+        }
+    }
+
+    /// Nothing may have changed by a frame of this mode.
+    fn judge_unchanged(&mut self, now: Instant, at: usize, engine: &Engine, name: Name, (seq, mode): (u64, Mode)) {
+        let (expected, seen) = (self.nodes[at].shadow.value(name), self.held(engine, name, now));
+        if expected == seen || self.nodes[at].condemned.contains(&name) {
+            return;
+        }
+        if seen.is_none() {
+            return self.removed(now, at, name);
+        }
+        let (label, why) = (self.label(name), mode.why());
+        let (expected, seen) = (told(expected), told(seen));
+        let text = format!("node {at}: frame {seq}, {why}, made {seen} of {label}; it must stay {expected}");
+        self.broken(now, "not-followed", text);
+    }
+
+    /// After a new frame the last word on an entry stands. Whether a delete was refused, so that the frame was not received.
+    fn judge_word(
+        &mut self,
+        now: Instant,
+        at: usize,
+        engine: &Engine,
+        (name, value, seq): (Name, Option<Value>, u64),
+        early: bool,
+        tight: bool,
+    ) -> bool {
+        let seen = self.held(engine, name, now);
+        let word = self.nodes[at].shadow.word(name).copied().unwrap_or_default();
+        let newest = self.nodes[at].shadow.seq(name);
+        let wins = newest <= seq;
+        let expected = if wins { value } else { word.value };
+        if !wins && value.is_some() && word.value.is_none() {
+            self.sightings.insert("tombstone-hit");
+        }
+        if seen == expected {
+            if wins {
+                let node = &mut self.nodes[at];
+                node.shadow.put(now, name, value, seq);
+                node.unsunk.insert(name, ());
+                if tight && early && value.is_none() {
+                    node.shadow.doubt(name);
+                }
+            }
+            return false;
+        }
+        if word.uncertain && (seen == value || seen == word.value) {
+            let seq = if seen == value { seq } else { newest };
+            self.nodes[at].shadow.put(now, name, seen, seq);
+            return false;
+        }
+        if wins && seen == word.value && (tight || self.has_no_room(at, engine, name)) {
+            self.sightings.insert("refused");
+            let node = &mut self.nodes[at];
+            node.doubted_at = Some(now);
+            if value.is_some() && word.value.is_some() {
+                node.shadow.put(now, name, word.value, seq);
+            }
+            return value.is_none() || !self.is_flow(name);
+        }
+        if seen.is_none() && word.value == expected {
+            self.removed(now, at, name);
+            return false;
+        }
+        let resurrected = !wins && word.value.is_none();
+        let (label, expected, seen) = (self.label(name), told(expected), told(seen));
+        let text = format!(
+            "node {at} holds {seen} of {label} after frame {seq}; by the last word, of frame {newest}, it is {expected}",
+            newest = newest.max(if wins { seq } else { 0 })
+        );
+        self.broken(now, if resurrected { "resurrected" } else { "last-word" }, text);
+        false
+    }
+
+    /// Notes a part of a section's value; the whole value when all parts are there and it is the last word.
+    fn part(
+        &mut self,
+        at: usize,
+        stream: StreamId,
+        seq: u64,
+        name: Name,
+        (first, len, total): (u64, u32, u32),
+    ) -> Option<Value> {
+        let node = &mut self.nodes[at];
+        if node.shadow.seq(name) > first {
+            return None;
+        }
+        let (begun, bytes) = node.parts.entry(name).or_default();
+        if *begun < first {
+            (*begun, *bytes) = (first, Default::default());
+        }
+        if *begun != first {
+            return None;
+        }
+        *bytes.entry(seq).or_default() += u64::from(len);
+        if bytes.values().sum::<u64>() < u64::from(total) {
+            return None;
+        }
+        node.parts.remove(&name);
+        self.sent.wholes.get(&(stream.node, stream.incarnation, first, name)).copied()
+    }
+
+    /// Whether a slot or a tombstone may be wanting: words that a slot may still be spent on are as many as there are.
+    fn is_tight(&mut self, at: usize) -> bool {
+        let node = &mut self.nodes[at];
+        let Some(config) = &node.config else { return false };
+        let limits = (config.capacity as usize, config.tombstones as usize);
+        let tight = |shadow: &super::shadow::Shadow| {
+            shadow.len() >= limits.0 || shadow.len() - shadow.print().live as usize >= limits.1
+        };
+        if tight(&node.shadow) {
+            let unsunk = &node.unsunk;
+            node.shadow.purge(node.frontier, |name| unsunk.contains_key(&name));
+        }
+        tight(&node.shadow)
+    }
+
+    /// Whether the annex, or the room for sections, may be wanting. Only asked where something was refused.
+    fn has_no_room(&self, at: usize, engine: &Engine, name: Name) -> bool {
+        let Some(config) = &self.nodes[at].config else { return false };
+        if self.is_flow(name) {
+            let status = engine.status();
+            return status.annex_used + ANNEX_MARGIN > status.annex_blocks;
+        }
+        let sections = self.nodes[at].shadow.entries().filter(|(name, _)| !self.is_flow(*name)).count();
+        let partial: u64 = self.nodes[at].parts.values().flat_map(|(_, bytes)| bytes.values()).sum();
+        sections >= config.sections as usize
+            || partial + u64::from(u16::MAX) > u64::from(config.partial_bytes)
+            || config.section_bytes < 1 << 20
+    }
+
+    // ------------------------------------------------------------------ the sink
+
+    /// The sink is told what the table holds, or held while the sink refused it: then it will be told again.
+    pub(super) fn judge_applied(&mut self, now: Instant, at: usize, engine: &Engine, name: Name, value: Option<Value>) {
+        let expected = self.nodes[at].shadow.value(name);
+        if expected != value && value.is_none() && self.held(engine, name, now).is_none() {
+            self.removed(now, at, name);
+        }
+        let node = &mut self.nodes[at];
+        let late = node.role == Some(Role::Master) || node.unsunk.contains_key(&name);
+        if node.shadow.value(name) == value {
+            node.unsunk.remove(&name);
+        } else if !late {
+            let (label, expected, seen) = (self.label(name), told(expected), told(value));
+            let text = format!("node {at} gives {seen} of {label} to its sink; its table must hold {expected}");
+            self.broken(now, "sink-is-table", text);
+        }
+    }
+}
+
+/// Whether `held` is `said` and beside it only attributes of types that this version does not know.
+fn is_with_unknown(held: &Flow, said: &Flow) -> bool {
+    let plain = |flow: &Flow| Flow { timeout: 0, attributes: Attributes::NONE, ..flow.clone() };
+    let unknown = |&(kind, _): &(u8, &[u8])| kind > attribute::KNOWN_MAX;
+    let known = |&(kind, _): &(u8, &[u8])| kind <= attribute::KNOWN_MAX && kind != attribute::COUNTERS;
+    held.attributes.iter().any(|it| unknown(&it))
+        && plain(held) == plain(said)
+        && held.attributes.iter().filter(known).eq(said.attributes.iter().filter(known))
+}
