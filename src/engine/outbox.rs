@@ -403,7 +403,9 @@ impl Outbox {
     /// The bucket-end of this walk has left.
     pub(super) fn bucket_ended(&mut self, bucket: u16, since: u64) {
         let ended = self.walking.iter().position(|walking| (walking.bucket, walking.since) == (bucket, since));
-        ended.map(|at| self.walking.remove(at));
+        if let Some(at) = ended {
+            self.walking.remove(at);
+        }
     }
 }
 

