@@ -230,6 +230,8 @@ mod tests {
                 established: true,
                 cold: false,
                 frontier: 0,
+                credit: 0,
+                lagging: false,
                 heard_ms: 12,
             }],
             last_events: (0..7)

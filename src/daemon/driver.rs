@@ -187,6 +187,7 @@ impl Driver {
     pub fn start(&mut self) {
         let now = (self.clock)();
         self.feed.start(now, &mut self.journal);
+        self.follow_receive_room();
         if self.line.is_up() {
             self.engine.handle_link(now, true);
         } else {
@@ -347,9 +348,17 @@ impl Driver {
             return;
         }
         self.engine.set_frame_len(carries);
+        self.follow_receive_room();
         let text =
             format!("frames have up to {carries} bytes now, before {before}: the MTU of a sync link has changed");
         self.journal.note(now, Weight::Notice, "FrameLengthChanged", text);
+    }
+
+    /// Tells the engine what the line's buffers hold, which is what it may be sent while it does something else.
+    fn follow_receive_room(&mut self) {
+        if let Some(frames) = self.line.counters().receive_room(self.line.limits().frame_len) {
+            self.engine.set_receive_room(frames);
+        }
     }
 
     fn look_at_room(&mut self, now: Instant) {

@@ -2,7 +2,7 @@
 //! goes to the log as well, in the same words.
 
 use crate::daemon::events::{EventMessage, Events};
-use crate::engine::{Event, Role};
+use crate::engine::{Event, Role, Store};
 use crate::time::Instant;
 use std::collections::VecDeque;
 
@@ -97,6 +97,7 @@ fn weight(event: &Event) -> Weight {
         | Event::PeerDown { .. }
         | Event::MasterLost { .. }
         | Event::Diverged { .. }
+        | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
         | Event::SourceOverrun
         | Event::StallDetected { .. }
@@ -136,12 +137,16 @@ pub fn describe(event: &Event) -> String {
             format!("in sync: {entries} flows, digest {digest:016x}, after {} ms", took.as_millis())
         }
         Event::Diverged { buckets } => format!("{buckets} of 4096 buckets are no longer proven equal"),
+        Event::Lagging { node } => format!("node {} does not keep up; nobody waits for it until it has", node.0),
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
-        Event::TableFull { capacity, annex: false } => {
+        Event::TableFull { store: Store::Flows, capacity } => {
             format!("the table is full at {capacity} flows; new ones are refused")
         }
-        Event::TableFull { capacity, annex: true } => {
+        Event::TableFull { store: Store::Annex, capacity } => {
             format!("the annex is full at {capacity} blocks; IPv6 flows and attributes that need more are refused")
+        }
+        Event::TableFull { store: Store::Sections, capacity } => {
+            format!("the sections are full (at most {capacity} entries); new ones, and longer values, are refused")
         }
         Event::SourceOverrun => "the kernel dropped changes; a dump is compared with the table".into(),
         Event::StallDetected { stalled } => {

@@ -169,6 +169,13 @@ impl Protocol {
         }
     }
 
+    /// The sync links can hold so many frames that were not read yet. The classic profile has no word for it.
+    pub(crate) fn set_receive_room(&mut self, frames: u32) {
+        if let Protocol::Ssyncp1(engine) = self {
+            engine.set_receive_room(frames);
+        }
+    }
+
     /// Flows that fit the table.
     pub(crate) fn capacity(&self) -> u64 {
         self.status().capacity

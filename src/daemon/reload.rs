@@ -29,6 +29,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "ack_every",
     "ack_delay",
     "reorder_delay",
+    "lag_limit",
     "commit_deadline",
 ];
 /// Keys of `[node]` that are applied without a restart.

@@ -259,6 +259,10 @@ pub struct PeerRow {
     pub kernel_buckets: Option<u32>,
     /// What it holds of our stream.
     pub frontier: u64,
+    /// Frames of our stream that it can take above the newest, by its own word; 0 unless it follows us.
+    pub credit: u64,
+    /// It follows us and stands still: nobody waits for it.
+    pub lagging: bool,
     /// Time since it was heard.
     pub heard_ms: u64,
 }
@@ -374,6 +378,8 @@ impl PeerRow {
             kernel_capacity: Some(peer.kernel_capacity).filter(|capacity| *capacity > 0),
             kernel_buckets: Some(peer.kernel_buckets).filter(|buckets| *buckets > 0),
             frontier: peer.frontier,
+            credit: peer.credit,
+            lagging: peer.lagging,
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -452,6 +458,8 @@ mod tests {
                 established: true,
                 cold: false,
                 frontier: 0,
+                credit: 0,
+                lagging: false,
                 kernel_capacity: 0,
                 kernel_buckets: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),

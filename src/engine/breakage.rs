@@ -45,12 +45,18 @@ breakages! {
     OverrunIgnored, "overrun-ignored", "4.3.2";
     /// A follower acknowledges the highest number that it has heard of.
     AcknowledgedBeforeApplied, "acknowledged-before-applied", "3.6.1";
+    /// A master sends whatever its followers can take.
+    CreditIgnored, "credit-ignored", "3.6.6";
+    /// A follower that stands still is waited for, for ever.
+    LaggingNeverReleased, "lagging-never-released", "3.6.6";
     /// A frame that is sent again says what the table says now.
     RetransmissionWithNewContent, "retransmission-with-new-content", "3.6.4";
     /// Whoever is heard counts as established.
     StaleIncarnationAccepted, "stale-incarnation-accepted", "3.5.3";
     /// Of the followed master DATA of every term is taken.
     DataOfAnyTerm, "data-of-any-term", "4.1.1";
+    /// A value that came in parts counts as said by the frame of its last part.
+    ValueVersionOfLastFragment, "value-version-of-last-fragment", "3.3.12";
     /// DATA of every established node is taken.
     DataOfAnyStream, "data-of-any-stream", "4.1.1";
     /// A backup removes what is over by its own clock.

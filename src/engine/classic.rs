@@ -15,7 +15,7 @@
 //! CLOSE lives 10 s at the receiver, SCTP's CLOSED 61); UDP has no such state, and ages out.
 
 use super::counters::{Counters, counters};
-use super::{Change, Event, Flow, Role, RoleRequest, SWEEP_SLOTS, SyncState, UpdateError};
+use super::{Change, Event, Flow, Role, RoleRequest, SWEEP_SLOTS, Store, SyncState, UpdateError};
 use super::{EVENTS_MAX, EngineStatus, splitmix64};
 use crate::flow::protocol;
 use crate::table::{Applied, BUCKETS, Refused, Table};
@@ -533,8 +533,11 @@ impl ClassicEngine {
     fn table_is_full(&mut self, annex: bool) {
         self.counters.table_full += 1;
         if !std::mem::replace(&mut self.full_reported, true) {
-            let capacity = if annex { self.table.annex_blocks() } else { self.config.capacity };
-            self.event(Event::TableFull { capacity, annex });
+            let (store, capacity) = match annex {
+                true => (Store::Annex, self.table.annex_blocks()),
+                false => (Store::Flows, self.config.capacity),
+            };
+            self.event(Event::TableFull { store, capacity });
         }
     }
 }

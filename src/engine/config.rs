@@ -1,6 +1,7 @@
 //! What an engine must be told before it starts, and what it answers when it is told nonsense.
 
 use super::durability::Ack;
+use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
 use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId};
 
@@ -126,6 +127,19 @@ impl Config {
         }
     }
 
+    /// The table that it asks for, empty.
+    pub(super) fn table(&self, hash_seed: u64) -> Table {
+        let Config { sections: entries, section_bytes: bytes, partial_bytes, .. } = *self;
+        let limits = SectionLimits { entries, bytes, partial_bytes };
+        let table = Table::new(self.capacity, self.tombstones, hash_seed).with_section_limits(limits);
+        #[cfg(any(test, feature = "breakages"))]
+        let table = table.with_faults(crate::table::Faults {
+            digest_forgets_deletes: self.broken().is(super::breakage::Breakage::DigestForgetsDeletes),
+            version_of_last_part: self.broken().is(super::breakage::Breakage::ValueVersionOfLastFragment),
+        });
+        table
+    }
+
     /// Every problem of this configuration, not only the first.
     pub fn problems(&self) -> Vec<ConfigError> {
         let mut problems = Vec::new();
@@ -166,6 +180,15 @@ impl Config {
         }
         if self.ack_every == 0 {
             wrong("ack_every", "0 frames; at least 1".into());
+        }
+        if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.lag_limit) {
+            wrong("lag_limit", format!("{:?}; 10ms to 60s", self.lag_limit));
+        }
+        if self.first_seq > super::STREAM_SEQ_MAX {
+            wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));
+        }
+        if self.first_term > super::TERM_MAX {
+            wrong("first_term", format!("{}; at most 2^62", self.first_term));
         }
         if self.batch_delay > Duration::from_secs(1) {
             wrong("batch_delay", format!("{:?}; at most 1s", self.batch_delay));

@@ -33,6 +33,18 @@ counters! {
     data_sent,
     /// DATA frames sent again because a peer asked.
     data_resent,
+    /// Requests for a frame that had just been sent again, and was not once more.
+    resends_too_soon,
+    /// Times that changes began to wait because a follower that is heeded could take no more.
+    credit_waits,
+    /// Followers that are heeded no longer because they stood still.
+    lagging_released,
+    /// Those that are heeded again.
+    lagging_returned,
+    /// Requests of ours that waited because another follower had asked for the same.
+    requests_suppressed,
+    /// New incarnations of this node since its start: after a stall, and where numbers came to their end.
+    incarnations_drawn,
     /// Frames that had come by another sync link before: what several links bring several times.
     duplicates,
     /// DATA frames that were held already, although they came by this link or in another order.

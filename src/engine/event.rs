@@ -41,6 +41,8 @@ pub enum SyncState {
     Cold,
     /// Follows a stream and is being filled or repaired.
     Syncing,
+    /// Has been far behind its master for too long.
+    Lagging,
     /// Proven equal to the master's table.
     InSync,
     /// Is the master: its table is the one to equal.
@@ -55,11 +57,23 @@ impl SyncState {
         match self {
             SyncState::Cold => "cold",
             SyncState::Syncing => "syncing",
+            SyncState::Lagging => "lagging",
             SyncState::InSync => "in_sync",
             SyncState::Source => "source",
             SyncState::Unknown => "unknown",
         }
     }
+}
+
+/// A part of the table that can be full.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Store {
+    /// Slots of flows.
+    Flows,
+    /// Blocks for addresses of IPv6 and attributes.
+    Annex,
+    /// Entries of sections, or their bytes.
+    Sections,
 }
 
 /// Something that an operator or a hook wants to know.
@@ -152,14 +166,19 @@ pub enum Event {
         /// Buckets that are not proven, of 4096.
         buckets: u32,
     },
+    /// A follower of this master stands still: nobody waits for it any more until it has caught up.
+    Lagging {
+        /// Who.
+        node: NodeId,
+    },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
-    /// The table, or its annex, is full; new keys, and values that need more of the annex, are refused and counted.
+    /// A part of the table is full; new keys, and values that need more of it, are refused and counted.
     TableFull {
-        /// Flows that fit, or blocks of the annex.
+        /// Which part.
+        store: Store,
+        /// Flows, blocks of the annex, or entries of sections that fit (of the last, their bytes may be full before that).
         capacity: u32,
-        /// Whether it is the annex that is full.
-        annex: bool,
     },
     /// The source lost changes; a dump is compared with the table.
     SourceOverrun,
@@ -196,6 +215,7 @@ impl Event {
             Event::SyncStarted { .. } => "SyncStarted",
             Event::InSync { .. } => "InSync",
             Event::Diverged { .. } => "Diverged",
+            Event::Lagging { .. } => "Lagging",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
             Event::TableFull { .. } => "TableFull",
             Event::SourceOverrun => "SourceOverrun",

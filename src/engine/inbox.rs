@@ -11,6 +11,7 @@
 
 use super::breakage::{Breakage, Broken};
 use super::config::Config;
+use super::{STREAM_SEQ_MAX, splitmix64};
 use crate::time::{Duration, Instant};
 use crate::wire::{MissingRange, NodeId, RANGES_MAX};
 
@@ -61,6 +62,16 @@ pub(super) struct Inbox {
     acknowledge_at: Option<Instant>,
     status_now: bool,
     broken: Broken,
+    /// Frames that can wait below us until we read them.
+    room: u32,
+    /// Others follow the same stream, and may miss the same frames.
+    company: bool,
+    random: u64,
+    /// Another follower has asked for what we miss, since we last did.
+    suppressed: bool,
+    /// Since when more than half a history is missing.
+    far_since: Option<Instant>,
+    lagging: bool,
 }
 
 impl Inbox {
@@ -83,6 +94,12 @@ impl Inbox {
             acknowledge_at: None,
             status_now: false,
             broken: config.broken(),
+            room: u32::MAX,
+            company: false,
+            random: config.seed,
+            suppressed: false,
+            far_since: None,
+            lagging: false,
         }
     }
 
@@ -116,6 +133,7 @@ impl Inbox {
         self.window.fill(0);
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
         self.status_now = true;
     }
@@ -125,14 +143,20 @@ impl Inbox {
         self.stream = None;
         self.forget_bucket_ends();
         self.gap_closed();
+        (self.far_since, self.lagging) = (None, false);
         self.acknowledged();
+    }
+
+    /// What this node holds is proven now, or is so no more: the master, which heeds who is proven, hears of it at once.
+    pub(super) fn say_state(&mut self) {
+        self.status_now |= self.stream.is_some();
     }
 
     /// What the number of an arriving frame means.
     pub(super) fn number(&self, seq: u64) -> Number {
         if seq <= self.frontier {
             Number::Duplicate
-        } else if seq - self.frontier > self.window_len() {
+        } else if seq - self.frontier > self.window_len() || seq > STREAM_SEQ_MAX {
             Number::Beyond
         } else if self.is_held(seq) {
             Number::Duplicate
@@ -149,11 +173,13 @@ impl Inbox {
         if self.advance() && self.frontier < self.known {
             // What is repaired in pieces is asked for eagerly as long as the pieces arrive.
             self.ask_delay = config.reorder_delay;
-            self.ask_at = self.ask_at.map(|at| at.min(now + config.reorder_delay));
+            let soon = now + self.jittered(self.ask_delay);
+            self.ask_at = self.ask_at.map(|at| at.min(soon));
         }
         self.note_gap(now, config);
         self.unacknowledged += 1;
-        if self.unacknowledged >= config.ack_every {
+        // Who can take little must say early that it has taken it, or its master waits for that.
+        if self.unacknowledged >= config.ack_every.min((self.room / 4).max(1)) {
             self.status_now = true;
         } else if self.acknowledge_at.is_none() {
             self.acknowledge_at = Some(now + config.ack_delay);
@@ -256,16 +282,61 @@ impl Inbox {
         let mut count = 0;
         if self.ask_at.is_some_and(|at| at <= now) {
             count = self.missing(ranges);
-            self.ask_delay = (self.ask_delay * 2).min(longest_delay.max(self.ask_delay));
-            self.ask_at = Some(now + self.ask_delay);
+            self.suppressed = false;
+            self.back_off(now, longest_delay);
         }
         self.acknowledged();
         count
     }
 
-    /// Frames that can still be taken before the window is full.
+    /// Frames above the frontier that can be taken: what the window can note, and no more above the highest that was read
+    /// than can wait below us. The sink needs none of it: what waits for it is linked in the table once a flow.
     pub(super) fn credit(&self) -> u32 {
-        u32::try_from(self.window_len() - (self.highest - self.frontier).min(self.window_len())).unwrap_or(u32::MAX)
+        let read = if self.stream.is_some() { self.highest - self.frontier } else { 0 };
+        u32::try_from((read + u64::from(self.room)).min(self.window_len())).unwrap_or(u32::MAX)
+    }
+
+    /// So many frames can wait below us until we read them.
+    pub(super) fn set_room(&mut self, frames: u32) {
+        self.room = frames;
+    }
+
+    /// Whether others follow the same stream. Then requests are spread at random, so that one is heard by all before they ask.
+    pub(super) fn set_company(&mut self, company: bool) {
+        self.company = company;
+    }
+
+    /// Another follower has asked for these frames. If they are all that we miss, our own request waits for its next
+    /// back-off, once: what is sent again comes to all. Whether it does.
+    pub(super) fn asked_by_another(&mut self, now: Instant, asked: &[MissingRange], longest_delay: Duration) -> bool {
+        if self.suppressed || asked.is_empty() || self.ask_at.is_none_or(|at| at <= now) {
+            return false;
+        }
+        let mut ranges = [MissingRange::new(1, 1); RANGES_MAX];
+        let count = self.missing(&mut ranges);
+        let holds = |outer: &MissingRange, inner: &MissingRange| {
+            let end = |range: &MissingRange| range.first() + u64::from(range.length());
+            outer.first() <= inner.first() && end(inner) <= end(outer)
+        };
+        self.suppressed = ranges[..count].iter().all(|ours| asked.iter().any(|theirs| holds(theirs, ours)));
+        if self.suppressed {
+            self.back_off(now, longest_delay);
+        }
+        self.suppressed
+    }
+
+    /// Whether it has been far behind its master for too long.
+    pub(super) fn is_lagging(&self) -> bool {
+        self.lagging
+    }
+
+    /// When it may be.
+    pub(super) fn lag_at(&self, config: &Config) -> Option<Instant> {
+        self.far_since.filter(|_| !self.lagging).map(|since| since + config.lag_limit)
+    }
+
+    pub(super) fn notice_lag(&mut self, now: Instant, config: &Config) {
+        self.lagging |= self.lag_at(config).is_some_and(|at| at <= now);
     }
 
     /// Moves the frontier over everything that is held; whether it moved.
@@ -293,15 +364,34 @@ impl Inbox {
     fn gap_closed(&mut self) {
         self.gap_since = None;
         self.ask_at = None;
+        self.suppressed = false;
+    }
+
+    fn back_off(&mut self, now: Instant, longest_delay: Duration) {
+        self.ask_delay = (self.ask_delay * 2).min(longest_delay.max(self.ask_delay));
+        self.ask_at = Some(now + self.jittered(self.ask_delay));
+    }
+
+    /// Up to twice the delay where others may ask for the same.
+    fn jittered(&mut self, delay: Duration) -> Duration {
+        if !self.company {
+            return delay;
+        }
+        delay + delay * (splitmix64(&mut self.random) % 1024) as u32 / 1024
     }
 
     fn note_gap(&mut self, now: Instant, config: &Config) {
+        if self.known - self.frontier.min(self.known) <= u64::from(config.history / 2) {
+            (self.far_since, self.lagging) = (None, false);
+        } else {
+            self.far_since.get_or_insert(now);
+        }
         if self.frontier >= self.known {
             self.gap_closed();
         } else if self.gap_since.is_none() {
             self.gap_since = Some(now);
             self.ask_delay = config.reorder_delay;
-            self.ask_at = Some(now + config.reorder_delay);
+            self.ask_at = Some(now + self.jittered(self.ask_delay));
         }
     }
 
@@ -463,6 +553,98 @@ mod tests {
         let inbox = following(100);
         assert_eq!(inbox.number(164), Number::New);
         assert_eq!(inbox.number(165), Number::Beyond);
+    }
+
+    /// [3.6.6] The window has 64 places; 10 frames can wait to be read.
+    #[test]
+    fn credit_is_what_the_window_notes_and_what_can_wait_to_be_read() {
+        let mut inbox = following(100);
+        assert_eq!(inbox.credit(), 64);
+        inbox.set_room(10);
+        assert_eq!(inbox.credit(), 10);
+        inbox.hold(at(1), 121, &config());
+        assert_eq!(inbox.credit(), 31, "up to 131: ten above 121, which was read");
+        inbox.hold(at(1), 160, &config());
+        assert_eq!(inbox.credit(), 64, "up to 164, where the window ends");
+        inbox.unfollow();
+        assert_eq!(inbox.credit(), 10, "for whoever is followed next");
+    }
+
+    /// [3.6.2] Another one's request spares ours only if it names all that we miss, and once.
+    #[test]
+    fn a_request_waits_when_another_has_asked_for_all_of_it_and_does_not_wait_twice() {
+        let mut inbox = following(0);
+        inbox.hold(at(0), 3, &config());
+        inbox.hold(at(0), 6, &config());
+        let asked = |inbox: &mut Inbox, time, ranges: &[(u64, u32)]| {
+            let ranges: Vec<MissingRange> = ranges.iter().map(|range| MissingRange::new(range.0, range.1)).collect();
+            inbox.asked_by_another(at(time), &ranges, Duration::from_millis(100))
+        };
+        assert!(!asked(&mut inbox, 1000, &[]));
+        assert!(!asked(&mut inbox, 1000, &[(1, 2)]));
+        assert!(!asked(&mut inbox, 1000, &[(2, 5)]));
+        assert_eq!(inbox.status_at(), Some(at(2000)));
+        assert!(asked(&mut inbox, 1000, &[(1, 2), (4, 9)]));
+        inbox.acknowledged();
+        assert_eq!(inbox.status_at(), Some(at(5000)), "4 ms: the delay is doubled");
+        assert!(!asked(&mut inbox, 1500, &[(1, 6)]));
+        assert_eq!(ranges(&mut inbox, at(5000)), vec![(1, 2), (4, 2)]);
+        assert!(asked(&mut inbox, 5500, &[(1, 6)]));
+    }
+
+    /// [3.6.2] Between one and two delays, not always the same, where others may ask too.
+    #[test]
+    fn requests_are_spread_where_others_may_ask_too() {
+        let mut inbox = following(0);
+        inbox.set_company(true);
+        let mut waits: Vec<u128> = (1..=100)
+            .map(|nth| {
+                inbox.hold(at(0), 2 * nth, &config());
+                inbox.acknowledged();
+                let wait = inbox.status_at().unwrap().since(at(0)).as_micros();
+                inbox.hold(at(0), 2 * nth - 1, &config());
+                wait
+            })
+            .collect();
+        assert!(waits.iter().all(|wait| (2000..4000).contains(wait)), "{waits:?}");
+        waits.sort_unstable();
+        waits.dedup();
+        assert!(waits.len() > 80, "{waits:?}");
+    }
+
+    /// [3.6.8] More than half of the history (64) is missing for 500 ms.
+    #[test]
+    fn a_follower_that_is_far_behind_for_long_says_so_until_it_is_near() {
+        let mut inbox = following(0);
+        inbox.sent_up_to(at(0), 32, &config());
+        assert_eq!(inbox.lag_at(&config()), None);
+        inbox.sent_up_to(at(0), 33, &config());
+        assert_eq!(inbox.lag_at(&config()), Some(at(500_000)));
+        inbox.notice_lag(at(499_999), &config());
+        assert!(!inbox.is_lagging());
+        inbox.notice_lag(at(500_000), &config());
+        assert!(inbox.is_lagging());
+        inbox.hold(at(500_001), 1, &config());
+        assert!(!inbox.is_lagging());
+    }
+
+    /// [3.5.12] A frame whose number no stream can have is not taken, however near it is.
+    #[test]
+    fn a_number_that_no_stream_can_have_is_beyond_the_window() {
+        let inbox = following((1 << 48) - 3);
+        assert_eq!(inbox.number((1 << 48) - 1), Number::New);
+        assert_eq!(inbox.number(1 << 48), Number::Beyond);
+    }
+
+    /// [3.6.6] Who can hold 16 frames acknowledges after 4, or its master waits for it.
+    #[test]
+    fn small_buffers_are_acknowledged_early() {
+        let mut inbox = following(0);
+        inbox.set_room(16);
+        (1..=3).for_each(|seq| inbox.hold(at(0), seq, &config()));
+        assert_eq!(inbox.status_at(), Some(at(5000)));
+        inbox.hold(at(0), 4, &config());
+        assert_eq!(inbox.status_at(), Some(Instant::ZERO));
     }
 
     /// [3.6.1] After `ack_every` frames at once, else after `ack_delay` (5 ms).

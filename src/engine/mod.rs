@@ -34,20 +34,21 @@ mod status;
 mod tests;
 mod transmit;
 mod tuning;
+mod window;
 
 pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, Ticket};
-pub use event::{Event, Role, SyncState};
+pub use event::{Event, Role, Store, SyncState};
 pub use flush::{Flush, NotMaster};
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
 pub use crate::table::Held;
-use crate::table::{Refused, SectionLimits, Table};
+use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
@@ -73,12 +74,15 @@ const SWEEP_SLOTS: u32 = 16_384;
 /// A term more than this above the newest one known is not believed.
 const TERM_JUMP_MAX: u64 = 1 << 20;
 
-/// The highest term that a node believes which knows none.
+/// The highest term that is believed, and that a node takes.
 const TERM_MAX: u64 = 1 << 62;
 
 /// The highest number of a stream that is believed: a table counts versions in 48 bits, nine years of a million frames a
 /// second.
 const STREAM_SEQ_MAX: u64 = (1 << 48) - 1;
+
+/// The highest number of a control frame that a node gives.
+const CONTROL_SEQ_MAX: u64 = 1 << 62;
 
 /// Why a change from the owner was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -155,6 +159,8 @@ pub struct Engine {
     deferred: bool,
     /// ADVERTs of the followed master at which the role could have been taken from it.
     chances: u32,
+    /// Changes wait, and no new DATA may leave.
+    held_up: bool,
     link_up: bool,
     leaving: bool,
     /// The source's dump has come to its end; what it did not name is still to be taken.
@@ -175,6 +181,10 @@ pub struct Engine {
     sections_first: bool,
     /// Blocks of the annex that were in use when a record of the followed stream found no room in it.
     annex_short: Option<u32>,
+    /// A flow of the followed stream found no room.
+    flows_short: bool,
+    /// Bytes of sections that were held when a record of the followed stream found no room among them.
+    sections_short: Option<u64>,
     /// The last other incarnation of our own number that was reported, and when.
     duplicate_reported: Option<(u64, Instant)>,
     versions_reported: Vec<(NodeId, u8)>,
@@ -201,22 +211,23 @@ impl Engine {
         let hash_seed = splitmix64(&mut random);
         Ok(Engine {
             incarnation: config.incarnation,
-            table: new_table(&config, hash_seed),
+            table: config.table(hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
             peers: Peers::new(config.broken()),
-            outbox: Outbox::new(config.history, config.frame_len),
+            outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
-            term: 0,
+            term: config.first_term,
             control_seq: 0,
             cold: true,
             dumped: false,
             master_since: now,
             deferred: false,
             chances: 0,
+            held_up: false,
             link_up: false,
             leaving: false,
             dump_complete: false,
@@ -231,6 +242,8 @@ impl Engine {
             sections_full_reported: false,
             sections_first: false,
             annex_short: None,
+            flows_short: false,
+            sections_short: None,
             duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
@@ -270,6 +283,8 @@ impl Engine {
         if self.dump_complete {
             self.sweep(now);
         }
+        self.release_lagging(now);
+        self.inbox.notice_lag(now, &self.config);
         if self.role() == Role::Master && !self.config.source_expires {
             self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
@@ -473,9 +488,11 @@ impl Engine {
         also(self.peers.next_gone_at());
         also(self.data_at());
         also(self.section_expiry_at());
+        also(self.lag_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
+            also(self.inbox.lag_at(&self.config));
         }
         if self.dump_complete || (self.role() == Role::Master && self.outbox.resend_waiting()) {
             also(Some(Instant::ZERO));
@@ -635,7 +652,12 @@ impl Engine {
         (self.dumped, self.master_since) = (false, now);
         self.inbox.unfollow();
         self.repair.unfollow();
-        self.term += 1;
+        if self.term >= TERM_MAX {
+            // No two masterships are named alike, also where there is no higher term.
+            self.draw_incarnation(now);
+        } else {
+            self.term += 1;
+        }
         self.table.begin_stream();
         self.outbox.begin_mastership();
         self.peers.forget_frontiers();
@@ -645,7 +667,11 @@ impl Engine {
     /// A term that is not this mastership's stands at or above ours: take one above all, so that no two masterships share a
     /// term (docs/protocol.md 5.4).
     fn renew_term(&mut self, now: Instant, heard: u64) {
-        self.term = self.term.max(heard) + 1;
+        let highest = self.term.max(heard);
+        if highest >= TERM_MAX {
+            return;
+        }
+        self.term = highest + 1;
         self.outbox.begin_term();
         self.table.restart_section();
         self.peers.forget_frontiers();
@@ -679,13 +705,7 @@ impl Engine {
         match self.role() {
             Role::Master => {
                 self.event(Event::StallDetected { stalled });
-                self.incarnation = loop {
-                    let drawn = splitmix64(&mut self.random);
-                    if drawn != 0 && drawn != self.incarnation {
-                        break drawn;
-                    }
-                };
-                self.peers.doubt_all(self.control_seq + 1);
+                self.draw_incarnation(now);
                 self.input(now, Input::Stalled);
             }
             Role::Backup => {
@@ -694,6 +714,37 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    /// Another incarnation, which no number was given under: what was proven with the old one must be proven anew.
+    fn draw_incarnation(&mut self, now: Instant) {
+        self.incarnation = loop {
+            let drawn = splitmix64(&mut self.random);
+            if drawn != 0 && drawn != self.incarnation {
+                break drawn;
+            }
+        };
+        self.control_seq = 0;
+        self.peers.doubt_all(now, 1);
+        self.counters.incarnations_drawn += 1;
+    }
+
+    /// Before numbers come to their end, a new incarnation begins with 1 (docs/protocol.md 8.0.4). A master stays master, in
+    /// a new term; its table, and what waits to be sent, stay.
+    fn renew_before_numbers_end(&mut self, now: Instant) {
+        let stream_ends = self.role() == Role::Master && self.outbox.seq() >= STREAM_SEQ_MAX;
+        if !stream_ends && self.control_seq < CONTROL_SEQ_MAX {
+            return;
+        }
+        self.draw_incarnation(now);
+        if self.role() == Role::Master {
+            self.term = TERM_MAX.min(self.term + 1);
+            self.table.begin_numbers();
+            self.table.restart_section();
+            self.outbox.begin_numbers();
+            self.peers.forget_frontiers();
+        }
+        self.advert_at = now;
     }
 
     // ------------------------------------------------------------------ small helpers
@@ -716,28 +767,16 @@ impl Engine {
     fn table_is_full(&mut self) {
         self.counters.table_full += 1;
         if !std::mem::replace(&mut self.full_reported, true) {
-            self.event(Event::TableFull { capacity: self.config.capacity, annex: false });
+            self.event(Event::TableFull { store: Store::Flows, capacity: self.config.capacity });
         }
     }
 
     fn annex_is_full(&mut self) {
         self.counters.annex_full += 1;
         if !std::mem::replace(&mut self.annex_full_reported, true) {
-            self.event(Event::TableFull { capacity: self.table.annex_blocks(), annex: true });
+            self.event(Event::TableFull { store: Store::Annex, capacity: self.table.annex_blocks() });
         }
     }
-}
-
-/// The table that a configuration asks for.
-fn new_table(config: &Config, hash_seed: u64) -> Table {
-    let table = Table::new(config.capacity, config.tombstones, hash_seed).with_section_limits(SectionLimits {
-        entries: config.sections,
-        bytes: config.section_bytes,
-        partial_bytes: config.partial_bytes,
-    });
-    #[cfg(any(test, feature = "breakages"))]
-    let table = table.with_digest_that_forgets_deletes(config.broken().is(Breakage::DigestForgetsDeletes));
-    table
 }
 
 /// The SplitMix64 generator (Steele, Lea and Flood 2014): all of the engine's randomness, from one seed.

@@ -184,6 +184,8 @@ pub(super) struct Outbox {
     /// The stream number before the first of this mastership: what the table's numbers are counted from.
     origin: u64,
     pub(super) last_sent_at: Instant,
+    /// Requests for a frame that had just been sent again.
+    too_soon: u64,
     asked: Asked,
     wanted: BucketSet,
     walking: VecDeque<Walking>,
@@ -193,7 +195,8 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(history: u32, frame_len: usize) -> Self {
+    /// `first` is the number before that of the first frame.
+    pub(super) fn new(history: u32, frame_len: usize, first: u64) -> Self {
         let history = history as usize;
         Outbox {
             frame_len,
@@ -201,11 +204,12 @@ impl Outbox {
             lengths: vec![0; history].into_boxed_slice(),
             sent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             resent_at: vec![Instant::ZERO; history].into_boxed_slice(),
-            seq: 0,
+            seq: first,
             too_long: 0,
-            term_start: 0,
-            origin: 0,
+            term_start: first,
+            origin: first,
             last_sent_at: Instant::ZERO,
+            too_soon: 0,
             asked: Asked::new(history),
             wanted: BucketSet::empty(),
             walking: VecDeque::with_capacity(WALKS_MAX),
@@ -258,6 +262,18 @@ impl Outbox {
         (seq <= self.seq).then(|| self.sent_at[(seq % self.lengths.len() as u64) as usize])
     }
 
+    /// When a frame left, if that was the only time: only then its acknowledgement tells the round trip (Karn, 1987).
+    pub(super) fn sent_once_at(&self, seq: u64) -> Option<Instant> {
+        let at = (seq % self.lengths.len() as u64) as usize;
+        let stored = (self.history_start()..=self.seq).contains(&seq);
+        (stored && self.resent_at[at] == Instant::ZERO).then_some(self.sent_at[at])
+    }
+
+    /// Requests that were not answered because the frame had just been sent again.
+    pub(super) fn too_soon(&self) -> u64 {
+        self.too_soon
+    }
+
     /// Marks everything that waits in the queue now.
     pub(super) fn mark(&self, table: &Table) -> Mark {
         Mark { records: self.left + u64::from(table.pending()), section: table.section_mark() }
@@ -279,6 +295,12 @@ impl Outbox {
         self.origin = self.seq;
         self.wanted.clear();
         self.begin_term();
+    }
+
+    /// A new stream of the same mastership: its numbers begin with 1.
+    pub(super) fn begin_numbers(&mut self) {
+        (self.seq, self.too_long) = (0, 0);
+        self.begin_mastership();
     }
 
     /// A new term of the same mastership: frames of the old one are never sent again. Walks go on, under new numbers.
@@ -322,6 +344,7 @@ impl Outbox {
             let at = (seq % self.lengths.len() as u64) as usize;
             let length = usize::from(self.lengths[at]);
             let too_soon = self.resent_at[at] != Instant::ZERO && now.since(self.resent_at[at]) < spacing;
+            self.too_soon += u64::from(too_soon);
             if too_soon || length > slot.len() {
                 continue;
             }
@@ -400,7 +423,7 @@ mod tests {
     };
 
     fn outbox(frames: u64) -> Outbox {
-        let mut outbox = Outbox::new(16, 1208);
+        let mut outbox = Outbox::new(16, 1208, 0);
         for number in 1..=frames {
             outbox.keep(Instant::from_nanos(number), &[number as u8; 100]);
         }
@@ -447,10 +470,20 @@ mod tests {
         assert_eq!(resent(&mut outbox, 6_000), vec![2]);
     }
 
+    /// [3.6.4] What was sent again, or is not kept any more, tells no round trip.
+    #[test]
+    fn only_a_frame_that_left_once_tells_the_round_trip() {
+        let mut outbox = outbox(20);
+        outbox.ask_again(7, 1);
+        assert_eq!(resent(&mut outbox, 5_000), vec![7]);
+        let at = |seq| outbox.sent_once_at(seq).map(|at| at.since(Instant::ZERO).as_nanos());
+        assert_eq!([4, 5, 7, 20, 21].map(at), [None, Some(5), None, Some(20), None]);
+    }
+
     /// [1.2.2] However many ask for everything, and however often: a frame is looked at once.
     #[test]
     fn asking_again_and_again_costs_nothing_more() {
-        let mut outbox = Outbox::new(100, 1208);
+        let mut outbox = Outbox::new(100, 1208, 0);
         for number in 1..=170 {
             outbox.keep(Instant::from_nanos(number), &[number as u8; 100]);
         }
@@ -479,7 +512,7 @@ mod tests {
     /// [3.6.7] A frame that is longer than the links carry is not sent again, and no older one: a hole has one end.
     #[test]
     fn a_smaller_frame_length_ends_the_history_behind_the_last_frame_that_is_too_long() {
-        let mut outbox = Outbox::new(16, 2000);
+        let mut outbox = Outbox::new(16, 2000, 0);
         for (number, length) in (1..).zip([1300, 1400, 1300, 1208, 100]) {
             outbox.keep(Instant::from_nanos(number), &vec![number as u8; length]);
         }

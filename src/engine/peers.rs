@@ -16,6 +16,7 @@ use super::audit::KernelRoom;
 use super::breakage::{Breakage, Broken};
 use super::election::skew;
 use super::event::Role;
+use super::window::Follower;
 use crate::time::{Duration, Instant};
 use crate::wire::{
     Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, PeerReport,
@@ -85,7 +86,7 @@ pub(super) struct Peer {
     newest_advert: u64,
     newest_status: u64,
     pub(super) word: Word,
-    /// First frame of this incarnation.
+    /// First frame of this incarnation that either of the two had to prove.
     pub(super) since: Instant,
     /// Last frame of any kind.
     pub(super) heard_at: Instant,
@@ -93,6 +94,8 @@ pub(super) struct Peer {
     proven_at: Instant,
     /// The last frame of *our* stream up to which it holds everything.
     pub(super) frontier: u64,
+    /// What else it has told of itself as a follower of our stream.
+    pub(super) follower: Follower,
     /// A lone master that does not hear us was reported.
     pub(super) one_way_reported: bool,
     /// What each link has carried of its control frames.
@@ -224,7 +227,7 @@ impl Peers {
     }
 
     /// Takes an ADVERT. `own` is this node with its incarnation, `next_control` the number that its next control frame
-    /// will have, `newest` that of the last frame of its stream: no peer can hold what was never sent.
+    /// will have.
     pub(super) fn advert(
         &mut self,
         now: Instant,
@@ -232,7 +235,6 @@ impl Peers {
         advert: &Advert<'_>,
         own: (NodeId, u64),
         next_control: u64,
-        newest: u64,
     ) -> Result<Arrival, FrameError> {
         let Some(at) = self.position(header) else {
             return self.admit(now, header, advert, next_control);
@@ -255,7 +257,6 @@ impl Peers {
         };
         if peer.established {
             peer.proven_at = now;
-            peer.frontier = peer.frontier.max(report.frontier().min(newest));
             return Ok(Arrival::Known);
         }
         // Nobody can have heard what was not sent yet.
@@ -267,7 +268,6 @@ impl Peers {
         }
         peer.established = true;
         peer.proven_at = now;
-        peer.frontier = report.frontier().min(newest);
         let replaced = self.forget_others(header);
         Ok(Arrival::Established { replaced })
     }
@@ -308,9 +308,10 @@ impl Peers {
     }
 
     /// This node has a new incarnation: what was proven with the old one must be proven anew.
-    pub(super) fn doubt_all(&mut self, next_control: u64) {
+    pub(super) fn doubt_all(&mut self, now: Instant, next_control: u64) {
         for peer in &mut self.list {
             peer.established = false;
+            peer.since = now;
             peer.challenge = next_control;
         }
     }
@@ -319,6 +320,7 @@ impl Peers {
     pub(super) fn forget_frontiers(&mut self) {
         for peer in &mut self.list {
             peer.frontier = 0;
+            peer.follower = Follower::default();
         }
     }
 
@@ -352,6 +354,7 @@ impl Peers {
             heard_at: now,
             proven_at: now,
             frontier: 0,
+            follower: Follower::default(),
             one_way_reported: false,
             carried: Carried::default(),
             carried_data: Carried::default(),

@@ -71,14 +71,14 @@ impl Engine {
     fn receive_advert(&mut self, now: Instant, header: &Header, advert: &Advert<'_>) -> Result<(), FrameError> {
         // A node that knows no term yet cannot know how far the others are.
         let jump = if self.term == 0 { TERM_MAX } else { TERM_JUMP_MAX };
-        if header.term > self.term.saturating_add(jump) {
+        if header.term > self.term.saturating_add(jump).min(TERM_MAX) {
             return Err(FrameError::TermJump);
         }
         if !is_possible(advert) {
             return Err(FrameError::AdvertField);
         }
         let own = (self.config.node, self.incarnation);
-        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1, self.outbox.seq())?;
+        let arrival = self.peers.advert(now, header, advert, own, self.control_seq + 1)?;
         self.counters.adverts_received += 1;
         match arrival {
             Arrival::Candidate | Arrival::Waiting => {
@@ -88,7 +88,9 @@ impl Engine {
             Arrival::Established { replaced } => self.established(now, header, replaced),
             Arrival::Known => {}
         }
-        if self.role() != Role::Master {
+        if self.role() == Role::Master {
+            self.told_by_advert(now, header, advert);
+        } else {
             self.term = self.term.max(header.term);
         }
         let word = Word::new(header, advert);
@@ -99,6 +101,7 @@ impl Engine {
         } else {
             self.hear_backup(now, header, &word);
         }
+        self.note_company();
         Ok(())
     }
 
@@ -204,7 +207,7 @@ impl Engine {
             self.take_up(now, stream, word.term_start);
         }
         (self.full_reported, self.annex_full_reported, self.annex_short) = (false, false, None);
-        self.sections_full_reported = false;
+        (self.sections_full_reported, self.sections_short, self.flows_short) = (false, None, false);
         (self.deferred, self.chances) = (false, 0);
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.advert_soon(now);
@@ -226,6 +229,7 @@ impl Engine {
             self.counters.digests_matched += 1;
             if let Some(took) = self.repair.matched(now) {
                 self.cold = false;
+                self.inbox.say_state();
                 self.event(Event::InSync { digest: word.digest, entries: word.entries, took });
                 self.advert_soon(now);
             }
@@ -235,12 +239,29 @@ impl Engine {
                 self.annex_short = None;
                 self.repair.hurry(now);
             }
-            let fits = word.entries <= u64::from(self.table.len()) + u64::from(self.table.room());
+            if self.sections_short.is_some_and(|used| self.table.section_bytes() < used) {
+                self.sections_short = None;
+                self.repair.hurry(now);
+            }
+            let fits = self.fits(word.entries);
             if self.repair.differed(now, fits) {
+                self.inbox.say_state();
                 self.event(Event::Diverged { buckets: self.repair.dirty() });
                 self.advert_soon(now);
             }
         }
+    }
+
+    /// Whether so many entries of the master would fit into our table. How many of them are flows it does not say: when flows
+    /// were refused, and sections were not, those that are too many are flows.
+    fn fits(&mut self, entries: u64) -> bool {
+        let room_for_flows = u64::from(self.table.len()) + u64::from(self.table.room());
+        if entries <= room_for_flows {
+            self.flows_short = false;
+            return true;
+        }
+        let only_flows = self.flows_short && self.sections_short.is_none();
+        !only_flows && entries <= room_for_flows + u64::from(self.table.section_room())
     }
 
     /// A node of higher priority takes the role from a living master only when it is proven equal to it.
@@ -262,6 +283,7 @@ impl Engine {
 
     fn doubt(&mut self, now: Instant) {
         if self.repair.doubt(now) {
+            self.inbox.say_state();
             self.event(Event::Diverged { buckets: self.repair.dirty() });
             self.advert_soon(now);
         }
@@ -349,7 +371,7 @@ impl Engine {
                     return;
                 }
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
-                    refused = true;
+                    (refused, self.flows_short) = (true, true);
                     self.table_is_full();
                 }
                 Err(Refused::AnnexFull) => {
@@ -389,19 +411,38 @@ impl Engine {
     fn receive_status(&mut self, now: Instant, header: &Header, status: &Status<'_>) -> Result<(), FrameError> {
         let ours = self.is_own(&status.target);
         let is_master = self.role() == Role::Master;
-        let newest = self.outbox.seq();
-        let peer = self.peers.control(now, header, true)?;
+        self.peers.control(now, header, true)?;
         if !ours || !is_master {
             self.counters.not_for_us += 1;
+            self.overhear(now, status);
             return Ok(());
         }
-        // No peer can hold what was never sent.
-        peer.frontier = peer.frontier.max(status.frontier.min(newest));
         self.counters.status_received += 1;
+        self.told_by_status(now, header, status);
         for range in status.missing {
             self.outbox.ask_again(range.first(), range.length());
         }
         Ok(())
+    }
+
+    /// Another node asks the master that we follow to send again: what it gets comes to us as well.
+    fn overhear(&mut self, now: Instant, status: &Status<'_>) {
+        let follows =
+            |stream: Stream| (stream.node, stream.incarnation) == (status.target.node, status.target.incarnation);
+        if self.inbox.stream().is_some_and(follows)
+            && self.inbox.asked_by_another(now, status.missing, self.config.advert_interval)
+        {
+            self.counters.requests_suppressed += 1;
+        }
+    }
+
+    /// Whether others follow the same stream, and may miss the same frames.
+    fn note_company(&mut self) {
+        let Some(stream) = self.inbox.stream() else { return };
+        let followed = (stream.node, stream.incarnation);
+        let mut followers =
+            self.peers.established().map(|peer| (peer.word.follows.node, peer.word.follows.incarnation));
+        self.inbox.set_company(followers.any(|follows| follows == followed));
     }
 
     fn receive_pull(&mut self, now: Instant, header: &Header, pull: &Pull<'_>) -> Result<(), FrameError> {
@@ -413,6 +454,7 @@ impl Engine {
             return Ok(());
         }
         self.counters.pulls_received += 1;
+        self.pulled_by(header.node, header.incarnation);
         for range in pull.ranges {
             self.outbox.want(range.first(), range.count());
         }

@@ -9,7 +9,7 @@
 //! One value leaves at a time, from its first part to its last. In every other frame flows go first, so that a live change of
 //! a flow never waits behind more than one frame of it.
 
-use super::{Engine, Event, Role, UpdateError};
+use super::{Engine, Event, Role, Store, UpdateError};
 use crate::flow::{Section, SectionChange, SectionKey};
 use crate::table::{Applied, PendingSection, SectionPart, SectionRefused};
 use crate::time::Instant;
@@ -107,6 +107,7 @@ impl Engine {
                 return Taken::NotReceived;
             }
             Err(SectionRefused::Full) => {
+                self.sections_short = Some(self.table.section_bytes());
                 self.sections_are_full();
                 return Taken::Refused;
             }
@@ -189,7 +190,7 @@ impl Engine {
     fn sections_are_full(&mut self) {
         self.counters.sections_full += 1;
         if !std::mem::replace(&mut self.sections_full_reported, true) {
-            self.event(Event::TableFull { capacity: self.config.sections, annex: false });
+            self.event(Event::TableFull { store: Store::Sections, capacity: self.config.sections });
         }
     }
 }

@@ -27,6 +27,10 @@ pub struct PeerStatus {
     pub cold: bool,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
+    /// Frames of our stream that it can take above the newest, by its own word (0 unless it follows us).
+    pub credit: u64,
+    /// It follows us and stands still: nobody waits for it.
+    pub lagging: bool,
     /// What it can take, by its last ADVERT.
     pub capabilities: Capabilities,
     /// Most entries that its kernel's connection table takes; 0 if that is not known.
@@ -95,6 +99,8 @@ impl Engine {
     pub fn sync_state(&self) -> SyncState {
         if self.role() == Role::Master {
             SyncState::Source
+        } else if self.inbox.stream().is_some() && self.inbox.is_lagging() {
+            SyncState::Lagging
         } else if self.inbox.stream().is_some() && self.repair.is_proven() {
             SyncState::InSync
         } else if self.cold {
@@ -139,7 +145,7 @@ impl Engine {
             unacknowledged: self.unacknowledged(),
             unapplied: u64::from(self.table.unapplied()) + u64::from(self.table.unapplied_sections()),
             link_up: self.link_up,
-            peers: self.peers.iter().map(peer_status).collect(),
+            peers: self.peers.iter().map(|peer| peer_status(peer, self.outbox.seq())).collect(),
             counters: self.all_counters(),
         }
     }
@@ -151,7 +157,7 @@ impl Engine {
     }
 }
 
-fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
+fn peer_status(peer: &super::peers::Peer, newest: u64) -> PeerStatus {
     PeerStatus {
         node: peer.node,
         name: peer.name.to_string(),
@@ -161,6 +167,8 @@ fn peer_status(peer: &super::peers::Peer) -> PeerStatus {
         established: peer.established,
         cold: peer.word.is_cold(),
         frontier: peer.frontier,
+        credit: peer.follower.credit(newest),
+        lagging: peer.follower.lagging,
         capabilities: peer.word.capabilities,
         kernel_capacity: peer.word.kernel.capacity,
         kernel_buckets: peer.word.kernel.buckets,

@@ -31,6 +31,7 @@ impl Engine {
         if !self.link_up || self.role() == Role::None {
             return None;
         }
+        self.renew_before_numbers_end(now);
         let limit = slot.len().min(self.config.frame_len);
         let length = self.next_frame(now, &mut slot[..limit])?;
         self.counters.frames_sent += 1;
@@ -59,11 +60,14 @@ impl Engine {
         length
     }
 
-    /// When DATA is due: at once when the line is idle or a frame is full, else `batch_delay` after the last frame, or with
+    /// When DATA is due; never while a follower that is heeded can take no more. At once when the line is idle or a frame is full, else `batch_delay` after the last frame, or with
     /// the next ADVERT. A frame counts as full when the records that wait would fill it, were they as long as those of the
     /// last frame: IPv6 and attributes come in crowds as all traffic does.
     pub(super) fn data_at(&self) -> Option<Instant> {
         if self.role() != Role::Master || !self.link_up {
+            return None;
+        }
+        if !self.may_send() {
             return None;
         }
         let pending = self.table.pending() as usize;
@@ -78,19 +82,11 @@ impl Engine {
         Some(if self.leaving { Instant::ZERO } else { gathered.min(self.advert_at) })
     }
 
-    /// A walk, and sections, may run ahead of the slowest follower by half the history, so that what it loses can still be
-    /// sent again.
-    pub(super) fn may_walk(&self) -> bool {
-        let own = (self.config.node, self.incarnation);
-        let followers = self.peers.established().filter(|peer| {
-            let follows = &peer.word.follows;
-            (follows.node, follows.incarnation) == own
-        });
-        let slowest = followers.map(|peer| peer.frontier.max(self.outbox.term_start())).min();
-        slowest.is_none_or(|frontier| self.outbox.seq() - frontier < u64::from(self.config.history / 2))
-    }
-
     fn send_data(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        let waits = self.table.pending() > 0 || self.sections_wait();
+        if self.role() == Role::Master && waits && !self.may_send() {
+            self.wait_for_credit();
+        }
         if self.data_at()? > now {
             return None;
         }
@@ -116,6 +112,7 @@ impl Engine {
             self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
         }
         self.outbox.keep(now, &slot[..length]);
+        self.data_left(now);
         self.counters.data_sent += 1;
         Some(length)
     }
@@ -127,6 +124,9 @@ impl Engine {
             }
             self.outbox.bucket_ended(bucket, since);
             self.counters.buckets_walked += 1;
+            if !self.outbox.is_walking() {
+                self.walks_ended();
+            }
         }
     }
 
@@ -150,10 +150,12 @@ impl Engine {
     }
 
     fn send_again(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
-        if self.role() != Role::Master {
+        if self.role() != Role::Master || !self.outbox.resend_waiting() {
             return None;
         }
-        let mut length = self.outbox.send_again(now, self.config.reorder_delay, slot)?;
+        let length = self.outbox.send_again(now, self.resend_spacing(), slot);
+        self.counters.resends_too_soon = self.outbox.too_soon();
+        let mut length = length?;
         if self.breaks(Breakage::RetransmissionWithNewContent) {
             length = self.renew_content(now, slot, length);
         }
@@ -290,6 +292,7 @@ impl Engine {
             SyncState::Cold | SyncState::Unknown => SyncCode::COLD,
             SyncState::InSync | SyncState::Source => SyncCode::PROVEN,
             SyncState::Syncing => SyncCode::SYNCING,
+            SyncState::Lagging => SyncCode::LAGGING,
         }
     }
 

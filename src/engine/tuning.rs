@@ -18,6 +18,7 @@ pub struct Tuning {
     pub ack_every: u32,
     pub ack_delay: Duration,
     pub reorder_delay: Duration,
+    pub lag_limit: Duration,
     pub commit_deadline: Duration,
 }
 
@@ -31,6 +32,7 @@ impl From<&Config> for Tuning {
             ack_every: config.ack_every,
             ack_delay: config.ack_delay,
             reorder_delay: config.reorder_delay,
+            lag_limit: config.lag_limit,
             commit_deadline: config.commit_deadline,
         }
     }
@@ -43,7 +45,7 @@ impl Engine {
     /// The first of [`Config::problems`]; nothing has changed then.
     pub fn reconfigure(&mut self, now: Instant, tuning: &Tuning) -> Result<(), ConfigError> {
         let Tuning { priority, preempt, advert_interval, batch_delay, ack_every, .. } = *tuning;
-        let Tuning { ack_delay, reorder_delay, commit_deadline, .. } = *tuning;
+        let Tuning { ack_delay, reorder_delay, lag_limit, commit_deadline, .. } = *tuning;
         let before = self.config.clone();
         let config = Config {
             priority,
@@ -53,6 +55,7 @@ impl Engine {
             ack_every,
             ack_delay,
             reorder_delay,
+            lag_limit,
             commit_deadline,
             ..before.clone()
         };

@@ -1,6 +1,6 @@
 //! What happened in a run, by name: every fault kind and every engine event that a batch must have seen often enough.
 
-use crate::engine::{Counters, Event};
+use crate::engine::Counters;
 
 /// What a batch must have seen in one of a hundred seeds: without it, "no violation" would not mean much.
 pub const REQUIRED: &[&str] = &[
@@ -74,11 +74,6 @@ impl Coverage {
         }
     }
 
-    /// What an engine has reported.
-    pub(super) fn event(&mut self, event: &Event) {
-        self.note(Seen(event.name()));
-    }
-
     /// Everything that happened, with its number.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(seen, count)| (seen.0, *count))
@@ -90,11 +85,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engines_counters_and_events_are_seen_under_their_names() {
+    fn an_engines_counters_are_seen_under_their_names() {
         let mut coverage = Coverage::default();
         coverage.engine(&Counters { holes: 2, dump_deletes: 1, ..Counters::default() });
         coverage.engine(&Counters { holes: 3, ..Counters::default() });
-        coverage.event(&Event::ElectionStarted);
+        coverage.note(Seen("ElectionStarted"));
         let seen: Vec<_> = coverage.iter().collect();
         assert_eq!(seen, [("ElectionStarted", 1), ("history-exhausted", 5), ("reconcile", 1)]);
     }

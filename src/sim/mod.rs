@@ -14,6 +14,7 @@
 
 mod batch;
 mod coverage;
+mod faults;
 mod kernel;
 mod network;
 mod node;
@@ -21,6 +22,7 @@ mod options;
 mod oracle;
 mod random;
 mod trace;
+mod watch;
 mod workload;
 mod world;
 

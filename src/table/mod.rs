@@ -100,6 +100,34 @@ pub enum Pending {
     Delete(FlowKey),
 }
 
+/// Rules that a table breaks on purpose, for a test of the tests. Has no size where nothing can be broken.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Faults {
+    /// What dies stays in the digest.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) digest_forgets_deletes: bool,
+    /// A value of a section that came in parts is as new as its last part.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(crate) version_of_last_part: bool,
+}
+
+#[allow(clippy::unused_self, reason = "without the feature the answers do not depend on it")]
+impl Faults {
+    const fn digest_forgets_deletes(self) -> bool {
+        #[cfg(any(test, feature = "breakages"))]
+        return self.digest_forgets_deletes;
+        #[cfg(not(any(test, feature = "breakages")))]
+        false
+    }
+
+    const fn version_of_last_part(self) -> bool {
+        #[cfg(any(test, feature = "breakages"))]
+        return self.version_of_last_part;
+        #[cfg(not(any(test, feature = "breakages")))]
+        false
+    }
+}
+
 /// The connection table of one group. See the module's figure.
 pub struct Table {
     slots: Slots,
@@ -120,9 +148,7 @@ pub struct Table {
     dumping: bool,
     /// Buckets below this one have been rid of what a completed dump did not name.
     swept: u16,
-    /// For a test of the tests only.
-    #[cfg(any(test, feature = "breakages"))]
-    digest_forgets_deletes: bool,
+    faults: Faults,
 }
 
 impl Table {
@@ -166,15 +192,15 @@ impl Table {
             dump: 0,
             dumping: false,
             swept: 0,
-            #[cfg(any(test, feature = "breakages"))]
-            digest_forgets_deletes: false,
+            faults: Faults::default(),
         }
     }
 
-    /// Breaks the digest on purpose: what dies stays in it.
+    /// Breaks rules on purpose.
     #[cfg(any(test, feature = "breakages"))]
-    pub(crate) fn with_digest_that_forgets_deletes(self, digest_forgets_deletes: bool) -> Table {
-        Table { digest_forgets_deletes, ..self }
+    pub(crate) fn with_faults(mut self, faults: Faults) -> Table {
+        (self.faults, self.sections.faults) = (faults, faults);
+        self
     }
 
     /// Entries held: flows, and entries of sections.
@@ -192,9 +218,9 @@ impl Table {
         self.capacity
     }
 
-    /// New keys that would be taken now, of flows and of sections together.
+    /// Slots that are free: new keys that would be taken now.
     pub fn room(&self) -> u32 {
-        self.capacity - self.slots.used() + self.sections.room()
+        self.capacity - self.slots.used()
     }
 
     /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the
@@ -352,8 +378,15 @@ impl Table {
             next = self.slots.following(at);
         }
         self.sections.begin_stream(&mut self.digest);
-        self.digest.untouch();
         self.dumping = false;
+        self.begin_numbers();
+    }
+
+    /// The numbers of the own stream begin anew with 1: everything held is older than all of it. Unlike a new stream, what
+    /// waits to be sent stays, and so does a running dump.
+    pub fn begin_numbers(&mut self) {
+        self.digest.untouch();
+        self.restart_section();
         self.ordinal = match self.ordinal.checked_add(1) {
             Some(ordinal) => ordinal,
             None => {
@@ -478,11 +511,7 @@ impl Table {
 
     /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.
     fn kill(&mut self, at: u32, hash: u64) {
-        #[cfg(any(test, feature = "breakages"))]
-        let forgets = self.digest_forgets_deletes;
-        #[cfg(not(any(test, feature = "breakages")))]
-        let forgets = false;
-        if !forgets {
+        if !self.faults.digest_forgets_deletes() {
             self.digest.remove(hash, self.digest_at(at));
         }
         self.live -= 1;

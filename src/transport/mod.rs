@@ -56,6 +56,23 @@ pub struct TransportCounters {
     pub send_buffer: u64,
 }
 
+/// Least memory that a driver gives a datagram, in bytes: a page.
+const DATAGRAM_LEAST: usize = 4096;
+/// What the kernel needs beside the bytes of a datagram: `sk_buff` (232) and `skb_shared_info` (320), rounded up.
+const DATAGRAM_OVERHEAD: usize = 640;
+
+impl TransportCounters {
+    /// Frames of up to `frame_len` bytes that the receive buffer holds while nobody reads, at the worst. A buffer is
+    /// charged with what a datagram takes in memory (`truesize`), not with its bytes: each is counted as a power of two of
+    /// at least a page. And it is counted with the bytes that were asked for, although the kernel grants the double: the
+    /// other half is for what is sent again, for ADVERTs, and for a second master. `None` where the buffer is not known.
+    pub fn receive_room(&self, frame_len: usize) -> Option<u32> {
+        let datagram = (frame_len + DATAGRAM_OVERHEAD).next_power_of_two().max(DATAGRAM_LEAST) + DATAGRAM_OVERHEAD;
+        let frames = u32::try_from(self.receive_buffer / datagram as u64).unwrap_or(u32::MAX);
+        (self.receive_buffer > 0).then_some(frames)
+    }
+}
+
 /// Why a transport could not be opened, or opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
@@ -167,4 +184,22 @@ pub trait Transport {
 
     /// What has been moved and refused so far.
     fn counters(&self) -> TransportCounters;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receive_buffer_holds_fewer_frames_than_bytes_would_say() {
+        let room = |receive_buffer, frame_len| {
+            TransportCounters { receive_buffer, ..TransportCounters::default() }.receive_room(frame_len)
+        };
+        // A page and 640 bytes each: 4736.
+        assert_eq!(room(16 << 20, 1480), Some(3542));
+        assert_eq!(room(212_992, 1208), Some(44));
+        // 16 KiB and 640 bytes each: 17024.
+        assert_eq!(room(16 << 20, 8960), Some(985));
+        assert_eq!(room(0, 1480), None);
+    }
 }

@@ -30,6 +30,7 @@ const LACKS: &[(&str, &str)] = &[
     ("addresses", "profile \"classic\" has no election that could move addresses; remove them"),
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
+    ("lag_limit", NO_ACKNOWLEDGEMENT),
     ("ack_every", NO_ACKNOWLEDGEMENT),
     ("ack_delay", NO_ACKNOWLEDGEMENT),
     ("audit", NO_PROOF),

@@ -176,6 +176,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub reorder_delay: Duration,
+    /// Time that a follower may stand still behind what was sent before nobody waits for it.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub lag_limit: Duration,
     /// Longest time that writing the table may delay a takeover.
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
@@ -401,6 +405,7 @@ impl Group {
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
+            lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
             ..Config::new(node.id, self.sync_id)
         }
@@ -416,6 +421,7 @@ impl Group {
             ack_every: self.ack_every,
             ack_delay: self.ack_delay,
             reorder_delay: self.reorder_delay,
+            lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
         }
     }
@@ -499,6 +505,7 @@ batch_delay = "1ms"
 ack_every = 32
 ack_delay = "5ms"
 reorder_delay = "2ms"
+lag_limit = "500ms"
 commit_deadline = "1s"
 tap_size = "64MiB"
 tap_files = 8

@@ -48,6 +48,7 @@ const GROUP_KEYS: &[&str] = &[
     "ack_every",
     "ack_delay",
     "reorder_delay",
+    "lag_limit",
     "commit_deadline",
     "tap",
     "tap_size",
@@ -349,6 +350,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         ack_every: section.number("ack_every", default.ack_every, 0..=i128::from(u32::MAX)),
         ack_delay: section.duration("ack_delay", default.ack_delay),
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
+        lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),

@@ -1,7 +1,7 @@
 //! The classic profile: what leaves and when, what a record does at the receiver, and how it ends.
 
 use crate::engine::classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
-use crate::engine::{Event, Role, RoleRequest, SyncState, UpdateError};
+use crate::engine::{Event, Role, RoleRequest, Store, SyncState, UpdateError};
 use crate::flow::{Change, Endpoint, Flow, FlowKey, SequenceAdjustment, Zone, attribute, protocol, status};
 use crate::time::{Duration, Instant};
 use crate::wire::classic::{Message, Writer};
@@ -477,5 +477,5 @@ fn a_full_table_refuses_what_is_new_and_says_so_once() {
     assert_eq!(results[99..], [Ok(()), Err(UpdateError::TableFull), Err(UpdateError::TableFull)]);
     assert_eq!(counter(&master, "table_full"), 2);
     let events: Vec<_> = std::iter::from_fn(|| master.poll_event()).collect();
-    assert_eq!(events, [Event::TableFull { capacity: 100, annex: false }]);
+    assert_eq!(events, [Event::TableFull { store: Store::Flows, capacity: 100 }]);
 }

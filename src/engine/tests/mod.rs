@@ -13,6 +13,8 @@ mod rules;
 mod sections;
 mod stream;
 mod wide;
+mod window;
+mod wrap;
 
 use super::*;
 use crate::flow::{Endpoint, FlowKey, SectionChange, SectionKey, TcpInfo, Zone, protocol};
@@ -43,6 +45,18 @@ struct InFlight {
     bytes: Vec<u8>,
 }
 
+/// A node that takes one frame at a time, from a socket that holds few.
+pub(super) struct Socket {
+    pub(super) node: usize,
+    /// Time from one frame to the next.
+    pub(super) pace: Duration,
+    pub(super) room: usize,
+    pub(super) waiting: VecDeque<Vec<u8>>,
+    pub(super) next_at: Instant,
+    /// Frames that found it full.
+    pub(super) lost: u32,
+}
+
 /// Decides the fate of a frame: from, to, bytes. `false` loses it.
 type Passes = Box<dyn FnMut(usize, usize, &[u8]) -> bool>;
 
@@ -50,6 +64,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) nodes: Vec<Option<Node>>,
     network: VecDeque<InFlight>,
+    pub(super) socket: Option<Socket>,
     pub(super) passes: Passes,
     /// Sync links: each frame comes by all of them, one after the other.
     pub(super) links: u8,
@@ -75,6 +90,7 @@ impl World {
             now: Instant::from_nanos(1_000_000_000),
             nodes: Vec::new(),
             network: VecDeque::new(),
+            socket: None,
             passes: Box::new(|_, _, _| true),
             links: 1,
             slot_len: 1480,
@@ -182,6 +198,7 @@ impl World {
             }
             self.now = next.max(self.now);
             self.deliver();
+            self.read_slowly();
         }
         self.now = end;
     }
@@ -242,16 +259,32 @@ impl World {
     fn next_event(&self) -> Instant {
         let frame = self.network.front().map(|frame| frame.at);
         let timers = self.nodes.iter().flatten().filter_map(|node| node.engine.poll_timeout());
-        timers.chain(frame).min().unwrap_or(Instant::from_nanos(u64::MAX)).max(self.now)
+        let read = self.socket.as_ref().filter(|socket| !socket.waiting.is_empty()).map(|socket| socket.next_at);
+        timers.chain(frame).chain(read).min().unwrap_or(Instant::from_nanos(u64::MAX)).max(self.now)
     }
 
     fn deliver(&mut self) {
         while self.network.front().is_some_and(|frame| frame.at <= self.now) {
             let mut frame = self.network.pop_front().unwrap();
+            if let Some(socket) = self.socket.as_mut().filter(|socket| socket.node == frame.to) {
+                let fits = socket.waiting.len() < socket.room;
+                socket.lost += u32::from(!fits);
+                socket.waiting.extend(fits.then_some(frame.bytes));
+                continue;
+            }
             for link in 0..self.links {
                 self.hand_in_by(link, frame.to, &mut frame.bytes);
             }
         }
+    }
+
+    fn read_slowly(&mut self) {
+        let now = self.now;
+        let Some(socket) = self.socket.as_mut().filter(|socket| socket.next_at <= now) else { return };
+        let Some(mut bytes) = socket.waiting.pop_front() else { return };
+        socket.next_at = now + socket.pace;
+        let node = socket.node;
+        self.hand_in(node, &mut bytes);
     }
 
     /// Hands a frame in as if it had come from the network.

@@ -222,7 +222,7 @@ fn strangers_cannot_crowd_out_a_peer() {
 /// [4.5.6] A bucket that somebody asks for while it is being walked is walked once more.
 #[test]
 fn a_bucket_asked_for_during_its_walk_is_walked_again() {
-    let mut outbox = Outbox::new(16, 1208);
+    let mut outbox = Outbox::new(16, 1208, 0);
     let mut table = Table::new(16, 16, 1);
     outbox.want(5, 1);
     outbox.walk_on(&mut table);
@@ -295,7 +295,7 @@ fn events_have_the_names_of_the_protocol() {
         (Event::InSync { digest: 1, entries: 1, took: ms(1) }, "InSync"),
         (Event::Diverged { buckets: 1 }, "Diverged"),
         (Event::CommitDeadlinePassed, "CommitDeadlinePassed"),
-        (Event::TableFull { capacity: 1, annex: false }, "TableFull"),
+        (Event::TableFull { store: Store::Flows, capacity: 1 }, "TableFull"),
         (Event::SourceOverrun, "SourceOverrun"),
         (Event::StallDetected { stalled: ms(1) }, "StallDetected"),
         (Event::VersionMismatch { node, version: 2 }, "VersionMismatch"),

@@ -75,42 +75,41 @@ fn loses(world: &mut World, seed: u64, one_in: u64) {
     world.passes = Box::new(move |_, _, _| roll(one_in) != 0);
 }
 
-/// [3.3.12] [4.4.5] A value of a megabyte in frames of 1208 bytes; and a flow that changes meanwhile does not wait for it.
+/// [3.3.12] [4.4.5] [4.5.2] Eight megabytes in frames of 1208 bytes; and a flow that changes meanwhile does not wait for them.
 #[test]
-fn a_megabyte_arrives_in_small_frames_and_holds_up_no_flow() {
+fn a_long_value_arrives_in_small_frames_and_holds_up_no_flow() {
     let mut world = pair_of([small_frames(1), small_frames(2)]);
-    world.put(0, "large", &value(1, 1 << 20));
+    world.put(0, "large", &value(1, 8 << 20));
     world.put(0, "small", b"value");
     world.run(ms(1));
     assert!(world.held(1).is_empty(), "half a value is no value");
     for number in 0..20 {
-        let before = world.now;
         world.upsert(0, number);
-        world.run_until("a flow", |world| world.engine(1).flow(&key(number), world.now).is_some());
-        assert!(world.now.since(before) <= ms(2), "flow {number} waited {:?}", world.now.since(before));
+        world.run(Duration::from_micros(200));
+        assert!(world.engine(1).flow(&key(number), world.now).is_some(), "flow {number} waits");
     }
     assert!(world.held(1).is_empty(), "it ought to last longer than twenty flows take");
     world.assert_proven_equal();
-    assert_eq!(world.held(1)[&name("large")], value(1, 1 << 20));
+    assert_eq!(world.held(1)[&name("large")], value(1, 8 << 20));
     assert_eq!(world.held(1)[&name("small")], (*b"value").into());
     assert_eq!(world.counter(1, "digests_differed"), 0);
     assert_eq!(world.counter(1, "section_partials_discarded"), 0);
-    assert!(world.counter(1, "section_parts_received") > 1000);
+    assert!(world.counter(1, "section_parts_received") > 8000);
 }
 
 /// [1.1.1] [3.3.12] A tenth of all frames is lost, while values of all lengths come, change and go.
 #[test]
 fn sections_survive_loss_and_end_proven_equal() {
-    for seed in 1..4 {
+    for seed in 1..3 {
         let mut world = pair_of([small_frames(1), small_frames(2)]);
         loses(&mut world, seed, 10);
         let mut choose = dice(seed + 100);
-        for round in 0..300 {
+        for round in 0..200 {
             let key = format!("key {}", choose(20));
             if choose(4) == 0 {
                 world.take(0, &key);
             } else {
-                let length = [0, 5, 900, 3000, 60_000][choose(5) as usize] + choose(7) as usize;
+                let length = [0, 5, 900, 3000, 200_000][choose(5) as usize] + choose(7) as usize;
                 world.put(0, &key, &value(round, length));
             }
             world.upsert(0, round);
@@ -135,8 +134,7 @@ fn a_cold_joiner_gets_sections_by_a_walk() {
     world.kill(1);
     world.run(ms(1500));
     world.start(1, Config { incarnation: 3, ..small_frames(2) });
-    // While it joins, a value is under way of which it will never see the beginning.
-    world.put(0, "under way", &value(78, 200_000));
+    world.put(0, "new", &value(78, 200_000));
     world.assert_proven_equal();
     assert_eq!(world.held(1).len(), 52);
     assert!(world.counter(1, "buckets_repaired") >= 4096);
@@ -149,7 +147,7 @@ fn a_new_master_serves_what_it_holds() {
     world.put(0, "whole", b"whole");
     world.run(ms(300));
     world.put(0, "half", &value(3, 1 << 20));
-    world.run(ms(2));
+    world.run(Duration::from_micros(200));
     assert!(world.engine(1).table.partial_bytes() > 0);
     world.kill(0);
     world.run_until("master", |world| world.role(1) == Role::Master);
@@ -184,18 +182,18 @@ fn without_room_for_partial_values_frames_come_again() {
 #[test]
 fn a_value_that_changes_under_way_begins_anew() {
     let mut world = pair_of([small_frames(1), small_frames(2)]);
-    world.put(0, "changes", &value(1, 1 << 20));
+    world.put(0, "changes", &value(1, 4 << 20));
     world.put(0, "waits", &value(9, 5000));
     let mut told = Vec::new();
     for salt in 2..6 {
-        world.run(ms(2));
-        world.put(0, "changes", &value(salt, 1 << 20));
+        world.run(ms(1));
+        world.put(0, "changes", &value(salt, 4 << 20));
         told.extend(world.held(1).into_keys());
     }
     assert_eq!(told.len(), 3, "what waits goes between two attempts: {told:?}");
     assert_eq!(world.counter(0, "section_values_restarted"), 4);
     world.assert_proven_equal();
-    assert_eq!(world.held(1)[&name("changes")], value(5, 1 << 20));
+    assert_eq!(world.held(1)[&name("changes")], value(5, 4 << 20));
     assert_eq!(world.counter(1, "section_partials_discarded"), 4);
 }
 
@@ -204,7 +202,7 @@ fn a_value_that_changes_under_way_begins_anew() {
 fn a_delete_overtakes_a_value_under_way() {
     let mut world = pair_of([small_frames(1), small_frames(2)]);
     world.put(0, "gone", &value(1, 1 << 20));
-    world.run(ms(2));
+    world.run(Duration::from_micros(200));
     assert!(world.engine(1).table.partial_bytes() > 0);
     world.take(0, "gone");
     world.run(ms(2));

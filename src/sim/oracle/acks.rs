@@ -52,7 +52,7 @@ impl Tickets {
 
 impl Oracle {
     pub(super) fn submitted(&mut self, now: Instant, at: usize, name: Name, ticket: Ticket, ack: Ack) {
-        let Some(config) = &self.nodes[at].config else { return };
+        let Some(config) = self.nodes[at].config.as_ref().filter(|_| ticket.0 > 0) else { return };
         let members = config.members.map_or(self.nodes.len(), |members| members as usize);
         let needed = match ack {
             Ack::None => 0,
@@ -120,6 +120,9 @@ impl Oracle {
         ticket: Ticket,
         result: Result<(), DurabilityFailed>,
     ) {
+        if ticket.0 == 0 {
+            return;
+        }
         let Some(open) = self.tickets.open.remove(&(at, ticket)) else {
             let text = format!("node {at} resolves ticket {}, which is not open", ticket.0);
             return self.broken(now, "ticket", text);

@@ -29,7 +29,8 @@ impl Oracle {
     pub(super) fn judge_bounds(&mut self, now: Instant, at: usize, engine: &Engine) {
         let node = &mut self.nodes[at];
         let Some(config) = &node.config else { return };
-        let (events, capacity) = (core::mem::take(&mut node.events), u64::from(config.capacity));
+        let (events, capacity) =
+            (core::mem::take(&mut node.events), u64::from(config.capacity) + u64::from(config.sections));
         node.turns += 1;
         if events > EVENTS_OF_A_TURN_MAX {
             self.broken(now, "bounds", format!("node {at} yielded {events} events in a turn"));
@@ -93,15 +94,11 @@ impl Oracle {
                 let held = self::sections(end.engine, now);
                 self.judge_equal(now, "equal-sections", &format!("node {node} and its master"), &held, &sections);
             }
-            let held = flows(end.engine.flows(now));
-            let kernel = flows(end.kernel.iter().cloned());
-            self.judge_equal(
-                now,
-                "kernel-is-table",
-                &format!("the kernel of node {node} and its table"),
-                &kernel,
-                &held,
-            );
+            if let Some(kernel) = &end.kernel {
+                let (kernel, held) = (flows(kernel.iter().cloned()), flows(end.engine.flows(now)));
+                let who = format!("the kernel of node {node} and its table");
+                self.judge_equal(now, "kernel-is-table", &who, &kernel, &held);
+            }
             self.compare_whole(now, node, end.engine, None);
         }
         if self.tickets.len() > 0 {

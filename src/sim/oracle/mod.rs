@@ -53,8 +53,9 @@ pub struct Violation {
 pub(super) struct End<'a> {
     pub(super) node: usize,
     pub(super) engine: &'a Engine,
-    /// What its kernel holds.
-    pub(super) kernel: Vec<Flow>,
+    /// What its kernel holds, if that is to be what its table holds: a master's is, and that of a backup which writes all the
+    /// time.
+    pub(super) kernel: Option<Vec<Flow>>,
 }
 
 /// Everything that is known of the nodes from outside. Nodes are numbered from 0.
@@ -233,6 +234,11 @@ impl Oracle {
     /// The owner asked for another role or priority: the node need not ask the others for a while.
     pub(super) fn requested(&mut self, now: Instant, node: usize) {
         self.nodes[node].requested_at = Some(now);
+    }
+
+    /// A node that stood still runs again, and its clock has stood with it: it cannot know.
+    pub(super) fn froze(&mut self, now: Instant, node: usize) {
+        self.nodes[node].looked_at = now;
     }
 
     /// All is equal and nothing changes any more: from here to `ended` (some seconds) only heartbeats may travel.

@@ -1,6 +1,6 @@
 //! One node as it is seen from outside, and what is noted whenever somebody looks at it.
 
-use super::prints::{Map, Name, Value};
+use super::prints::{Map, Name};
 use super::sent::{Beat, Saying, Stream, StreamId};
 use super::shadow::Shadow;
 use super::{Label, Oracle};
@@ -22,8 +22,6 @@ pub(super) struct Taken {
 pub(super) struct Node {
     pub(super) config: Option<Config>,
     pub(super) shadow: Shadow,
-    /// What its sink has been given.
-    pub(super) sink: Map<Name, Value>,
     /// Changed, and its sink has not been told.
     pub(super) unsunk: Map<Name, ()>,
     // Claims, as they were when somebody looked last.

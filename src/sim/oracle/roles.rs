@@ -27,6 +27,12 @@ pub(super) struct Rank {
     peers: Vec<(NodeId, u64)>,
 }
 
+impl Rank {
+    pub(super) fn new(place: Place, peers: Vec<(NodeId, u64)>) -> Self {
+        Rank { place, peers }
+    }
+}
+
 /// What one node has heard of another.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
@@ -79,7 +85,7 @@ impl Oracle {
         let place = (!status.cold, status.term, status.priority, status.node);
         let established = status.peers.iter().filter(|peer| peer.established);
         let peers = established.map(|peer| (peer.node, peer.incarnation)).collect();
-        self.nodes[at].rank = Some(Rank { place, peers });
+        self.nodes[at].rank = Some(Rank::new(place, peers));
     }
 
     /// Notes that an ADVERT reached a node; whether it is the newest of a sender that still is who it was.

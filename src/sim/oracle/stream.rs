@@ -258,7 +258,7 @@ impl Oracle {
     ) {
         let mode = self.mode(at, stream, seq);
         let before = self.nodes[at].frontier;
-        let tight = mode == Mode::New && self.is_tight(at);
+        let tight = mode == Mode::New && self.is_tight(at, range.len());
         if mode == Mode::New {
             let walked = self.sent.walked(stream, seq);
             let node = &mut self.nodes[at];
@@ -275,13 +275,14 @@ impl Oracle {
             let (name, value, version) = match told {
                 Told::Walked { .. } => continue,
                 Told::Entry { name, value } => (name, value, seq),
-                Told::Part { name, first, len, total } => match mode {
-                    Mode::New => match self.part(at, stream, seq, name, (first, len, total)) {
+                // What is not whole changes nothing; what the frame makes whole is judged by its last part.
+                Told::Part { name, first, len, total } if mode == Mode::New => {
+                    match self.part(at, stream, seq, name, (first, len, total)) {
                         Some(value) => (name, Some(value), first),
-                        None => (name, self.nodes[at].shadow.value(name), 0),
-                    },
-                    _ => (name, self.nodes[at].shadow.value(name), 0),
-                },
+                        None => continue,
+                    }
+                }
+                Told::Part { name, .. } => (name, None, 0),
             };
             if mode == Mode::New {
                 let early = seq > before + 1;
@@ -371,9 +372,8 @@ impl Oracle {
             self.sightings.insert("refused");
             let node = &mut self.nodes[at];
             node.doubted_at = Some(now);
-            if value.is_some() && word.value.is_some() {
-                node.shadow.put(now, name, word.value, seq);
-            }
+            // With a delete that found no room the rest of its frame is refused too; else the old value counts as named.
+            node.shadow.doubt(name);
             return value.is_none() || !self.is_flow(name);
         }
         if seen.is_none() && word.value == expected {
@@ -383,7 +383,11 @@ impl Oracle {
         let resurrected = !wins && word.value.is_none();
         let (label, expected, seen) = (self.label(name), told(expected), told(seen));
         let text = format!(
-            "node {at} holds {seen} of {label} after frame {seq}; by the last word, of frame {newest}, it is {expected}",
+            "node {at} holds {seen} of {label} after frame {seq}; by the last word, of frame {newest}, it is {expected} (before: \
+             {before}; {words} words, room for {room})",
+            before = told(word.value),
+            words = self.nodes[at].shadow.len(),
+            room = self.nodes[at].config.as_ref().map_or(0, |config| config.capacity),
             newest = newest.max(if wins { seq } else { 0 })
         );
         self.broken(now, if resurrected { "resurrected" } else { "last-word" }, text);
@@ -418,13 +422,15 @@ impl Oracle {
         self.sent.wholes.get(&(stream.node, stream.incarnation, first, name)).copied()
     }
 
-    /// Whether a slot or a tombstone may be wanting: words that a slot may still be spent on are as many as there are.
-    fn is_tight(&mut self, at: usize) -> bool {
+    /// Whether a slot or a tombstone may be wanting for so many more records: words that a slot may still be spent on are as
+    /// many as there are.
+    fn is_tight(&mut self, at: usize, more: usize) -> bool {
         let node = &mut self.nodes[at];
         let Some(config) = &node.config else { return false };
         let limits = (config.capacity as usize, config.tombstones as usize);
         let tight = |shadow: &super::shadow::Shadow| {
-            shadow.len() >= limits.0 || shadow.len() - shadow.print().live as usize >= limits.1
+            let words = shadow.len() + more;
+            words >= limits.0 || words - shadow.print().live as usize >= limits.1
         };
         if tight(&node.shadow) {
             let unsunk = &node.unsunk;
@@ -449,24 +455,21 @@ impl Oracle {
 
     // ------------------------------------------------------------------ the sink
 
-    /// The sink is told what the table holds.
+    /// The sink is told what the table holds, or held while the sink refused it: then it will be told again.
     pub(super) fn judge_applied(&mut self, now: Instant, at: usize, engine: &Engine, name: Name, value: Option<Value>) {
-        let node = &mut self.nodes[at];
-        match value {
-            Some(value) => node.sink.insert(name, value),
-            None => node.sink.remove(&name),
-        };
-        node.unsunk.remove(&name);
         let expected = self.nodes[at].shadow.value(name);
-        if expected == value {
-            return;
+        if expected != value && value.is_none() && self.held(engine, name, now).is_none() {
+            self.removed(now, at, name);
         }
-        if value.is_none() && self.held(engine, name, now).is_none() {
-            return self.removed(now, at, name);
+        let node = &mut self.nodes[at];
+        let late = node.role == Some(Role::Master) || node.unsunk.contains_key(&name);
+        if node.shadow.value(name) == value {
+            node.unsunk.remove(&name);
+        } else if !late {
+            let (label, expected, seen) = (self.label(name), told(expected), told(value));
+            let text = format!("node {at} gives {seen} of {label} to its sink; its table must hold {expected}");
+            self.broken(now, "sink-is-table", text);
         }
-        let (label, expected, seen) = (self.label(name), told(expected), told(value));
-        let text = format!("node {at} gives {seen} of {label} to its sink; its table must hold {expected}");
-        self.broken(now, "sink-is-table", text);
     }
 }
 

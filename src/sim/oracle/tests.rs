@@ -1,1 +1,672 @@
+//! Each check is fed a lie that must make it fire, and the truth, at which it must stay silent. Two or three engines, a
+//! network without delay, and now and then an impostor: another engine in the place of the one that is watched.
 
+use super::sent::Beat;
+use super::*;
+use crate::engine::{Role, SyncState};
+use crate::flow::{Zone, protocol};
+use crate::time::Duration;
+use crate::wire::{AdvertFlags, DataWriter, Follows, Frame, FrameMeta, Header, Kind, NodeId, WireRole};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+const META: FrameMeta = FrameMeta { link: 0, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+
+fn flow(number: u16, mark: u32) -> Flow {
+    let address = |last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
+    let key = FlowKey {
+        source: address(1),
+        destination: address(2),
+        source_port: number,
+        destination_port: 443,
+        protocol: protocol::TCP,
+        zone: Zone::DEFAULT,
+    };
+    Flow { state: 3, timeout: 600, mark, ..Flow::new(key) }
+}
+
+fn config(number: usize) -> Config {
+    Config {
+        incarnation: 100 + number as u64,
+        seed: 7 + number as u64,
+        capacity: 1000,
+        history: 16,
+        frame_len: 1208,
+        members: Some(2),
+        priority: if number == 0 { 150 } else { 100 },
+        preempt: false,
+        ..Config::new(NodeId(1 + number as u32), 51)
+    }
+}
+
+/// Decides whether a frame reaches a node.
+type Passes = fn(usize, &[u8]) -> bool;
+
+/// Engines, who watches them, and what their kernels hold.
+struct Stage {
+    now: Instant,
+    engines: Vec<Engine>,
+    kernels: Vec<BTreeMap<FlowKey, Flow>>,
+    oracle: Oracle,
+    passes: Passes,
+    /// Every frame that left.
+    sent: Vec<(usize, Vec<u8>)>,
+}
+
+fn data(bytes: &[u8]) -> Option<Header> {
+    let header = Frame::parse(bytes).expect("valid").header();
+    (header.kind == Kind::DATA).then_some(header)
+}
+
+impl Stage {
+    fn new(nodes: usize) -> Stage {
+        let now = Instant::from_nanos(1_000_000_000);
+        let mut oracle = Oracle::new(nodes);
+        let mut engines = Vec::new();
+        for number in 0..nodes {
+            let mut engine = Engine::new(config(number), now).expect("valid");
+            oracle.started(now, number, &engine, &config(number));
+            engine.handle_link(now, true);
+            engines.push(engine);
+        }
+        let kernels = vec![BTreeMap::new(); nodes];
+        Stage { now, engines, kernels, oracle, passes: |_, _| true, sent: Vec::new() }
+    }
+
+    /// A pair: node 0 is master of 20 flows, node 1 is in sync.
+    fn pair() -> Stage {
+        let mut stage = Stage::new(2);
+        stage.run(1000);
+        assert_eq!((stage.engines[0].role(), stage.engines[1].role()), (Role::Master, Role::Backup));
+        stage.dump();
+        (0..20).for_each(|number| stage.update(Change::Upsert(flow(number, 1))));
+        stage.run(1000);
+        assert_eq!(stage.engines[1].sync_state(), SyncState::InSync);
+        stage.is_silent();
+        stage
+    }
+
+    fn run(&mut self, milliseconds: u64) {
+        for _ in 0..milliseconds / 5 {
+            self.now += Duration::from_millis(5);
+            (0..self.engines.len()).for_each(|node| self.turn(node));
+        }
+    }
+
+    fn turn(&mut self, node: usize) {
+        let now = self.now;
+        let engine = &mut self.engines[node];
+        engine.handle_timeout(now);
+        self.oracle.turned(now, node, engine);
+        let mut batch = Vec::new();
+        engine.poll_applied(now, &mut batch, usize::MAX);
+        for change in batch {
+            self.oracle.applied(now, node, engine, &change);
+            match change {
+                Change::Upsert(flow) => drop(self.kernels[node].insert(flow.key, flow)),
+                Change::Delete(key) => drop(self.kernels[node].remove(&key)),
+            }
+        }
+        engine.handle_committed(now);
+        while let Some(event) = engine.poll_event() {
+            self.oracle.event(now, node, engine, &event);
+        }
+        self.transmit(node);
+        self.oracle.turned(now, node, &self.engines[node]);
+    }
+
+    fn transmit(&mut self, node: usize) {
+        let mut slot = [0; 1208];
+        while let Some(length) = self.engines[node].poll_transmit(self.now, &mut slot) {
+            let bytes = slot[..length].to_vec();
+            self.oracle.sent(self.now, node, &self.engines[node], &bytes);
+            self.sent.push((node, bytes.clone()));
+            for to in (0..self.engines.len()).filter(|to| *to != node) {
+                if (self.passes)(to, &bytes) {
+                    self.hand_in(to, &bytes);
+                }
+            }
+        }
+    }
+
+    fn hand_in(&mut self, to: usize, bytes: &[u8]) {
+        let mut lent = bytes.to_vec();
+        self.oracle.before_frame(self.now, to, &self.engines[to], bytes);
+        self.engines[to].handle_frame(self.now, META, &mut lent);
+        self.oracle.after_frame(self.now, to, &self.engines[to], bytes);
+    }
+
+    /// Node 0's source speaks.
+    fn update(&mut self, change: Change) {
+        self.engines[0].update(self.now, &change).expect("master");
+        self.oracle.updated(self.now, 0, &self.engines[0], &change, None);
+        match change {
+            Change::Upsert(flow) => drop(self.kernels[0].insert(flow.key, flow)),
+            Change::Delete(key) => drop(self.kernels[0].remove(&key)),
+        }
+    }
+
+    fn dump(&mut self) {
+        self.engines[0].begin_dump(self.now);
+        self.oracle.dump_began(self.now, 0, &self.engines[0]);
+        let flows: Vec<Flow> = self.kernels[0].values().cloned().collect();
+        flows.into_iter().for_each(|flow| self.update(Change::Upsert(flow)));
+        self.engines[0].end_dump(self.now);
+        self.oracle.dumped(self.now, 0, &self.engines[0]);
+    }
+
+    /// Sends a change, and keeps its frame from node 1.
+    fn lose(&mut self, change: Change) -> Vec<u8> {
+        self.update(change);
+        self.passes = |_, bytes| data(bytes).is_none();
+        self.now += Duration::from_millis(5);
+        self.transmit(0);
+        self.passes = |_, _| true;
+        let lost = self.sent.iter().rev().find(|(_, bytes)| data(bytes).is_some()).expect("sent");
+        lost.1.clone()
+    }
+
+    /// Another engine that has taken what node 1 has taken so far, and can be handed other things.
+    fn end(&mut self) {
+        let now = self.now;
+        let ends: Vec<End<'_>> = self
+            .engines
+            .iter()
+            .enumerate()
+            .map(|(node, engine)| End { node, engine, kernel: Some(self.kernels[node].values().cloned().collect()) })
+            .collect();
+        self.oracle.ended(now, &ends);
+    }
+
+    #[track_caller]
+    fn is_silent(&self) {
+        assert_eq!(self.oracle.violation(), None);
+    }
+
+    #[track_caller]
+    fn fires(&self, rule: &str) {
+        let violation = self.oracle.violation().unwrap_or_else(|| panic!("{rule}: nothing was noticed"));
+        assert_eq!(violation.rule, rule, "{}", violation.text);
+    }
+}
+
+// ---------------------------------------------------------------------- silence
+
+#[test]
+fn a_pair_that_works_is_met_with_silence() {
+    let mut stage = Stage::pair();
+    (0..10).for_each(|number| stage.update(Change::Delete(flow(number, 0).key)));
+    (5..40).for_each(|number| stage.update(Change::Upsert(flow(number, 2))));
+    stage.run(500);
+    stage.kernels[0].remove(&flow(39, 0).key);
+    stage.dump();
+    stage.run(500);
+    stage.oracle.quiet(stage.now);
+    stage.run(1000);
+    stage.end();
+    stage.is_silent();
+    assert_eq!(stage.kernels[1].len(), 34);
+    assert!(stage.oracle.sightings.contains("proof") && stage.oracle.sightings.contains("reconcile"));
+}
+
+#[test]
+fn loss_a_hole_and_the_walk_behind_it_are_met_with_silence() {
+    let mut stage = Stage::pair();
+    for number in 0..30 {
+        stage.passes = |_, bytes| data(bytes).is_none() || bytes[8] % 3 == 0;
+        stage.update(Change::Upsert(flow(number, 3)));
+        stage.run(20);
+    }
+    // More than the history of 16 frames is lost, and deletes with it: only a walk can find them.
+    stage.passes = |to, _| to == 0;
+    for number in 0..20 {
+        stage.update(Change::Delete(flow(number, 0).key));
+        stage.run(5);
+    }
+    stage.passes = |_, _| true;
+    stage.run(3000);
+    stage.end();
+    stage.is_silent();
+    assert!(stage.oracle.sightings.contains("hole") && stage.oracle.sightings.contains("walk-removal"));
+}
+
+#[test]
+fn frames_in_any_order_and_twice_are_met_with_silence() {
+    let mut stage = Stage::pair();
+    let first = stage.lose(Change::Upsert(flow(1, 7)));
+    let second = stage.lose(Change::Delete(flow(1, 7).key));
+    stage.hand_in(1, &second);
+    stage.hand_in(1, &first);
+    stage.hand_in(1, &first);
+    stage.run(500);
+    stage.end();
+    stage.is_silent();
+    assert!(stage.oracle.sightings.contains("tombstone-hit"));
+}
+
+#[test]
+fn a_master_that_dies_and_comes_back_is_met_with_silence() {
+    let mut stage = Stage::pair();
+    stage.oracle.stopped(stage.now, 0);
+    let restarted = Config { incarnation: 999, ..config(0) };
+    let mut engine = Engine::new(restarted.clone(), stage.now).expect("valid");
+    engine.handle_link(stage.now, false);
+    stage.oracle.started(stage.now, 0, &engine, &restarted);
+    stage.engines[0] = engine;
+    stage.run(1000);
+    assert_eq!(stage.engines[1].role(), Role::Master);
+    let now = stage.now;
+    stage.engines[1].begin_dump(now);
+    stage.oracle.dump_began(now, 1, &stage.engines[1]);
+    for flow in stage.kernels[1].values().cloned().collect::<Vec<_>>() {
+        stage.engines[1].update(now, &Change::Upsert(flow.clone())).expect("master");
+        stage.oracle.updated(now, 1, &stage.engines[1], &Change::Upsert(flow), None);
+    }
+    stage.engines[1].end_dump(now);
+    stage.oracle.dumped(now, 1, &stage.engines[1]);
+    stage.engines[0].handle_link(now, true);
+    stage.kernels[0].clear();
+    stage.run(2000);
+    stage.end();
+    stage.is_silent();
+    assert_eq!(stage.kernels[0].len(), 20);
+}
+
+// ---------------------------------------------------------------------- what is said
+
+#[test]
+fn a_change_that_the_table_did_not_take_is_noticed() {
+    let mut stage = Stage::pair();
+    stage.oracle.updated(stage.now, 0, &stage.engines[0], &Change::Upsert(flow(99, 1)), None);
+    stage.fires("table-is-source");
+}
+
+#[test]
+fn a_frame_that_says_what_no_source_said_is_noticed() {
+    let mut stage = Stage::pair();
+    stage.engines[0].update(stage.now, &Change::Upsert(flow(3, 9))).expect("master");
+    stage.run(20);
+    stage.fires("stream-is-source");
+}
+
+/// A DATA frame under the number of the last one and `ahead` more.
+fn forged(stage: &Stage, ahead: u64) -> Vec<u8> {
+    let last = stage.sent.iter().rev().find_map(|(_, bytes)| data(bytes)).expect("sent");
+    let mut slot = [0; 1208];
+    let mut writer = DataWriter::new(&mut slot, Header { seq: last.seq + ahead, ..last }).expect("room");
+    writer.push_upsert(&flow(7, 1)).expect("room");
+    let length = writer.finish();
+    slot[..length].to_vec()
+}
+
+#[test]
+fn another_content_under_an_old_number_is_noticed() {
+    let mut stage = Stage::pair();
+    let again = stage.sent.iter().rev().find(|(_, bytes)| data(bytes).is_some()).expect("sent").1.clone();
+    stage.oracle.sent(stage.now, 0, &stage.engines[0], &again);
+    stage.is_silent();
+    let forged = forged(&stage, 0);
+    stage.oracle.sent(stage.now, 0, &stage.engines[0], &forged);
+    stage.fires("same-bytes");
+}
+
+#[test]
+fn a_number_that_is_left_out_is_noticed() {
+    let mut stage = Stage::pair();
+    let forged = forged(&stage, 2);
+    stage.oracle.sent(stage.now, 0, &stage.engines[0], &forged);
+    stage.fires("numbers");
+}
+
+#[test]
+fn a_backup_that_sends_data_is_noticed() {
+    let mut stage = Stage::pair();
+    let forged = forged(&stage, 1);
+    stage.oracle.sent(stage.now, 0, &stage.engines[1], &forged);
+    stage.fires("roles");
+}
+
+// ---------------------------------------------------------------------- what becomes of it
+
+#[test]
+fn a_frame_that_was_not_applied_is_noticed() {
+    let mut stage = Stage::pair();
+    let lost = stage.lose(Change::Upsert(flow(3, 9)));
+    stage.oracle.before_frame(stage.now, 1, &stage.engines[1], &lost);
+    stage.oracle.after_frame(stage.now, 1, &stage.engines[1], &lost);
+    stage.fires("last-word");
+}
+
+#[test]
+fn a_flow_that_comes_back_after_its_delete_is_noticed() {
+    let mut stage = Stage::pair();
+    let born = stage.lose(Change::Upsert(flow(50, 1)));
+    let died = stage.lose(Change::Delete(flow(50, 1).key));
+    // It is told that it took the delete, and never saw it: the older upsert brings the flow to life.
+    stage.oracle.before_frame(stage.now, 1, &stage.engines[1], &died);
+    stage.oracle.after_frame(stage.now, 1, &stage.engines[1], &died);
+    stage.is_silent();
+    stage.hand_in(1, &born);
+    stage.fires("resurrected");
+}
+
+#[test]
+fn an_old_frame_that_changes_something_is_noticed() {
+    let mut stage = Stage::pair();
+    let taken = stage.lose(Change::Upsert(flow(3, 9)));
+    stage.hand_in(1, &taken);
+    stage.is_silent();
+    // As if the second copy had made the flow another.
+    let key = Name::of_flow(&flow(3, 9).key);
+    stage.oracle.nodes[1].shadow.put(stage.now, key, Some(Value::of_flow(&flow(3, 8))), 1);
+    stage.hand_in(1, &taken);
+    stage.fires("not-followed");
+}
+
+#[test]
+fn a_frontier_that_passes_a_frame_which_never_came_is_noticed() {
+    let mut stage = Stage::pair();
+    let lost = stage.lose(Change::Upsert(flow(3, 9)));
+    stage.engines[1].handle_frame(stage.now, META, &mut lost.clone());
+    stage.oracle.turned(stage.now, 1, &stage.engines[1]);
+    stage.fires("frontier");
+}
+
+#[test]
+fn a_sink_that_is_told_what_nobody_said_is_noticed() {
+    let mut stage = Stage::pair();
+    stage.oracle.applied(stage.now, 1, &stage.engines[1], &Change::Upsert(flow(3, 9)));
+    stage.fires("sink-is-table");
+}
+
+#[test]
+fn an_entry_that_nobody_said_is_noticed() {
+    let mut stage = Stage::pair();
+    let key = Name::of_flow(&flow(3, 9).key);
+    stage.oracle.nodes[1].shadow.put(stage.now, key, None, 1);
+    stage.oracle.compare_whole(stage.now, 1, &stage.engines[1], None);
+    stage.fires("nobody-said");
+}
+
+#[test]
+fn a_live_flow_that_vanishes_is_noticed() {
+    let mut stage = Stage::pair();
+    let cold = Engine::new(config(1), stage.now).expect("valid");
+    let change = Change::Delete(flow(3, 1).key);
+    let name = Name::of_flow(&flow(3, 1).key);
+    assert_eq!(stage.oracle.held(&cold, name, stage.now), None);
+    stage.oracle.judge_applied(stage.now, 1, &cold, name, None);
+    stage.fires("live-flow");
+    assert_eq!(change.key(), &flow(3, 1).key);
+}
+
+#[test]
+fn a_walk_may_take_what_its_master_did_not_hold_and_nothing_else() {
+    let (living, dead) = (Name::of_flow(&flow(3, 1).key), Name::of_flow(&flow(4, 1).key));
+    let mut stage = Stage::pair();
+    stage.lose(Change::Delete(flow(4, 1).key));
+    stage.oracle.nodes[1].walk = Some(stage.now);
+    stage.oracle.removed(stage.now, 1, dead);
+    stage.is_silent();
+    stage.oracle.removed(stage.now, 1, living);
+    stage.fires("live-flow");
+}
+
+// ---------------------------------------------------------------------- claims
+
+#[test]
+fn in_sync_with_another_table_is_noticed() {
+    let mut stage = Stage::pair();
+    // The master has said one entry more than anybody knows of.
+    let extra = flow(77, 1);
+    let saying = stage.oracle.nodes[0].saying.as_mut().expect("master");
+    saying.say(Name::of_flow(&extra.key), Some(Value::of_flow(&extra)));
+    stage.update(Change::Upsert(flow(3, 5)));
+    stage.run(5);
+    stage.fires("in-sync");
+}
+
+#[test]
+fn a_digest_that_is_called_valid_while_changes_wait_is_noticed() {
+    let mut stage = Stage::pair();
+    let unsaid = flow(77, 1);
+    stage.oracle.nodes[0].shadow.put(stage.now, Name::of_flow(&unsaid.key), Some(Value::of_flow(&unsaid)), 0);
+    stage.oracle.nodes[0].work = 0;
+    stage.run(200);
+    stage.fires("digest-valid");
+}
+
+#[test]
+fn a_proof_is_lost_for_a_reason_only() {
+    let mut stage = Stage::pair();
+    let event = Event::Diverged { buckets: 7 };
+    stage.oracle.nodes[1].doubted_at = Some(stage.now);
+    stage.oracle.event(stage.now, 1, &stage.engines[1], &event);
+    stage.is_silent();
+    stage.oracle.nodes[1].doubted_at = None;
+    stage.oracle.event(stage.now, 1, &stage.engines[1], &event);
+    stage.fires("diverged");
+}
+
+// ---------------------------------------------------------------------- tickets
+
+impl Stage {
+    fn submit(&mut self, ticket: u64, number: u16, ack: Ack) {
+        let change = Change::Upsert(flow(number, 4));
+        self.engines[0].update(self.now, &change).expect("master");
+        self.oracle.updated(self.now, 0, &self.engines[0], &change, Some((Ticket(ticket), ack)));
+    }
+}
+
+#[test]
+fn acknowledged_and_nowhere_present_is_noticed() {
+    let mut stage = Stage::pair();
+    stage.submit(1, 3, Ack::None);
+    stage.oracle.resolved(stage.now, 0, Ticket(1), Ok(()));
+    stage.submit(2, 4, Ack::One);
+    stage.run(50);
+    stage.oracle.resolved(stage.now, 0, Ticket(2), Ok(()));
+    stage.is_silent();
+    stage.submit(3, 5, Ack::One);
+    stage.oracle.resolved(stage.now, 0, Ticket(3), Ok(()));
+    stage.fires("acknowledged");
+}
+
+#[test]
+fn all_and_a_quorum_count_the_members() {
+    for (ack, fires) in [(Ack::One, false), (Ack::Quorum, false), (Ack::All, true)] {
+        let mut stage = Stage::pair();
+        stage.oracle.nodes[0].config.as_mut().expect("runs").members = Some(3);
+        stage.submit(1, 3, ack);
+        stage.run(50);
+        stage.oracle.resolved(stage.now, 0, Ticket(1), Ok(()));
+        if fires { stage.fires("acknowledged") } else { stage.is_silent() }
+    }
+}
+
+#[test]
+fn what_a_peer_held_when_it_died_counts() {
+    let mut stage = Stage::pair();
+    stage.submit(1, 3, Ack::One);
+    stage.run(50);
+    stage.oracle.stopped(stage.now, 1);
+    stage.oracle.resolved(stage.now, 0, Ticket(1), Ok(()));
+    stage.is_silent();
+}
+
+#[test]
+fn a_ticket_is_resolved_once_and_in_time() {
+    let mut stage = Stage::pair();
+    stage.submit(1, 3, Ack::One);
+    stage.run(1000);
+    stage.is_silent();
+    stage.run(500);
+    stage.fires("ticket");
+    let mut stage = Stage::pair();
+    stage.submit(1, 3, Ack::None);
+    stage.oracle.resolved(stage.now, 0, Ticket(1), Err(DurabilityFailed));
+    stage.is_silent();
+    stage.oracle.resolved(stage.now, 0, Ticket(1), Ok(()));
+    stage.fires("ticket");
+}
+
+// ---------------------------------------------------------------------- roles
+
+fn beat(role: WireRole, term: u64, follows: u32) -> Beat {
+    Beat {
+        role,
+        priority: 100,
+        flags: AdvertFlags::default(),
+        interval_ms: 100,
+        term,
+        term_start: 0,
+        stream_seq: 0,
+        history_start: 1,
+        follows: Follows { node: NodeId(follows), incarnation: 1, term, ..Follows::default() },
+    }
+}
+
+fn header(node: u32, incarnation: u64, seq: u64) -> Header {
+    Header { node: NodeId(node), incarnation, seq, kind: Kind::ADVERT, ..Header::default() }
+}
+
+#[test]
+fn of_two_masters_the_lower_one_steps_down() {
+    let place = |term| roles::Rank::new((true, term, 100, NodeId(1)), vec![(NodeId(2), 101)]);
+    let judged = |own: u64, theirs: Beat, stays: bool| {
+        let mut stage = Stage::pair();
+        stage.oracle.nodes[0].rank = Some(place(own));
+        let engine = &stage.engines[usize::from(!stays)];
+        stage.oracle.judge_beat_taken(stage.now, 0, engine, &header(2, 101, 9000), theirs);
+        stage.oracle.violation().map(|it| it.rule)
+    };
+    let term = Stage::pair().engines[0].status().term;
+    assert_eq!(judged(term, beat(WireRole::MASTER, term - 1, 0), true), None);
+    assert_eq!(judged(term, beat(WireRole::MASTER, term - 1, 0), false), Some("two-masters"));
+    assert_eq!(judged(term, beat(WireRole::MASTER, term + 1, 0), false), None);
+    assert_eq!(judged(term, beat(WireRole::MASTER, term + 1, 0), true), Some("two-masters"));
+    // Of one term, and the other one is below by its priority: this one stays, and must take another term.
+    let below = Beat { priority: 50, ..beat(WireRole::MASTER, term, 0) };
+    assert_eq!(judged(term, below, true), Some("two-masters"));
+    // A cold master is below every warm one.
+    let cold = Beat { flags: AdvertFlags::COLD, ..beat(WireRole::MASTER, term + 1, 0) };
+    assert_eq!(judged(term, cold, false), Some("two-masters"));
+    // A witness of a living master of a higher term.
+    assert_eq!(judged(term, beat(WireRole::BACKUP, term + 1, 3), true), Some("two-masters"));
+    assert_eq!(judged(term, beat(WireRole::BACKUP, term + 1, 3), false), None);
+}
+
+#[test]
+fn a_takeover_beside_a_witness_of_the_living_master_is_noticed() {
+    let judged = |follows: u32, heard_for: u64| {
+        let mut stage = Stage::new(3);
+        for step in 0..=heard_for / 100 {
+            let now = Instant::from_nanos(step * 100_000_000);
+            let (there, back) = (beat(WireRole::BACKUP, 3, follows), beat(WireRole::BACKUP, 3, 0));
+            assert!(stage.oracle.note_heard(now, 0, &header(2, 101, step + 1), there));
+            assert!(stage.oracle.note_heard(now, 1, &header(1, 100, step + 1), back));
+        }
+        let now = Instant::from_nanos(heard_for * 1_000_000 + 1);
+        stage.oracle.judge_takeover(now, 0, &stage.engines[0]);
+        stage.oracle.violation().map(|it| it.rule)
+    };
+    assert_eq!(judged(3, 2000), Some("takeover"));
+    assert_eq!(judged(3, 500), None, "not for long enough to be established for sure");
+    assert_eq!(judged(0, 2000), None, "it follows nobody");
+    assert_eq!(judged(1, 2000), None, "it follows the one that takes over");
+}
+
+#[test]
+fn a_warm_node_that_follows_a_cold_master_is_noticed() {
+    for (warm, flags, fires) in
+        [(true, AdvertFlags::COLD, true), (false, AdvertFlags::COLD, false), (true, AdvertFlags::default(), false)]
+    {
+        let mut stage = Stage::new(2);
+        stage.oracle.nodes[1].warm = warm;
+        stage.oracle.note_heard(stage.now, 1, &header(1, 100, 1), Beat { flags, ..beat(WireRole::MASTER, 3, 0) });
+        stage.oracle.judge_followed(stage.now, 1, (NodeId(1), 100, 3).into());
+        if fires { stage.fires("cold-master") } else { stage.is_silent() }
+    }
+}
+
+#[test]
+fn a_master_that_stalled_speaks_under_another_incarnation() {
+    let mut stage = Stage::pair();
+    let before = stage.sent.iter().rev().find(|(node, _)| *node == 0).expect("sent").1.clone();
+    stage.now += Duration::from_secs(3);
+    let now = stage.now;
+    stage.engines[0].handle_timeout(now);
+    stage.oracle.turned(now, 0, &stage.engines[0]);
+    stage.transmit(0);
+    stage.is_silent();
+    stage.oracle.sent(now, 0, &stage.engines[0], &before);
+    stage.fires("stall");
+}
+
+#[test]
+fn a_stream_that_nobody_sends_is_not_followed() {
+    let mut stage = Stage::pair();
+    let stream = *stage.oracle.sent.streams.keys().next().expect("one");
+    stage.oracle.sent.streams.clear();
+    stage.oracle.nodes[1].following = None;
+    stage.oracle.turned(stage.now, 1, &stage.engines[1]);
+    stage.fires("not-followed");
+    assert_eq!(stream.node, NodeId(1));
+}
+
+// ---------------------------------------------------------------------- bounds and the end
+
+#[test]
+fn more_than_there_is_room_for_is_noticed() {
+    for (sizes, fires) in [((10, 10, 20), false), ((11, 0, 0), true), ((0, 11, 0), true), ((0, 0, 21), true)] {
+        let mut stage = Stage::new(1);
+        stage.oracle.judge_sizes(stage.now, 0, sizes, (10, 20));
+        if fires { stage.fires("bounds") } else { stage.is_silent() }
+    }
+    let mut stage = Stage::new(1);
+    stage.oracle.nodes[0].events = 256;
+    stage.oracle.turned(stage.now, 0, &stage.engines[0]);
+    stage.is_silent();
+    stage.oracle.nodes[0].events = 257;
+    stage.oracle.turned(stage.now, 0, &stage.engines[0]);
+    stage.fires("bounds");
+}
+
+#[test]
+fn chatter_in_the_quiet_is_noticed() {
+    let mut stage = Stage::pair();
+    stage.oracle.quiet(stage.now);
+    stage.run(1000);
+    stage.end();
+    stage.is_silent();
+    // Ten intervals: 16 + 4 x 11 are plenty.
+    stage.oracle.nodes[1].sent = 61;
+    stage.end();
+    stage.fires("quiet");
+}
+
+#[test]
+fn an_end_that_is_not_equal_is_noticed() {
+    let ended = |spoil: fn(&mut Stage)| {
+        let mut stage = Stage::pair();
+        spoil(&mut stage);
+        stage.end();
+        stage.oracle.violation().map(|it| it.rule)
+    };
+    assert_eq!(ended(|_| {}), None);
+    let zombie = |stage: &mut Stage| drop(stage.kernels[0].remove(&flow(3, 1).key));
+    assert_eq!(ended(zombie), Some("kernel-is-table"));
+    let stale = |stage: &mut Stage| drop(stage.kernels[1].insert(flow(3, 1).key, flow(3, 2)));
+    assert_eq!(ended(stale), Some("kernel-is-table"));
+    let behind = |stage: &mut Stage| drop(stage.lose(Change::Upsert(flow(3, 5))));
+    assert_eq!(ended(behind), Some("equal-tables"));
+    assert_eq!(ended(|stage| drop(stage.engines.remove(0))), Some("one-master"));
+    assert_eq!(ended(|stage| stage.submit(1, 3, Ack::One)), Some("equal-tables"));
+    let unfollowed = |stage: &mut Stage| {
+        let now = stage.now;
+        stage.engines[1].set_role(now, crate::engine::RoleRequest::None);
+    };
+    assert_eq!(ended(unfollowed), Some("all-follow"));
+    let doubtful = |stage: &mut Stage| drop(stage.engines[1].resync(stage.now, true));
+    assert_eq!(ended(doubtful), Some("all-in-sync"));
+}

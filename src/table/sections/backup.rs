@@ -100,7 +100,11 @@ impl Table {
         let whole = sections.partials.add(&name, first, part, deadline, in_order)?;
         digest.touch(name.hash, number);
         Ok(match whole {
-            Some((value, deadline)) => sections.accept(digest, &name, version, &value, (deadline, now)),
+            Some((value, deadline)) => {
+                let last = sections.faults.version_of_last_part();
+                let version = if last { Version::new(self.ordinal, number) } else { version };
+                sections.accept(digest, &name, version, &value, (deadline, now))
+            }
             None => Applied::Unchanged,
         })
     }

@@ -18,6 +18,7 @@ mod backup;
 mod master;
 mod partial;
 
+use super::Faults;
 use super::Table;
 use super::digest::{Digest, bucket_of_hash, first_hash};
 use super::entry::Version;
@@ -236,6 +237,7 @@ pub(super) struct Sections {
     /// Values that changed while they were leaving.
     restarted: u64,
     partials: Partials,
+    pub(super) faults: Faults,
 }
 
 impl Sections {
@@ -448,6 +450,11 @@ impl Table {
     /// Entries of sections that are held.
     pub fn sections_len(&self) -> u32 {
         self.sections.live
+    }
+
+    /// New keys of sections that would be taken now, if their bytes fit.
+    pub fn section_room(&self) -> u32 {
+        self.sections.room()
     }
 
     /// Bytes of the keys and values of sections, the dead included that somebody has yet to hear of.
