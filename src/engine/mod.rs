@@ -19,6 +19,7 @@ pub mod breakage;
 pub mod classic;
 pub mod config;
 pub mod counters;
+mod digests;
 mod durability;
 pub mod election;
 pub mod event;
@@ -26,6 +27,7 @@ mod flush;
 mod inbox;
 mod outbox;
 mod peers;
+mod progress;
 mod receive;
 mod repair;
 mod sections;
@@ -42,6 +44,7 @@ pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, Ticket};
 pub use event::{Event, Role, SyncState};
 pub use flush::{Flush, NotMaster};
+pub use progress::Progress;
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
@@ -50,6 +53,7 @@ pub use crate::table::Held;
 use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
+use digests::Answers;
 use election::{Election, Input, State, master_down};
 use inbox::Inbox;
 use outbox::Outbox;
@@ -131,6 +135,7 @@ pub struct Engine {
     outbox: Outbox,
     inbox: Inbox,
     repair: Repair,
+    answers: Answers,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -194,6 +199,7 @@ impl Engine {
             outbox: Outbox::new(config.history, config.frame_len),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
+            answers: Answers::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -451,8 +457,10 @@ impl Engine {
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
+            also(self.repair.ask_at());
         }
-        if self.dump_complete || (self.role() == Role::Master && self.outbox.resend_waiting()) {
+        let others_wait = self.outbox.resend_waiting() || (self.answers.are_waited_for() && self.link_up);
+        if self.dump_complete || (self.role() == Role::Master && others_wait) {
             also(Some(Instant::ZERO));
         }
         due
@@ -484,8 +492,14 @@ impl Engine {
     /// # Errors
     /// [`UpdateError::NotMaster`] if a stream is followed or this node is master already; or that there is no room.
     pub fn preload(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
-        let _ = (now, flow);
-        Err(UpdateError::NotMaster)
+        if self.inbox.stream().is_some() || matches!(self.role(), Role::Promoting | Role::Master) {
+            return Err(UpdateError::NotMaster);
+        }
+        self.table.preload(flow, now).map_err(|refused| match refused {
+            Refused::Unsupported => UpdateError::Unsupported,
+            Refused::TableFull | Refused::TombstonesFull => UpdateError::TableFull,
+            Refused::AnnexFull => UpdateError::AnnexFull,
+        })
     }
 
     /// Every flow in the table, with its time-out as of `now`.
@@ -612,6 +626,7 @@ impl Engine {
         self.term += 1;
         self.table.begin_stream();
         self.outbox.begin_mastership();
+        self.answers.clear();
         self.peers.forget_frontiers();
         (self.full_reported, self.annex_full_reported) = (false, false);
     }

@@ -4,6 +4,7 @@
 mod audit;
 mod chaos;
 mod classic;
+mod digests;
 mod hostile;
 mod links;
 mod operator;

@@ -267,8 +267,9 @@ fn a_full_annex_refuses_the_source_by_name() {
 #[test]
 fn a_node_says_what_it_can_take() {
     let world = World::elected_pair();
-    assert_eq!(world.engine(1).status().peers[0].capabilities, Capabilities(3));
-    assert!(Capabilities(3).contains(Capabilities::CONN6) && Capabilities(3).contains(Capabilities::ATTRIBUTES));
+    assert_eq!(world.engine(1).status().peers[0].capabilities, Capabilities(11));
+    assert!(Capabilities(11).contains(Capabilities::CONN6) && Capabilities(11).contains(Capabilities::ATTRIBUTES));
+    assert!(Capabilities(11).contains(Capabilities::DIGESTS));
 }
 
 impl World {
