@@ -273,7 +273,8 @@ impl Repair {
     /// The totals were compared, and they differ; `fits` says whether the master's table would fit into ours. Whether
     /// something proven was lost by it.
     pub(super) fn differed(&mut self, now: Instant, fits: bool) -> bool {
-        let room_came = fits && !std::mem::replace(&mut self.fits, fits);
+        let fitted = std::mem::replace(&mut self.fits, fits);
+        let room_came = fits && !fitted;
         if self.proven {
             return self.doubt(now);
         }

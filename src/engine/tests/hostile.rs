@@ -3,10 +3,9 @@
 
 use super::*;
 use crate::wire::{
-    Advert, AdvertFlags, BucketDigest, BucketRange, Capabilities, DataWriter, DigestsAnswer, DigestsRequest, Follows,
-    Frame, FrameFlags, Header, Kind, MergePull, MergeWriter, MissingRange, Payload, PeerReport, Section, Status,
-    SyncCode, Target, WireRole, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull,
-    encode_status,
+    Advert, AdvertFlags, BucketDigest, Capabilities, DataWriter, DigestsAnswer, Follows, Frame, FrameFlags, Header,
+    Kind, MergePull, MergeWriter, MissingRange, Payload, PeerReport, Section, Status, SyncCode, Target, WireRole,
+    encode_advert, encode_digests_answer, encode_merge_pull, encode_status,
 };
 
 fn ms(milliseconds: u64) -> Duration {

@@ -70,7 +70,7 @@ fn a_hole_in_the_history_is_repaired_and_leaves_no_zombies() {
     world.assert_equal(0, 1);
     assert_eq!(world.node(1).sink.len(), 2000);
     assert!(!world.node(1).sink.contains_key(&key(0)));
-    assert_eq!(world.events(1, "Diverged"), 1);
+    assert_eq!(world.events(1, "SyncStarted"), 2, "that the proof is lost is told");
 }
 
 /// [4.4.7] [4.4.5] After a takeover the tables are equal already: proven by the totals, and nothing is walked.
