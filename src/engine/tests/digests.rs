@@ -171,30 +171,6 @@ fn lost_requests_and_answers_are_made_up_for() {
     assert!(world.counter(1, "digests_requests_sent") > 1);
 }
 
-/// [4.4.9] While all buckets change all the time, some settle in every round, and no total is needed to prove the table.
-#[test]
-fn a_table_that_never_rests_is_proven_bucket_by_bucket() {
-    let mut world = filled_master(3000);
-    // The first six ADVERTs of the master tell who it is, and that the totals differ; no later one says anything.
-    let mut adverts = 0;
-    world.passes = Box::new(move |from, _, bytes| {
-        adverts += u32::from(from == 0 && bytes[5] == 1);
-        from == 1 || bytes[5] != 1 || adverts <= 6
-    });
-    start_with(&mut world, (1..3000).map(flow));
-    for step in 0..20_000_u32 {
-        world.update(0, Change::Upsert(Flow { mark: step, ..flow(step % 3000) }));
-        world.run(Duration::from_micros(50));
-        if world.sync(1) == SyncState::InSync {
-            break;
-        }
-    }
-    assert_eq!(world.sync(1), SyncState::InSync);
-    assert!(world.counter(1, "buckets_matched") >= 4096 && world.counter(1, "buckets_undecided") > 0);
-    world.run(ms(20));
-    world.assert_equal(0, 1);
-}
-
 /// A frame of node 1 to node 0, with its next number.
 fn frame_of_one(world: &mut World, write: impl Fn(&mut [u8], Header, Target) -> Option<usize>) -> Vec<u8> {
     let engine = &mut world.node(1).engine;
