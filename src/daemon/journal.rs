@@ -110,6 +110,8 @@ fn weight(event: &Event) -> Weight {
         | Event::PeerLeft { .. }
         | Event::LinkUp
         | Event::SyncStarted { .. }
+        | Event::SyncProgress { .. }
+        | Event::Repaired { .. }
         | Event::InSync { .. } => Weight::Notice,
     }
 }
@@ -137,8 +139,15 @@ pub fn describe(event: &Event) -> String {
         Event::InSync { digest, entries, took } => {
             format!("in sync: {entries} flows, digest {digest:016x}, after {} ms", took.as_millis())
         }
-        Event::Diverged { buckets } => format!("{buckets} of 4096 buckets are no longer proven equal"),
         Event::Lagging { node } => format!("node {} does not keep up; nobody waits for it until it has", node.0),
+        Event::SyncProgress { percent, buckets_left, eta } => {
+            let eta = eta.map_or(String::new(), |eta| format!(", about {} s", eta.as_millis().div_ceil(1000)));
+            format!("{percent} % compared or filled, {buckets_left} of 4096 buckets left{eta}")
+        }
+        Event::Diverged { buckets } => format!("{buckets} of 4096 buckets differ from the master's; they are repaired"),
+        Event::Repaired { buckets, removed, took } => {
+            format!("repaired: {buckets} buckets differed, {removed} flows removed, after {} ms", took.as_millis())
+        }
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
         Event::TableFull { store: Store::Flows, capacity } => {
             format!("the table is full at {capacity} flows; new ones are refused")

@@ -79,7 +79,7 @@ pub struct GroupStatus {
     pub priority: u8,
     /// The master's node number; null while none is known.
     pub master: Option<u32>,
-    /// cold, syncing, in_sync or source; unknown with the classic profile, which proves nothing.
+    /// cold, syncing, diverged, in_sync or source; unknown with the classic profile, which proves nothing.
     pub sync: String,
     /// Not yet proven equal since the start.
     pub cold: bool,
@@ -461,6 +461,8 @@ mod tests {
             digest: 0xabc,
             proven_at: Some(Instant::from_nanos(1_000_000_000)),
             buckets_unproven: 0,
+            buckets_different: 0,
+            progress: None,
             stream_seq: 0,
             frontier: 9,
             pending: 0,

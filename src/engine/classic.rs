@@ -482,6 +482,8 @@ impl ClassicEngine {
             digest: self.table.digest(),
             proven_at: None,
             buckets_unproven: if master { 0 } else { BUCKETS as u32 },
+            buckets_different: 0,
+            progress: None,
             stream_seq: 0,
             frontier: 0,
             annex_used: u64::from(self.table.annex_used()),

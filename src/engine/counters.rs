@@ -95,10 +95,18 @@ counters! {
     pulls_sent,
     /// PULL frames accepted.
     pulls_received,
-    /// DIGESTS requests, which this version reads and does not answer.
-    digests_requests_ignored,
-    /// DIGESTS answers, for which this version never asks.
-    digests_answers_ignored,
+    /// PULL frames of peers that ask for more than they are granted.
+    pulls_refused,
+    /// DIGESTS requests sent.
+    digests_requests_sent,
+    /// DIGESTS requests accepted.
+    digests_requests_received,
+    /// DIGESTS requests of peers that ask for more than they are granted.
+    digests_requests_refused,
+    /// DIGESTS answers sent.
+    digests_answers_sent,
+    /// DIGESTS answers accepted.
+    digests_answers_received,
     /// PULL frames for a merge, which this version reads and does not answer.
     merge_pulls_ignored,
     /// RECORDS frames, for which this version never asks.
@@ -119,6 +127,12 @@ counters! {
     digests_matched,
     /// Comparisons of the totals that differed.
     digests_differed,
+    /// Buckets whose digests were compared and are equal.
+    buckets_matched,
+    /// Buckets whose digests were compared and differ.
+    buckets_differed,
+    /// Buckets that an answer could not decide: not settled there, or touched since here.
+    buckets_undecided,
     /// Changes from the source.
     updates,
     /// Changes of a kind that is not replicated.

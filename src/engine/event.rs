@@ -43,6 +43,8 @@ pub enum SyncState {
     Syncing,
     /// Has been far behind its master for too long.
     Lagging,
+    /// Was proven equal, and is known to differ now; what differs is being repaired.
+    Diverged,
     /// Proven equal to the master's table.
     InSync,
     /// Is the master: its table is the one to equal.
@@ -58,6 +60,7 @@ impl SyncState {
             SyncState::Cold => "cold",
             SyncState::Syncing => "syncing",
             SyncState::Lagging => "lagging",
+            SyncState::Diverged => "diverged",
             SyncState::InSync => "in_sync",
             SyncState::Source => "source",
             SyncState::Unknown => "unknown",
@@ -161,15 +164,33 @@ pub enum Event {
         /// Time from the start of the filling.
         took: Duration,
     },
-    /// The tables stopped being equal, or equality can no longer be proven.
+    /// How far it is: at most once per second, and each time at least ten per cent further.
+    SyncProgress {
+        /// Buckets that are walked or proven, in per cent.
+        percent: u8,
+        /// Buckets that are still to be compared or walked, of 4096.
+        buckets_left: u32,
+        /// Time that the rest will take; `None` while that is not known.
+        eta: Option<Duration>,
+    },
+    /// A proven table is known to differ from its master's; or it differs still after a whole walk.
     Diverged {
-        /// Buckets that are not proven, of 4096.
+        /// Buckets that are known to differ, of 4096.
         buckets: u32,
     },
     /// A follower of this master stands still: nobody waits for it any more until it has caught up.
     Lagging {
         /// Who.
         node: NodeId,
+    },
+    /// A table that had diverged is proven again.
+    Repaired {
+        /// Buckets that were found to differ.
+        buckets: u32,
+        /// Flows that were removed because the master does not have them.
+        removed: u64,
+        /// Time since the proof was lost.
+        took: Duration,
     },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
@@ -220,8 +241,10 @@ impl Event {
             Event::LinkUp => "LinkUp",
             Event::SyncStarted { .. } => "SyncStarted",
             Event::InSync { .. } => "InSync",
+            Event::SyncProgress { .. } => "SyncProgress",
             Event::Diverged { .. } => "Diverged",
             Event::Lagging { .. } => "Lagging",
+            Event::Repaired { .. } => "Repaired",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
             Event::TableFull { .. } => "TableFull",
             Event::DurabilityFailed { .. } => "DurabilityFailed",

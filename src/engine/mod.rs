@@ -19,6 +19,7 @@ pub mod breakage;
 pub mod classic;
 pub mod config;
 pub mod counters;
+mod digests;
 mod durability;
 pub mod election;
 pub mod event;
@@ -27,6 +28,7 @@ mod flush;
 mod inbox;
 mod outbox;
 mod peers;
+mod progress;
 mod receive;
 mod repair;
 mod sections;
@@ -46,6 +48,7 @@ pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
+pub use progress::Progress;
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
@@ -55,6 +58,7 @@ use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
+use digests::Answers;
 use durability::Durability;
 use election::{Election, Input, State, master_down};
 use exposure::Exposure;
@@ -155,6 +159,7 @@ pub struct Engine {
     repair: Repair,
     durability: Durability,
     exposure: Exposure,
+    answers: Answers,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -232,6 +237,7 @@ impl Engine {
             repair: Repair::new(),
             durability: Durability::new(),
             exposure: Exposure::new(config.history),
+            answers: Answers::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -522,8 +528,10 @@ impl Engine {
             also(self.inbox.status_at());
             also(self.repair.pull_at());
             also(self.inbox.lag_at(&self.config));
+            also(self.repair.ask_at());
         }
-        if self.dump_complete || (self.role() == Role::Master && self.outbox.resend_waiting()) {
+        let others_wait = self.outbox.resend_waiting() || (self.answers.are_waited_for() && self.link_up);
+        if self.dump_complete || (self.role() == Role::Master && others_wait) {
             also(Some(Instant::ZERO));
         }
         due
@@ -555,8 +563,14 @@ impl Engine {
     /// # Errors
     /// [`UpdateError::NotMaster`] if a stream is followed or this node is master already; or that there is no room.
     pub fn preload(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
-        let _ = (now, flow);
-        Err(UpdateError::NotMaster)
+        if self.inbox.stream().is_some() || matches!(self.role(), Role::Promoting | Role::Master) {
+            return Err(UpdateError::NotMaster);
+        }
+        self.table.preload(flow, now).map_err(|refused| match refused {
+            Refused::Unsupported => UpdateError::Unsupported,
+            Refused::TableFull | Refused::TombstonesFull => UpdateError::TableFull,
+            Refused::AnnexFull => UpdateError::AnnexFull,
+        })
     }
 
     /// Every flow in the table, with its time-out as of `now`.
@@ -692,6 +706,7 @@ impl Engine {
         }
         self.table.begin_stream();
         self.outbox.begin_mastership();
+        self.answers.clear();
         self.peers.forget_frontiers();
         self.durability.masterships += 1;
         self.exposure.begin(now, self.outbox.seq());

@@ -62,6 +62,18 @@ impl BucketSet {
         *self = BucketSet::empty();
     }
 
+    /// Takes over every member of another set, which is empty then.
+    pub(super) fn append(&mut self, other: &mut BucketSet) {
+        self.bits.iter_mut().zip(&other.bits).for_each(|(own, more)| *own |= more);
+        self.len = self.bits.iter().map(|word| word.count_ones()).sum();
+        other.clear();
+    }
+
+    /// Members that are not in another set.
+    pub(super) fn len_without(&self, other: &BucketSet) -> u32 {
+        self.bits.iter().zip(&other.bits).map(|(own, not)| (own & !not).count_ones()).sum()
+    }
+
     /// The first member that is not below `from`.
     pub(super) fn next(&self, from: u16) -> Option<u16> {
         let mut word = usize::from(from) / 64;

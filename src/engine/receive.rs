@@ -9,9 +9,11 @@ use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
 use super::peers::{Arrival, Word};
+use super::repair::Proof;
 use super::sections::Taken;
 use super::status::VERSIONS_MAX;
-use super::{Engine, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
+use super::{Engine, Progress, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
+use crate::flow::FlowKey;
 use crate::table::{Applied, Refused};
 use crate::time::Instant;
 use crate::wire::{
@@ -61,8 +63,8 @@ impl Engine {
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
             Payload::MergePull(it) => self.ignore(now, &header, &it.target, |it| &mut it.merge_pulls_ignored),
             Payload::MergeRecords(it) => self.ignore(now, &header, &it.target, |it| &mut it.merge_records_ignored),
-            Payload::DigestsRequest(it) => self.ignore(now, &header, &it.target, |it| &mut it.digests_requests_ignored),
-            Payload::DigestsAnswer(it) => self.ignore(now, &header, &it.target, |it| &mut it.digests_answers_ignored),
+            Payload::DigestsRequest(it) => self.receive_digests_request(now, &header, &it),
+            Payload::DigestsAnswer(it) => self.receive_digests_answer(now, &header, &it),
         }
     }
 
@@ -204,7 +206,7 @@ impl Engine {
         let from = if self.cold { word.stream_seq.max(word.term_start) } else { word.term_start };
         self.inbox.follow(stream, word.term_start, from);
         self.table.passed(self.inbox.local(from));
-        self.repair.follow(now, word.interval);
+        self.repair.follow(now, word.interval, self.table.is_empty());
         if self.breaks(Breakage::WarmRestartKeepsFrontier) {
             self.take_up(now, stream, word.term_start);
         }
@@ -229,10 +231,8 @@ impl Engine {
         }
         if word.digest == self.table.digest() && word.entries == u64::from(self.table.len()) {
             self.counters.digests_matched += 1;
-            if let Some(took) = self.repair.matched(now) {
-                self.cold = false;
-                self.event(Event::InSync { digest: word.digest, entries: word.entries, took });
-                self.proof_changed(now);
+            if let Some(proof) = self.repair.matched(now) {
+                self.proven(now, proof);
             }
         } else {
             self.counters.digests_differed += 1;
@@ -246,8 +246,7 @@ impl Engine {
             }
             let fits = self.fits(word.entries);
             if self.repair.differed(now, fits) {
-                self.event(Event::Diverged { buckets: self.repair.dirty() });
-                self.proof_changed(now);
+                self.proof_is_lost(now);
             }
         }
     }
@@ -262,6 +261,25 @@ impl Engine {
         }
         let only_flows = self.flows_short && self.sections_short.is_none();
         !only_flows && entries <= room_for_flows + u64::from(self.table.section_room())
+    }
+
+    /// The table is proven equal to its master's, by the total or by the last bucket.
+    pub(super) fn proven(&mut self, now: Instant, proof: Proof) {
+        self.cold = false;
+        let Proof { took, repaired } = proof;
+        if let Some((buckets, removed)) = repaired {
+            self.event(Event::Repaired { buckets, removed, took });
+        }
+        let (digest, entries) = (self.table.digest(), u64::from(self.table.len()));
+        self.event(Event::InSync { digest, entries, took });
+        self.proof_changed(now);
+    }
+
+    /// What stood proven does no longer; how many buckets differ is told when it is known.
+    fn proof_is_lost(&mut self, now: Instant) {
+        let Some(stream) = self.inbox.stream() else { return };
+        self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
+        self.proof_changed(now);
     }
 
     /// A node of higher priority takes the role from a living master only when it is proven equal to it.
@@ -283,8 +301,20 @@ impl Engine {
 
     fn doubt(&mut self, now: Instant) {
         if self.repair.doubt(now) {
-            self.event(Event::Diverged { buckets: self.repair.dirty() });
-            self.proof_changed(now);
+            self.proof_is_lost(now);
+        }
+    }
+
+    /// The record of frame `number` found no room: its bucket, and with it the table, is proven no longer, and no digest
+    /// from before that frame proves it.
+    fn refused(&mut self, now: Instant, key: &FlowKey, number: u64) {
+        self.table.touch(key, number);
+        self.bucket_refused(now, self.table.bucket_of(key));
+    }
+
+    pub(super) fn bucket_refused(&mut self, now: Instant, bucket: u16) {
+        if self.repair.refused(now, bucket) {
+            self.proof_is_lost(now);
         }
     }
 
@@ -331,7 +361,6 @@ impl Engine {
         if self.breaks(Breakage::NoTombstones) {
             frontier = frontier.max(number.saturating_sub(1));
         }
-        let mut refused = false;
         for record in records {
             let applied = match record {
                 Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),
@@ -348,16 +377,16 @@ impl Engine {
                 }
                 Record::Section(section) => match self.apply_section(now, &section, number, frontier) {
                     Taken::Yes => continue,
-                    Taken::Refused => {
-                        refused = true;
-                        continue;
-                    }
                     Taken::NotReceived => return,
                 },
                 Record::Unknown { .. } => {
                     self.counters.records_unknown += 1;
                     continue;
                 }
+            };
+            let key = match record {
+                Record::Upsert(conn) | Record::Delete(conn) => conn.key(),
+                _ => continue,
             };
             match applied {
                 Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
@@ -370,16 +399,17 @@ impl Engine {
                     return;
                 }
                 Err(Refused::TableFull | Refused::TombstonesFull) => {
-                    (refused, self.flows_short) = (true, true);
+                    self.flows_short = true;
+                    self.refused(now, &key, number);
                     self.table_is_full();
                 }
                 Err(Refused::AnnexFull) => {
-                    refused = true;
+                    self.refused(now, &key, number);
                     self.annex_short = Some(self.table.annex_used());
                     self.annex_is_full();
                 }
                 Err(Refused::Unsupported) => {
-                    refused = true;
+                    self.refused(now, &key, number);
                     self.counters.updates_unsupported += 1;
                 }
             }
@@ -390,19 +420,22 @@ impl Engine {
         self.table.passed(self.inbox.local(self.inbox.frontier()));
         self.end_buckets(now);
         self.count_sections();
-        if refused && self.repair.is_proven() {
-            self.doubt(now);
-        }
+        self.judge_buckets(now);
     }
 
     fn end_buckets(&mut self, now: Instant) {
         let (table, repair, counters) = (&mut self.table, &mut self.repair, &mut self.counters);
         let refused = self.inbox.take_bucket_ends(|bucket, since| {
-            counters.repair_deletes += u64::from(table.remove_older(bucket, since));
+            let removed = table.remove_older(bucket, since);
+            counters.repair_deletes += u64::from(removed);
             counters.buckets_repaired += 1;
-            repair.bucket_walked(now, bucket);
+            repair.bucket_walked(now, bucket, removed);
         });
         counters.bucket_ends_refused += refused;
+        if let Some(progress) = self.repair.report(now, self.counters.records_applied) {
+            let Progress { percent, buckets_left, eta, .. } = progress;
+            self.event(Event::SyncProgress { percent, buckets_left, eta });
+        }
     }
 
     // ------------------------------------------------------------------ STATUS and PULL
@@ -454,6 +487,11 @@ impl Engine {
             self.counters.not_for_us += 1;
             return Ok(());
         }
+        let count = pull.ranges.iter().map(|range| u32::from(range.count())).sum();
+        if !self.answers.grant_pull(now, (header.node, header.incarnation), count) {
+            self.counters.pulls_refused += 1;
+            return Ok(());
+        }
         self.counters.pulls_received += 1;
         self.pulled_by(header.node, header.incarnation);
         for range in pull.ranges {
@@ -490,7 +528,7 @@ impl Engine {
         followed && peer.carried_data.is_first(link, header.seq) && self.inbox.number(header.seq) == Number::Duplicate
     }
 
-    fn is_own(&self, target: &Target) -> bool {
+    pub(super) fn is_own(&self, target: &Target) -> bool {
         target.node == self.config.node && target.incarnation == self.incarnation
     }
 

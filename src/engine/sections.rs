@@ -20,12 +20,10 @@ const _: () = assert!(crate::table::SECTION_KEY_MAX == wire::SECTION_KEY_MAX);
 /// Bytes of the shortest record of a section: a delete under a key of at most four bytes.
 const RECORD_LEN_MIN: usize = 12;
 
-/// What became of a record of a section.
+/// Whether a record of a section was received; what was refused was too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Taken {
     Yes,
-    /// The table is not what the stream says.
-    Refused,
     /// The frame counts as not received; it is asked for again.
     NotReceived,
 }
@@ -115,15 +113,20 @@ impl Engine {
             }
             Err(SectionRefused::Full) => {
                 self.sections_short = Some(self.table.section_bytes());
+                self.section_refused(now, &key, number);
                 self.sections_are_full();
-                return Taken::Refused;
             }
             Err(SectionRefused::Stray | SectionRefused::Key) => {
+                self.section_refused(now, &key, number);
                 self.counters.section_parts_stray += 1;
-                return Taken::Refused;
             }
         }
         Taken::Yes
+    }
+
+    fn section_refused(&mut self, now: Instant, key: &SectionKey, number: u64) {
+        self.table.touch_section(key, number);
+        self.bucket_refused(now, self.table.bucket_of_section(key));
     }
 
     // ------------------------------------------------------------------ the own stream

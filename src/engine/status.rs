@@ -1,5 +1,6 @@
 //! The engine's state in one picture, for people and programs. Allocates, so it is not for the hot path.
 
+use super::Progress;
 use super::event::{Role, SyncState};
 use super::exposure::AtRisk;
 use super::{Counters, Engine, NodeId};
@@ -77,6 +78,10 @@ pub struct EngineStatus {
     pub proven_at: Option<Instant>,
     /// Buckets not proven, of 4096.
     pub buckets_unproven: u32,
+    /// Buckets known to differ from the master's, of 4096.
+    pub buckets_different: u32,
+    /// How far it is on its way to be proven; `None` if it is, or follows nobody.
+    pub progress: Option<Progress>,
     /// Number of the newest DATA frame sent.
     pub stream_seq: u64,
     /// Number up to which the followed stream is held without a hole.
@@ -117,9 +122,17 @@ impl Engine {
             SyncState::InSync
         } else if self.cold {
             SyncState::Cold
+        } else if self.inbox.stream().is_some() && self.repair.is_diverged() {
+            SyncState::Diverged
         } else {
             SyncState::Syncing
         }
+    }
+
+    /// How far a follower is; by the clock of the last call.
+    fn progress(&self) -> Option<Progress> {
+        self.inbox.stream()?;
+        self.repair.progress(self.last_run, self.counters.records_applied)
     }
 
     /// What it has counted so far, without an allocation.
@@ -150,6 +163,8 @@ impl Engine {
             digest: self.table.digest(),
             proven_at: self.repair.proven_at(),
             buckets_unproven: if role == Role::Master { 0 } else { self.repair.dirty() },
+            buckets_different: if role == Role::Master { 0 } else { self.repair.different() },
+            progress: self.progress(),
             stream_seq: self.outbox.seq(),
             frontier: self.inbox.frontier(),
             pending: u64::from(self.table.pending()) + u64::from(self.table.pending_sections()),

@@ -1,12 +1,13 @@
 //! The way out: which frame leaves next, and what is in it.
 //!
-//! Order: frames asked for again (others wait for them), STATUS, PULL, DATA, and last an ADVERT that is due. Whatever waits
+//! Order: frames asked for again (others wait for them), STATUS, DIGESTS requests, PULL, DATA with DIGESTS answers between,
+//! and last an ADVERT that is due. Whatever waits
 //! is sent before an ADVERT, so that under any load its digest is that of a point in the stream and can be compared as soon
 //! as it arrives; but only [`FRAMES_BEFORE_ADVERT_MAX`] frames go before it, because silence looks like death.
 
 use super::Engine;
 use super::breakage::Breakage;
-use super::event::{Role, SyncState};
+use super::event::{Event, Role, SyncState};
 use crate::table::Pending;
 use crate::time::Instant;
 use crate::wire::{
@@ -20,7 +21,8 @@ use crate::wire::{
 pub(super) const PLAIN_RECORD_LEN: usize = 24;
 
 /// What this version can take.
-const CAPABILITIES: Capabilities = Capabilities::CONN6.with(Capabilities::ATTRIBUTES).with(Capabilities::SECTION);
+const CAPABILITIES: Capabilities =
+    Capabilities::CONN6.with(Capabilities::ATTRIBUTES).with(Capabilities::SECTION).with(Capabilities::DIGESTS);
 
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
@@ -45,8 +47,11 @@ impl Engine {
         }
         let length = match self.send_again(now, slot) {
             None => match self.send_status(now, slot) {
-                None => match self.send_pull(now, slot) {
-                    None => self.send_data(now, slot),
+                None => match self.send_digests_request(now, slot) {
+                    None => match self.send_pull(now, slot) {
+                        None => self.send_data_or_answer(now, slot),
+                        sent => sent,
+                    },
                     sent => sent,
                 },
                 sent => sent,
@@ -82,7 +87,7 @@ impl Engine {
         Some(if self.leaving { Instant::ZERO } else { gathered.min(self.advert_at) })
     }
 
-    fn send_data(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+    pub(super) fn send_data(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         let waits = self.table.pending() > 0 || self.sections_wait();
         if self.role() == Role::Master && waits && !self.may_send() {
             self.wait_for_credit();
@@ -196,6 +201,10 @@ impl Engine {
         if count == 0 {
             return None;
         }
+        if let Some(buckets) = self.repair.diverged() {
+            self.event(Event::Diverged { buckets });
+            self.advert_soon(now);
+        }
         let header = self.control_header(Kind::PULL);
         let target = Target { node: stream.node, incarnation: stream.incarnation };
         let length = encode_pull(slot, header, &Pull { target, ranges: &ranges[..count] })?;
@@ -295,12 +304,12 @@ impl Engine {
         match self.sync_state() {
             SyncState::Cold | SyncState::Unknown => SyncCode::COLD,
             SyncState::InSync | SyncState::Source => SyncCode::PROVEN,
-            SyncState::Syncing => SyncCode::SYNCING,
+            SyncState::Syncing | SyncState::Diverged => SyncCode::SYNCING,
             SyncState::Lagging => SyncCode::LAGGING,
         }
     }
 
-    fn control_header(&mut self, kind: Kind) -> Header {
+    pub(super) fn control_header(&mut self, kind: Kind) -> Header {
         self.control_seq += 1;
         self.header(kind, self.control_seq)
     }

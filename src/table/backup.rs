@@ -36,6 +36,27 @@ impl Table {
         changed.map(|changed| if changed { Applied::Changed } else { Applied::Unchanged })
     }
 
+    /// Frame `number` of the followed stream said something about this flow that was refused: its bucket is touched by it,
+    /// so that no digest from before it can prove the bucket [4.4].
+    pub fn touch(&mut self, key: &FlowKey, number: u64) {
+        if let Some(key) = Key::pack(key, self.seed()) {
+            self.digest.touch(key.hash, number);
+        }
+    }
+
+    /// The sink already holds this flow, from before any stream: it does not hear of it, and all that a stream says is
+    /// newer.
+    ///
+    /// # Errors
+    /// As [`Table::apply_upsert`].
+    pub fn preload(&mut self, flow: &Flow, now: Instant) -> Result<(), Refused> {
+        let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        match self.slots.find(&said.key) {
+            Ok(at) => self.assign(at, (&said, flow.timeout), now, Place::Nowhere).map(drop),
+            Err(at) => self.create(at, &said, Kind::Live, deadline(flow.timeout, now)),
+        }
+    }
+
     /// Frame `number` of the followed stream says that the flow is gone, while the frontier stands at `frontier`. It
     /// applies if the key is unknown or its version is older. Above `frontier + 1` it leaves a tombstone, also for an
     /// unknown key, so that a late upsert with a lower number cannot bring the flow back [4.2].

@@ -168,7 +168,14 @@ impl Families {
             let labels = vec![("group", group.sync_id.to_string()), ("role", role.to_owned())];
             self.gauge("role", "1 for the role that this node has", labels, f64::from(u8::from(group.role == role)));
         }
-        let states = [SyncState::Cold, SyncState::Syncing, SyncState::Lagging, SyncState::InSync, SyncState::Source];
+        let states = [
+            SyncState::Cold,
+            SyncState::Syncing,
+            SyncState::Lagging,
+            SyncState::Diverged,
+            SyncState::InSync,
+            SyncState::Source,
+        ];
         for sync in states.map(SyncState::name) {
             let labels = vec![("group", group.sync_id.to_string()), ("state", sync.to_owned())];
             let help = "1 for how far this node's table is from its master's";

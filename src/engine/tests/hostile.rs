@@ -3,9 +3,8 @@
 
 use super::*;
 use crate::wire::{
-    Advert, AdvertFlags, BucketDigest, BucketRange, Capabilities, DataWriter, DigestsAnswer, DigestsRequest, Follows,
-    Frame, FrameFlags, Header, Kind, MergePull, MergeWriter, MissingRange, Payload, PeerReport, Section, Status,
-    SyncCode, Target, WireRole, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull,
+    Advert, AdvertFlags, Capabilities, DataWriter, Follows, Frame, FrameFlags, Header, Kind, MergePull, MergeWriter,
+    MissingRange, Payload, PeerReport, Section, Status, SyncCode, Target, WireRole, encode_advert, encode_merge_pull,
     encode_status,
 };
 
@@ -207,15 +206,7 @@ fn the_highest_control_number_silences_only_its_sender() {
 #[test]
 fn what_is_read_and_not_yet_used_is_counted_by_name() {
     type Write = fn(&mut [u8], Header, Target) -> Option<usize>;
-    let kinds: [(&str, Write); 4] = [
-        ("digests_requests_ignored", |slot, header, target| {
-            encode_digests_request(slot, header, &DigestsRequest { target, buckets: BucketRange::new(0, 4096) })
-        }),
-        ("digests_answers_ignored", |slot, header, target| {
-            let digests = [BucketDigest::new(1)];
-            let answer = DigestsAnswer { target, cut: 1, first: 0, settled: 1, digests: &digests };
-            encode_digests_answer(slot, header, &answer)
-        }),
+    let kinds: [(&str, Write); 2] = [
         ("merge_pulls_ignored", |slot, header, target| {
             let pull = MergePull { target, node: NodeId(3), incarnation: 1, after: 0, cursor: 0 };
             encode_merge_pull(slot, header, &pull)

@@ -90,7 +90,8 @@ fn stored_frames_that_have_become_too_long_are_given_up_and_repaired() {
     world.run_until("both are equal", |world| world.table(1).len() == 500 && world.sync(1) == SyncState::InSync);
     world.assert_equal(0, 1);
     assert!(world.counter(1, "holes") > 0);
-    assert_eq!(world.sent[shorter..].iter().map(|sent| sent.2.len()).max(), Some(1208));
+    let longest = world.sent[shorter..].iter().map(|sent| sent.2.len()).max().unwrap();
+    assert!((1184..=1208).contains(&longest), "a full frame has less than a record's room left: {longest}");
 }
 
 /// [3.0.8] Longer slots are used when the engine is told, and a full frame is then the longer one.

@@ -482,4 +482,11 @@ impl Table {
     pub fn bucket_of_section(&self, key: &SectionKey) -> u16 {
         Name::of(&self.digest, key).map_or(0, |name| bucket_of_hash(name.hash))
     }
+
+    /// Frame `number` of the followed stream said something about this entry that was refused; as [`Table::touch`].
+    pub fn touch_section(&mut self, key: &SectionKey, number: u64) {
+        if let Some(name) = Name::of(&self.digest, key) {
+            self.digest.touch(name.hash, number);
+        }
+    }
 }
