@@ -142,7 +142,7 @@ impl Options {
         let traffic = traffic(random, &config);
         let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
         let faults = faults(random, safety);
-        let config = Config { members: random.one_in(2).then_some(nodes as u32), ..config };
+        let config = Config { members: members(random, nodes as u32, &config), ..config };
         let mut options = Options {
             nodes,
             safety,
@@ -215,6 +215,14 @@ impl Weather {
             corrupt: 0,
         }
     }
+}
+
+/// How many members the nodes are told that there are: mostly all of them, but somebody may have forgotten one, or count one
+/// that is never there. What an operator says is kept.
+fn members(random: &mut Random, nodes: u32, config: &Config) -> Option<u32> {
+    let told = random.one_in(2) || config.ack.counts_members();
+    let members = random.pick(&[nodes, nodes, nodes, nodes, nodes.max(3) - 1, nodes + 1]);
+    config.members.or(told.then_some(members))
 }
 
 fn config(random: &mut Random) -> Config {
@@ -336,6 +344,18 @@ mod tests {
     }
 
     #[test]
+    fn members_are_known_where_the_policy_counts_them_and_are_not_always_right() {
+        let mut told = [0; 4];
+        for seed in 0..1000 {
+            let options = Options::of_seed(seed);
+            let nodes = options.nodes as u32;
+            assert!(options.config.members.is_some() || !options.config.ack.counts_members(), "seed {seed}");
+            told[options.config.members.map_or(0, |members| (members + 2 - nodes) as usize)] += 1;
+        }
+        assert!(told.iter().all(|worlds| *worlds > 30) && told[2] > 300, "{told:?}");
+    }
+
+    #[test]
     fn half_of_the_worlds_have_three_nodes_or_more() {
         let mut nodes: Vec<usize> = (0..1000).map(|seed| Options::of_seed(seed).nodes).collect();
         nodes.sort_unstable();
@@ -355,12 +375,14 @@ mod tests {
         let base = Config {
             history: 99,
             capacity: 77,
+            members: Some(5),
             advert_interval: Duration::from_millis(33),
             ..Config::new(NodeId(9), 7)
         };
         let options = Options::with_base(5, base);
         let config = options.config_of(1);
         assert_eq!((config.history, config.capacity, config.sync_id), (99, 77, 7));
+        assert_eq!(config.members, Some(5));
         assert_eq!((config.advert_interval, config.node), (Duration::from_millis(33), NodeId(2)));
         assert!(options.safety >= Duration::from_millis(33 * 40));
     }
