@@ -324,8 +324,9 @@ impl Engine {
         if self.link_up == up {
             return;
         }
+        // First of all: a master whose link went down while it stood still has stood still.
+        self.notice_stall(now);
         self.link_up = up;
-        self.last_run = now;
         self.event(if up { Event::LinkUp } else { Event::LinkDown });
         self.input(now, if up { Input::LinkUp } else { Input::LinkDown });
         self.advert_soon(now);
@@ -342,6 +343,10 @@ impl Engine {
     /// Everything that [`Engine::poll_applied`] and [`Engine::poll_section`] have yielded is in the sink. Ends the first phase of a takeover, if nothing is
     /// left to yield.
     pub fn handle_committed(&mut self, now: Instant) {
+        if self.role() == Role::Master {
+            self.notice_stall(now);
+        }
+        // To write may take long; of a node that is not master nobody expects anything meanwhile.
         self.last_run = now;
         if self.role() == Role::Promoting && self.table.unapplied() == 0 && self.table.unapplied_sections() == 0 {
             self.input(now, Input::Committed);

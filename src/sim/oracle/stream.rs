@@ -13,6 +13,7 @@
 use super::node::Taken;
 use super::prints::{Name, Value, of_frame};
 use super::sent::{Beat, Content, Frame as SentFrame, StreamId, Told};
+use super::shadow::Word;
 use super::{Oracle, told};
 use crate::engine::{Engine, Role};
 use crate::flow::{Attributes, Change, Flow, attribute};
@@ -340,7 +341,7 @@ impl Oracle {
         tight: bool,
     ) -> bool {
         let seen = self.held(engine, name, now);
-        let word = self.nodes[at].shadow.word(name).copied().unwrap_or_default();
+        let word = self.word_before(now, at, name, (seen, value));
         let newest = self.nodes[at].shadow.seq(name);
         let wins = newest <= seq;
         let expected = if wins { value } else { word.value };
@@ -393,6 +394,22 @@ impl Oracle {
         );
         self.broken(now, if resurrected { "resurrected" } else { "last-word" }, text);
         false
+    }
+
+    /// The word that stood when a new one came. If the entry is gone, although the new word is a value, then a walk took it
+    /// before, and there was no room for it any more.
+    fn word_before(
+        &mut self,
+        now: Instant,
+        at: usize,
+        name: Name,
+        (seen, value): (Option<Value>, Option<Value>),
+    ) -> Word {
+        let word = |oracle: &Self| oracle.nodes[at].shadow.word(name).copied().unwrap_or_default();
+        if seen.is_none() && value.is_some() && word(self).value.is_some() && self.nodes[at].walk.is_some() {
+            self.removed(now, at, name);
+        }
+        word(self)
     }
 
     /// Notes a part of a section's value; the whole value when all parts are there and it is the last word.
