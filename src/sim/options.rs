@@ -142,7 +142,9 @@ impl Options {
         let traffic = traffic(random, &config);
         let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
         let faults = faults(random, safety);
-        let config = Config { members: random.one_in(2).then_some(nodes as u32), ..config };
+        // Who waits for a part of the members by default must know how many there are.
+        let counted = random.one_in(2) || matches!(config.ack, Ack::Quorum | Ack::All);
+        let config = Config { members: counted.then_some(nodes as u32), ..config };
         let mut options = Options {
             nodes,
             safety,
