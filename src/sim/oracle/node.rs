@@ -50,6 +50,8 @@ pub(super) struct Node {
     // As a master.
     pub(super) saying: Option<Saying>,
     pub(super) masterships: u64,
+    /// When the newest of them began.
+    pub(super) master_since: Instant,
     /// The mastership that the running dump began in.
     pub(super) dump_of: Option<u64>,
     /// What a dump did not name, and may still be there for some turns.
@@ -199,6 +201,7 @@ impl Oracle {
             let node = &mut self.nodes[at];
             node.shadow.begin_stream();
             node.masterships += 1;
+            node.master_since = now;
             node.condemned.clear();
             let content = node.shadow.entries().collect();
             node.saying = Some(Saying { content, print: node.shadow.print(), ..Saying::default() });
@@ -219,6 +222,7 @@ impl Oracle {
             let gone = self.held(engine, *name, now).is_none();
             if gone {
                 self.nodes[at].shadow.put(now, *name, None, 0);
+                self.note_unsaid(at, *name);
                 self.sightings.insert("reconcile");
             }
             !gone && self.nodes[at].shadow.value(*name).is_some()
