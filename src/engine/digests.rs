@@ -15,6 +15,7 @@
 //! Whoever asks too much is refused, and counted: each peer is granted so many buckets per [`GRANT_PERIOD`], of digests and
 //! of walks. What it has asked for and not got is a bit in a set, however often it asks.
 
+use super::breakage::Breakage;
 use super::outbox::BucketSet;
 use super::{Engine, Role};
 use crate::table::BUCKETS;
@@ -248,7 +249,8 @@ impl Engine {
         }
         self.counters.digests_answers_received += 1;
         self.repair.answered();
-        if answer.cut < self.inbox.base() || answer.cut > super::STREAM_SEQ_MAX {
+        let below_base = answer.cut < self.inbox.base() && !self.breaks(Breakage::DigestsBelowBase);
+        if below_base || answer.cut > super::STREAM_SEQ_MAX {
             return Ok(());
         }
         for (bucket, digest) in answer.iter() {
@@ -263,10 +265,11 @@ impl Engine {
 
     /// Compares every bucket whose answer the frontier has reached, unless a frame above the cut has touched it [4.4.9].
     pub(super) fn judge_buckets(&mut self, now: Instant) {
+        let touched_ignored = self.breaks(Breakage::TouchedIgnored);
         let (table, inbox) = (&self.table, &self.inbox);
         let counters = &mut self.counters;
         let proof = self.repair.judge(now, inbox.frontier(), |bucket, cut, digest| {
-            if table.touched(bucket) > inbox.local(cut) {
+            if table.touched(bucket) > inbox.local(cut) && !touched_ignored {
                 counters.buckets_undecided += 1;
                 return None;
             }

@@ -371,11 +371,16 @@ impl Outbox {
         !self.asked.is_empty()
     }
 
-    /// A peer wants these buckets walked. One that is asked for during its walk is walked again.
-    pub(super) fn want(&mut self, first: u16, count: u16) {
-        for bucket in first..first.saturating_add(count).min(BUCKETS as u16) {
-            self.wanted.insert(bucket);
+    /// A peer wants these buckets walked. How many of them are being walked: they are walked again.
+    pub(super) fn want(&mut self, first: u16, count: u16) -> u64 {
+        let buckets = first..first.saturating_add(count).min(BUCKETS as u16);
+        let mut again = 0;
+        for walking in self.walking.iter().filter(|walking| buckets.contains(&walking.bucket)) {
+            again += u64::from(!self.wanted.contains(walking.bucket));
+            self.wanted.insert(walking.bucket);
         }
+        buckets.for_each(|bucket| self.wanted.insert(bucket));
+        again
     }
 
     /// Whether buckets wait to be walked, or are being walked.
@@ -385,18 +390,14 @@ impl Outbox {
 
     /// Queues the next buckets as long as the queue is short. Only between two frames, so that no frame holds a key twice.
     /// Buckets are taken in turn, so that none starves.
-    /// How many of them are being walked already.
-    pub(super) fn walk_on(&mut self, table: &mut Table) -> u64 {
-        let mut again = 0;
+    pub(super) fn walk_on(&mut self, table: &mut Table) {
         while table.pending() + table.pending_sections() < WALK_AHEAD && self.walking.len() < WALKS_MAX {
             let Some(bucket) = self.wanted.next(self.cursor).or_else(|| self.wanted.next(0)) else { break };
             self.wanted.remove(bucket);
-            again += u64::from(self.walking.iter().any(|walking| walking.bucket == bucket));
             self.cursor = (bucket + 1) % BUCKETS as u16;
             table.queue_bucket(bucket);
             self.walking.push_back(Walking { bucket, since: self.seq, end: self.mark(table) });
         }
-        again
     }
 
     /// One queued record has left.

@@ -495,7 +495,7 @@ impl Engine {
         self.counters.pulls_received += 1;
         self.pulled_by(header.node, header.incarnation);
         for range in pull.ranges {
-            self.outbox.want(range.first(), range.count());
+            self.counters.buckets_walked_again += self.outbox.want(range.first(), range.count());
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Engine {
             return None;
         }
         if self.outbox.is_walking() && self.may_walk() {
-            self.counters.buckets_walked_again += self.outbox.walk_on(&mut self.table);
+            self.outbox.walk_on(&mut self.table);
         }
         let seq = self.outbox.next_seq();
         let sent_before = self.counters.records_sent;

@@ -422,7 +422,14 @@ impl Node {
         let submitted = stage.submitted > 0 && self.dice.one_in(stage.submitted);
         let taken = if submitted {
             let ack = self.dice.pick(&[Ack::None, Ack::One, Ack::Quorum, Ack::All]);
-            engine.submit(local, change, ack).map(|ticket| Some((ticket, ack)))
+            // What cannot be waited for has happened all the same.
+            match engine.submit(local, change, ack) {
+                Err(UpdateError::TicketsFull | UpdateError::MembersUnknown) => {
+                    stage.watch.saw("unwaited");
+                    engine.update(local, change).map(|()| None)
+                }
+                taken => taken.map(|ticket| Some((ticket, ack))),
+            }
         } else {
             engine.update(local, change).map(|()| None)
         };

@@ -50,6 +50,8 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) priority: u8,
+    /// Flows that its table holds.
+    pub(super) capacity: u32,
     /// Parts in a million by which its clock is fast (or slow).
     pub(super) drift: i32,
     /// How long a turn takes at the least.
@@ -140,9 +142,12 @@ impl Options {
         let ways = (nodes * (nodes - 1)) as u64 * u64::from(weather.links);
         let safety = interval * (random.within(80, 160) * 18 / (ways + 8)).clamp(40, 160) as u32;
         let traffic = traffic(random, &config);
-        let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
+        let unlike = random.one_in(8);
+        let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval, &config, unlike)).collect();
         let faults = faults(random, safety);
-        let config = Config { members: members(random, nodes as u32, &config), ..config };
+        // Who waits for a part of the members by default must know how many there are.
+        let counted = random.one_in(2) || matches!(config.ack, Ack::Quorum | Ack::All);
+        let config = Config { members: counted.then_some(nodes as u32), ..config };
         let mut options = Options {
             nodes,
             safety,
@@ -179,10 +184,16 @@ impl Options {
             node: NodeId(node as u32 + 1),
             name: format!("node-{}", node + 1),
             priority: self.seats[node].priority,
+            capacity: self.seats[node].capacity,
             #[cfg(any(test, feature = "breakages"))]
             breakage: self.breakage,
             ..self.config.clone()
         }
+    }
+
+    /// Flows for which every table has room.
+    pub(super) fn capacity_min(&self) -> u32 {
+        self.seats.iter().map(|seat| seat.capacity).min().unwrap_or(self.config.capacity)
     }
 
     /// Time within which all must be equal once nothing fails and nothing changes any more: an election with its holds
@@ -217,14 +228,6 @@ impl Weather {
     }
 }
 
-/// How many members the nodes are told that there are: mostly all of them, but somebody may have forgotten one, or count one
-/// that is never there. What an operator says is kept.
-fn members(random: &mut Random, nodes: u32, config: &Config) -> Option<u32> {
-    let told = random.one_in(2) || config.ack.counts_members();
-    let members = random.pick(&[nodes, nodes, nodes, nodes, nodes.max(3) - 1, nodes + 1]);
-    config.members.or(told.then_some(members))
-}
-
 fn config(random: &mut Random) -> Config {
     let ms = Duration::from_millis;
     let interval = ms(random.pick(&[10, 20, 20, 50, 50, 100, 200]));
@@ -255,13 +258,18 @@ fn config(random: &mut Random) -> Config {
     }
 }
 
-fn seat(random: &mut Random, interval: Duration) -> Seat {
+fn seat(random: &mut Random, interval: Duration, config: &Config, unlike: bool) -> Seat {
     let drift = match random.below(4) {
         0 => random.within(0, 100_000) as i32 - 50_000,
         _ => random.within(0, 400) as i32 - 200,
     };
     Seat {
         priority: random.within(1, 254) as u8,
+        capacity: if unlike {
+            config.capacity - random.below(u64::from(config.capacity / 2)) as u32
+        } else {
+            config.capacity
+        },
         drift,
         turn: Duration::from_micros(random.pick(&[20, 50, 100, 200])),
         socket: random.doubling(8, 512) as usize,
@@ -344,18 +352,6 @@ mod tests {
     }
 
     #[test]
-    fn members_are_known_where_the_policy_counts_them_and_are_not_always_right() {
-        let mut told = [0; 4];
-        for seed in 0..1000 {
-            let options = Options::of_seed(seed);
-            let nodes = options.nodes as u32;
-            assert!(options.config.members.is_some() || !options.config.ack.counts_members(), "seed {seed}");
-            told[options.config.members.map_or(0, |members| (members + 2 - nodes) as usize)] += 1;
-        }
-        assert!(told.iter().all(|worlds| *worlds > 30) && told[2] > 300, "{told:?}");
-    }
-
-    #[test]
     fn half_of_the_worlds_have_three_nodes_or_more() {
         let mut nodes: Vec<usize> = (0..1000).map(|seed| Options::of_seed(seed).nodes).collect();
         nodes.sort_unstable();
@@ -375,14 +371,12 @@ mod tests {
         let base = Config {
             history: 99,
             capacity: 77,
-            members: Some(5),
             advert_interval: Duration::from_millis(33),
             ..Config::new(NodeId(9), 7)
         };
         let options = Options::with_base(5, base);
         let config = options.config_of(1);
         assert_eq!((config.history, config.capacity, config.sync_id), (99, 77, 7));
-        assert_eq!(config.members, Some(5));
         assert_eq!((config.advert_interval, config.node), (Duration::from_millis(33), NodeId(2)));
         assert!(options.safety >= Duration::from_millis(33 * 40));
     }

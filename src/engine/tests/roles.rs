@@ -224,6 +224,35 @@ fn a_master_that_stalled_steps_down_before_it_speaks() {
     world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
 }
 
+/// [5.6.1] Whatever a master hears of first after a stall, it speaks as somebody new: here its link, or its sink.
+#[test]
+fn a_stall_is_noticed_also_by_a_master_that_hears_of_its_link_or_sink_first() {
+    let firsts: [fn(&mut Engine, Instant); 2] = [
+        |engine, now| {
+            engine.handle_link(now, false);
+            engine.handle_link(now, true);
+        },
+        |engine, now| engine.handle_committed(now),
+    ];
+    for first in firsts {
+        let mut world = World::elected_pair_without_preempt();
+        let mut stalled = world.nodes[0].take().unwrap();
+        world.run_until("a new master", |world| world.role(1) == Role::Master);
+        first(&mut stalled.engine, world.now);
+        assert_eq!(stalled.engine.role(), Role::Backup);
+        world.nodes[0] = Some(stalled);
+        let from = world.sent.len();
+        world.run(Duration::from_secs(1));
+        let ours = world.sent[from..].iter().filter(|(_, node, _)| *node == 0);
+        let mut incarnations: Vec<u64> =
+            ours.map(|(_, _, bytes)| Frame::parse(bytes).unwrap().header().incarnation).collect();
+        incarnations.dedup();
+        assert_eq!(incarnations.len(), 1);
+        assert_ne!(incarnations, [1001]);
+        assert_eq!(world.events(0, "StallDetected"), 1);
+    }
+}
+
 /// [3.5.5] A master is heard that does not hear us: it delays our takeover by `one_way_hold` (10 s), and that is said.
 #[test]
 fn a_one_way_master_delays_the_takeover_and_is_reported() {

@@ -82,7 +82,7 @@ impl Table {
         }
         let version = Version::new(self.ordinal, first);
         let is_older = sections.entries.get(&name).is_some_and(|entry| entry.version >= version);
-        if is_older || !sections.partials.makes_way(&name, first) {
+        if is_older || sections.partials.has_newer(&name, first) {
             return Ok(Applied::Older);
         }
         if !sections.fits(&name, part.total.into()) {

@@ -63,6 +63,11 @@ impl Partials {
         self.held = 0;
     }
 
+    /// Whether a value newer than version `first` of this key has come in part.
+    pub(super) fn has_newer(&self, name: &Name, first: u64) -> bool {
+        self.values.get(name).is_some_and(|partial| partial.first > first)
+    }
+
     /// Discards what is older than version `first` of this key; `false` if what is there is newer.
     pub(super) fn makes_way(&mut self, name: &Name, first: u64) -> bool {
         match self.values.get(name).map(|partial| partial.first.cmp(&first)) {
@@ -84,7 +89,8 @@ impl Partials {
         deadline: Option<Instant>,
         in_order: bool,
     ) -> Result<Option<(Vec<u8>, Option<Instant>)>, SectionRefused> {
-        let (prefix, total, cost) = match self.values.get(name) {
+        // What is older goes only when there is room for this: a frame that is refused changes nothing.
+        let (prefix, total, cost) = match self.values.get(name).filter(|partial| partial.first == first) {
             None => (0, part.total, 2 * OVERHEAD + name.key.key.len() as u64),
             Some(partial) if partial.parts.contains_key(&part.offset) => return Ok(None),
             Some(partial) => (partial.prefix, partial.total, OVERHEAD),
@@ -97,6 +103,7 @@ impl Partials {
         if !in_order && self.held + cost > self.limit {
             return Err(SectionRefused::PartialFull);
         }
+        self.makes_way(name, first);
         self.held += cost;
         self.begun.insert((first, name.clone()));
         let empty = || Partial { first, total, deadline, parts: BTreeMap::new(), prefix: 0, cost: 0 };
