@@ -526,6 +526,20 @@ fn what_changes_nothing_and_what_is_cancelled_is_held_by_whoever_holds_what_was_
     assert!(!may_be_acknowledged(&[], &delete(3), &[]), "still held");
 }
 
+/// Its word of it is still on its way when the same is submitted once more.
+#[test]
+fn who_left_with_the_very_table_counts_for_what_changes_nothing_and_for_nothing_else() {
+    for (number, mark, fires) in [(3, 1, false), (3, 2, true), (33, 1, true)] {
+        let mut stage = Stage::pair();
+        stage.oracle.stopped(stage.now, 1);
+        let change = Change::Upsert(flow(number, mark));
+        stage.engines[0].update(stage.now, &change).expect("master");
+        stage.oracle.updated(stage.now, 0, &stage.engines[0], &change, Some((Ticket(1), Ack::One)));
+        stage.oracle.resolved(stage.now, 0, Ticket(1), Ok(()));
+        if fires { stage.fires("acknowledged") } else { stage.is_silent() }
+    }
+}
+
 #[test]
 fn a_newer_word_counts_for_an_older_one() {
     let mut stage = Stage::pair();
