@@ -25,13 +25,13 @@ type Place = (Option<StreamId>, u64);
 
 /// A submission that waits.
 #[derive(Clone, Debug)]
-struct Open {
+pub(super) struct Open {
     name: Name,
     value: Option<Value>,
     needed: usize,
     expires: Instant,
     /// When the mastership began.
-    since: Instant,
+    pub(super) since: Instant,
     /// The newest frame when it was submitted.
     after: Place,
     /// Where the entry was first said to be what was submitted, or something newer.
@@ -54,7 +54,7 @@ impl Open {
 /// Every ticket, by its node.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
-    open: BTreeMap<(usize, Ticket), Open>,
+    pub(super) open: BTreeMap<(usize, Ticket), Open>,
     /// The same by the entry.
     waiting: BTreeMap<(usize, Name), Vec<Ticket>>,
 }
@@ -66,8 +66,11 @@ impl Tickets {
         self.waiting.retain(|(owner, _), _| *owner != node);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
+    /// A node's clock has stood for so long.
+    pub(super) fn wait_longer(&mut self, node: usize, stood: Duration) {
+        for (_, open) in self.open.range_mut((node, Ticket(0))..=(node, Ticket(u64::MAX))) {
+            open.expires += stood;
+        }
     }
 }
 

@@ -226,6 +226,11 @@ impl Oracle {
         self.judge_ticket(now, node, ticket, result);
     }
 
+    /// Every ticket that was resolved has been fetched.
+    pub(super) fn fetched(&mut self, now: Instant, node: usize) {
+        self.judge_deadlines(now, node);
+    }
+
     /// A node's engine said that something happened.
     pub(super) fn event(&mut self, now: Instant, node: usize, engine: &Engine, event: &Event) {
         self.look(now, node, engine);
@@ -239,7 +244,6 @@ impl Oracle {
         self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.judge_claim(now, node, engine);
-        self.judge_deadlines(now, node);
         self.judge_bounds(now, node, engine);
     }
 
@@ -250,7 +254,8 @@ impl Oracle {
 
     /// A node that stood still runs again, and its clock has stood with it: it cannot know.
     pub(super) fn froze(&mut self, now: Instant, node: usize) {
-        self.nodes[node].looked_at = now;
+        let stood = now.since(std::mem::replace(&mut self.nodes[node].looked_at, now));
+        self.tickets.wait_longer(node, stood);
     }
 
     /// All is equal and nothing changes any more: from here to `ended` (some seconds) only heartbeats may travel.
