@@ -29,7 +29,7 @@ mod tests;
 use super::coverage::{Coverage, Seen};
 use crate::engine::{Ack, Config, DurabilityFailed, Engine, Event, Ticket};
 use crate::flow::{Change, Flow, FlowKey, SectionChange, SectionKey};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use acks::Tickets;
 use node::Node;
 use prints::{Label, Map, Name, Value};
@@ -65,6 +65,8 @@ pub(super) struct Oracle {
     nodes: Vec<Node>,
     sent: Sent,
     names: Map<Name, Label>,
+    /// Values of sections that go by themselves, and when they may at the earliest.
+    expiring: Map<(Name, Value), Instant>,
     tickets: Tickets,
     hearing: Hearing,
     /// When the quiet at the end began.
@@ -161,6 +163,13 @@ impl Oracle {
             SectionChange::Put(section) => Some(Value::of_section(&section.value)),
             SectionChange::Delete(_) => None,
         };
+        if let (SectionChange::Put(section), Some(value)) = (change, value)
+            && section.expiry > 0
+        {
+            let earliest = now + Duration::from_secs(section.expiry.into()) * 19 / 20;
+            let known = self.expiring.entry((name, value)).or_insert(earliest);
+            *known = earliest.min(*known);
+        }
         self.must_hold(now, node, engine, name, value);
         self.nodes[node].shadow.put(now, name, value, 0);
         self.note_unsaid(node, name);
@@ -232,6 +241,7 @@ impl Oracle {
     /// After `handle_timeout`, `handle_committed`, `set_role` and whatever else may change a role or a stream, and at the end
     /// of each turn: what must hold at every moment.
     pub(super) fn turned(&mut self, now: Instant, node: usize, engine: &Engine) {
+        self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.judge_claim(now, node, engine);
         self.judge_bounds(now, node, engine);
