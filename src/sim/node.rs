@@ -177,11 +177,6 @@ impl Node {
         }
     }
 
-    /// The role that it acts by.
-    pub(super) fn role(&self) -> Role {
-        self.role
-    }
-
     /// The engine, if the node runs.
     pub(super) fn running(&self) -> Option<&Engine> {
         self.engine.as_ref().filter(|_| self.resting.is_none())
