@@ -26,6 +26,7 @@ pub mod event;
 mod exposure;
 mod flush;
 mod inbox;
+mod numbers;
 mod outbox;
 mod peers;
 mod progress;
@@ -89,9 +90,6 @@ const TERM_MAX: u64 = 1 << 62;
 /// The highest number of a stream that is believed: a table counts versions in 48 bits, nine years of a million frames a
 /// second.
 const STREAM_SEQ_MAX: u64 = (1 << 48) - 1;
-
-/// The highest number of a control frame that a node gives.
-const CONTROL_SEQ_MAX: u64 = 1 << 62;
 
 /// Why a change from the owner was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -768,37 +766,6 @@ impl Engine {
             }
             _ => {}
         }
-    }
-
-    /// Another incarnation, which no number was given under: what was proven with the old one must be proven anew.
-    fn draw_incarnation(&mut self, now: Instant) {
-        self.incarnation = loop {
-            let drawn = splitmix64(&mut self.random);
-            if drawn != 0 && drawn != self.incarnation {
-                break drawn;
-            }
-        };
-        self.control_seq = 0;
-        self.peers.doubt_all(now, 1);
-        self.counters.incarnations_drawn += 1;
-    }
-
-    /// Before numbers come to their end, a new incarnation begins with 1 (docs/protocol.md 8.0.4). A master stays master, in
-    /// a new term; its table, and what waits to be sent, stay.
-    fn renew_before_numbers_end(&mut self, now: Instant) {
-        let stream_ends = self.role() == Role::Master && self.outbox.seq() >= STREAM_SEQ_MAX;
-        if !stream_ends && self.control_seq < CONTROL_SEQ_MAX {
-            return;
-        }
-        self.draw_incarnation(now);
-        if self.role() == Role::Master {
-            self.term = TERM_MAX.min(self.term + 1);
-            self.table.begin_numbers();
-            self.table.restart_section();
-            self.outbox.begin_numbers();
-            self.peers.forget_frontiers();
-        }
-        self.advert_at = now;
     }
 
     // ------------------------------------------------------------------ small helpers

@@ -197,15 +197,23 @@ impl World {
                 let _ = engine.set_priority(local, priority);
                 "priority-request"
             }
-            _ => {
-                // Refused where there is nothing to compare with.
-                let _ = engine.resync(local, priority.is_multiple_of(2));
-                "resync-request"
-            }
+            _ => return self.resync(node, priority.is_multiple_of(2)),
         };
         self.watch.oracle.requested(self.now, node);
         self.spoken(node);
         self.happened(name, node);
+    }
+
+    /// One node is to compare its table anew, or all of them at the same time.
+    fn resync(&mut self, node: usize, full: bool) {
+        let all = self.dice.one_in(2);
+        for node in (0..self.nodes.len()).filter(|other| all || *other == node) {
+            let Some((local, engine)) = self.nodes[node].speak(self.now) else { continue };
+            // Refused where there is nothing to compare with.
+            let _ = engine.resync(local, full);
+            self.spoken(node);
+            self.happened("resync-request", node);
+        }
     }
 
     /// A fault that ends by itself.

@@ -50,6 +50,8 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) priority: u8,
+    /// Flows that its table holds.
+    pub(super) capacity: u32,
     /// Parts in a million by which its clock is fast (or slow).
     pub(super) drift: i32,
     /// How long a turn takes at the least.
@@ -140,7 +142,8 @@ impl Options {
         let ways = (nodes * (nodes - 1)) as u64 * u64::from(weather.links);
         let safety = interval * (random.within(80, 160) * 18 / (ways + 8)).clamp(40, 160) as u32;
         let traffic = traffic(random, &config);
-        let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
+        let unlike = random.one_in(8);
+        let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval, &config, unlike)).collect();
         let faults = faults(random, safety);
         // Who waits for a part of the members by default must know how many there are.
         let counted = random.one_in(2) || matches!(config.ack, Ack::Quorum | Ack::All);
@@ -181,10 +184,16 @@ impl Options {
             node: NodeId(node as u32 + 1),
             name: format!("node-{}", node + 1),
             priority: self.seats[node].priority,
+            capacity: self.seats[node].capacity,
             #[cfg(any(test, feature = "breakages"))]
             breakage: self.breakage,
             ..self.config.clone()
         }
+    }
+
+    /// Flows for which every table has room.
+    pub(super) fn capacity_min(&self) -> u32 {
+        self.seats.iter().map(|seat| seat.capacity).min().unwrap_or(self.config.capacity)
     }
 
     /// Time within which all must be equal once nothing fails and nothing changes any more: an election with its holds
@@ -249,13 +258,18 @@ fn config(random: &mut Random) -> Config {
     }
 }
 
-fn seat(random: &mut Random, interval: Duration) -> Seat {
+fn seat(random: &mut Random, interval: Duration, config: &Config, unlike: bool) -> Seat {
     let drift = match random.below(4) {
         0 => random.within(0, 100_000) as i32 - 50_000,
         _ => random.within(0, 400) as i32 - 200,
     };
     Seat {
         priority: random.within(1, 254) as u8,
+        capacity: if unlike {
+            config.capacity - random.below(u64::from(config.capacity / 2)) as u32
+        } else {
+            config.capacity
+        },
         drift,
         turn: Duration::from_micros(random.pick(&[20, 50, 100, 200])),
         socket: random.doubling(8, 512) as usize,

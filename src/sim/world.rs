@@ -213,7 +213,7 @@ impl World {
     fn go_home(&mut self) {
         self.phase = Phase::Settling;
         self.watch.tell(self.now, format_args!("no traffic from here on"));
-        let most = self.options.config.capacity as usize / 2;
+        let most = self.options.capacity_min() as usize / 2;
         for node in 0..self.nodes.len() {
             self.workload.go_home(&mut self.nodes[node].kernel, most);
             self.reschedule(node);

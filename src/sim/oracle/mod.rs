@@ -144,6 +144,7 @@ impl Oracle {
         let name = self.flow_name(change.key());
         self.look_except(now, node, engine, Some(name));
         self.judge_update(now, node, engine, name, change);
+        self.note_unsaid(node, name);
         if let Some((ticket, ack)) = ticket {
             self.submitted(now, node, name, ticket, ack);
         }
@@ -166,6 +167,7 @@ impl Oracle {
         };
         self.must_hold(now, node, engine, name, value);
         self.nodes[node].shadow.put(now, name, value, 0);
+        self.note_unsaid(node, name);
         if let Some((ticket, ack)) = ticket {
             self.submitted(now, node, name, ticket, ack);
         }

@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 /// A frame of the followed stream that went in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
-    /// The lowest number behind which a walk began that ends in it.
-    pub(super) walked: Option<u64>,
     /// It may have been refused for want of room: then it comes again.
     pub(super) uncertain: bool,
 }
@@ -36,10 +34,15 @@ pub(super) struct Node {
     pub(super) base: u64,
     /// What it took above the frontier.
     pub(super) taken: BTreeMap<u64, Taken>,
-    /// Parts of sections' values that it took: their first frame, and bytes by frame.
-    pub(super) parts: Map<Name, (u64, BTreeMap<u64, u64>)>,
+    /// Parts of sections' values that it took: their first frame; and of each part, by its place in
+    /// [`super::sent::Sent::told`], its frame and its bytes.
+    pub(super) parts: Map<Name, (u64, BTreeMap<usize, (u64, u64)>)>,
+    /// New keys that found no room, and the frame that named them.
+    pub(super) refused: Map<Name, u64>,
     /// When a proof was last lost for a reason: a hole, or a record that found no room.
     pub(super) doubted_at: Option<Instant>,
+    /// When it was proven last, or began to follow.
+    pub(super) settled_at: Instant,
     /// A walk has ended since the table was looked at as a whole; the first of them began at this time.
     pub(super) walk: Option<Instant>,
     /// Records since then.
@@ -47,6 +50,8 @@ pub(super) struct Node {
     // As a master.
     pub(super) saying: Option<Saying>,
     pub(super) masterships: u64,
+    /// When the newest of them began.
+    pub(super) master_since: Instant,
     /// The mastership that the running dump began in.
     pub(super) dump_of: Option<u64>,
     /// What a dump did not name, and may still be there for some turns.
@@ -75,6 +80,12 @@ impl Node {
             role: Some(engine.role()),
             ..Node::default()
         }
+    }
+
+    /// Frame `seq` named a new key, for which there was no room.
+    pub(super) fn note_refused(&mut self, name: Name, seq: u64) {
+        let highest = self.refused.entry(name).or_default();
+        *highest = seq.max(*highest);
     }
 }
 
@@ -125,7 +136,8 @@ impl Oracle {
         let node = &mut self.nodes[at];
         node.taken.clear();
         node.parts.clear();
-        (node.following, node.walk, node.doubted_at) = (None, None, None);
+        node.refused.clear();
+        (node.following, node.walk) = (None, None);
         (node.proven, node.was_proven) = (false, false);
     }
 
@@ -134,7 +146,7 @@ impl Oracle {
         self.judge_established(now, at, stream);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
-        (node.following, node.frontier, node.base) = (Some(stream), frontier, frontier);
+        (node.following, node.frontier, node.base, node.settled_at) = (Some(stream), frontier, frontier, now);
         match self.sent.streams.get(&stream) {
             Some(said) if frontier <= said.newest() => {}
             Some(said) => {
@@ -159,7 +171,7 @@ impl Oracle {
         }
         let mut hole = false;
         for seq in from + 1..=to {
-            let Some(taken) = node.taken.remove(&seq) else {
+            if node.taken.remove(&seq).is_none() {
                 if history_start.is_some_and(|start| seq < start) {
                     (node.base, node.doubted_at, hole) = (seq, Some(now), true);
                     continue;
@@ -169,9 +181,9 @@ impl Oracle {
                      start heard: {history_start:?})"
                 );
                 return self.broken(now, "frontier", text);
-            };
+            }
             // A walk that began before a hole says nothing.
-            if let Some(since) = taken.walked.filter(|since| *since >= node.base) {
+            if let Some(since) = self.sent.walked(stream, seq, node.base) {
                 let began = self.sent.left_at(stream, since).unwrap_or_default();
                 node.walk = Some(node.walk.map_or(began, |walk| walk.min(began)));
             }
@@ -193,6 +205,7 @@ impl Oracle {
             let node = &mut self.nodes[at];
             node.shadow.begin_stream();
             node.masterships += 1;
+            node.master_since = now;
             node.condemned.clear();
             let content = node.shadow.entries().collect();
             node.saying = Some(Saying { content, print: node.shadow.print(), ..Saying::default() });
@@ -213,6 +226,7 @@ impl Oracle {
             let gone = self.held(engine, *name, now).is_none();
             if gone {
                 self.nodes[at].shadow.put(now, *name, None, 0);
+                self.note_unsaid(at, *name);
                 self.sightings.insert("reconcile");
             }
             !gone && self.nodes[at].shadow.value(*name).is_some()

@@ -60,6 +60,7 @@ impl Oracle {
             return self.broken(now, "in-sync", format!("node {at} claims to be in sync, and follows nobody"));
         };
         if news {
+            self.nodes[at].settled_at = now;
             self.sightings.insert("proof");
             self.compare_whole(now, at, engine, None);
         }
@@ -148,14 +149,18 @@ impl Oracle {
         let by_owner = node.condemned.contains(&name) || config.is_some_and(|config| !config.source_expires);
         let (role, walk, following) = (node.role, node.walk, node.following);
         let word = node.shadow.value(name);
+        // The walk named it, there was no room, and an older frame brought it after all: nobody has noted that it was named.
+        let refused = node.refused.get(&name).is_some_and(|seq| *seq > node.shadow.seq(name));
         node.shadow.put(now, name, None, 0);
         node.unsunk.insert(name, ());
         if role == Some(Role::Master) && by_owner {
+            self.note_unsaid(at, name);
             return;
         }
         let text = match (following.filter(|_| role != Some(Role::Master)), walk) {
             (Some(stream), Some(began)) => {
-                let Some(living) = self.living_since(stream, name).filter(|since| *since < began) else {
+                let living = self.living_since(stream, name).filter(|since| *since < began && !refused);
+                let Some(living) = living else {
                     self.sightings.insert("walk-removal");
                     return;
                 };
@@ -177,10 +182,12 @@ impl Oracle {
         Some(master.shadow.word(name).filter(|word| word.value.is_some())?.since)
     }
 
+    /// What has diverged was missed or refused shortly before; or since the last proof, for so long as it is not made good.
     pub(super) fn judge_event(&mut self, now: Instant, at: usize, event: &Event) {
-        if let Event::Diverged { buckets } = event
-            && self.nodes[at].doubted_at.is_none_or(|doubted| now.since(doubted) > REPORT_WITHIN)
-        {
+        let Event::Diverged { buckets } = event else { return };
+        let node = &self.nodes[at];
+        let is_reason = |doubted| now.since(doubted) <= REPORT_WITHIN || doubted >= node.settled_at;
+        if !node.doubted_at.is_some_and(is_reason) {
             let text = format!("node {at} reports that {buckets} buckets have diverged; nothing was missed or refused");
             self.broken(now, "diverged", text);
         }

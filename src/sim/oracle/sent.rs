@@ -171,11 +171,11 @@ impl Sent {
         self.frames.insert(Self::number(header), frame);
     }
 
-    /// The lowest number behind which a walk began that ends in this frame.
-    pub(super) fn walked(&self, stream: StreamId, seq: u64) -> Option<u64> {
+    /// The lowest number, not below `base`, behind which a walk began that ends in this frame.
+    pub(super) fn walked(&self, stream: StreamId, seq: u64, base: u64) -> Option<u64> {
         let Content::Data(range) = &self.data(stream, seq)?.content else { return None };
         let since = |told: &Told| if let Told::Walked { since } = told { Some(*since) } else { None };
-        self.told[range.clone()].iter().filter_map(since).min()
+        self.told[range.clone()].iter().filter_map(since).filter(|since| *since >= base).min()
     }
 
     /// When the frame left, or the stream began.

@@ -268,9 +268,8 @@ impl Oracle {
         let mode = self.mode(at, stream, seq);
         let tight = mode == Mode::New && self.is_tight(at, range.len());
         if mode == Mode::New {
-            let walked = self.sent.walked(stream, seq);
             let node = &mut self.nodes[at];
-            node.taken.insert(seq, Taken { walked, uncertain: tight });
+            node.taken.insert(seq, Taken { uncertain: tight });
             node.work += range.len();
         }
         self.look(now, at, engine);
@@ -280,13 +279,17 @@ impl Oracle {
         let mut refused = false;
         for index in range {
             let told = self.sent.told[index];
+            let mut tight = tight;
             let (name, value, version) = match told {
                 Told::Walked { .. } => continue,
                 Told::Entry { name, value } => (name, value, seq),
                 // What is not whole changes nothing; what the frame makes whole is judged by its last part.
                 Told::Part { name, first, len, total } if mode == Mode::New => {
-                    match self.part(at, stream, seq, name, (first, len, total)) {
-                        Some(value) => (name, Some(value), first),
+                    match self.part(at, stream, seq, name, (index, first, len, total)) {
+                        Some((value, uncertain)) => {
+                            tight |= uncertain;
+                            (name, Some(value), first)
+                        }
                         None => continue,
                     }
                 }
@@ -369,6 +372,9 @@ impl Oracle {
             let node = &mut self.nodes[at];
             if seen != value {
                 node.doubted_at = Some(now);
+                if seen.is_none() {
+                    node.note_refused(name, seq);
+                }
             }
             node.shadow.put(now, name, seen, if seen == value { seq } else { newest });
             node.shadow.doubt(name);
@@ -379,6 +385,9 @@ impl Oracle {
             self.sightings.insert("refused");
             let node = &mut self.nodes[at];
             node.doubted_at = Some(now);
+            if value.is_some() && seen.is_none() {
+                node.note_refused(name, seq);
+            }
             // With a delete that found no room the rest of its frame is refused too; else the old value counts as named.
             node.shadow.doubt(name);
             return value.is_none() || !self.is_flow(name);
@@ -417,17 +426,18 @@ impl Oracle {
         word(self)
     }
 
-    /// Notes a part of a section's value; the whole value when all parts are there and it is the last word.
+    /// Notes a part of a section's value; the whole value when all parts are there and it may be the last word, and whether
+    /// one of the frames that brought them may not have been received.
     fn part(
         &mut self,
         at: usize,
         stream: StreamId,
         seq: u64,
         name: Name,
-        (first, len, total): (u64, u32, u32),
-    ) -> Option<Value> {
+        (index, first, len, total): (usize, u64, u32, u32),
+    ) -> Option<(Value, bool)> {
         let node = &mut self.nodes[at];
-        if node.shadow.seq(name) > first {
+        if node.shadow.seq(name) > first && !node.shadow.word(name).is_some_and(|word| word.uncertain) {
             return None;
         }
         let (begun, bytes) = node.parts.entry(name).or_default();
@@ -437,12 +447,16 @@ impl Oracle {
         if *begun != first {
             return None;
         }
-        *bytes.entry(seq).or_default() += u64::from(len);
-        if bytes.values().sum::<u64>() < u64::from(total) {
+        // A frame that comes again brings the same parts again.
+        bytes.insert(index, (seq, u64::from(len)));
+        if bytes.values().map(|(_, len)| len).sum::<u64>() < u64::from(total) {
             return None;
         }
-        node.parts.remove(&name);
-        self.sent.wholes.get(&(stream.node, stream.incarnation, first, name)).copied()
+        let uncertain = bytes.values().any(|(seq, _)| node.taken.get(seq).is_some_and(|taken| taken.uncertain));
+        if !uncertain {
+            node.parts.remove(&name);
+        }
+        Some((self.sent.wholes.get(&(stream.node, stream.incarnation, first, name)).copied()?, uncertain))
     }
 
     /// Whether a slot or a tombstone may be wanting for so many more records: words that a slot may still be spent on are as
@@ -470,7 +484,8 @@ impl Oracle {
             return status.annex_used + ANNEX_MARGIN > status.annex_blocks;
         }
         let sections = self.nodes[at].shadow.entries().filter(|(name, _)| !self.is_flow(*name)).count();
-        let partial: u64 = self.nodes[at].parts.values().flat_map(|(_, bytes)| bytes.values()).sum();
+        let partial: u64 =
+            self.nodes[at].parts.values().flat_map(|(_, bytes)| bytes.values()).map(|(_, len)| len).sum();
         sections >= config.sections as usize
             || partial + u64::from(u16::MAX) > u64::from(config.partial_bytes)
             || config.section_bytes < 1 << 20
