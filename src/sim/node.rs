@@ -210,6 +210,9 @@ impl Node {
             Err(error) => return watch.violated(now, "starts", error.to_string()),
         };
         let preloaded = self.kernel.flows().filter(|flow| engine.preload(local, flow).is_ok()).count();
+        if preloaded > 0 {
+            watch.saw("preload");
+        }
         watch.tell(
             now,
             format_args!("node {} starts, incarnation {incarnation:x}, {preloaded} flows preloaded", self.number),

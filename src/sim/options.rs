@@ -253,7 +253,7 @@ fn config(random: &mut Random) -> Config {
         commit_deadline: interval * random.within(2, 10) as u32,
         ack: random.pick(&[Ack::None, Ack::None, Ack::One, Ack::Quorum]),
         ack_timeout: interval * random.within(2, 10) as u32,
-        lag_limit: interval * random.within(3, 10) as u32,
+        lag_limit: interval * random.within(2, 6) as u32,
         sections: random.doubling(16, 256) as u32,
         section_bytes: random.doubling(16 << 10, 256 << 10) as u32,
         partial_bytes: random.doubling(16 << 10, 128 << 10) as u32,
@@ -328,7 +328,7 @@ fn traffic(random: &mut Random, config: &Config) -> Traffic {
         attributes,
         submitted: random.pick(&[0, 0, 8, 64]),
         sections,
-        section_len: random.pick(&[16, 200, 2_000, 5_000]),
+        section_len: random.pick(&[200, 2_000, 10_000, 30_000]),
         section_expires,
     }
 }

@@ -12,10 +12,11 @@
 //! there is in its frame; tables are compared whole at proofs, and so often that it comes to the same.
 //!
 //! `stream` judges what is said and what becomes of it, `proof` what is claimed and what vanishes, `acks` tickets, `roles` who
-//! is master, `bounds` sizes and the end.
+//! is master, `heed` who counts for whom, `bounds` sizes and the end.
 
 mod acks;
 mod bounds;
+mod heed;
 mod node;
 mod prints;
 mod proof;
@@ -100,6 +101,7 @@ impl Oracle {
             fresh.shadow.put(now, name, Some(Value::of_flow(&flow)), 0);
         }
         self.nodes[node] = fresh;
+        self.note_role(now, node, engine.role());
     }
 
     /// A node's engine is gone, with everything in it.
@@ -122,11 +124,13 @@ impl Oracle {
     pub(super) fn before_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.look(now, node, engine);
         self.note_rank(node, engine, frame);
+        self.note_heed(now, node, frame);
     }
 
     /// The frame was handed to it.
     pub(super) fn after_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.judge_taken(now, node, engine, frame);
+        self.judge_echo(now, node, engine, frame);
         self.judge_claim(now, node, engine);
     }
 
@@ -244,6 +248,7 @@ impl Oracle {
         self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.judge_claim(now, node, engine);
+        self.judge_lagging(now, node, engine);
         self.judge_bounds(now, node, engine);
     }
 

@@ -69,6 +69,7 @@ pub(super) struct Node {
     pub(super) sent: u64,
     pub(super) events: usize,
     pub(super) turns: u64,
+    pub(super) heed: super::heed::Heed,
 }
 
 impl Node {
@@ -142,6 +143,7 @@ impl Oracle {
 
     fn follow(&mut self, now: Instant, at: usize, stream: StreamId, frontier: u64) {
         self.judge_followed(now, at, stream);
+        self.judge_established(now, at, stream);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
         (node.following, node.frontier, node.base, node.settled_at) = (Some(stream), frontier, frontier, now);
@@ -195,7 +197,9 @@ impl Oracle {
         let from = self.nodes[at].role.replace(role);
         if from == Some(Role::Backup) && role == Role::Promoting {
             self.judge_takeover(now, at, engine);
+            self.judge_cold_takeover(now, at, engine);
         }
+        self.note_role(now, at, role);
         if role == Role::Master {
             self.compare_whole(now, at, engine, except);
             let node = &mut self.nodes[at];

@@ -163,6 +163,11 @@ impl Oracle {
         }
     }
 
+    /// Whether a node has heard another without a pause for so long.
+    pub(super) fn is_heard_since(&self, at: usize, peer: usize, since: Instant) -> bool {
+        self.hearing.0[at][peer].is_some_and(|heard| heard.since <= since)
+    }
+
     /// A warm node does not follow a cold master.
     pub(super) fn judge_followed(&mut self, now: Instant, at: usize, stream: StreamId) {
         let master = self.index(stream.node).and_then(|master| self.hearing.0[at][master]);
