@@ -101,9 +101,8 @@ impl Oracle {
             }
             self.compare_whole(now, node, end.engine, None);
         }
-        if self.tickets.len() > 0 {
-            self.broken(now, "ticket", format!("{} tickets are open at the end", self.tickets.len()));
-        }
+        // A dump submits until the end: what is not due yet may be open.
+        ends.iter().for_each(|end| self.judge_deadlines(now, end.node));
     }
 
     fn judge_quiet(&mut self, now: Instant, ends: &[End<'_>]) {

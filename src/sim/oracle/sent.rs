@@ -11,6 +11,7 @@ use super::prints::{Map, Name, Print, Value};
 use crate::time::Instant;
 use crate::wire::{Advert, AdvertFlags, Follows, Header, Kind, NodeId, WireRole};
 use core::ops::Range;
+use std::collections::BTreeMap;
 
 /// One mastership's frames under one term.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -92,11 +93,13 @@ pub(super) struct Stream {
     pub(super) start: u64,
     pub(super) began: Instant,
     prints: Vec<Print>,
+    /// Nodes that were proven on it and follow it no longer: what they held when they left.
+    pub(super) left: BTreeMap<usize, Print>,
 }
 
 impl Stream {
     pub(super) fn new(master: usize, start: u64, began: Instant, print: Print) -> Self {
-        Stream { master, start, began, prints: vec![print] }
+        Stream { master, start, began, prints: vec![print], left: BTreeMap::new() }
     }
 
     /// The number of the newest frame.
