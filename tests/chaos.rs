@@ -4,7 +4,6 @@
 #[path = "../examples/chaos/main.rs"]
 #[allow(dead_code)]
 mod chaos;
-#[allow(dead_code)]
 #[path = "support/machine.rs"]
 mod machine;
 

@@ -4,7 +4,7 @@ use super::output::{colour, complain, print, unanswered};
 use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
 use crate::daemon::client;
 use crate::daemon::settings::Profile;
-use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus};
+use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus, PeerRow, ProgressRow};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -99,6 +99,14 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     let digest = group.digest.as_deref().unwrap_or("none yet");
     let age = group.digest_age_s.map_or(String::new(), |age| format!(", proven {age:.1} s ago"));
     writeln!(text, "  sync        {}, digest {digest}{age}", group.sync)?;
+    if let Some(progress) = &group.progress {
+        let ProgressRow { percent, buckets_left, records_per_s, eta_s } = progress;
+        let eta = eta_s.map_or("end not known yet".to_owned(), |eta| format!("{eta:.1} s left"));
+        writeln!(text, "  progress    {percent} %, {buckets_left} buckets left, {records_per_s} records/s, {eta}")?;
+    }
+    if group.buckets_different > 0 {
+        writeln!(text, "  different   {} of 4096 buckets", group.buckets_different)?;
+    }
     if group.buckets_unproven > 0 && group.profile == Profile::Ssyncp1 {
         writeln!(text, "  unproven    {} of 4096 buckets", group.buckets_unproven)?;
     }
@@ -162,8 +170,13 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         };
         writeln!(
             text,
-            "  peer        node {} ({}): {}, priority {}, {state}, heard {} ms ago",
-            peer.node, peer.name, peer.role, peer.priority, peer.heard_ms
+            "  peer        node {} ({}): {}, priority {}, {state}, {}heard {} ms ago",
+            peer.node,
+            peer.name,
+            peer.role,
+            peer.priority,
+            held(peer),
+            peer.heard_ms
         )?;
     }
     let skipped = group.last_events.len().saturating_sub(EVENTS_SHOWN);
@@ -173,11 +186,18 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     Ok(())
 }
 
+/// What a master knows of a follower; nothing on who is no master.
+fn held(peer: &PeerRow) -> String {
+    let Some(behind) = peer.behind else { return String::new() };
+    let pace = if peer.lagging { "lagging".to_owned() } else { format!("credit {}", peer.credit) };
+    format!("proven, {behind} records behind, {pace}, ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::daemon::status::{
-        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerRow, Rates, ReloadStatus, STATUS_SCHEMA,
+        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, Rates, ReloadStatus, STATUS_SCHEMA,
     };
     use std::collections::BTreeMap;
 
@@ -243,6 +263,7 @@ mod tests {
                 credit: 0,
                 lagging: false,
                 acknowledged: None,
+                behind: None,
                 heard_ms: 12,
             }],
             last_events: (0..7)
@@ -307,6 +328,32 @@ mod tests {
           waiting     0 to be sent, 0 to be written
           link        down
         "#);
+    }
+
+    #[test]
+    fn a_repair_says_how_far_it_is_and_what_is_known_to_differ() {
+        let mut status = status();
+        let group = &mut status.groups[0];
+        (group.sync, group.buckets_different) = ("diverged".into(), 31);
+        let progress = ProgressRow { percent: 75, buckets_left: 1024, records_per_s: 5000, eta_s: Some(2.5) };
+        group.progress = Some(progress);
+        let text = words(&status, false);
+        assert!(text.contains("  progress    75 %, 1024 buckets left, 5000 records/s, 2.5 s left\n"), "{text}");
+        assert!(text.contains("  different   31 of 4096 buckets\n"), "{text}");
+        status.groups[0].progress = Some(ProgressRow { eta_s: None, ..progress });
+        assert!(words(&status, false).contains("5000 records/s, end not known yet\n"));
+    }
+
+    #[test]
+    fn a_follower_is_shown_with_what_it_lacks_and_what_it_can_take() {
+        let mut status = status();
+        let peer = &mut status.groups[0].peers[0];
+        (peer.behind, peer.credit) = (Some(130), 512);
+        let text = words(&status, false);
+        assert!(text.contains("warm, proven, 130 records behind, credit 512, heard 12 ms ago\n"), "{text}");
+        status.groups[0].peers[0].lagging = true;
+        let text = words(&status, false);
+        assert!(text.contains("warm, proven, 130 records behind, lagging, heard 12 ms ago\n"), "{text}");
     }
 
     #[test]

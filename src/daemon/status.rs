@@ -2,7 +2,7 @@
 
 use crate::daemon::journal::Entry;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
-use crate::engine::{EngineStatus, PeerStatus};
+use crate::engine::{EngineStatus, PeerStatus, Progress};
 use crate::time::Instant;
 use crate::transport::LinkStatus;
 use crate::wire::Capabilities;
@@ -79,7 +79,7 @@ pub struct GroupStatus {
     pub priority: u8,
     /// The master's node number; null while none is known.
     pub master: Option<u32>,
-    /// cold, syncing, diverged, in_sync or source; unknown with the classic profile, which proves nothing.
+    /// cold, syncing, lagging, diverged, in_sync or source; unknown with the classic profile, which proves nothing.
     pub sync: String,
     /// Not yet proven equal since the start.
     pub cold: bool,
@@ -99,6 +99,12 @@ pub struct GroupStatus {
     pub digest_age_s: Option<f64>,
     /// Buckets not proven, of 4096.
     pub buckets_unproven: u32,
+    /// Buckets known to differ from the master's, of 4096.
+    #[serde(default)]
+    pub buckets_different: u32,
+    /// How far this node is on its way to be proven equal; null if it is, or follows nobody.
+    #[serde(default)]
+    pub progress: Option<ProgressRow>,
     /// What the last audit of the kernel found; null before there was one, and on who is no backup.
     pub kernel_verified: Option<KernelVerified>,
     /// How large the kernel's table is; null where there is none.
@@ -160,6 +166,27 @@ pub struct GroupStatus {
     pub events: u64,
     /// The last events, oldest first.
     pub last_events: Vec<EventRow>,
+}
+
+/// How far a table is on its way to be proven equal to the master's.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ProgressRow {
+    /// Buckets that are compared or walked, in per cent, rounded down.
+    pub percent: u8,
+    /// Buckets that are still to be compared or walked, of 4096.
+    pub buckets_left: u32,
+    /// Records taken per second since it began.
+    pub records_per_s: u64,
+    /// Time that the rest will take, by the buckets done so far; null while none is.
+    pub eta_s: Option<f64>,
+}
+
+impl ProgressRow {
+    fn new(progress: Progress) -> Self {
+        let Progress { percent, buckets_left, records_per_s, eta } = progress;
+        ProgressRow { percent, buckets_left, records_per_s, eta_s: eta.map(|eta| eta.as_secs_f64()) }
+    }
 }
 
 /// What moves in a second, over the last second or the time since somebody looked.
@@ -279,6 +306,9 @@ pub struct PeerRow {
     /// The same as far as it is proven, which is what counts; null while it is not proven, and on who is no master.
     #[serde(default)]
     pub acknowledged: Option<u64>,
+    /// Records of this master that it is not known to hold, those included that wait to be sent; null as above.
+    #[serde(default)]
+    pub behind: Option<u64>,
     /// Time since it was heard.
     pub heard_ms: u64,
 }
@@ -328,6 +358,8 @@ impl GroupStatus {
             digest: Some(format!("{:016x}", engine.digest)),
             digest_age_s: engine.proven_at.map(|at| now.since(at).as_secs_f64()),
             buckets_unproven: engine.buckets_unproven,
+            buckets_different: engine.buckets_different,
+            progress: engine.progress.map(ProgressRow::new),
             kernel_verified: None,
             kernel: None,
             stream_seq: engine.stream_seq,
@@ -400,6 +432,7 @@ impl PeerRow {
             credit: peer.credit,
             lagging: peer.lagging,
             acknowledged: peer.acknowledged,
+            behind: peer.behind,
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -442,6 +475,7 @@ impl AddressStatus {
 mod tests {
     use super::*;
     use crate::engine::{Role, SyncState};
+    use crate::time::Duration;
     use crate::wire::NodeId;
 
     fn engine() -> EngineStatus {
@@ -487,6 +521,7 @@ mod tests {
                 credit: 0,
                 lagging: false,
                 acknowledged: None,
+                behind: None,
                 kernel_capacity: 0,
                 kernel_buckets: 0,
                 heard_at: Instant::from_nanos(1_900_000_000),
@@ -506,6 +541,19 @@ mod tests {
         assert_eq!(json["counters"]["transport_frames_sent"], 4);
         assert_eq!(json["trouble"], serde_json::Value::Null);
         assert_eq!(json["drops"], serde_json::json!({ "checksum": 2 }));
+    }
+
+    #[test]
+    fn how_far_a_repair_is_stands_in_the_json() {
+        let progress =
+            Progress { percent: 75, buckets_left: 1024, records_per_s: 5000, eta: Some(Duration::from_millis(2500)) };
+        let syncing = EngineStatus { progress: Some(progress), buckets_different: 31, ..engine() };
+        let json = serde_json::to_value(GroupStatus::of_engine(&syncing, Instant::ZERO)).unwrap();
+        let expected = serde_json::json!({ "percent": 75, "buckets_left": 1024, "records_per_s": 5000, "eta_s": 2.5 });
+        assert_eq!(json["progress"], expected);
+        assert_eq!(json["buckets_different"], 31);
+        let json = serde_json::to_value(GroupStatus::of_engine(&engine(), Instant::ZERO)).unwrap();
+        assert!(json["progress"].is_null() && json["peers"][0]["behind"].is_null());
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl Exposure {
         self.waiting.first().map(|span| span.first)
     }
 
+    /// Records above a frame.
+    pub(super) fn records_above(&self, frontier: u64) -> u64 {
+        self.above(frontier).0
+    }
+
     /// Records above a frame, and when the oldest of them was submitted. All of the mastership if its number is no longer
     /// stored.
     fn above(&self, frontier: u64) -> (u64, Option<Instant>) {

@@ -35,6 +35,9 @@ pub struct PeerStatus {
     pub lagging: bool,
     /// The same, as far as it was proven when it said so: what counts for acknowledgement. `None` while it is not proven.
     pub acknowledged: Option<u64>,
+    /// Records of this mastership that it is not known to hold, those included that wait to be sent; `None` while it is not
+    /// proven, and on who is no master.
+    pub behind: Option<u64>,
     /// What it can take, by its last ADVERT.
     pub capabilities: Capabilities,
     /// Most entries that its kernel's connection table takes; 0 if that is not known.
@@ -176,7 +179,7 @@ impl Engine {
             at_risk: figures.at_risk,
             unapplied: u64::from(self.table.unapplied()) + u64::from(self.table.unapplied_sections()),
             link_up: self.link_up,
-            peers: self.peers.iter().map(|peer| peer_status(peer, self.outbox.seq())).collect(),
+            peers: self.peers.iter().map(|peer| self.peer_status(peer, figures.unsent)).collect(),
             counters: self.all_counters(),
         }
     }
@@ -186,24 +189,27 @@ impl Engine {
         let drops = self.drops.iter().map(|(name, count)| (format!("drop_{name}"), count));
         own.chain(drops).collect()
     }
-}
 
-fn peer_status(peer: &super::peers::Peer, newest: u64) -> PeerStatus {
-    PeerStatus {
-        node: peer.node,
-        name: peer.name.to_string(),
-        incarnation: peer.incarnation,
-        role: peer.role(),
-        priority: peer.word.priority,
-        established: peer.established,
-        cold: peer.word.is_cold(),
-        frontier: peer.frontier,
-        credit: peer.follower.credit(newest),
-        lagging: peer.follower.lagging,
-        acknowledged: peer.acked.frontier().filter(|_| peer.established),
-        capabilities: peer.word.capabilities,
-        kernel_capacity: peer.word.kernel.capacity,
-        kernel_buckets: peer.word.kernel.buckets,
-        heard_at: peer.heard_at,
+    fn peer_status(&self, peer: &super::peers::Peer, unsent: u64) -> PeerStatus {
+        let acknowledged = peer.acked.frontier().filter(|_| peer.established);
+        let proven = acknowledged.filter(|_| self.role() == Role::Master);
+        PeerStatus {
+            node: peer.node,
+            name: peer.name.to_string(),
+            incarnation: peer.incarnation,
+            role: peer.role(),
+            priority: peer.word.priority,
+            established: peer.established,
+            cold: peer.word.is_cold(),
+            frontier: peer.frontier,
+            credit: peer.follower.credit(self.outbox.seq()),
+            lagging: peer.follower.lagging,
+            acknowledged,
+            behind: proven.map(|frontier| self.exposure.records_above(frontier) + unsent),
+            capabilities: peer.word.capabilities,
+            kernel_capacity: peer.word.kernel.capacity,
+            kernel_buckets: peer.word.kernel.buckets,
+            heard_at: peer.heard_at,
+        }
     }
 }

@@ -189,6 +189,17 @@ impl Families {
             ("capacity_entries", "Flows that fit", Some(group.capacity as f64)),
             ("digest_age_seconds", "Time since the table was last proven equal to the master's", group.digest_age_s),
             ("unproven_buckets", "Buckets that are not proven, of 4096", Some(f64::from(group.buckets_unproven))),
+            (
+                "different_buckets",
+                "Buckets that are known to differ from the master's, of 4096",
+                Some(f64::from(group.buckets_different)),
+            ),
+            (
+                "progress_ratio",
+                "Share of the buckets that a repair has compared or walked",
+                group.progress.map(|progress| f64::from(progress.percent) / 100.0),
+            ),
+            ("progress_left_seconds", "Time that the repair will still take", group.progress.and_then(|p| p.eta_s)),
             ("pending_records", "Records that wait to be sent", Some(group.pending as f64)),
             ("unapplied_records", "Records that wait for the kernel", Some(group.unapplied as f64)),
             (
@@ -223,6 +234,17 @@ impl Families {
         for (name, help, value) in gauges {
             if let Some(value) = value {
                 self.gauge(name, help, label(), value);
+            }
+        }
+        for peer in &group.peers {
+            let labels = || vec![("group", group.sync_id.to_string()), ("node", peer.node.to_string())];
+            let lagging = f64::from(u8::from(peer.lagging));
+            self.gauge("peer_lagging", "Whether the peer stands still, and is not waited for", labels(), lagging);
+            let help = "Frames above the newest that the peer can take";
+            self.gauge("peer_credit_frames", help, labels(), peer.credit as f64);
+            if let Some(behind) = peer.behind {
+                let help = "Records of this master that the proven peer is not known to hold";
+                self.gauge("peer_behind_records", help, labels(), behind as f64);
             }
         }
         for address in &group.addresses {

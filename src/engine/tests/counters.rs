@@ -197,7 +197,9 @@ fn a_part_without_a_beginning_is_counted_as_stray() {
     assert_eq!(world.sync(1), SyncState::InSync);
     let received = world.counter(1, "data_received");
     let part = Fragment { expiry: 0, total: 2000, offset: 992, back: 0, bytes: &[5; 64] };
-    let mut frame = forged(&world, |writer| drop(writer.push_section_part(7, b"web", part).unwrap()));
+    let mut frame = forged(&world, |writer| {
+        writer.push_section_part(7, b"web", part).unwrap();
+    });
     world.hand_in(1, &mut frame);
     assert_eq!((world.counter(1, "section_parts_stray"), world.counter(1, "data_received") - received), (1, 1));
     assert_ne!(world.sync(1), SyncState::InSync);

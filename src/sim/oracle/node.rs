@@ -15,6 +15,9 @@ pub(super) struct Taken {
     pub(super) uncertain: bool,
 }
 
+/// The first frame of a value in parts; of each part its frame and its bytes.
+type Parts = (u64, BTreeMap<usize, (u64, u64)>);
+
 /// What is known of a node; the default is one that does not run.
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -36,7 +39,7 @@ pub(super) struct Node {
     pub(super) taken: BTreeMap<u64, Taken>,
     /// Parts of sections' values that it took: their first frame; and of each part, by its place in
     /// [`super::sent::Sent::told`], its frame and its bytes.
-    pub(super) parts: Map<Name, (u64, BTreeMap<usize, (u64, u64)>)>,
+    pub(super) parts: Map<Name, Parts>,
     /// New keys that found no room, and the frame that named them.
     pub(super) refused: Map<Name, u64>,
     /// When a proof was last lost for a reason: a hole, or a record that found no room.
