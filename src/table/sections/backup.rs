@@ -35,7 +35,7 @@ impl Sections {
 
     /// There is no room for the value that this version has: what is held stays as it is, and counts as named.
     fn keep_former(&mut self, name: &Name, version: Version) {
-        self.partials.discard(name);
+        self.partials.makes_way(name, version.number() + 1);
         if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.value.is_some()) {
             entry.version = version;
         }
@@ -81,8 +81,7 @@ impl Table {
             return Err(SectionRefused::Stray);
         }
         let version = Version::new(self.ordinal, first);
-        let is_older = sections.entries.get(&name).is_some_and(|entry| entry.version >= version);
-        if is_older || sections.partials.has_newer(&name, first) {
+        if sections.entries.get(&name).is_some_and(|entry| entry.version >= version) {
             return Ok(Applied::Older);
         }
         if !sections.fits(&name, part.total.into()) {
@@ -92,7 +91,7 @@ impl Table {
         }
         let deadline = deadline(part.expiry, now);
         if part.bytes.len() as u64 == u64::from(part.total) {
-            sections.partials.discard(&name);
+            sections.partials.makes_way(&name, first);
             digest.touch(name.hash, number);
             return Ok(sections.accept(digest, &name, version, part.bytes, (deadline, now)));
         }
@@ -101,6 +100,7 @@ impl Table {
         digest.touch(name.hash, number);
         Ok(match whole {
             Some((value, deadline)) => {
+                sections.partials.makes_way(&name, first);
                 let last = sections.faults.version_of_last_part();
                 let version = if last { Version::new(self.ordinal, number) } else { version };
                 sections.accept(digest, &name, version, &value, (deadline, now))
