@@ -216,6 +216,19 @@ fn flows_are_filtered_and_every_group_is_asked() {
     assert_eq!(found["complete"], true);
     assert_eq!(world.get("/v1/flows?source=10.0.0.7&group=52")["count"], 1);
     assert_eq!(world.get("/v1/flows?protocol=udp")["count"], 0);
+    // All that names one flow: it is looked up.
+    let row = &world.get("/v1/flows?source=10.0.0.7&group=52")["flows"][0];
+    let number = |name: &str| row[name].as_u64().unwrap();
+    let (from, to) = (number("source_port"), number("destination_port"));
+    let destination = row["destination"].as_str().unwrap();
+    let of = |to: u64, zone: u16| {
+        let ports = format!("source_port={from}&destination_port={to}");
+        let answer =
+            world.get(&format!("/v1/flows?protocol=tcp&source=10.0.0.7&destination={destination}&{ports}&zone={zone}"));
+        (answer["count"].clone(), answer["complete"].clone())
+    };
+    assert_eq!(of(to, 0), (json!(2), json!(true)));
+    assert_eq!((of(to, 1), of(to + 1, 0)), ((json!(0), json!(true)), (json!(0), json!(true))));
     world.end();
 }
 

@@ -28,6 +28,7 @@ pub const SYNC: &str = "sync";
 pub struct Lab {
     /// The machines: a, b and perhaps c. The lower the letter, the higher the priority.
     pub nodes: Vec<Node>,
+    manual: bool,
     links: Links,
     /// Configurations, control sockets and logs.
     _directory: tempfile::TempDir,
@@ -45,6 +46,8 @@ pub struct Plan {
     pub settings: String,
     /// Priority of the first machine; those of the others are 100 and 50.
     pub first_priority: u8,
+    /// Whether roles are decided by hand: the first machine is told to be master, and nobody else ever becomes it.
+    pub manual: bool,
     /// Whether `program` is conntrackd.
     pub conntrackd: bool,
     /// Whether configurations and logs stay when the laboratory is gone.
@@ -59,6 +62,7 @@ impl Plan {
             machines: 2,
             settings: String::new(),
             first_priority: 150,
+            manual: false,
             conntrackd: false,
             keep: context.keep,
         }
@@ -96,7 +100,7 @@ impl Lab {
             ip(&node.namespace, &format!("addr add 10.255.0.{}/24 dev {SYNC}", index + 1)).map_err(step)?;
             nodes.push(node);
         }
-        Ok(Lab { nodes, links, _directory: directory, _switch: switch })
+        Ok(Lab { nodes, manual: plan.manual, links, _directory: directory, _switch: switch })
     }
 
     /// Takes the carrier from a machine's sync link.
@@ -145,6 +149,9 @@ impl Lab {
         for index in 0..self.nodes.len() {
             self.nodes[index].start()?;
             let node = &self.nodes[index];
+            if self.manual && index == 0 {
+                node.become_master()?;
+            }
             let (role, sync) = if index == 0 { ("master", "source") } else { ("backup", "in_sync") };
             node.until(&format!("{role}, {sync}"), |status| status.is(role, sync))?;
         }

@@ -60,7 +60,7 @@ pub struct Resync {
     pub kernel_delay_ms_max: Option<f64>,
     /// Flows made meanwhile, and timed until the backup's table had them: how many.
     pub probes_in_table: usize,
-    /// The longest of these times in milliseconds, a walk over the table included; null if there was none.
+    /// The longest of these times in milliseconds, the question at the control socket included; null if there was none.
     pub table_delay_ms_max: Option<f64>,
     /// All flows arrived, with equal values.
     pub passed: bool,

@@ -6,9 +6,10 @@ use super::interrupt::until;
 use super::lab::{self, Plan, SYNC, path_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use ssyncp::daemon::client;
 use ssyncp::demo::kernel::{self, Entry};
+use ssyncp::flow::FlowKey;
 use ssyncp::sys::namespace::Namespace;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -100,7 +101,7 @@ impl Node {
             "[node]\nid = {id}\nname = \"{letter}\"\n\n[control]\nsocket = {}\n\n[[group]]\nsync_id = 51\n\
              interfaces = [\"{SYNC}\"]\npriority = {priority}\n{}",
             toml::Value::String(socket.display().to_string()),
-            plan.settings
+            if plan.manual { format!("role = \"manual\"\n{}", plan.settings) } else { plan.settings.clone() }
         );
         fs::write(files.with_extension("toml"), text).map_err(step)?;
         fs::write(files.with_extension("conf"), conntrackd::configuration(&files, id)).map_err(step)?;
@@ -199,9 +200,24 @@ impl Node {
         Some(Status(status["groups"][0].clone()))
     }
 
-    /// Whether its daemon's table has a flow of this source address and port.
-    pub fn table_has(&self, source: std::net::Ipv4Addr, port: u16) -> bool {
-        let path = format!("/v1/flows?source={source}&port={port}&limit=1");
+    /// Tells its daemon to be master, as soon as that listens.
+    ///
+    /// # Errors
+    /// [`Trouble::Never`].
+    pub fn become_master(&self) -> Result<(), Trouble> {
+        let told =
+            || client::post(&self.files.with_extension("sock"), "/v1/role", &json!({ "role": "master" })).is_ok();
+        until("the daemon can be told to be master", PATIENCE, told).map(drop)
+    }
+
+    /// Whether its daemon's table has this flow.
+    pub fn table_has(&self, key: &FlowKey) -> bool {
+        let FlowKey { source, destination, source_port, destination_port, protocol, zone } = key;
+        let path = format!(
+            "/v1/flows?protocol={protocol}&source={source}&destination={destination}&source_port={source_port}\
+             &destination_port={destination_port}&zone={}",
+            zone.id
+        );
         let answer = client::get(&self.files.with_extension("sock"), &path);
         answer.is_ok_and(|answer| answer["flows"].as_array().is_some_and(|flows| !flows.is_empty()))
     }

@@ -29,12 +29,14 @@ pub struct Scenario {
     pub what: &'static str,
     /// Entries that the kernels must be able to hold, where the usual limit may be too small.
     pub table: u64,
+    /// Whether it is outside the verdict, because it shows what this version is known not to do yet.
+    pub known_gap: bool,
     /// Does it.
     pub run: fn(&Context) -> Result<Outcome, Trouble>,
 }
 
 /// All of them. (The names of losses: per cent, and on the way to whom.)
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 18] = [
     scenario("loss-1-backup", "1 % loss towards the backup while flows begin and end", |c| loss(c, 10, [false, true])),
     scenario("loss-1-master", "1 % loss towards the master", |c| loss(c, 10, [true, false])),
     scenario("loss-1-both", "1 % loss in both directions", |c| loss(c, 10, [true, true])),
@@ -46,7 +48,16 @@ pub const SCENARIOS: [Scenario; 17] = [
     scenario("loss-20-both", "20 % loss in both directions", |c| loss(c, 200, [true, true])),
     Scenario {
         table: LARGE_TABLE,
-        ..scenario("silent", "the link is silent for 10 s at 20,000 connections/s", silent)
+        ..scenario("silent", "the link is silent for 10 s at 20,000 connections/s; roles are decided elsewhere", |c| {
+            silent(c, true)
+        })
+    },
+    Scenario {
+        table: LARGE_TABLE,
+        known_gap: true,
+        ..scenario("silent-split", "the same with an election: two masters, and nobody merges yet", |c| {
+            silent(c, false)
+        })
     },
     scenario("receiver-kill", "SIGKILL of the backup's daemon, back after 2 s", receiver_kill),
     scenario(
@@ -62,7 +73,7 @@ pub const SCENARIOS: [Scenario; 17] = [
 ];
 
 const fn scenario(name: &'static str, what: &'static str, run: fn(&Context) -> Result<Outcome, Trouble>) -> Scenario {
-    Scenario { name, what, table: 0, run }
+    Scenario { name, what, table: 0, known_gap: false, run }
 }
 
 impl std::fmt::Debug for Scenario {
@@ -109,8 +120,10 @@ fn loss(context: &Context, of_a_thousand: u32, towards: [bool; 2]) -> Result<Out
     Ok(Outcome::new(verdict, tally, Means::Packets))
 }
 
-fn silent(context: &Context) -> Result<Outcome, Trouble> {
-    let mut lab = Lab::build(&Plan::new(context).with(LARGE))?;
+/// With an election the only link between the two carries that, too: silence makes two masters, and what the one learns that
+/// steps down afterwards is lost ([5.5] is planned). `manual` leaves the roles as they are, as conntrackd does.
+fn silent(context: &Context, manual: bool) -> Result<Outcome, Trouble> {
+    let mut lab = Lab::build(&Plan { manual, ..Plan::new(context).with(LARGE) })?;
     lab.start()?;
     let (rate, time) = context.scale((20_000, 10), (5_000, 2));
     let traffic = Traffic::new(Means::Packets, 0, u32::MAX, rate);

@@ -60,7 +60,7 @@ pub fn control(data: &[u8]) {
 /// What is asked, asked again in the shortest words.
 fn check_query(asked: &FlowQuery) {
     assert!(asked.limit <= LIMIT_MAX);
-    let FlowFilter { protocol, source, destination, port } = asked.filter;
+    let FlowFilter { protocol, source, destination, port, source_port, destination_port, zone } = asked.filter;
     let mut query = format!("limit={}", asked.limit);
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -72,6 +72,9 @@ fn check_query(asked: &FlowQuery) {
     add("source", source.map(|address| address.to_string()));
     add("destination", destination.map(|address| address.to_string()));
     add("port", port.map(|port| port.to_string()));
+    add("source_port", source_port.map(|port| port.to_string()));
+    add("destination_port", destination_port.map(|port| port.to_string()));
+    add("zone", zone.map(|zone| zone.to_string()));
     assert_eq!(FlowQuery::parse(&query).as_ref(), Ok(asked), "{query}");
 }
 
@@ -79,6 +82,7 @@ fn check_query(asked: &FlowQuery) {
 pub fn control_seeds() -> Vec<Vec<u8>> {
     let by_hand = [
         "/v1/flows?group=51&protocol=sctp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5",
+        "/v1/flows?source_port=1024&destination_port=80&zone=7",
         "/v1/peers?group=51",
         "/v1/role\n{\"role\": \"none\"}",
         "/v1/resync\n",

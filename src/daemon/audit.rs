@@ -45,8 +45,9 @@ pub(crate) const SUSPECTS_MAX: usize = 65_536;
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 /// Rest after an audit that failed, or was torn; twice as long after each one more, up to the interval of the audits.
 pub(crate) const RETRY: Duration = Duration::from_secs(1);
-/// Time between the two readings: whoever is alive has sent a packet meanwhile.
-pub(crate) const SETTLE: Duration = Duration::from_secs(5);
+/// Time between the two readings. A conntrack clock tells whole seconds: two of them are the fewest that tell an entry that
+/// is refreshed from one that runs down; and what a dead daemon did not hear is to be gone within 3 s of its return.
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// A reading that was torn is nobody's fault, and is told of when the rest after it is so long.
 pub(crate) const TORN_PATIENCE: Duration = Duration::from_secs(8);
 /// A kernel that says nothing for so long, in the middle of a reading, has forgotten us.

@@ -19,12 +19,13 @@ use crate::engine::Role;
 use crate::flow::{Change, FlowKey};
 use crate::time::{Duration, Instant};
 
-/// Changes that are taken in hand at once.
-pub(crate) const BATCH: usize = 1024;
-/// Batches that one turn writes; more while promoting, where nothing else matters as much.
+/// Changes that are taken in hand at once: one request to the kernel, of some 5 µs for each change.
+pub(crate) const BATCH: usize = 256;
+/// Batches that one turn writes: what arrives meanwhile waits for a millisecond or two. More while promoting, where nothing
+/// else matters as much.
 pub(crate) const BATCHES_PER_TURN: usize = 2;
 /// The same while promoting.
-pub(crate) const BATCHES_PER_TURN_PROMOTING: usize = 8;
+pub(crate) const BATCHES_PER_TURN_PROMOTING: usize = 32;
 /// Time after which a batch that was refused is written again.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
@@ -327,7 +328,7 @@ mod tests {
         let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
         let mut load = Load::default();
         drain.turn(&|| at(0), &mut table(Role::Backup, 100_000), &mut journal, &mut load);
-        assert_eq!(*kernel.taken.borrow(), 2048);
+        assert_eq!(*kernel.taken.borrow(), 512);
         assert!(load.more && !drain.settled());
         let (mut drain, kernel, mut journal) = self::drain(Commit::Continuous);
         drain.turn(&|| at(0), &mut table(Role::Promoting, 100_000), &mut journal, &mut load);

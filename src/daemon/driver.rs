@@ -663,6 +663,12 @@ fn serve(listing: &mut Listing, engine: &Protocol, now: Instant) -> Served {
         Err(tokio::sync::mpsc::error::TrySendError::Full(())) => return Served::NoRoom,
         Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
     };
+    if let Some(keys) = listing.filter.keys() {
+        let found = keys.iter().filter_map(|key| engine.flow(key, now));
+        let flows = found.filter(|flow| listing.filter.matches(&flow.key)).take(listing.limit).collect();
+        room.send(Page { flows, last: true });
+        return Served::Done;
+    }
     let end = listing.slot.saturating_add(PAGE_SLOTS);
     let wanted = |flow: &Flow| listing.filter.matches(&flow.key);
     let flows = engine.flows_in(listing.slot..end, now, listing.limit, wanted);

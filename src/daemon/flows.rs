@@ -21,6 +21,12 @@ pub struct FlowFilter {
     pub destination: Option<IpAddr>,
     /// Original source or destination port.
     pub port: Option<u16>,
+    /// Original source port.
+    pub source_port: Option<u16>,
+    /// Original destination port.
+    pub destination_port: Option<u16>,
+    /// Conntrack zone.
+    pub zone: Option<u16>,
 }
 
 impl FlowFilter {
@@ -30,6 +36,24 @@ impl FlowFilter {
             && self.source.is_none_or(|source| source == key.source)
             && self.destination.is_none_or(|destination| destination == key.destination)
             && self.port.is_none_or(|port| port == key.source_port || port == key.destination_port)
+            && self.source_port.is_none_or(|port| port == key.source_port)
+            && self.destination_port.is_none_or(|port| port == key.destination_port)
+            && self.zone.is_none_or(|zone| zone == key.zone.id)
+    }
+
+    /// The only keys that can be wanted, if all of one is named: they are looked up, and not searched for. They differ in
+    /// the direction of the zone, which has no name here.
+    pub fn keys(&self) -> Option<[FlowKey; 3]> {
+        let key = FlowKey {
+            source: self.source?,
+            destination: self.destination?,
+            source_port: self.source_port?,
+            destination_port: self.destination_port?,
+            protocol: self.protocol?,
+            zone: Zone { id: self.zone?, direction: Zone::BOTH },
+        };
+        let towards = |direction| FlowKey { zone: Zone { direction, ..key.zone }, ..key };
+        Some([key, towards(Zone::ORIGINAL), towards(Zone::REPLY)])
     }
 }
 
@@ -427,6 +451,10 @@ mod tests {
         assert!(FlowFilter { port: Some(40000), ..all }.matches(&key));
         assert!(!FlowFilter { port: Some(81), ..all }.matches(&key));
         assert!(!FlowFilter { protocol: Some(17), ..all }.matches(&key));
+        assert!(FlowFilter { source_port: Some(40000), destination_port: Some(80), ..all }.matches(&key));
+        assert!(!FlowFilter { source_port: Some(80), ..all }.matches(&key));
+        assert!(!FlowFilter { destination_port: Some(40000), ..all }.matches(&key));
+        assert!(!FlowFilter { zone: Some(9999), ..all }.matches(&key));
         assert!(FlowFilter { protocol: Some(6), source: Some(key.source), ..all }.matches(&key));
         assert!(!FlowFilter { source: Some(key.destination), ..all }.matches(&key));
         assert!(!FlowFilter { destination: Some(key.source), ..all }.matches(&key));

@@ -11,7 +11,7 @@ use crate::engine::{
     ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, FlushState, KernelRoom, NotMaster, Role, RoleRequest,
     Tuning, UpdateError,
 };
-use crate::flow::{Change, Flow};
+use crate::flow::{Change, Flow, FlowKey};
 use crate::time::{Duration, Instant};
 use crate::wire::FrameMeta;
 use crate::wire::classic::MESSAGE_LEN_MAX;
@@ -227,6 +227,11 @@ impl Protocol {
                 Ok(())
             }
         }
+    }
+
+    /// One flow.
+    pub(crate) fn flow(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
+        each!(self, engine => engine.flow(key, now))
     }
 
     /// Flows of some slots of the table; `most` of those that are wanted.

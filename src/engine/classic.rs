@@ -17,7 +17,7 @@
 use super::counters::{Counters, counters};
 use super::{Change, Event, Flow, Role, RoleRequest, SWEEP_SLOTS, Store, SyncState, UpdateError};
 use super::{EVENTS_MAX, EngineStatus, splitmix64};
-use crate::flow::protocol;
+use crate::flow::{FlowKey, protocol};
 use crate::table::{Applied, BUCKETS, Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::classic::{HEADER_LEN, MESSAGE_LEN_MAX, Message, RECORD_LEN, RECORD_LEN_FULL, Writer};
@@ -439,6 +439,11 @@ impl ClassicEngine {
     /// The role now.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// One flow, with its time-out as of `now`.
+    pub fn flow(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
+        self.table.get(key, now)
     }
 
     /// The flows in some of the table's [`ClassicEngine::slots`], with their time-outs as of `now`.

@@ -26,10 +26,12 @@ pub mod event;
 mod exposure;
 mod flush;
 mod inbox;
+mod numbers;
 mod outbox;
 mod peers;
 mod progress;
 mod receive;
+mod refusal;
 mod repair;
 mod sections;
 mod spans;
@@ -49,6 +51,7 @@ pub use event::{Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
 pub use progress::Progress;
+pub use refusal::{ResyncError, UpdateError};
 pub use status::{EngineStatus, PeerStatus};
 pub use tuning::Tuning;
 
@@ -89,49 +92,6 @@ const TERM_MAX: u64 = 1 << 62;
 /// The highest number of a stream that is believed: a table counts versions in 48 bits, nine years of a million frames a
 /// second.
 const STREAM_SEQ_MAX: u64 = (1 << 48) - 1;
-
-/// The highest number of a control frame that a node gives.
-const CONTROL_SEQ_MAX: u64 = 1 << 62;
-
-/// Why a change from the owner was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum UpdateError {
-    /// Only the master's source is listened to.
-    #[error("this node is not master")]
-    NotMaster,
-    /// The table has no room for another key; the refusal is counted.
-    #[error("the table is full")]
-    TableFull,
-    /// The table's annex has no room for its addresses or attributes; the refusal is counted.
-    #[error("the annex of the table is full")]
-    AnnexFull,
-    /// Its addresses are of two families, or its zone has no direction that exists: the wire has no form for it.
-    #[error("this kind of flow is not replicated")]
-    Unsupported,
-    /// No room for another entry of a section, or for so long a value; the refusal is counted.
-    #[error("the sections are full")]
-    SectionsFull,
-    /// A key of a section has 1 to 256 bytes.
-    #[error("the key of a section's entry has 1 to 256 bytes")]
-    SectionKey,
-    /// The submission is to wait for a part of the members, and nobody knows how many there are.
-    #[error("quorum and all count the members of the group; set `members`")]
-    MembersUnknown,
-    /// Too many submissions are waited for, or too few of those that are resolved were fetched; the refusal is counted.
-    #[error("at most {TICKETS_MAX} submissions can be waited for at the same time")]
-    TicketsFull,
-}
-
-/// Why a table is not compared anew.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ResyncError {
-    /// A master's table is the one to equal.
-    #[error("this node is master: its table is the one that the others are to equal; ask them")]
-    Master,
-    /// There is nobody to compare with.
-    #[error("no master is followed; there is nothing to compare with")]
-    NoMaster,
-}
 
 /// What the owner can wish of the role machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -768,37 +728,6 @@ impl Engine {
             }
             _ => {}
         }
-    }
-
-    /// Another incarnation, which no number was given under: what was proven with the old one must be proven anew.
-    fn draw_incarnation(&mut self, now: Instant) {
-        self.incarnation = loop {
-            let drawn = splitmix64(&mut self.random);
-            if drawn != 0 && drawn != self.incarnation {
-                break drawn;
-            }
-        };
-        self.control_seq = 0;
-        self.peers.doubt_all(now, 1);
-        self.counters.incarnations_drawn += 1;
-    }
-
-    /// Before numbers come to their end, a new incarnation begins with 1 (docs/protocol.md 8.0.4). A master stays master, in
-    /// a new term; its table, and what waits to be sent, stay.
-    fn renew_before_numbers_end(&mut self, now: Instant) {
-        let stream_ends = self.role() == Role::Master && self.outbox.seq() >= STREAM_SEQ_MAX;
-        if !stream_ends && self.control_seq < CONTROL_SEQ_MAX {
-            return;
-        }
-        self.draw_incarnation(now);
-        if self.role() == Role::Master {
-            self.term = TERM_MAX.min(self.term + 1);
-            self.table.begin_numbers();
-            self.table.restart_section();
-            self.outbox.begin_numbers();
-            self.peers.forget_frontiers();
-        }
-        self.advert_at = now;
     }
 
     // ------------------------------------------------------------------ small helpers

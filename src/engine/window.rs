@@ -18,6 +18,11 @@ use super::peers::Peer;
 use crate::time::{Duration, Instant};
 use crate::wire::{Advert, Header, NodeId, Status, SyncCode};
 
+/// Frames of a walk, or of sections, that may be on their way to a follower. A live change stands behind no more than these:
+/// a few thousand records, which a table takes in a millisecond or two; and two acknowledgements' worth, so that a walk does
+/// not wait for each.
+const WALK_WINDOW: u64 = 64;
+
 /// What a peer has told of itself as a follower of our stream, in its present term.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Follower {
@@ -71,10 +76,12 @@ impl Engine {
         self.leaving || self.breaks(Breakage::CreditIgnored) || !self.heeded().any(blocks)
     }
 
-    /// A walk, and sections, may run ahead of who is heeded by half the history, so that what is lost can still be sent again.
+    /// A walk, and sections, may run ahead of who is heeded by [`WALK_WINDOW`], so that no live change waits long behind them,
+    /// and by half the history, so that what is lost can still be sent again.
     /// If all who asked for a walk are lagging, it waits for them.
     pub(super) fn may_walk(&self) -> bool {
-        let within = |peer: &Peer| self.outbox.seq() - self.held_by(peer) < u64::from(self.config.history / 2);
+        let within =
+            |peer: &Peer| self.outbox.seq() - self.held_by(peer) < WALK_WINDOW.min(u64::from(self.config.history / 2));
         let has_pulled = |peer: &&Peer| peer.follower.pulled;
         self.heeded().all(within)
             && (self.heeded().any(|peer| peer.follower.pulled) || self.followers().filter(has_pulled).all(within))

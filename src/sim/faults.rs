@@ -173,6 +173,7 @@ impl World {
     fn leave(&mut self, node: usize) {
         let Some((local, engine)) = self.nodes[node].speak(self.now) else { return };
         engine.leave(local);
+        self.watch.oracle.leaves(node);
         self.spoken(node);
         let time = self.intervals(1, 15);
         let back = if self.dice.one_in(2) { What::Rejoin(node as u8) } else { What::Stop(node as u8) };
@@ -196,15 +197,23 @@ impl World {
                 let _ = engine.set_priority(local, priority);
                 "priority-request"
             }
-            _ => {
-                // Refused where there is nothing to compare with.
-                let _ = engine.resync(local, priority.is_multiple_of(2));
-                "resync-request"
-            }
+            _ => return self.resync(node, priority.is_multiple_of(2)),
         };
         self.watch.oracle.requested(self.now, node);
         self.spoken(node);
         self.happened(name, node);
+    }
+
+    /// One node is to compare its table anew, or all of them at the same time.
+    fn resync(&mut self, node: usize, full: bool) {
+        let all = self.dice.one_in(2);
+        for node in (0..self.nodes.len()).filter(|other| all || *other == node) {
+            let Some((local, engine)) = self.nodes[node].speak(self.now) else { continue };
+            // Refused where there is nothing to compare with.
+            let _ = engine.resync(local, full);
+            self.spoken(node);
+            self.happened("resync-request", node);
+        }
     }
 
     /// A fault that ends by itself.

@@ -11,6 +11,7 @@
 
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
+use super::workload::EXPIRY_MAX;
 use crate::engine::breakage::Breakage;
 use crate::engine::{Ack, Config, RoleMode};
 use crate::time::Duration;
@@ -50,6 +51,8 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) priority: u8,
+    /// Flows that its table holds.
+    pub(super) capacity: u32,
     /// Parts in a million by which its clock is fast (or slow).
     pub(super) drift: i32,
     /// How long a turn takes at the least.
@@ -114,6 +117,8 @@ pub(super) struct Traffic {
     pub(super) sections: u64,
     /// Longest value of a section, in bytes.
     pub(super) section_len: u64,
+    /// Of 1000 values of sections, how many have a time after which they go.
+    pub(super) section_expires: u64,
 }
 
 impl Options {
@@ -140,7 +145,8 @@ impl Options {
         let ways = (nodes * (nodes - 1)) as u64 * u64::from(weather.links);
         let safety = interval * (random.within(80, 160) * 18 / (ways + 8)).clamp(40, 160) as u32;
         let traffic = traffic(random, &config);
-        let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval)).collect();
+        let unlike = random.one_in(8);
+        let seats: Vec<Seat> = (0..nodes).map(|_| seat(random, interval, &config, unlike)).collect();
         let faults = faults(random, safety);
         // Who waits for a part of the members by default must know how many there are.
         let counted = random.one_in(2) || matches!(config.ack, Ack::Quorum | Ack::All);
@@ -181,10 +187,16 @@ impl Options {
             node: NodeId(node as u32 + 1),
             name: format!("node-{}", node + 1),
             priority: self.seats[node].priority,
+            capacity: self.seats[node].capacity,
             #[cfg(any(test, feature = "breakages"))]
             breakage: self.breakage,
             ..self.config.clone()
         }
+    }
+
+    /// Flows for which every table has room.
+    pub(super) fn capacity_min(&self) -> u32 {
+        self.seats.iter().map(|seat| seat.capacity).min().unwrap_or(self.config.capacity)
     }
 
     /// Time within which all must be equal once nothing fails and nothing changes any more: an election with its holds
@@ -196,7 +208,9 @@ impl Options {
         let dumps = self.seats.iter().map(|seat| seat.dump_interval + seat.dump_spacing).max().unwrap_or_default();
         let elections = config.one_way_hold + config.commit_deadline + Duration::from_millis(200);
         let repair = (self.safety + self.loaded) * 2 + Duration::from_secs(2);
-        config.advert_interval * 70 + elections + dumps * 3 + repair + config.lag_limit * 2
+        // Each master rounds the time that a section has left up to whole seconds.
+        let expiry = Duration::from_secs(if self.traffic.section_expires > 0 { u64::from(EXPIRY_MAX) * 3 } else { 0 });
+        config.advert_interval * 70 + elections + dumps * 3 + repair + config.lag_limit * 2 + expiry
     }
 }
 
@@ -239,7 +253,7 @@ fn config(random: &mut Random) -> Config {
         commit_deadline: interval * random.within(2, 10) as u32,
         ack: random.pick(&[Ack::None, Ack::None, Ack::One, Ack::Quorum]),
         ack_timeout: interval * random.within(2, 10) as u32,
-        lag_limit: interval * random.within(3, 10) as u32,
+        lag_limit: interval * random.within(2, 6) as u32,
         sections: random.doubling(16, 256) as u32,
         section_bytes: random.doubling(16 << 10, 256 << 10) as u32,
         partial_bytes: random.doubling(16 << 10, 128 << 10) as u32,
@@ -249,13 +263,18 @@ fn config(random: &mut Random) -> Config {
     }
 }
 
-fn seat(random: &mut Random, interval: Duration) -> Seat {
+fn seat(random: &mut Random, interval: Duration, config: &Config, unlike: bool) -> Seat {
     let drift = match random.below(4) {
         0 => random.within(0, 100_000) as i32 - 50_000,
         _ => random.within(0, 400) as i32 - 200,
     };
     Seat {
         priority: random.within(1, 254) as u8,
+        capacity: if unlike {
+            config.capacity - random.below(u64::from(config.capacity / 2)) as u32
+        } else {
+            config.capacity
+        },
         drift,
         turn: Duration::from_micros(random.pick(&[20, 50, 100, 200])),
         socket: random.doubling(8, 512) as usize,
@@ -296,7 +315,7 @@ fn traffic(random: &mut Random, config: &Config) -> Traffic {
     let keys = if random.one_in(5) { capacity * random.within(2, 3) } else { capacity * random.within(8, 14) / 10 };
     let mut of_1000 = |cases: u64, most: u64| if random.one_in(cases) { random.within(1, most) } else { 0 };
     let (wide, translated, zoned) = (of_1000(2, 300), of_1000(2, 500), of_1000(4, 200));
-    let (attributes, sections) = (of_1000(3, 200), of_1000(2, 200));
+    let (attributes, sections, section_expires) = (of_1000(3, 200), of_1000(2, 200), of_1000(4, 500));
     Traffic {
         keys: keys as u32,
         ends: random.pick(&[100, 300, 500]),
@@ -309,7 +328,8 @@ fn traffic(random: &mut Random, config: &Config) -> Traffic {
         attributes,
         submitted: random.pick(&[0, 0, 8, 64]),
         sections,
-        section_len: random.pick(&[16, 200, 2_000, 5_000]),
+        section_len: random.pick(&[200, 2_000, 10_000, 30_000]),
+        section_expires,
     }
 }
 

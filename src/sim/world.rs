@@ -213,7 +213,7 @@ impl World {
     fn go_home(&mut self) {
         self.phase = Phase::Settling;
         self.watch.tell(self.now, format_args!("no traffic from here on"));
-        let most = self.options.config.capacity as usize / 2;
+        let most = self.options.capacity_min() as usize / 2;
         for node in 0..self.nodes.len() {
             self.workload.go_home(&mut self.nodes[node].kernel, most);
             self.reschedule(node);
@@ -255,6 +255,9 @@ impl World {
         }
         let engine = self.nodes[master].running()?;
         let source = engine.status();
+        if engine.sections(self.nodes[master].clock.local(self.now)).any(|section| section.expiry > 0) {
+            return Some(format!("node {master} holds sections whose time comes"));
+        }
         let entries = engine.flows(self.now).count();
         if source.pending > 0 || entries != self.nodes[master].kernel.len() {
             let flows = self.nodes[master].kernel.len();

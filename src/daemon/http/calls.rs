@@ -65,6 +65,9 @@ fn calls() -> Vec<Call> {
                 ("source", "Original source address."),
                 ("destination", "Original destination address."),
                 ("port", "Original source or destination port."),
+                ("source_port", "Original source port."),
+                ("destination_port", "Original destination port."),
+                ("zone", "Conntrack zone. With protocol, both addresses and both ports: the one flow, looked up and not searched for."),
                 ("limit", "Most flows; 1000 without it."),
             ],
             ..look::<FlowsAnswer>("/v1/flows", || get(flows::flows), "The flow table.")

@@ -77,11 +77,16 @@ impl FlowQuery {
                 "source" => asked.filter.source = Some(value.parse().map_err(|_| bad("address"))?),
                 "destination" => asked.filter.destination = Some(value.parse().map_err(|_| bad("address"))?),
                 "port" => asked.filter.port = Some(value.parse().map_err(|_| bad("port"))?),
+                "source_port" => asked.filter.source_port = Some(value.parse().map_err(|_| bad("port"))?),
+                "destination_port" => asked.filter.destination_port = Some(value.parse().map_err(|_| bad("port"))?),
+                "zone" => asked.filter.zone = Some(value.parse().map_err(|_| bad("zone"))?),
                 "limit" => {
                     asked.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| bad("limit"))?
                 }
                 other => {
-                    let sentence = format!("{other}: known are group, protocol, source, destination, port and limit");
+                    let sentence = format!(
+                        "{other}: known are group, protocol, source, destination, port, source_port, destination_port, zone and limit"
+                    );
                     return Err(BadRequest::new("unknown_filter", sentence));
                 }
             }

@@ -4,6 +4,7 @@
 mod audit;
 mod chaos;
 mod classic;
+mod counters;
 mod digests;
 mod durability;
 mod hostile;

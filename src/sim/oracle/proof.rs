@@ -154,6 +154,7 @@ impl Oracle {
         node.shadow.put(now, name, None, 0);
         node.unsunk.insert(name, ());
         if role == Some(Role::Master) && by_owner {
+            self.note_unsaid(at, name);
             return;
         }
         let text = match (following.filter(|_| role != Some(Role::Master)), walk) {
