@@ -133,15 +133,24 @@ fn what_is_newer_ends_what_has_come_in_part() {
         Ok(Applied::Older)
     );
     assert_eq!(value_of(&table, b"k").as_deref(), Some(&b"new"[..]));
-    assert_eq!(
-        Part { value: &old, range: (4, 8), first: 16, number: 17 }.apply(&mut table, b"k", 9),
-        Ok(Applied::Unchanged)
-    );
-    assert_eq!(
-        Part { value: &old, range: (0, 4), first: 15, number: 15 }.apply(&mut table, b"k", 9),
-        Ok(Applied::Older)
-    );
-    assert_eq!(value_of(&table, b"k").as_deref(), Some(&b"new"[..]));
+}
+
+/// [3.3.12] Parts of a newer value that came early do not stop an older one: the frontier passes that one first.
+#[test]
+fn parts_of_a_newer_value_leave_the_older_one_alone() {
+    let (old, new) = (b"old value", b"new value");
+    let part = |value, range, first, number| Part { value, range, first, number };
+    let mut table = table();
+    assert_eq!(part(old, (0, 4), 5, 5).apply(&mut table, b"k", 4), Ok(Applied::Unchanged));
+    assert_eq!(part(new, (0, 4), 8, 8).apply(&mut table, b"k", 5), Ok(Applied::Unchanged));
+    table.assert_consistent();
+    assert_eq!(part(old, (4, 9), 5, 6).apply(&mut table, b"k", 5), Ok(Applied::Changed));
+    assert_eq!(value_of(&table, b"k").as_deref(), Some(&b"old value"[..]));
+    assert_eq!(whole(&mut table, b"k", b"between", 7, 6), Ok(Applied::Changed));
+    assert_eq!(value_of(&table, b"k").as_deref(), Some(&b"between"[..]));
+    assert_eq!(part(new, (4, 9), 8, 9).apply(&mut table, b"k", 8), Ok(Applied::Changed));
+    assert_eq!(value_of(&table, b"k").as_deref(), Some(&b"new value"[..]));
+    assert_eq!((table.partial_bytes(), table.partials_discarded()), (0, 0));
 }
 
 /// [3.3.12] A part that comes early needs room; the one behind the frontier needs none, so that it always goes on.

@@ -15,9 +15,6 @@ pub(super) struct Taken {
     pub(super) uncertain: bool,
 }
 
-/// The first frame of a value in parts; of each part its frame and its bytes.
-type Parts = (u64, BTreeMap<usize, (u64, u64)>);
-
 /// What is known of a node; the default is one that does not run.
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -37,9 +34,9 @@ pub(super) struct Node {
     pub(super) base: u64,
     /// What it took above the frontier.
     pub(super) taken: BTreeMap<u64, Taken>,
-    /// Parts of sections' values that it took: their first frame; and of each part, by its place in
+    /// Parts of sections' values that it took, by name and first frame: of each, by its place in
     /// [`super::sent::Sent::told`], its frame and its bytes.
-    pub(super) parts: Map<Name, Parts>,
+    pub(super) parts: Map<(Name, u64), BTreeMap<usize, (u64, u64)>>,
     /// New keys that found no room, and the frame that named them.
     pub(super) refused: Map<Name, u64>,
     /// When a proof was last lost for a reason: a hole, or a record that found no room.

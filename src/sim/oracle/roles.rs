@@ -143,7 +143,8 @@ impl Oracle {
             let both_ways = now.since(heard.since.max(back.since)) > down * 4;
             let fresh = now.since(heard.last) <= interval * 3 / 2 && now.since(back.last) <= interval * 2;
             let follows = heard.beat.follows;
-            if !both_ways || !fresh || follows.node == NodeId(0) || follows.node == config.node {
+            let left = heard.beat.priority == 0;
+            if !both_ways || !fresh || left || follows.node == NodeId(0) || follows.node == config.node {
                 continue;
             }
             let master = self.index(follows.node).and_then(|master| self.hearing.0[at][master]);

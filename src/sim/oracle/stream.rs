@@ -266,11 +266,13 @@ impl Oracle {
         range: Range<usize>,
     ) {
         let mode = self.mode(at, stream, seq);
-        let tight = mode == Mode::New && self.is_tight(at, range.len());
+        let mut tight = mode == Mode::New && self.is_tight(at, range.len());
         if mode == Mode::New {
             let node = &mut self.nodes[at];
-            node.taken.insert(seq, Taken { uncertain: tight });
+            let before = node.taken.insert(seq, Taken { uncertain: tight });
             node.work += range.len();
+            // It came before, when there may have been no room. If it was received then, it says nothing now.
+            tight |= before.is_some();
         }
         self.look(now, at, engine);
         if mode != Mode::Foreign && self.nodes[at].following != Some(stream) {
@@ -440,13 +442,7 @@ impl Oracle {
         if node.shadow.seq(name) > first && !node.shadow.word(name).is_some_and(|word| word.uncertain) {
             return None;
         }
-        let (begun, bytes) = node.parts.entry(name).or_default();
-        if *begun < first {
-            (*begun, *bytes) = (first, Default::default());
-        }
-        if *begun != first {
-            return None;
-        }
+        let bytes = node.parts.entry((name, first)).or_default();
         // A frame that comes again brings the same parts again.
         bytes.insert(index, (seq, u64::from(len)));
         if bytes.values().map(|(_, len)| len).sum::<u64>() < u64::from(total) {
@@ -454,7 +450,7 @@ impl Oracle {
         }
         let uncertain = bytes.values().any(|(seq, _)| node.taken.get(seq).is_some_and(|taken| taken.uncertain));
         if !uncertain {
-            node.parts.remove(&name);
+            node.parts.remove(&(name, first));
         }
         Some((self.sent.wholes.get(&(stream.node, stream.incarnation, first, name)).copied()?, uncertain))
     }
@@ -484,8 +480,7 @@ impl Oracle {
             return status.annex_used + ANNEX_MARGIN > status.annex_blocks;
         }
         let sections = self.nodes[at].shadow.entries().filter(|(name, _)| !self.is_flow(*name)).count();
-        let partial: u64 =
-            self.nodes[at].parts.values().flat_map(|(_, bytes)| bytes.values()).map(|(_, len)| len).sum();
+        let partial: u64 = self.nodes[at].parts.values().flat_map(|bytes| bytes.values()).map(|(_, len)| len).sum();
         sections >= config.sections as usize
             || partial + u64::from(u16::MAX) > u64::from(config.partial_bytes)
             || config.section_bytes < 1 << 20

@@ -35,7 +35,7 @@ impl Sections {
 
     /// There is no room for the value that this version has: what is held stays as it is, and counts as named.
     fn keep_former(&mut self, name: &Name, version: Version) {
-        self.partials.discard(name);
+        self.partials.makes_way(name, version.number() + 1);
         if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.value.is_some()) {
             entry.version = version;
         }
@@ -81,8 +81,7 @@ impl Table {
             return Err(SectionRefused::Stray);
         }
         let version = Version::new(self.ordinal, first);
-        let is_older = sections.entries.get(&name).is_some_and(|entry| entry.version >= version);
-        if is_older || sections.partials.has_newer(&name, first) {
+        if sections.entries.get(&name).is_some_and(|entry| entry.version >= version) {
             return Ok(Applied::Older);
         }
         if !sections.fits(&name, part.total.into()) {
@@ -92,18 +91,21 @@ impl Table {
         }
         let deadline = deadline(part.expiry, now);
         if part.bytes.len() as u64 == u64::from(part.total) {
-            sections.partials.discard(&name);
+            sections.partials.makes_way(&name, first);
             digest.touch(name.hash, number);
             return Ok(sections.accept(digest, &name, version, part.bytes, (deadline, now)));
         }
+        let in_order = number <= frontier.saturating_add(1);
         if sections.faults.parts_of_any_version() {
             sections.partials.adopt(&name, first);
         }
-        let in_order = number <= frontier.saturating_add(1);
         let whole = sections.partials.add(&name, first, part, deadline, in_order)?;
         digest.touch(name.hash, number);
         Ok(match whole {
-            Some((value, deadline)) => sections.accept(digest, &name, version, &value, (deadline, now)),
+            Some((value, deadline)) => {
+                sections.partials.makes_way(&name, first);
+                sections.accept(digest, &name, version, &value, (deadline, now))
+            }
             None => Applied::Unchanged,
         })
     }
