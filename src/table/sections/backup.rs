@@ -35,7 +35,12 @@ impl Sections {
 
     /// There is no room for the value that this version has: what is held stays as it is, and counts as named.
     fn keep_former(&mut self, name: &Name, version: Version) {
-        self.partials.discard(name);
+        self.partials.discard_up_to(name, version.number());
+        self.counts_as_named(name, version);
+    }
+
+    /// The master holds this key in this version, whatever its value: no walk since then takes it.
+    fn counts_as_named(&mut self, name: &Name, version: Version) {
         if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.value.is_some()) {
             entry.version = version;
         }
@@ -81,8 +86,14 @@ impl Table {
             return Err(SectionRefused::Stray);
         }
         let version = Version::new(self.ordinal, first);
-        let is_older = sections.entries.get(&name).is_some_and(|entry| entry.version >= version);
-        if is_older || sections.partials.has_newer(&name, first) {
+        if sections.entries.get(&name).is_some_and(|entry| entry.version >= version) {
+            return Ok(Applied::Older);
+        }
+        let is_whole = part.bytes.len() as u64 == u64::from(part.total);
+        if !is_whole && sections.partials.has_newer(&name, first) {
+            // Only one value of a key is put together. A walk that ends before the later one is whole has named this key.
+            sections.counts_as_named(&name, version);
+            digest.touch(name.hash, number);
             return Ok(Applied::Older);
         }
         if !sections.fits(&name, part.total.into()) {
@@ -91,8 +102,9 @@ impl Table {
             return Err(SectionRefused::Full);
         }
         let deadline = deadline(part.expiry, now);
-        if part.bytes.len() as u64 == u64::from(part.total) {
-            sections.partials.discard(&name);
+        if is_whole {
+            // A later value goes on: it is whole only when all of it has come.
+            sections.partials.discard_up_to(&name, first);
             digest.touch(name.hash, number);
             return Ok(sections.accept(digest, &name, version, part.bytes, (deadline, now)));
         }

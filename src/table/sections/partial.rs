@@ -127,6 +127,13 @@ impl Partials {
         }
     }
 
+    /// Discards what is there of this key, unless it began behind frame `first`.
+    pub(super) fn discard_up_to(&mut self, name: &Name, first: u64) {
+        if !self.has_newer(name, first) {
+            self.discard(name);
+        }
+    }
+
     /// Discards what is there of this key.
     pub(super) fn discard(&mut self, name: &Name) {
         self.discarded += u64::from(self.remove(name).is_some());
