@@ -65,8 +65,8 @@ fn whole(table: &mut Table, name: &[u8], value: &[u8], number: u64, frontier: u6
 fn the_digest_of_sections_is_exact_to_the_byte() {
     let long_key: Vec<u8> = (0..=255).collect();
     let long_value: Vec<u8> = (0..1000_u32).map(|at| (at * 7) as u8).collect();
-    type Vector = (u16, &'static [u8], &'static [u8], u64, u16);
-    let vectors: [Vector; 4] = [
+    type Vector<'a> = (u16, &'a [u8], &'a [u8], u64, u16);
+    let vectors: [Vector<'_>; 4] = [
         (7, b"web", b"hello", 0x001a_b844_08d4_4ec5, 2005),
         (7, b"web", b"", 0x7d56_86b8_d112_573a, 2005),
         (8, b"web", b"hello", 0x7f60_1c53_1efc_db21, 2754),
