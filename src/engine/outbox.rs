@@ -12,6 +12,7 @@
 use crate::table::{BUCKETS, Table};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 /// Records queued by walks at a time, so that a live change never waits behind more than this and one bucket.
 const WALK_AHEAD: u32 = 128;
@@ -268,17 +269,17 @@ impl Outbox {
         self.too_long = longest_ago.unwrap_or(self.too_long);
     }
 
-    /// When a frame left for the first time, or the oldest that is still kept if it is older.
-    pub(super) fn sent_at(&self, seq: u64) -> Option<Instant> {
-        let seq = seq.max(self.history_start());
-        (seq <= self.seq).then(|| self.sent_at[(seq % self.lengths.len() as u64) as usize])
-    }
-
     /// When a frame left, if that was the only time: only then its acknowledgement tells the round trip (Karn, 1987).
     pub(super) fn sent_once_at(&self, seq: u64) -> Option<Instant> {
         let at = (seq % self.lengths.len() as u64) as usize;
         let stored = (self.history_start()..=self.seq).contains(&seq);
         (stored && self.resent_at[at] == Instant::ZERO).then_some(self.sent_at[at])
+    }
+
+    /// The same of the last of several frames, if each of them left only once.
+    pub(super) fn all_sent_once(&self, mut frames: RangeInclusive<u64>) -> Option<Instant> {
+        let last = self.sent_once_at(*frames.end())?;
+        frames.all(|seq| self.sent_once_at(seq).is_some()).then_some(last)
     }
 
     /// Requests that were not answered because the frame had just been sent again.
@@ -493,6 +494,8 @@ mod tests {
         assert_eq!(resent(&mut outbox, 5_000), vec![7]);
         let at = |seq| outbox.sent_once_at(seq).map(|at| at.since(Instant::ZERO).as_nanos());
         assert_eq!([4, 5, 7, 20, 21].map(at), [None, Some(5), None, Some(20), None]);
+        let all = |frames| outbox.all_sent_once(frames).map(|at| at.since(Instant::ZERO).as_nanos());
+        assert_eq!([8..=12, 7..=12, 5..=6, 5..=7, 20..=21].map(all), [Some(12), None, Some(6), None, None]);
     }
 
     /// [1.2.2] However many ask for everything, and however often: a frame is looked at once.
