@@ -177,11 +177,6 @@ impl Node {
         }
     }
 
-    /// The role that it acts by.
-    pub(super) fn role(&self) -> Role {
-        self.role
-    }
-
     /// The engine, if the node runs.
     pub(super) fn running(&self) -> Option<&Engine> {
         self.engine.as_ref().filter(|_| self.resting.is_none())
@@ -215,6 +210,9 @@ impl Node {
             Err(error) => return watch.violated(now, "starts", error.to_string()),
         };
         let preloaded = self.kernel.flows().filter(|flow| engine.preload(local, flow).is_ok()).count();
+        if preloaded > 0 {
+            watch.saw("preload");
+        }
         watch.tell(
             now,
             format_args!("node {} starts, incarnation {incarnation:x}, {preloaded} flows preloaded", self.number),

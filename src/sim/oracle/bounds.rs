@@ -34,7 +34,7 @@ impl Oracle {
         node.turns += 1;
         if events > EVENTS_OF_A_TURN_MAX {
             self.broken(now, "bounds", format!("node {at} yielded {events} events in a turn"));
-        } else if node.turns % TURNS_BETWEEN == 0 {
+        } else if node.turns.is_multiple_of(TURNS_BETWEEN) {
             let status = engine.status();
             self.judge_sizes(
                 now,

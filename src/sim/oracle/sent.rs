@@ -46,7 +46,6 @@ pub(super) struct Beat {
     pub(super) flags: AdvertFlags,
     pub(super) interval_ms: u16,
     pub(super) term: u64,
-    pub(super) term_start: u64,
     pub(super) stream_seq: u64,
     pub(super) history_start: u64,
     pub(super) follows: Follows,
@@ -54,9 +53,9 @@ pub(super) struct Beat {
 
 impl Beat {
     pub(super) fn new(header: &Header, advert: &Advert<'_>) -> Beat {
-        let &Advert { role, priority, flags, interval_ms, term_start, stream_seq, history_start, follows, .. } = advert;
+        let &Advert { role, priority, flags, interval_ms, stream_seq, history_start, follows, .. } = advert;
         let term = header.term;
-        Beat { role, priority, flags, interval_ms, term, term_start, stream_seq, history_start, follows }
+        Beat { role, priority, flags, interval_ms, term, stream_seq, history_start, follows }
     }
 
     pub(super) fn is_cold(&self) -> bool {

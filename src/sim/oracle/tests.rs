@@ -590,7 +590,6 @@ fn beat(role: WireRole, term: u64, follows: u32) -> Beat {
         flags: AdvertFlags::default(),
         interval_ms: 100,
         term,
-        term_start: 0,
         stream_seq: 0,
         history_start: 1,
         follows: Follows { node: NodeId(follows), incarnation: 1, term, ..Follows::default() },
@@ -750,6 +749,8 @@ fn an_end_that_is_not_equal_is_noticed() {
         stage.engines[1].set_role(now, crate::engine::RoleRequest::None);
     };
     assert_eq!(ended(unfollowed), Some("all-follow"));
-    let doubtful = |stage: &mut Stage| drop(stage.engines[1].resync(stage.now, true));
+    let doubtful = |stage: &mut Stage| {
+        let _ = stage.engines[1].resync(stage.now, true);
+    };
     assert_eq!(ended(doubtful), Some("all-in-sync"));
 }
