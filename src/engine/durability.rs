@@ -423,6 +423,10 @@ impl Engine {
 
     /// What a STATUS to this master says of its sender's proof. It names no term: that is in the sender's last ADVERT.
     pub(super) fn hear_proof_of_status(&mut self, header: &Header, status: &Status<'_>) {
+        // Who has not heard of our present term speaks of numbers of an older one.
+        if header.term < self.term {
+            return;
+        }
         let (own, term, newest) = ((self.config.node, self.incarnation), self.term, self.outbox.seq());
         let says_proven = status.state == SyncCode::PROVEN || self.breaks(Breakage::UnprovenFrontierAcknowledges);
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };

@@ -12,6 +12,7 @@
 use crate::table::{BUCKETS, Table};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 /// Records queued by walks at a time, so that a live change never waits behind more than this and one bucket.
 const WALK_AHEAD: u32 = 128;
@@ -275,6 +276,12 @@ impl Outbox {
         (stored && self.resent_at[at] == Instant::ZERO).then_some(self.sent_at[at])
     }
 
+    /// The same of the last of several frames, if each of them left only once.
+    pub(super) fn all_sent_once(&self, mut frames: RangeInclusive<u64>) -> Option<Instant> {
+        let last = self.sent_once_at(*frames.end())?;
+        frames.all(|seq| self.sent_once_at(seq).is_some()).then_some(last)
+    }
+
     /// Requests that were not answered because the frame had just been sent again.
     pub(super) fn too_soon(&self) -> u64 {
         self.too_soon
@@ -487,6 +494,8 @@ mod tests {
         assert_eq!(resent(&mut outbox, 5_000), vec![7]);
         let at = |seq| outbox.sent_once_at(seq).map(|at| at.since(Instant::ZERO).as_nanos());
         assert_eq!([4, 5, 7, 20, 21].map(at), [None, Some(5), None, Some(20), None]);
+        let all = |frames| outbox.all_sent_once(frames).map(|at| at.since(Instant::ZERO).as_nanos());
+        assert_eq!([8..=12, 7..=12, 5..=6, 5..=7, 20..=21].map(all), [Some(12), None, Some(6), None, None]);
     }
 
     /// [1.2.2] However many ask for everything, and however often: a frame is looked at once.

@@ -120,7 +120,11 @@ impl Engine {
         if header.term < self.term {
             return;
         }
-        let sent_at = self.outbox.sent_once_at(status.frontier.min(self.outbox.seq()));
+        // A frontier that waited for a frame that was sent again tells the time of that wait, and no round trip.
+        let newest = status.frontier.min(self.outbox.seq());
+        let before = self.peers.get_mut(header.node, header.incarnation).map_or(newest, |peer| peer.frontier);
+        let first = before.saturating_add(1).max(self.outbox.history_start());
+        let sent_at = self.outbox.all_sent_once(first..=newest);
         let longest = self.config.advert_interval;
         let told = Told { by: header.seq, frontier: status.frontier, credit: status.credit };
         let advanced = self.told(now, header, told);
