@@ -49,6 +49,8 @@ breakages! {
     OverrunIgnored, "overrun-ignored", "4.3.2";
     /// A follower acknowledges the highest number that it has heard of.
     AcknowledgedBeforeApplied, "acknowledged-before-applied", "3.6.1";
+    /// The frontier of a follower that is not proven acknowledges.
+    UnprovenFrontierAcknowledges, "unproven-frontier-acknowledges", "6.0.2";
     /// A master sends whatever its followers can take.
     CreditIgnored, "credit-ignored", "3.6.6";
     /// A follower that stands still is waited for, for ever.
@@ -59,8 +61,8 @@ breakages! {
     StaleIncarnationAccepted, "stale-incarnation-accepted", "3.5.3";
     /// Of the followed master DATA of every term is taken.
     DataOfAnyTerm, "data-of-any-term", "4.1.1";
-    /// A value that came in parts counts as said by the frame of its last part.
-    ValueVersionOfLastFragment, "value-version-of-last-fragment", "3.3.12";
+    /// Parts of an older value are kept when a newer one of its key begins.
+    PartsOfAnyVersion, "parts-of-any-version", "3.3.12";
     /// DATA of every established node is taken.
     DataOfAnyStream, "data-of-any-stream", "4.1.1";
     /// A backup removes what is over by its own clock.

@@ -142,7 +142,7 @@ impl Config {
         #[cfg(any(test, feature = "breakages"))]
         let table = table.with_faults(crate::table::Faults {
             digest_forgets_deletes: self.broken().is(super::breakage::Breakage::DigestForgetsDeletes),
-            version_of_last_part: self.broken().is(super::breakage::Breakage::ValueVersionOfLastFragment),
+            parts_of_any_version: self.broken().is(super::breakage::Breakage::PartsOfAnyVersion),
         });
         table
     }

@@ -173,6 +173,7 @@ impl World {
     fn leave(&mut self, node: usize) {
         let Some((local, engine)) = self.nodes[node].speak(self.now) else { return };
         engine.leave(local);
+        self.watch.oracle.leaves(node);
         self.spoken(node);
         let time = self.intervals(1, 15);
         let back = if self.dice.one_in(2) { What::Rejoin(node as u8) } else { What::Stop(node as u8) };

@@ -21,6 +21,8 @@ const SILENCE_ONE_IN: u64 = 64;
 const SILENCE: u32 = 100;
 /// Seconds within which an entry that nobody refreshes would be told again, or end, in the course of a run.
 const SHORT: u32 = 900;
+/// Longest time of a section that has one, in seconds.
+pub(super) const EXPIRY_MAX: u32 = 3;
 /// Different sections that there can be.
 const SECTIONS: u64 = 24;
 
@@ -64,6 +66,8 @@ pub(super) fn number_of(key: &FlowKey) -> Option<u32> {
 pub(super) struct Workload {
     traffic: Traffic,
     keys: Vec<FlowKey>,
+    /// The section that was changed last.
+    section: u64,
     dice: Random,
 }
 
@@ -74,7 +78,7 @@ impl Workload {
             let (wide, zoned) = (of_1000(traffic.wide), of_1000(traffic.zoned));
             key_of(number, wide, zoned)
         });
-        Workload { keys: keys.collect(), traffic, dice }
+        Workload { keys: keys.collect(), traffic, section: 0, dice }
     }
 
     /// Changes of the next stroke, and the time to the one after it.
@@ -167,7 +171,9 @@ impl Workload {
         if self.traffic.sections == 0 || dice.below(1000) >= self.traffic.sections {
             return None;
         }
-        let number = dice.below(SECTIONS);
+        // One that has just begun to leave changes again.
+        let number = if dice.one_in(3) { self.section } else { dice.below(SECTIONS) };
+        self.section = number;
         let name =
             if number.is_multiple_of(5) { vec![number as u8; 200] } else { vec![number as u8; 1 + number as usize] };
         let key = SectionKey { table: 1 + (number % 3) as u16, key: name.into() };
@@ -176,7 +182,10 @@ impl Workload {
         }
         let most = if dice.one_in(3) { self.traffic.section_len } else { 64 };
         let (length, byte) = (dice.below(most + 1), dice.next() as u8);
-        Some(SectionChange::Put(Section { key, value: vec![byte; length as usize].into(), expiry: 0 }))
+        let expires = self.traffic.section_expires > 0 && dice.below(1000) < self.traffic.section_expires;
+        let expiry = if expires { dice.within(1, u64::from(EXPIRY_MAX)) as u32 } else { 0 };
+        let value = (0..length).map(|at| byte.wrapping_add((at / 100) as u8)).collect();
+        Some(SectionChange::Put(Section { key, value, expiry }))
     }
 }
 

@@ -106,9 +106,9 @@ pub(crate) struct Faults {
     /// What dies stays in the digest.
     #[cfg(any(test, feature = "breakages"))]
     pub(crate) digest_forgets_deletes: bool,
-    /// A value of a section that came in parts is as new as its last part.
+    /// Parts of an older value of a section are kept when a newer one of its key begins.
     #[cfg(any(test, feature = "breakages"))]
-    pub(crate) version_of_last_part: bool,
+    pub(crate) parts_of_any_version: bool,
 }
 
 #[allow(clippy::unused_self, reason = "without the feature the answers do not depend on it")]
@@ -120,9 +120,9 @@ impl Faults {
         false
     }
 
-    const fn version_of_last_part(self) -> bool {
+    const fn parts_of_any_version(self) -> bool {
         #[cfg(any(test, feature = "breakages"))]
-        return self.version_of_last_part;
+        return self.parts_of_any_version;
         #[cfg(not(any(test, feature = "breakages")))]
         false
     }

@@ -69,6 +69,7 @@ pub(super) struct Node {
     pub(super) sent: u64,
     pub(super) events: usize,
     pub(super) turns: u64,
+    pub(super) heed: super::heed::Heed,
 }
 
 impl Node {
@@ -142,6 +143,7 @@ impl Oracle {
 
     fn follow(&mut self, now: Instant, at: usize, stream: StreamId, frontier: u64) {
         self.judge_followed(now, at, stream);
+        self.judge_established(now, at, stream);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
         (node.following, node.frontier, node.base, node.settled_at) = (Some(stream), frontier, frontier, now);
@@ -195,7 +197,9 @@ impl Oracle {
         let from = self.nodes[at].role.replace(role);
         if from == Some(Role::Backup) && role == Role::Promoting {
             self.judge_takeover(now, at, engine);
+            self.judge_cold_takeover(now, at, engine);
         }
+        self.note_role(now, at, role);
         if role == Role::Master {
             self.compare_whole(now, at, engine, except);
             let node = &mut self.nodes[at];
@@ -228,6 +232,22 @@ impl Oracle {
             !gone && self.nodes[at].shadow.value(*name).is_some()
         });
         self.nodes[at].condemned = condemned;
+    }
+
+    /// Sections whose time is over go at the master, which says so to the others; not before their time by a clock that is
+    /// 5 % fast.
+    pub(super) fn settle_expired(&mut self, now: Instant, at: usize, engine: &Engine) {
+        if self.expiring.is_empty() || engine.role() != Role::Master {
+            return;
+        }
+        let (expiring, shadow) = (&self.expiring, &self.nodes[at].shadow);
+        let over = expiring.iter().filter(|((name, value), at)| **at <= now && shadow.value(*name) == Some(*value));
+        let gone = over.map(|((name, _), _)| *name).filter(|name| self.held(engine, *name, now).is_none());
+        for name in gone.collect::<Vec<_>>() {
+            self.nodes[at].shadow.put(now, name, None, 0);
+            self.note_unsaid(at, name);
+            self.sightings.insert("section-expired");
+        }
     }
 
     /// The stream under which a master sends from now on.

@@ -74,6 +74,10 @@ impl Oracle {
                 self.judge_beat_sent(now, at, engine, stream, beat);
                 Content::Advert(beat)
             }
+            Payload::Status(status) => {
+                self.judge_status_sent(now, at, &status);
+                Content::Other
+            }
             _ => Content::Other,
         };
         self.sent.keep(&header, SentFrame { at: now, print, stream, content });
@@ -93,6 +97,7 @@ impl Oracle {
             self.broken(now, "roles", format!("node {at} is {} and sends DATA {}", engine.role().name(), header.seq));
         }
         self.speak(now, at, stream, header.seq - 1);
+        self.judge_credit(now, at, engine, header.seq);
         let from = self.sent.told.len();
         for record in records {
             match record {

@@ -96,15 +96,14 @@ impl Table {
             digest.touch(name.hash, number);
             return Ok(sections.accept(digest, &name, version, part.bytes, (deadline, now)));
         }
+        if sections.faults.parts_of_any_version() {
+            sections.partials.adopt(&name, first);
+        }
         let in_order = number <= frontier.saturating_add(1);
         let whole = sections.partials.add(&name, first, part, deadline, in_order)?;
         digest.touch(name.hash, number);
         Ok(match whole {
-            Some((value, deadline)) => {
-                let last = sections.faults.version_of_last_part();
-                let version = if last { Version::new(self.ordinal, number) } else { version };
-                sections.accept(digest, &name, version, &value, (deadline, now))
-            }
+            Some((value, deadline)) => sections.accept(digest, &name, version, &value, (deadline, now)),
             None => Applied::Unchanged,
         })
     }

@@ -1,0 +1,257 @@
+//! Who is established, and whom a master waits for, by what each node was told in the frames that reached it.
+//!
+//! ```text
+//!   N follows X, or takes it for established    X has listed N in an ADVERT that reached N                         [3.5.3]
+//!   nobody                                      is its own peer                                                    [3.2.5]
+//!   N acknowledges n                            N holds everything up to n                                         [3.6.1]
+//!   master sends a new DATA n                   the edge of no proven follower that is not lagging is below n      [3.6.6]
+//!   a proven follower is behind, stands still   after lag_limit it is lagging                                      [3.6.6]
+//!   cold N, that never heard of a master, takes over      it has waited twice, while it hears a warm backup        [5.1.1]
+//! ```
+
+use super::Oracle;
+use super::sent::StreamId;
+use crate::engine::election::master_down;
+use crate::engine::{Engine, PeerStatus, Role, RoleMode};
+use crate::time::{Duration, Instant};
+use crate::wire::{Advert, Frame, Header, Kind, NodeId, Payload, Status, SyncCode};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a node's turn may take, and how long it may be overdue with what is judged here.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// A node and its incarnation.
+type Who = (NodeId, u64);
+
+/// What a follower has told its master of itself.
+#[derive(Clone, Copy, Default, Debug)]
+struct Follower {
+    /// The control frame that said so.
+    told_by: u64,
+    /// The last number that it can take.
+    edge: u64,
+    frontier: u64,
+    proven: bool,
+    /// It follows this stream, by its last ADVERT.
+    follows: bool,
+    /// Since when it lacks something, or can take nothing more, and has not moved.
+    behind_since: Option<Instant>,
+    /// Since when it is seen that it should be called lagging, and is not.
+    overdue_since: Option<Instant>,
+}
+
+/// What one node was told by the others.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Heed {
+    /// Those who have said that they hear this node, in its present incarnation.
+    listed_by: BTreeSet<Who>,
+    /// As a master, under its present stream.
+    followers: BTreeMap<Who, Follower>,
+    stream: Option<StreamId>,
+    /// It says goodbye: it waits for nobody.
+    leaves: bool,
+    /// Since when it has been a backup that has heard of no master.
+    lonely_since: Option<Instant>,
+}
+
+impl Oracle {
+    /// A node says goodbye.
+    pub(in crate::sim) fn leaves(&mut self, node: usize) {
+        self.nodes[node].heed.leaves = true;
+    }
+
+    /// The role of a node has changed, or it was built.
+    pub(super) fn note_role(&mut self, now: Instant, at: usize, role: Role) {
+        let heed = &mut self.nodes[at].heed;
+        heed.leaves = false;
+        heed.lonely_since = (role == Role::Backup).then_some(now);
+    }
+
+    // ------------------------------------------------------------------ the way out
+
+    /// A STATUS says nothing that its node does not hold.
+    pub(super) fn judge_status_sent(&mut self, now: Instant, at: usize, status: &Status<'_>) {
+        let node = &self.nodes[at];
+        let Some(stream) = node.following else { return };
+        let is_for = (status.target.node, status.target.incarnation) == (stream.node, stream.incarnation);
+        if is_for && status.frontier > node.frontier {
+            let (said, held) = (status.frontier, node.frontier);
+            let text = format!("node {at} acknowledges {stream:?} up to {said}; it holds everything up to {held}");
+            self.broken(now, "acknowledges", text);
+        }
+    }
+
+    /// A master sends new DATA.
+    pub(super) fn judge_credit(&mut self, now: Instant, at: usize, engine: &Engine, seq: u64) {
+        let heed = &mut self.nodes[at].heed;
+        for follower in heed.followers.values_mut() {
+            follower.behind_since.get_or_insert(now);
+        }
+        let beyond = |(_, follower): &(&Who, &Follower)| follower.follows && follower.proven && follower.edge < seq;
+        if heed.leaves || !heed.followers.iter().any(|it| beyond(&it)) {
+            return;
+        }
+        let beyond: Vec<(Who, u64)> =
+            heed.followers.iter().filter(beyond).map(|(who, follower)| (*who, follower.edge)).collect();
+        let peers = engine.status().peers;
+        for (who, edge) in beyond {
+            if known(&peers, who).is_some_and(|peer| peer.established && !peer.lagging) {
+                let text = format!("node {at} sends DATA {seq}; node number {} can take none above {edge}", who.0);
+                return self.broken(now, "credit", text);
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ the way in
+
+    /// A node was handed what it had sent itself.
+    pub(super) fn judge_echo(&mut self, now: Instant, at: usize, engine: &Engine, bytes: &[u8]) {
+        let Some(header) = Frame::parse(bytes).ok().map(|frame| frame.header()) else { return };
+        let own = self.nodes[at].config.as_ref().is_some_and(|config| config.node == header.node);
+        if own && known(&engine.status().peers, (header.node, header.incarnation)).is_some() {
+            self.broken(now, "own-echo", format!("node {at} has taken what it sent itself for a peer's"));
+        }
+    }
+
+    /// A frame is about to be handed to a node: what it says of this node and its stream.
+    pub(super) fn note_heed(&mut self, now: Instant, at: usize, bytes: &[u8]) {
+        let control = [Kind::ADVERT.0, Kind::STATUS.0];
+        // Byte 5 is the kind.
+        if !bytes.get(5).is_some_and(|kind| control.contains(kind)) {
+            return;
+        }
+        let Ok(verified) = Frame::parse(bytes).and_then(Frame::verify) else { return };
+        let header = verified.header();
+        match verified.payload() {
+            Payload::Advert(advert) => self.note_advert(now, at, &header, &advert),
+            Payload::Status(status) => self.note_status(now, at, &header, &status),
+            _ => {}
+        }
+    }
+
+    fn note_advert(&mut self, now: Instant, at: usize, header: &Header, advert: &Advert<'_>) {
+        let node = &mut self.nodes[at];
+        let Some(own) = node.config.as_ref().map(|config| (config.node, node.incarnation)) else { return };
+        if advert.role == crate::wire::WireRole::MASTER {
+            node.heed.lonely_since = None;
+        }
+        let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
+            return;
+        };
+        let who = (header.node, header.incarnation);
+        node.heed.listed_by.insert(who);
+        let stream = node.saying.as_ref().and_then(|saying| saying.stream);
+        let follows =
+            StreamId { node: advert.follows.node, incarnation: advert.follows.incarnation, term: advert.follows.term };
+        if let Some(follower) = node.heed.followers.get_mut(&who) {
+            follower.follows = stream == Some(follows);
+        }
+        if stream == Some(follows) {
+            self.note_follower(now, at, who, (header.seq, report.frontier(), report.credit()), None);
+        }
+    }
+
+    fn note_status(&mut self, now: Instant, at: usize, header: &Header, status: &Status<'_>) {
+        let Some(stream) = self.nodes[at].saying.as_ref().and_then(|saying| saying.stream) else { return };
+        let is_ours = (status.target.node, status.target.incarnation) == (stream.node, stream.incarnation);
+        if is_ours && header.term >= stream.term {
+            let (who, proven) = ((header.node, header.incarnation), status.state == SyncCode::PROVEN);
+            self.note_follower(now, at, who, (header.seq, status.frontier, status.credit), Some(proven));
+        }
+    }
+
+    fn note_follower(&mut self, now: Instant, at: usize, who: Who, told: (u64, u64, u32), proven: Option<bool>) {
+        let node = &mut self.nodes[at];
+        let Some(stream) = node.saying.as_ref().and_then(|saying| saying.stream) else { return };
+        if node.heed.stream != Some(stream) {
+            (node.heed.stream, node.heed.followers) = (Some(stream), BTreeMap::new());
+        }
+        let Some(said) = self.sent.streams.get(&stream) else { return };
+        let (newest, (by, frontier, credit)) = (said.newest(), told);
+        let follower = node.heed.followers.entry(who).or_default();
+        let frontier = frontier.clamp(said.start, newest);
+        let moved = frontier > follower.frontier;
+        follower.frontier = follower.frontier.max(frontier);
+        follower.proven = proven.unwrap_or(follower.proven);
+        follower.follows |= proven.is_none();
+        if by > follower.told_by {
+            (follower.told_by, follower.edge) = (by, frontier + u64::from(credit));
+        }
+        let behind = follower.frontier < newest || follower.edge <= newest;
+        if moved || !behind {
+            (follower.behind_since, follower.overdue_since) = (None, None);
+        }
+        if behind {
+            follower.behind_since.get_or_insert(now);
+        }
+    }
+
+    // ------------------------------------------------------------------ at every moment
+
+    /// A follower that is behind and stands still is called lagging in time, while its master runs.
+    pub(super) fn judge_lagging(&mut self, now: Instant, at: usize, engine: &Engine) {
+        let node = &mut self.nodes[at];
+        let Some(config) = node.config.as_ref().filter(|_| node.role == Some(Role::Master)) else { return };
+        let limit = (config.lag_limit.max(config.advert_interval * 2)) * 5 / 4 + config.advert_interval + SLACK;
+        let stands = |follower: &Follower| {
+            follower.follows && follower.proven && follower.behind_since.is_some_and(|since| now.since(since) > limit)
+        };
+        let current = node.saying.as_ref().and_then(|saying| saying.stream);
+        if node.heed.leaves || node.heed.stream != current || !node.heed.followers.values().any(stands) {
+            return;
+        }
+        let peers = engine.status().peers;
+        let mut late = None;
+        for (who, follower) in &mut node.heed.followers {
+            let heeded = stands(follower) && known(&peers, *who).is_some_and(|peer| peer.established && !peer.lagging);
+            follower.overdue_since = if heeded { follower.overdue_since.or(Some(now)) } else { None };
+            if follower.overdue_since.is_some_and(|since| now.since(since) > SLACK + config.advert_interval) {
+                late = Some((*who, follower.behind_since));
+            }
+        }
+        let Some((who, since)) = late else { return };
+        // One that was not heard for a while may have been taken for gone, and for another when it came back.
+        let peer = self.index(who.0);
+        if peer.is_some_and(|peer| since.is_some_and(|since| self.is_heard_since(at, peer, since))) {
+            let text =
+                format!("node {at} still waits for node number {}, which has stood still since {since:?}", who.0);
+            self.broken(now, "lagging", text);
+        }
+    }
+
+    /// A node begins to follow: only one that has said that it hears this node.
+    pub(super) fn judge_established(&mut self, now: Instant, at: usize, stream: StreamId) {
+        let heed = &self.nodes[at].heed;
+        if !heed.listed_by.contains(&(stream.node, stream.incarnation)) {
+            let text = format!("node {at} follows {stream:?}, whose master has never said that it hears this node");
+            self.broken(now, "established", text);
+        }
+    }
+
+    /// A cold node takes the role.
+    pub(super) fn judge_cold_takeover(&mut self, now: Instant, at: usize, engine: &Engine) {
+        let node = &self.nodes[at];
+        let Some(config) = node.config.as_ref().filter(|config| config.role == RoleMode::Vrrp) else { return };
+        let (down, Some(since)) = (master_down(config.priority, config.advert_interval), node.heed.lonely_since) else {
+            return;
+        };
+        if node.requested_at.is_some() || now.since(since) > down * 9 / 5 {
+            return;
+        }
+        let status = engine.status();
+        let warm = |peer: &&PeerStatus| peer.established && !peer.cold && peer.role == Role::Backup;
+        if status.cold
+            && let Some(peer) = status.peers.iter().find(warm)
+        {
+            let (waited, number) = (now.since(since), peer.node);
+            let text = format!(
+                "node {at} is cold and takes over after {waited:?}; it hears node number {number}, which is not"
+            );
+            self.broken(now, "cold-waits", text);
+        }
+    }
+}
+
+fn known(peers: &[PeerStatus], (node, incarnation): Who) -> Option<&PeerStatus> {
+    peers.iter().find(|peer| peer.node == node && peer.incarnation == incarnation)
+}
