@@ -37,7 +37,7 @@ pub struct Outcome {
     pub lost: u64,
     /// Seconds from the fault's end until every daemon said that it is master or in sync; null: never within 30 s.
     pub in_sync_s: Option<f64>,
-    /// Seconds from the fault's end until the kernels were read and found equal; null: never within 30 s.
+    /// Seconds from the fault's end until the beginning of the reading that found the kernels equal; null: never within 30 s.
     pub equal_s: Option<f64>,
     /// What the daemons said of themselves at the end.
     pub said: Vec<String>,

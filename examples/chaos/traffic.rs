@@ -142,6 +142,10 @@ impl Traffic {
         while tally.made < self.most && !stop.load(Ordering::Relaxed) && !interrupted() {
             let due = (start.elapsed().as_secs_f64() * f64::from(self.rate)) as u32;
             for number in tally.made..due.min(self.most) {
+                // Who is far behind his rate must not catch up when nothing is to happen any more.
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 match &mut street {
                     Some(street) => street.connect(self.first + number)?,
                     None => sink.apply(&Change::Upsert(flow(self.first + number, self.means)))?,

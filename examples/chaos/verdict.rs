@@ -127,14 +127,15 @@ fn equal_counts(lab: &Lab) -> Result<bool, Trouble> {
     Ok(most - least <= 16)
 }
 
-/// How the kernels differ from that of `master`, and when the last of them was read.
+/// How the kernels differ from that of `master`, and when the reading of the last of them began: how long the judge takes to
+/// read is no merit or fault of what it judges.
 fn compare(lab: &Lab, master: usize) -> Result<(u64, Difference, Instant), Trouble> {
     let flows = lab.nodes[master].flows()?;
     let mut sum = Difference::default();
     let mut read = Instant::now();
     for (_, node) in lab.nodes.iter().enumerate().filter(|(at, _)| *at != master) {
-        let copy = node.flows()?;
         read = Instant::now();
+        let copy = node.flows()?;
         let difference = kernel::compare(&flows, &copy);
         sum.missing += difference.missing;
         sum.extra += difference.extra;
