@@ -65,7 +65,8 @@ fn whole(table: &mut Table, name: &[u8], value: &[u8], number: u64, frontier: u6
 fn the_digest_of_sections_is_exact_to_the_byte() {
     let long_key: Vec<u8> = (0..=255).collect();
     let long_value: Vec<u8> = (0..1000_u32).map(|at| (at * 7) as u8).collect();
-    let vectors: [(u16, &[u8], &[u8], u64, u16); 4] = [
+    type Vector = (u16, &'static [u8], &'static [u8], u64, u16);
+    let vectors: [Vector; 4] = [
         (7, b"web", b"hello", 0x001a_b844_08d4_4ec5, 2005),
         (7, b"web", b"", 0x7d56_86b8_d112_573a, 2005),
         (8, b"web", b"hello", 0x7f60_1c53_1efc_db21, 2754),
@@ -217,8 +218,11 @@ fn a_full_store_refuses_and_keeps_what_it_has() {
     assert_eq!(value_of(&table, b"a").as_deref(), Some(&b"12345"[..]));
 }
 
+/// A frame's bytes; of the last part in it: its number, the parts, the version.
+type Left = (Vec<u8>, Option<(usize, usize, u64)>);
+
 /// What leaves, in parts of at most `most` bytes a frame: key, offset, bytes, and the version that `back` says.
-fn leave(table: &mut Table, number: u64, most: usize) -> Option<(Vec<u8>, Option<(usize, usize, u64)>)> {
+fn leave(table: &mut Table, number: u64, most: usize) -> Option<Left> {
     let pending = table.peek_section(Instant::ZERO)?;
     let name = pending.key.key.to_vec();
     let rest =

@@ -47,6 +47,8 @@ breakages! {
     OverrunIgnored, "overrun-ignored", "4.3.2";
     /// A follower acknowledges the highest number that it has heard of.
     AcknowledgedBeforeApplied, "acknowledged-before-applied", "3.6.1";
+    /// The frontier of a follower that is not proven acknowledges.
+    UnprovenFrontierAcknowledges, "unproven-frontier-acknowledges", "6.0.2";
     /// A master sends whatever its followers can take.
     CreditIgnored, "credit-ignored", "3.6.6";
     /// A follower that stands still is waited for, for ever.

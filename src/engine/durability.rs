@@ -9,6 +9,7 @@
 //! before those of the one ahead of it. So there is a queue for each policy, and only its front is ever looked at. What the
 //! daemon's source submits has no tickets: it waits in [`Spans`], and its failures are counted.
 
+use super::breakage::Breakage;
 use super::event::{Event, Role};
 use super::outbox::Mark;
 use super::spans::Spans;
@@ -409,7 +410,9 @@ impl Engine {
     pub(super) fn hear_proof(&mut self, header: &Header, advert: &Advert<'_>) {
         let own = (self.config.node, self.incarnation);
         let follows = (advert.follows.node, advert.follows.incarnation) == own && advert.follows.term == self.term;
-        let proven = self.role() == Role::Master && follows && advert.flags.contains(AdvertFlags::PROVEN);
+        let says_proven =
+            advert.flags.contains(AdvertFlags::PROVEN) || self.breaks(Breakage::UnprovenFrontierAcknowledges);
+        let proven = self.role() == Role::Master && follows && says_proven;
         let report = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own);
         let newest = self.outbox.seq();
         let frontier = report.filter(|_| proven).map(|report| report.frontier().min(newest));
@@ -421,10 +424,10 @@ impl Engine {
     /// What a STATUS to this master says of its sender's proof. It names no term: that is in the sender's last ADVERT.
     pub(super) fn hear_proof_of_status(&mut self, header: &Header, status: &Status<'_>) {
         let (own, term, newest) = ((self.config.node, self.incarnation), self.term, self.outbox.seq());
+        let says_proven = status.state == SyncCode::PROVEN || self.breaks(Breakage::UnprovenFrontierAcknowledges);
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         let follows = &peer.word.follows;
         let of_this_term = (follows.node, follows.incarnation) == own && follows.term == term;
-        let proven = of_this_term && status.state == SyncCode::PROVEN;
-        peer.acked.hear(header.seq, proven.then(|| status.frontier.min(newest)));
+        peer.acked.hear(header.seq, (of_this_term && says_proven).then(|| status.frontier.min(newest)));
     }
 }

@@ -268,12 +268,6 @@ impl Outbox {
         self.too_long = longest_ago.unwrap_or(self.too_long);
     }
 
-    /// When a frame left for the first time, or the oldest that is still kept if it is older.
-    pub(super) fn sent_at(&self, seq: u64) -> Option<Instant> {
-        let seq = seq.max(self.history_start());
-        (seq <= self.seq).then(|| self.sent_at[(seq % self.lengths.len() as u64) as usize])
-    }
-
     /// When a frame left, if that was the only time: only then its acknowledgement tells the round trip (Karn, 1987).
     pub(super) fn sent_once_at(&self, seq: u64) -> Option<Instant> {
         let at = (seq % self.lengths.len() as u64) as usize;

@@ -20,7 +20,7 @@ impl Progress {
     /// So many buckets are left and so many records were taken, after so long.
     pub(super) fn of(buckets_left: u32, elapsed: Duration, records: u64) -> Self {
         let done = (BUCKETS as u64).saturating_sub(u64::from(buckets_left));
-        let nanos = u128::from(elapsed.as_nanos());
+        let nanos = elapsed.as_nanos();
         let rate = u128::from(records) * 1_000_000_000 / nanos.max(1);
         let rest = nanos * u128::from(buckets_left) / u128::from(done.max(1));
         Progress {

@@ -12,7 +12,7 @@
 //! of the kernel's own on a backup): only a dump can tell.
 
 use super::workload::number_of;
-use crate::flow::{Change, Flow, FlowKey};
+use crate::flow::{Change, Flow};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a read of the events came to.
@@ -168,7 +168,7 @@ impl Kernel {
     }
 
     #[cfg(test)]
-    pub(super) fn holds(&self, key: &FlowKey) -> bool {
+    pub(super) fn holds(&self, key: &crate::flow::FlowKey) -> bool {
         number_of(key).is_some_and(|number| self.entries.contains_key(&number))
     }
 }

@@ -177,11 +177,6 @@ impl Node {
         }
     }
 
-    /// The role that it acts by.
-    pub(super) fn role(&self) -> Role {
-        self.role
-    }
-
     /// The engine, if the node runs.
     pub(super) fn running(&self) -> Option<&Engine> {
         self.engine.as_ref().filter(|_| self.resting.is_none())
@@ -345,8 +340,11 @@ impl Node {
         worked |= self.tickets(&mut engine, stage);
         self.follow_role(local, &engine, stage);
         worked |= self.note_events(&mut engine, stage);
+        let before = self.role;
         worked |= self.transmit(local, &mut engine, stage);
         self.follow_role(local, &engine, stage);
+        // A goodbye ends a mastership after events and tickets were fetched: no turn that did something is followed by rest.
+        self.more |= self.role != before;
         stage.watch.oracle.turned(stage.now, self.number, &engine);
         self.engine = Some(engine);
         self.busy_until = stage.now + self.seat.turn * self.slowness;
@@ -547,6 +545,7 @@ impl Node {
             stage.watch.saw(if result.is_ok() { "acknowledged" } else { "ack-failed" });
             stage.watch.oracle.resolved(stage.now, self.number, ticket, result);
         }
+        stage.watch.oracle.fetched(stage.now, self.number);
         worked
     }
 

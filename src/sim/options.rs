@@ -11,6 +11,7 @@
 
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
+use super::workload::EXPIRY_MAX;
 use crate::engine::breakage::Breakage;
 use crate::engine::{Ack, Config, RoleMode};
 use crate::time::Duration;
@@ -116,6 +117,8 @@ pub(super) struct Traffic {
     pub(super) sections: u64,
     /// Longest value of a section, in bytes.
     pub(super) section_len: u64,
+    /// Of 1000 values of sections, how many have a time after which they go.
+    pub(super) section_expires: u64,
 }
 
 impl Options {
@@ -205,7 +208,9 @@ impl Options {
         let dumps = self.seats.iter().map(|seat| seat.dump_interval + seat.dump_spacing).max().unwrap_or_default();
         let elections = config.one_way_hold + config.commit_deadline + Duration::from_millis(200);
         let repair = (self.safety + self.loaded) * 2 + Duration::from_secs(2);
-        config.advert_interval * 70 + elections + dumps * 3 + repair + config.lag_limit * 2
+        // Each master rounds the time that a section has left up to whole seconds.
+        let expiry = Duration::from_secs(if self.traffic.section_expires > 0 { u64::from(EXPIRY_MAX) * 3 } else { 0 });
+        config.advert_interval * 70 + elections + dumps * 3 + repair + config.lag_limit * 2 + expiry
     }
 }
 
@@ -310,7 +315,7 @@ fn traffic(random: &mut Random, config: &Config) -> Traffic {
     let keys = if random.one_in(5) { capacity * random.within(2, 3) } else { capacity * random.within(8, 14) / 10 };
     let mut of_1000 = |cases: u64, most: u64| if random.one_in(cases) { random.within(1, most) } else { 0 };
     let (wide, translated, zoned) = (of_1000(2, 300), of_1000(2, 500), of_1000(4, 200));
-    let (attributes, sections) = (of_1000(3, 200), of_1000(2, 200));
+    let (attributes, sections, section_expires) = (of_1000(3, 200), of_1000(2, 200), of_1000(4, 500));
     Traffic {
         keys: keys as u32,
         ends: random.pick(&[100, 300, 500]),
@@ -323,7 +328,8 @@ fn traffic(random: &mut Random, config: &Config) -> Traffic {
         attributes,
         submitted: random.pick(&[0, 0, 8, 64]),
         sections,
-        section_len: random.pick(&[200, 2_000, 10_000, 60_000]),
+        section_len: random.pick(&[200, 2_000, 10_000, 30_000]),
+        section_expires,
     }
 }
 

@@ -21,6 +21,8 @@ const SILENCE_ONE_IN: u64 = 64;
 const SILENCE: u32 = 100;
 /// Seconds within which an entry that nobody refreshes would be told again, or end, in the course of a run.
 const SHORT: u32 = 900;
+/// Longest time of a section that has one, in seconds.
+pub(super) const EXPIRY_MAX: u32 = 3;
 /// Different sections that there can be.
 const SECTIONS: u64 = 24;
 
@@ -180,8 +182,10 @@ impl Workload {
         }
         let most = if dice.one_in(3) { self.traffic.section_len } else { 64 };
         let (length, byte) = (dice.below(most + 1), dice.next() as u8);
+        let expires = self.traffic.section_expires > 0 && dice.below(1000) < self.traffic.section_expires;
+        let expiry = if expires { dice.within(1, u64::from(EXPIRY_MAX)) as u32 } else { 0 };
         let value = (0..length).map(|at| byte.wrapping_add((at / 100) as u8)).collect();
-        Some(SectionChange::Put(Section { key, value, expiry: 0 }))
+        Some(SectionChange::Put(Section { key, value, expiry }))
     }
 }
 

@@ -255,6 +255,9 @@ impl World {
         }
         let engine = self.nodes[master].running()?;
         let source = engine.status();
+        if engine.sections(self.nodes[master].clock.local(self.now)).any(|section| section.expiry > 0) {
+            return Some(format!("node {master} holds sections whose time comes"));
+        }
         let entries = engine.flows(self.now).count();
         if source.pending > 0 || entries != self.nodes[master].kernel.len() {
             let flows = self.nodes[master].kernel.len();

@@ -382,7 +382,8 @@ fn what_is_at_risk_is_told_in_records_and_time() {
     world.run_until("all of it is held", |world| world.engine(0).status().at_risk == Some(nothing));
     assert_eq!(world.engine(0).status().unacknowledged_records, Some(0));
     let covered = world.now;
-    (world.kill(1), world.kill(2));
+    world.kill(1);
+    world.kill(2);
     world.run(Duration::from_secs(2));
     let alone = world.engine(0).status().at_risk.unwrap();
     let bare_since = alone.since.unwrap().since(covered);

@@ -25,13 +25,13 @@ type Place = (Option<StreamId>, u64);
 
 /// A submission that waits.
 #[derive(Clone, Debug)]
-struct Open {
+pub(super) struct Open {
     name: Name,
     value: Option<Value>,
     needed: usize,
     expires: Instant,
     /// When the mastership began.
-    since: Instant,
+    pub(super) since: Instant,
     /// The newest frame when it was submitted.
     after: Place,
     /// Where the entry was first said to be what was submitted, or something newer.
@@ -54,7 +54,7 @@ impl Open {
 /// Every ticket, by its node.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
-    open: BTreeMap<(usize, Ticket), Open>,
+    pub(super) open: BTreeMap<(usize, Ticket), Open>,
     /// The same by the entry.
     waiting: BTreeMap<(usize, Name), Vec<Ticket>>,
 }
@@ -66,8 +66,11 @@ impl Tickets {
         self.waiting.retain(|(owner, _), _| *owner != node);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
+    /// A node's clock has stood for so long.
+    pub(super) fn wait_longer(&mut self, node: usize, stood: Duration) {
+        for (_, open) in self.open.range_mut((node, Ticket(0))..=(node, Ticket(u64::MAX))) {
+            open.expires += stood;
+        }
     }
 }
 
@@ -100,9 +103,18 @@ impl Oracle {
         let node = &self.nodes[at];
         let Some(saying) = node.saying.as_ref().filter(|_| !self.tickets.waiting.is_empty()) else { return };
         let word = saying.content.get(&name).copied();
-        if word == node.shadow.value(name) {
-            self.each_waiting(at, name, |open| open.say(open.after, word));
+        if word != node.shadow.value(name) {
+            return;
         }
+        // Who left with the very table that the stream says held this too, and its word may still be on its way.
+        let stream = saying.stream.and_then(|stream| self.sent.streams.get(&stream));
+        let equal = |stream: &Stream, print| stream.print(stream.newest()) == Some(print);
+        let left = stream.into_iter().flat_map(|it| it.left.iter().filter(|(_, print)| equal(it, **print)));
+        let holders: Vec<usize> = left.map(|(node, _)| *node).collect();
+        self.each_waiting(at, name, |open| {
+            open.say(open.after, word);
+            open.held.extend(&holders);
+        });
     }
 
     /// Frame `seq` of a master says what the entry is.
@@ -121,7 +133,11 @@ impl Oracle {
     /// A node leaves the stream that it follows: what it held of it until now counts.
     pub(super) fn note_holder(&mut self, at: usize) {
         let Some(stream) = self.nodes[at].following else { return };
-        let Some(master) = self.sent.streams.get(&stream).map(|said| said.master) else { return };
+        let Some(said) = self.sent.streams.get_mut(&stream) else { return };
+        if self.nodes[at].was_proven {
+            said.left.insert(at, self.nodes[at].shadow.print());
+        }
+        let master = said.master;
         let range = (master, Ticket(0))..=(master, Ticket(u64::MAX));
         let holders = self.tickets.open.range(range).filter(|(_, open)| self.holds(at, master, open));
         let tickets: Vec<_> = holders.map(|(key, _)| *key).collect();

@@ -30,7 +30,7 @@ mod tests;
 use super::coverage::{Coverage, Seen};
 use crate::engine::{Ack, Config, DurabilityFailed, Engine, Event, Ticket};
 use crate::flow::{Change, Flow, FlowKey, SectionChange, SectionKey};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use acks::Tickets;
 use node::Node;
 use prints::{Label, Map, Name, Value};
@@ -66,6 +66,8 @@ pub(super) struct Oracle {
     nodes: Vec<Node>,
     sent: Sent,
     names: Map<Name, Label>,
+    /// Values of sections that go by themselves, and when they may at the earliest.
+    expiring: Map<(Name, Value), Instant>,
     tickets: Tickets,
     hearing: Hearing,
     /// When the quiet at the end began.
@@ -165,6 +167,13 @@ impl Oracle {
             SectionChange::Put(section) => Some(Value::of_section(&section.value)),
             SectionChange::Delete(_) => None,
         };
+        if let (SectionChange::Put(section), Some(value)) = (change, value)
+            && section.expiry > 0
+        {
+            let earliest = now + Duration::from_secs(section.expiry.into()) * 19 / 20;
+            let known = self.expiring.entry((name, value)).or_insert(earliest);
+            *known = earliest.min(*known);
+        }
         self.must_hold(now, node, engine, name, value);
         self.nodes[node].shadow.put(now, name, value, 0);
         self.note_unsaid(node, name);
@@ -221,6 +230,11 @@ impl Oracle {
         self.judge_ticket(now, node, ticket, result);
     }
 
+    /// Every ticket that was resolved has been fetched.
+    pub(super) fn fetched(&mut self, now: Instant, node: usize) {
+        self.judge_deadlines(now, node);
+    }
+
     /// A node's engine said that something happened.
     pub(super) fn event(&mut self, now: Instant, node: usize, engine: &Engine, event: &Event) {
         self.look(now, node, engine);
@@ -231,9 +245,9 @@ impl Oracle {
     /// After `handle_timeout`, `handle_committed`, `set_role` and whatever else may change a role or a stream, and at the end
     /// of each turn: what must hold at every moment.
     pub(super) fn turned(&mut self, now: Instant, node: usize, engine: &Engine) {
+        self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.judge_claim(now, node, engine);
-        self.judge_deadlines(now, node);
         self.judge_lagging(now, node, engine);
         self.judge_bounds(now, node, engine);
     }
@@ -245,7 +259,8 @@ impl Oracle {
 
     /// A node that stood still runs again, and its clock has stood with it: it cannot know.
     pub(super) fn froze(&mut self, now: Instant, node: usize) {
-        self.nodes[node].looked_at = now;
+        let stood = now.since(std::mem::replace(&mut self.nodes[node].looked_at, now));
+        self.tickets.wait_longer(node, stood);
     }
 
     /// All is equal and nothing changes any more: from here to `ended` (some seconds) only heartbeats may travel.

@@ -234,6 +234,22 @@ impl Oracle {
         self.nodes[at].condemned = condemned;
     }
 
+    /// Sections whose time is over go at the master, which says so to the others; not before their time by a clock that is
+    /// 5 % fast.
+    pub(super) fn settle_expired(&mut self, now: Instant, at: usize, engine: &Engine) {
+        if self.expiring.is_empty() || engine.role() != Role::Master {
+            return;
+        }
+        let (expiring, shadow) = (&self.expiring, &self.nodes[at].shadow);
+        let over = expiring.iter().filter(|((name, value), at)| **at <= now && shadow.value(*name) == Some(*value));
+        let gone = over.map(|((name, _), _)| *name).filter(|name| self.held(engine, *name, now).is_none());
+        for name in gone.collect::<Vec<_>>() {
+            self.nodes[at].shadow.put(now, name, None, 0);
+            self.note_unsaid(at, name);
+            self.sightings.insert("section-expired");
+        }
+    }
+
     /// The stream under which a master sends from now on.
     pub(super) fn speak(&mut self, now: Instant, at: usize, stream: StreamId, start: u64) {
         let Some(saying) = &mut self.nodes[at].saying else { return };

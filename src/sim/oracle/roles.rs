@@ -147,7 +147,8 @@ impl Oracle {
                 continue;
             }
             let master = self.index(follows.node).and_then(|master| self.hearing.0[at][master]);
-            let said_goodbye = master.is_some_and(|master| master.beat.priority == 0);
+            // Who says goodbye is no peer from then on, as master or as witness.
+            let said_goodbye = heard.beat.priority == 0 || master.is_some_and(|master| master.beat.priority == 0);
             if said_goodbye || (node.warm && master.is_some_and(|master| master.beat.is_cold())) {
                 continue;
             }

@@ -11,6 +11,7 @@ use super::prints::{Map, Name, Print, Value};
 use crate::time::Instant;
 use crate::wire::{Advert, AdvertFlags, Follows, Header, Kind, NodeId, WireRole};
 use core::ops::Range;
+use std::collections::BTreeMap;
 
 /// One mastership's frames under one term.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -45,7 +46,6 @@ pub(super) struct Beat {
     pub(super) flags: AdvertFlags,
     pub(super) interval_ms: u16,
     pub(super) term: u64,
-    pub(super) term_start: u64,
     pub(super) stream_seq: u64,
     pub(super) history_start: u64,
     pub(super) follows: Follows,
@@ -53,9 +53,9 @@ pub(super) struct Beat {
 
 impl Beat {
     pub(super) fn new(header: &Header, advert: &Advert<'_>) -> Beat {
-        let &Advert { role, priority, flags, interval_ms, term_start, stream_seq, history_start, follows, .. } = advert;
+        let &Advert { role, priority, flags, interval_ms, stream_seq, history_start, follows, .. } = advert;
         let term = header.term;
-        Beat { role, priority, flags, interval_ms, term, term_start, stream_seq, history_start, follows }
+        Beat { role, priority, flags, interval_ms, term, stream_seq, history_start, follows }
     }
 
     pub(super) fn is_cold(&self) -> bool {
@@ -93,11 +93,13 @@ pub(super) struct Stream {
     pub(super) start: u64,
     pub(super) began: Instant,
     prints: Vec<Print>,
+    /// Nodes that were proven on it and follow it no longer: what they held when they left.
+    pub(super) left: BTreeMap<usize, Print>,
 }
 
 impl Stream {
     pub(super) fn new(master: usize, start: u64, began: Instant, print: Print) -> Self {
-        Stream { master, start, began, prints: vec![print] }
+        Stream { master, start, began, prints: vec![print], left: BTreeMap::new() }
     }
 
     /// The number of the newest frame.

@@ -41,6 +41,9 @@ pub(super) struct Partials {
     discarded: u64,
 }
 
+/// A value that is whole, and its deadline.
+type Whole = (Vec<u8>, Option<Instant>);
+
 impl Partials {
     pub(super) fn new(limit: u32) -> Self {
         Partials { limit: limit.into(), ..Partials::default() }
@@ -97,7 +100,7 @@ impl Partials {
         part: &SectionPart<'_>,
         deadline: Option<Instant>,
         in_order: bool,
-    ) -> Result<Option<(Vec<u8>, Option<Instant>)>, SectionRefused> {
+    ) -> Result<Option<Whole>, SectionRefused> {
         // What is older goes only when there is room for this: a frame that is refused changes nothing.
         let (prefix, total, cost) = match self.values.get(name).filter(|partial| partial.first == first) {
             None => (0, part.total, 2 * OVERHEAD + name.key.key.len() as u64),
@@ -138,7 +141,7 @@ impl Partials {
         self.discarded += u64::from(self.remove(name).is_some());
     }
 
-    fn take(&mut self, name: &Name) -> Option<(Vec<u8>, Option<Instant>)> {
+    fn take(&mut self, name: &Name) -> Option<Whole> {
         let partial = self.remove(name)?;
         let mut value = Vec::with_capacity(partial.total as usize);
         while let Some(next) = partial.parts.get(&(value.len() as u32)) {
