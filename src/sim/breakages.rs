@@ -25,6 +25,7 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::WarmRestartKeepsFrontier => &["resurrected", "in-sync", "last-word"],
         Breakage::OverrunIgnored => &["converges", "kernel-is-table"],
         Breakage::AcknowledgedBeforeApplied => &["acknowledges"],
+        Breakage::UnprovenFrontierAcknowledges => &["acknowledged"],
         Breakage::CreditIgnored => &["credit"],
         Breakage::LaggingNeverReleased => &["lagging"],
         Breakage::RetransmissionWithNewContent => &["same-bytes"],
