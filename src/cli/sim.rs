@@ -158,6 +158,12 @@ impl Worlds<'_> {
         world
     }
 
+    /// Whether nothing is found in a seed when no rule is broken.
+    #[cfg(feature = "breakages")]
+    fn is_clean(&self, seed: u64) -> bool {
+        sim::attempt(seed, &self.of_seed(seed, None), false).violation.is_none()
+    }
+
     /// Runs so many seeds on all threads and tells `seen` of each, on its thread, in about the order of their numbers. Behind
     /// a seed for which that says true none is begun; all below it are run.
     fn each<T: Default + Send>(

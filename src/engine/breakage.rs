@@ -41,8 +41,6 @@ breakages! {
     DigestForgetsDeletes, "digest-forgets-deletes", "4.4.3";
     /// A bucket is compared with a digest that was taken before its last change.
     TouchedIgnored, "touched-ignored", "4.4.9";
-    /// A bucket is compared with a digest that was taken before a hole.
-    DigestsBelowBase, "digests-below-base", "4.4.9";
     /// A node that comes back with its kernel's table goes on where its predecessor stood, and counts as proven as that.
     WarmRestartKeepsFrontier, "warm-restart-keeps-frontier", "4.1.2";
     /// What a complete dump does not name stays.

@@ -249,8 +249,7 @@ impl Engine {
         }
         self.counters.digests_answers_received += 1;
         self.repair.answered();
-        let below_base = answer.cut < self.inbox.base() && !self.breaks(Breakage::DigestsBelowBase);
-        if below_base || answer.cut > super::STREAM_SEQ_MAX {
+        if answer.cut < self.inbox.base() || answer.cut > super::STREAM_SEQ_MAX {
             return Ok(());
         }
         for (bucket, digest) in answer.iter() {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod breakages;
 mod coverage;
 mod faults;
 mod kernel;
@@ -27,6 +28,7 @@ mod workload;
 mod world;
 
 pub use batch::{Batch, Found, JUDGED_FROM, Occurrence, attempt};
+pub use breakages::fits;
 pub use coverage::{Coverage, REQUIRED, Seen};
 pub use options::Options;
 pub use oracle::Violation;

@@ -4,7 +4,7 @@ use super::{Worlds, bar};
 use crate::cli::EXIT_NO;
 use crate::cli::output::print;
 use crate::engine::breakage::Breakage;
-use crate::sim::Outcome;
+use crate::sim::{Outcome, fits};
 use serde::Serialize;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -73,11 +73,13 @@ pub(super) fn run(worlds: &Worlds<'_>) -> ExitCode {
 /// The lowest seed that finds the breakage out.
 fn hunt(worlds: &Worlds<'_>, first: u64, breakage: Breakage, name: &'static str, rule: &'static str) -> Row {
     let keep = |found: &mut Vec<(u64, Outcome)>, seed, _, outcome: Outcome| {
-        let violated = outcome.violation.is_some();
-        if violated {
+        let fits = outcome.violation.as_ref().is_some_and(|violation| fits(breakage, violation.rule));
+        // What is found must be the breakage's own: the seed is clean without it.
+        let found_out = fits && worlds.is_clean(seed);
+        if found_out {
             found.push((seed, outcome));
         }
-        violated
+        found_out
     };
     let found = worlds.each(first..first.saturating_add(SEEDS_MAX), Some(breakage), keep);
     let lowest = found.into_iter().flatten().min_by_key(|(seed, _)| *seed);
