@@ -32,8 +32,10 @@ struct Follower {
     edge: u64,
     frontier: u64,
     proven: bool,
-    /// It follows this stream, by its last ADVERT.
+    /// It follows this stream, by its newest ADVERT.
     follows: bool,
+    /// The newest ADVERT.
+    advert: u64,
     /// Since when it lacks something, or can take nothing more, and has not moved.
     behind_since: Option<Instant>,
     /// Since when it is seen that it should be called lagging, and is not.
@@ -135,17 +137,19 @@ impl Oracle {
         if advert.role == crate::wire::WireRole::MASTER {
             node.heed.lonely_since = None;
         }
-        let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
-            return;
-        };
         let who = (header.node, header.incarnation);
-        node.heed.listed_by.insert(who);
         let stream = node.saying.as_ref().and_then(|saying| saying.stream);
         let follows =
             StreamId { node: advert.follows.node, incarnation: advert.follows.incarnation, term: advert.follows.term };
-        if let Some(follower) = node.heed.followers.get_mut(&who) {
-            follower.follows = stream == Some(follows);
+        // Who has taken this node for gone lists it no more, and follows it no more either. An ADVERT that was overtaken
+        // by a newer one says nothing.
+        if let Some(follower) = node.heed.followers.get_mut(&who).filter(|it| header.seq > it.advert) {
+            (follower.follows, follower.advert) = (stream == Some(follows), header.seq);
         }
+        let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
+            return;
+        };
+        node.heed.listed_by.insert(who);
         if stream == Some(follows) {
             self.note_follower(now, at, who, (header.seq, report.frontier(), report.credit()), None);
         }
