@@ -106,6 +106,15 @@ impl Oracle {
 
     // ------------------------------------------------------------------ the way in
 
+    /// A peer is established, perhaps anew: what its STATUS said before counts no more, and what it said meanwhile was not
+    /// taken. With its next STATUS the master waits for it again (3.6.6).
+    pub(super) fn note_established(&mut self, at: usize, who: Who) {
+        if let Some(follower) = self.nodes[at].heed.followers.get_mut(&who) {
+            follower.proven = false;
+            (follower.behind_since, follower.overdue_since) = (None, None);
+        }
+    }
+
     /// A node was handed what it had sent itself.
     pub(super) fn judge_echo(&mut self, now: Instant, at: usize, engine: &Engine, bytes: &[u8]) {
         let Some(header) = Frame::parse(bytes).ok().map(|frame| frame.header()) else { return };
