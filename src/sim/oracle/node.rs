@@ -43,6 +43,8 @@ pub(super) struct Node {
     pub(super) doubted_at: Option<Instant>,
     /// When it was proven last, or began to follow.
     pub(super) settled_at: Instant,
+    /// The same, before that moment.
+    pub(super) settled_before: Instant,
     /// A walk has ended since the table was looked at as a whole; the first of them began at this time.
     pub(super) walk: Option<Instant>,
     /// Records since then.
@@ -146,7 +148,8 @@ impl Oracle {
         self.judge_established(now, at, stream);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
-        (node.following, node.frontier, node.base, node.settled_at) = (Some(stream), frontier, frontier, now);
+        (node.following, node.frontier, node.base) = (Some(stream), frontier, frontier);
+        (node.settled_at, node.settled_before) = (now, now);
         match self.sent.streams.get(&stream) {
             Some(said) if frontier <= said.newest() => {}
             Some(said) => {

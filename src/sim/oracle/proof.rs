@@ -60,7 +60,9 @@ impl Oracle {
             return self.broken(now, "in-sync", format!("node {at} claims to be in sync, and follows nobody"));
         };
         if news {
-            self.nodes[at].settled_at = now;
+            let node = &mut self.nodes[at];
+            let before = if node.settled_at < now { node.settled_at } else { node.settled_before };
+            (node.settled_at, node.settled_before) = (now, before);
             self.sightings.insert("proof");
             self.compare_whole(now, at, engine, None);
         }
@@ -186,7 +188,9 @@ impl Oracle {
     pub(super) fn judge_event(&mut self, now: Instant, at: usize, event: &Event) {
         let Event::Diverged { buckets } = event else { return };
         let node = &self.nodes[at];
-        let is_reason = |doubted| now.since(doubted) <= REPORT_WITHIN || doubted >= node.settled_at;
+        // A walk that ends may report what it has found, and be the proof that it is made good, in one turn.
+        let settled_at = if node.settled_at < now { node.settled_at } else { node.settled_before };
+        let is_reason = |doubted| now.since(doubted) <= REPORT_WITHIN || doubted >= settled_at;
         if !node.doubted_at.is_some_and(is_reason) {
             let text = format!("node {at} reports that {buckets} buckets have diverged; nothing was missed or refused");
             self.broken(now, "diverged", text);
