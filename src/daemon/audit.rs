@@ -34,7 +34,7 @@ use std::io;
 
 /// Rest between two turns of an audit: the kernel takes some 3 µs for each of the 140 entries of a turn, and everything
 /// else goes first.
-pub(crate) const PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const PAUSE: Duration = Duration::from_micros(300);
 /// Slots of the table looked at per turn for what is missing.
 pub(crate) const SLOTS_PER_TURN: u32 = 16_384;
 /// Stale entries removed per turn.

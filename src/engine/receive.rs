@@ -464,7 +464,7 @@ impl Engine {
         let follows =
             |stream: Stream| (stream.node, stream.incarnation) == (status.target.node, status.target.incarnation);
         if self.inbox.stream().is_some_and(follows)
-            && self.inbox.asked_by_another(now, status.missing, self.config.advert_interval)
+            && self.inbox.asked_by_another(now, status.missing, self.longest_ask_delay())
         {
             self.counters.requests_suppressed += 1;
         }

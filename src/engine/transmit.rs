@@ -9,7 +9,7 @@ use super::Engine;
 use super::breakage::Breakage;
 use super::event::{Event, Role, SyncState};
 use crate::table::Pending;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{
     Advert, AdvertFlags, BucketRange, Capabilities, DataWriter, Follows, FrameFlags, HEADER_LEN, Header, Kind,
     MissingRange, NodeId, PEERS_MAX, PeerReport, Pull, PushError, RANGES_MAX, RECORDS_MAX, Status, SyncCode, Target,
@@ -23,6 +23,9 @@ pub(super) const PLAIN_RECORD_LEN: usize = 24;
 /// What this version can take.
 const CAPABILITIES: Capabilities =
     Capabilities::CONN6.with(Capabilities::ATTRIBUTES).with(Capabilities::SECTION).with(Capabilities::DIGESTS);
+
+/// The delay between two requests grows up to so many times `reorder_delay`.
+const ASK_DELAYS_MAX: u32 = 10;
 
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
@@ -176,7 +179,7 @@ impl Engine {
             return None;
         }
         let mut ranges = [MissingRange::new(1, 1); RANGES_MAX];
-        let count = self.inbox.status_leaves(now, self.config.advert_interval, &mut ranges);
+        let count = self.inbox.status_leaves(now, self.longest_ask_delay(), &mut ranges);
         let header = self.control_header(Kind::STATUS);
         let status = Status {
             target: Target { node: stream.node, incarnation: stream.incarnation },
@@ -189,6 +192,12 @@ impl Engine {
         let length = encode_status(slot, header, &status)?;
         self.counters.status_sent += 1;
         Some(length)
+    }
+
+    /// The longest time between two requests for what is missing. The master sends nothing twice within a round trip,
+    /// so that asking often costs little; a lost request or answer that is made up for late costs everybody who waits.
+    pub(super) fn longest_ask_delay(&self) -> Duration {
+        (self.config.reorder_delay * ASK_DELAYS_MAX).min(self.config.advert_interval)
     }
 
     fn send_pull(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
