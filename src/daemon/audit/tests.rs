@@ -483,7 +483,7 @@ fn other_orders_hold_at_once_and_what_was_being_read_is_given_up() {
     // In the middle of a reading, the kernel becomes this group's alone: what was read is not judged by that.
     tell(&mut node, AuditMode::Repair, Duration::from_secs(2), true);
     assert_eq!(node.audit.counters()[1], ("audits_given_up", 1));
-    node.turn(6100);
+    node.turn(3100);
     assert_eq!((node.found(), node.kernel.holds()), (Some([2, 0, 0, 1]), vec![1]));
     tell(&mut node, AuditMode::Off, MINUTE, true);
     let begun = node.begun();
