@@ -412,6 +412,26 @@ fn a_walk_may_take_what_its_master_did_not_hold_and_nothing_else() {
     stage.fires("live-flow");
 }
 
+/// Frame 9 of the walk found no room for it; then frame 9 came again, and nobody can tell whether it was heard.
+#[test]
+fn a_walk_may_take_what_it_named_in_vain_until_a_word_is_heard_for_sure() {
+    for (refused, doubted, fires) in [(true, true, false), (true, false, true), (false, true, true)] {
+        let mut stage = Stage::pair();
+        let living = Name::of_flow(&flow(3, 1).key);
+        let node = &mut stage.oracle.nodes[1];
+        node.shadow.put(stage.now, living, Some(Value::of_flow(&flow(3, 1))), 9);
+        if refused {
+            node.note_refused(living, 9);
+        }
+        if doubted {
+            node.shadow.doubt(living);
+        }
+        node.walk = Some(stage.now);
+        stage.oracle.removed(stage.now, 1, living);
+        if fires { stage.fires("live-flow") } else { stage.is_silent() }
+    }
+}
+
 // ---------------------------------------------------------------------- claims
 
 #[test]
