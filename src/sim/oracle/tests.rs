@@ -623,16 +623,20 @@ fn header(node: u32, incarnation: u64, seq: u64) -> Header {
 #[test]
 fn of_two_masters_the_lower_one_steps_down() {
     let place = |term| roles::Rank::new((true, term, 100, NodeId(1)), vec![(NodeId(2), 101)]);
-    let judged = |own: u64, theirs: Beat, stays: bool| {
+    let judged_after = |stood: bool, own: u64, theirs: Beat, stays: bool| {
         let mut stage = Stage::pair();
+        stage.oracle.nodes[0].stood_until = stood.then_some(stage.now);
         stage.oracle.nodes[0].rank = Some(place(own));
         let engine = &stage.engines[usize::from(!stays)];
         stage.oracle.judge_beat_taken(stage.now, 0, engine, &header(2, 101, 9000), theirs);
         stage.oracle.violation().map(|it| it.rule)
     };
+    let judged = |own, theirs, stays| judged_after(false, own, theirs, stays);
     let term = Stage::pair().engines[0].status().term;
     assert_eq!(judged(term, beat(WireRole::MASTER, term - 1, 0), true), None);
     assert_eq!(judged(term, beat(WireRole::MASTER, term - 1, 0), false), Some("two-masters"));
+    // By its own clock it may have stalled, and steps down for that.
+    assert_eq!(judged_after(true, term, beat(WireRole::MASTER, term - 1, 0), false), None);
     assert_eq!(judged(term, beat(WireRole::MASTER, term + 1, 0), false), None);
     assert_eq!(judged(term, beat(WireRole::MASTER, term + 1, 0), true), Some("two-masters"));
     // Of one term, and the other one is below by its priority: this one stays, and must take another term.
