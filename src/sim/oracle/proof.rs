@@ -152,7 +152,10 @@ impl Oracle {
         let (role, walk, following) = (node.role, node.walk, node.following);
         let word = node.shadow.value(name);
         // The walk named it, there was no room, and an older frame brought it after all: nobody has noted that it was named.
-        let refused = node.refused.get(&name).is_some_and(|seq| *seq > node.shadow.seq(name));
+        // A word in doubt may not have been heard: its frame had been received before, without it, or not even now. Where no
+        // word found no room, or a later one was heard for sure, no walk may take it.
+        let doubtful = node.shadow.word(name).is_some_and(|word| word.uncertain);
+        let refused = node.refused.get(&name).is_some_and(|seq| doubtful || *seq > node.shadow.seq(name));
         node.shadow.put(now, name, None, 0);
         node.unsunk.insert(name, ());
         if role == Some(Role::Master) && by_owner {

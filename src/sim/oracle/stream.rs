@@ -267,7 +267,11 @@ impl Oracle {
     ) {
         let mode = self.mode(at, stream, seq);
         let mut tight = mode == Mode::New && self.is_tight(at, range.len());
+        // A record that found no room takes the rest of its frame with it: by the engine's own count the frame was refused.
+        let count = engine.counters().data_no_tombstone + engine.counters().data_no_partial_room;
+        let cut_short = std::mem::replace(&mut self.nodes[at].frames_refused, count) < count;
         if mode == Mode::New {
+            tight |= cut_short;
             let node = &mut self.nodes[at];
             let before = node.taken.insert(seq, Taken { uncertain: tight });
             node.work += range.len();
