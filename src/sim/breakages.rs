@@ -56,7 +56,7 @@ mod tests {
         ("own-echo-accepted", 0),
         ("digest-forgets-deletes", 0),
         ("touched-ignored", 17),
-        ("warm-restart-keeps-frontier", 4),
+        ("warm-restart-keeps-frontier", 1),
         ("overrun-ignored", 3),
         ("acknowledged-before-applied", 0),
         ("retransmission-with-new-content", 0),

@@ -504,7 +504,8 @@ mod tests {
         for seed in 0..20 {
             let outcome = run(seed, &Options::of_seed(seed).without_faults(), true);
             assert_eq!(outcome.violation, None, "seed {seed}:\n{}", outcome.lines.join("\n"));
-            assert!(outcome.lines.last().is_some_and(|line| line.contains("all is equal and proven")), "seed {seed}");
+            // Not always the last line: a summary of what went before may be due afterwards.
+            assert!(outcome.lines.iter().any(|line| line.contains("all is equal and proven")), "seed {seed}");
         }
     }
 

@@ -289,11 +289,16 @@ fn a_frame_that_says_what_no_source_said_is_noticed() {
     stage.fires("stream-is-source");
 }
 
-/// A DATA frame under the number of the last one and `ahead` more.
+/// A DATA frame of node 0 under the number of the last one and `ahead` more.
 fn forged(stage: &Stage, ahead: u64) -> Vec<u8> {
     let last = stage.sent.iter().rev().find_map(|(_, bytes)| data(bytes)).expect("sent");
+    written(Header { seq: last.seq + ahead, ..last })
+}
+
+/// A DATA frame with one record.
+fn written(header: Header) -> Vec<u8> {
     let mut slot = [0; 1208];
-    let mut writer = DataWriter::new(&mut slot, Header { seq: last.seq + ahead, ..last }).expect("room");
+    let mut writer = DataWriter::new(&mut slot, header).expect("room");
     writer.push_upsert(&flow(7, 1)).expect("room");
     let length = writer.finish();
     slot[..length].to_vec()
@@ -321,8 +326,9 @@ fn a_number_that_is_left_out_is_noticed() {
 #[test]
 fn a_backup_that_sends_data_is_noticed() {
     let mut stage = Stage::pair();
-    let forged = forged(&stage, 1);
-    stage.oracle.sent(stage.now, 0, &stage.engines[1], &forged);
+    let last = stage.sent.iter().rev().find_map(|(_, bytes)| data(bytes)).expect("sent");
+    let forged = written(Header { node: NodeId(2), incarnation: 101, seq: last.seq + 1, ..last });
+    stage.oracle.sent(stage.now, 1, &stage.engines[1], &forged);
     stage.fires("roles");
 }
 
@@ -754,7 +760,11 @@ fn an_end_that_is_not_equal_is_noticed() {
     assert_eq!(ended(stale), Some("kernel-is-table"));
     let behind = |stage: &mut Stage| drop(stage.lose(Change::Upsert(flow(3, 5))));
     assert_eq!(ended(behind), Some("equal-tables"));
-    assert_eq!(ended(|stage| drop(stage.engines.remove(0))), Some("one-master"));
+    let masterless = |stage: &mut Stage| {
+        let now = stage.now;
+        stage.engines[0].set_role(now, crate::engine::RoleRequest::None);
+    };
+    assert_eq!(ended(masterless), Some("one-master"));
     let unanswered = |stage: &mut Stage| {
         stage.submit(1, 3, Ack::One);
         stage.kernels[0].insert(flow(3, 4).key, flow(3, 4));
