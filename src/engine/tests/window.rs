@@ -299,3 +299,36 @@ fn a_lag_limit_and_first_numbers_that_make_no_sense_are_refused() {
         ["first_seq", "first_term"]
     );
 }
+
+/// Frames of a full walk that leave while its follower gets none of them; and how many more when a live change comes.
+fn frames_of_a_walk_that_nobody_gets(history: u32) -> (u64, u64) {
+    let first = Config { priority: 150, history, ..config(1) };
+    let mut world = World::new(vec![first, Config { history, ..config(2) }]);
+    world.run(Duration::from_secs(1));
+    world.dump_done(0);
+    for number in 0..3000 {
+        world.upsert(0, number);
+        world.run(Duration::from_micros(100));
+    }
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync && world.table(1) == world.table(0));
+    world.run(ms(200));
+    let sent = |world: &World| world.engine(0).status().stream_seq;
+    let before = sent(&world);
+    assert_eq!(world.engine(0).status().unacknowledged, Some(0));
+    world.passes = Box::new(|_, _, bytes| header(bytes).kind != Kind::DATA);
+    let now = world.now;
+    assert_eq!(world.node(1).engine.resync(now, true), Ok(4096));
+    world.run(ms(60));
+    let walked = sent(&world) - before;
+    world.upsert(0, 5000);
+    world.run(ms(10));
+    (walked, sent(&world) - before - walked)
+}
+
+/// [4.5.2] A walk takes up no bucket when it is ahead of its follower by 64 frames, or by half the history; the 128 records
+/// that it had taken up by then fill three more, and a live change does not wait for the rest.
+#[test]
+fn a_walk_runs_no_further_ahead_than_its_window() {
+    let walks = [512, 64].map(frames_of_a_walk_that_nobody_gets);
+    assert_eq!(walks, [(67, 1), (35, 1)]);
+}
