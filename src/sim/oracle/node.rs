@@ -140,6 +140,10 @@ impl Oracle {
         }
         self.note_holder(at);
         let node = &mut self.nodes[at];
+        // What was not made good until now may have been noticed now: the report of it comes after the new stream.
+        if node.doubted_at.is_some_and(|doubted| doubted >= node.settled_at) {
+            node.doubted_at = Some(now);
+        }
         node.taken.clear();
         node.parts.clear();
         node.refused.clear();

@@ -474,6 +474,21 @@ fn a_proof_is_lost_for_a_reason_only() {
     stage.fires("diverged");
 }
 
+#[test]
+fn what_was_not_made_good_when_the_stream_was_left_is_a_reason_and_what_was_is_none() {
+    for (settled_after, fires) in [(0, false), (1, true)] {
+        let mut stage = Stage::pair();
+        let node = &mut stage.oracle.nodes[1];
+        node.doubted_at = Some(stage.now);
+        node.settled_at = stage.now + Duration::from_millis(settled_after);
+        stage.now += Duration::from_secs(5);
+        stage.engines[1].set_role(stage.now, crate::engine::RoleRequest::None);
+        stage.oracle.look(stage.now, 1, &stage.engines[1]);
+        stage.oracle.judge_event(stage.now, 1, &Event::Diverged { buckets: 7 });
+        if fires { stage.fires("diverged") } else { stage.is_silent() }
+    }
+}
+
 // ---------------------------------------------------------------------- tickets
 
 impl Stage {
