@@ -153,7 +153,7 @@ fn parts_of_a_newer_value_leave_the_older_one_alone() {
     assert_eq!((table.partial_bytes(), table.partials_discarded()), (0, 0));
 }
 
-/// [4.2.1] [4.5.3] Parts of a later value hide no older one: it is applied if it is whole, and named by its walk in any case.
+/// [4.2.1] [4.5.3] Parts of a later value hide no older one, in one frame or in several: its walk has named the key.
 #[test]
 fn a_walk_takes_nothing_that_it_sent_while_a_later_value_had_come_in_part() {
     let (later, between) = ([7; 12], [2; 12]);
@@ -164,10 +164,12 @@ fn a_walk_takes_nothing_that_it_sent_while_a_later_value_had_come_in_part() {
     assert_eq!(part(4, 8, 32).apply(&mut table, b"k", 3), Ok(Applied::Unchanged));
     assert_eq!(whole(&mut table, b"k", b"walked", 9, 8), Ok(Applied::Changed));
     assert_eq!(table.remove_older(bucket, 6), 0, "a walk that began at 6 has sent it in 9");
-    let overtaken = Part { value: &between, range: (0, 4), first: 20, number: 20 };
-    assert_eq!(overtaken.apply(&mut table, b"k", 19), Ok(Applied::Older));
-    assert_eq!(table.remove_older(bucket, 15), 0, "and one that began at 15 in 20");
+    let overtaken = |from, to, number| Part { value: &between, range: (from, to), first: 20, number };
+    assert_eq!(overtaken(0, 4, 20).apply(&mut table, b"k", 19), Ok(Applied::Unchanged));
     assert_eq!(value_of(&table, b"k").as_deref(), Some(&b"walked"[..]));
+    assert_eq!(overtaken(4, 12, 21).apply(&mut table, b"k", 20), Ok(Applied::Changed));
+    assert_eq!(table.remove_older(bucket, 15), 0, "and one that began at 15 in 20 and 21");
+    assert_eq!(value_of(&table, b"k"), Some(between.to_vec()));
     assert_eq!(part(0, 4, 31).apply(&mut table, b"k", 30), Ok(Applied::Unchanged));
     assert_eq!(part(8, 12, 33).apply(&mut table, b"k", 30), Ok(Applied::Changed));
     assert_eq!((value_of(&table, b"k"), table.partials_discarded()), (Some(later.to_vec()), 0));

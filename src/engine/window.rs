@@ -175,6 +175,9 @@ impl Engine {
 
     /// When the next one that is heeded may be lagging.
     pub(super) fn lag_at(&self) -> Option<Instant> {
+        if self.breaks(Breakage::LaggingNeverReleased) {
+            return None;
+        }
         let since = self.heeded().filter_map(|peer| peer.follower.behind_since).min()?;
         Some(since + self.lag_limit())
     }

@@ -32,8 +32,10 @@ struct Follower {
     edge: u64,
     frontier: u64,
     proven: bool,
-    /// It follows this stream, by its last ADVERT.
+    /// It follows this stream, by its newest ADVERT.
     follows: bool,
+    /// The newest ADVERT.
+    advert: u64,
     /// Since when it lacks something, or can take nothing more, and has not moved.
     behind_since: Option<Instant>,
     /// Since when it is seen that it should be called lagging, and is not.
@@ -104,6 +106,15 @@ impl Oracle {
 
     // ------------------------------------------------------------------ the way in
 
+    /// A peer is established, perhaps anew: what its STATUS said before counts no more, and what it said meanwhile was not
+    /// taken. With its next STATUS the master waits for it again (3.6.6).
+    pub(super) fn note_established(&mut self, at: usize, who: Who) {
+        if let Some(follower) = self.nodes[at].heed.followers.get_mut(&who) {
+            follower.proven = false;
+            (follower.behind_since, follower.overdue_since) = (None, None);
+        }
+    }
+
     /// A node was handed what it had sent itself.
     pub(super) fn judge_echo(&mut self, now: Instant, at: usize, engine: &Engine, bytes: &[u8]) {
         let Some(header) = Frame::parse(bytes).ok().map(|frame| frame.header()) else { return };
@@ -135,17 +146,19 @@ impl Oracle {
         if advert.role == crate::wire::WireRole::MASTER {
             node.heed.lonely_since = None;
         }
-        let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
-            return;
-        };
         let who = (header.node, header.incarnation);
-        node.heed.listed_by.insert(who);
         let stream = node.saying.as_ref().and_then(|saying| saying.stream);
         let follows =
             StreamId { node: advert.follows.node, incarnation: advert.follows.incarnation, term: advert.follows.term };
-        if let Some(follower) = node.heed.followers.get_mut(&who) {
-            follower.follows = stream == Some(follows);
+        // Who has taken this node for gone lists it no more, and follows it no more either. An ADVERT that was overtaken
+        // by a newer one says nothing.
+        if let Some(follower) = node.heed.followers.get_mut(&who).filter(|it| header.seq > it.advert) {
+            (follower.follows, follower.advert) = (stream == Some(follows), header.seq);
         }
+        let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
+            return;
+        };
+        node.heed.listed_by.insert(who);
         if stream == Some(follows) {
             self.note_follower(now, at, who, (header.seq, report.frontier(), report.credit()), None);
         }

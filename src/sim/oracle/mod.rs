@@ -239,6 +239,9 @@ impl Oracle {
     pub(super) fn event(&mut self, now: Instant, node: usize, engine: &Engine, event: &Event) {
         self.look(now, node, engine);
         self.nodes[node].events += 1;
+        if let Event::PeerUp { node: peer, incarnation, .. } = event {
+            self.note_established(node, (*peer, *incarnation));
+        }
         self.judge_event(now, node, event);
     }
 

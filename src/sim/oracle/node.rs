@@ -37,12 +37,16 @@ pub(super) struct Node {
     /// Parts of sections' values that it took, by name and first frame: of each, by its place in
     /// [`super::sent::Sent::told`], its frame and its bytes.
     pub(super) parts: Map<(Name, u64), BTreeMap<usize, (u64, u64)>>,
+    /// Frames that the engine has counted as not received, for want of room.
+    pub(super) frames_refused: u64,
     /// New keys that found no room, and the frame that named them.
     pub(super) refused: Map<Name, u64>,
     /// When a proof was last lost for a reason: a hole, or a record that found no room.
     pub(super) doubted_at: Option<Instant>,
     /// When it was proven last, or began to follow.
     pub(super) settled_at: Instant,
+    /// The same, before that moment.
+    pub(super) settled_before: Instant,
     /// A walk has ended since the table was looked at as a whole; the first of them began at this time.
     pub(super) walk: Option<Instant>,
     /// Records since then.
@@ -64,6 +68,8 @@ pub(super) struct Node {
     pub(super) incarnation: u64,
     /// The incarnation under which it was master when it stalled: that one must be silent.
     pub(super) stalled: Option<u64>,
+    /// When it last ran again after it had stood, as a master, for nearly as long as a stall takes, or longer.
+    pub(super) stood_until: Option<Instant>,
     pub(super) requested_at: Option<Instant>,
     pub(super) rank: Option<super::roles::Rank>,
     pub(super) sent: u64,
@@ -146,7 +152,8 @@ impl Oracle {
         self.judge_established(now, at, stream);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
-        (node.following, node.frontier, node.base, node.settled_at) = (Some(stream), frontier, frontier, now);
+        (node.following, node.frontier, node.base) = (Some(stream), frontier, frontier);
+        (node.settled_at, node.settled_before) = (now, now);
         match self.sent.streams.get(&stream) {
             Some(said) if frontier <= said.newest() => {}
             Some(said) => {

@@ -60,7 +60,9 @@ impl Oracle {
             return self.broken(now, "in-sync", format!("node {at} claims to be in sync, and follows nobody"));
         };
         if news {
-            self.nodes[at].settled_at = now;
+            let node = &mut self.nodes[at];
+            let before = if node.settled_at < now { node.settled_at } else { node.settled_before };
+            (node.settled_at, node.settled_before) = (now, before);
             self.sightings.insert("proof");
             self.compare_whole(now, at, engine, None);
         }
@@ -150,7 +152,10 @@ impl Oracle {
         let (role, walk, following) = (node.role, node.walk, node.following);
         let word = node.shadow.value(name);
         // The walk named it, there was no room, and an older frame brought it after all: nobody has noted that it was named.
-        let refused = node.refused.get(&name).is_some_and(|seq| *seq > node.shadow.seq(name));
+        // A word in doubt may not have been heard: its frame had been received before, without it, or not even now. Where no
+        // word found no room, or a later one was heard for sure, no walk may take it.
+        let doubtful = node.shadow.word(name).is_some_and(|word| word.uncertain);
+        let refused = node.refused.get(&name).is_some_and(|seq| doubtful || *seq > node.shadow.seq(name));
         node.shadow.put(now, name, None, 0);
         node.unsunk.insert(name, ());
         if role == Some(Role::Master) && by_owner {
@@ -186,7 +191,9 @@ impl Oracle {
     pub(super) fn judge_event(&mut self, now: Instant, at: usize, event: &Event) {
         let Event::Diverged { buckets } = event else { return };
         let node = &self.nodes[at];
-        let is_reason = |doubted| now.since(doubted) <= REPORT_WITHIN || doubted >= node.settled_at;
+        // A walk that ends may report what it has found, and be the proof that it is made good, in one turn.
+        let settled_at = if node.settled_at < now { node.settled_at } else { node.settled_before };
+        let is_reason = |doubted| now.since(doubted) <= REPORT_WITHIN || doubted >= settled_at;
         if !node.doubted_at.is_some_and(is_reason) {
             let text = format!("node {at} reports that {buckets} buckets have diverged; nothing was missed or refused");
             self.broken(now, "diverged", text);

@@ -111,7 +111,7 @@ impl Oracle {
             let text = format!("node {at}, master {ours:?} (warm, term, priority, node), hears master {theirs:?}");
             if stays && theirs > ours {
                 self.broken(now, "two-masters", format!("{text}, and stays"));
-            } else if !stays && theirs < ours && self.nodes[at].stalled.is_none() {
+            } else if !stays && theirs < ours && !self.may_have_stalled(now, at) {
                 self.broken(now, "two-masters", format!("{text}, and steps down"));
             } else if stays && engine.status().term <= beat.term {
                 self.broken(now, "two-masters", format!("{text}, and keeps its term"));
@@ -183,11 +183,23 @@ impl Oracle {
         let node = &mut self.nodes[at];
         let Some(config) = &node.config else { return };
         let limit = master_down(config.priority, config.advert_interval) * 5 / 4;
-        if node.role == Some(Role::Master) && node.looked_at != Instant::ZERO && now.since(node.looked_at) > limit {
-            node.stalled = Some(node.incarnation);
-            self.sightings.insert("stall");
+        if node.role == Some(Role::Master) && node.looked_at != Instant::ZERO {
+            let stood = now.since(node.looked_at);
+            if stood > limit * 2 / 3 {
+                node.stood_until = Some(now);
+            }
+            if stood > limit {
+                node.stalled = Some(node.incarnation);
+                self.sightings.insert("stall");
+            }
         }
         node.looked_at = now;
+    }
+
+    /// Whether a master has just stood for so long that by its own clock it may be a stall, for which it steps down.
+    fn may_have_stalled(&self, now: Instant, at: usize) -> bool {
+        let node = &self.nodes[at];
+        node.stalled.is_some() || node.stood_until == Some(now)
     }
 
     /// Under which incarnation a node speaks.

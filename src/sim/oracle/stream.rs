@@ -20,6 +20,7 @@ use crate::flow::{Attributes, Change, Flow, attribute};
 use crate::time::Instant;
 use crate::wire::{Frame, Header, Payload, Record, Records, WireRole};
 use core::ops::Range;
+use std::collections::BTreeMap;
 
 /// What a frame may do to a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +47,10 @@ const ANNEX_MARGIN: u64 = 24;
 
 /// Slots that may be taken by what only waits for the sink.
 const ROOM_MARGIN: usize = 8;
+
+/// What a part, and a value that has come in part, take at most beside their bytes.
+const PART_COST: u64 = 64;
+const VALUE_COST: u64 = 64 + 256;
 
 impl Oracle {
     // ------------------------------------------------------------------ the way out
@@ -267,7 +272,11 @@ impl Oracle {
     ) {
         let mode = self.mode(at, stream, seq);
         let mut tight = mode == Mode::New && self.is_tight(at, range.len());
+        // A record that found no room takes the rest of its frame with it: by the engine's own count the frame was refused.
+        let count = engine.counters().data_no_tombstone + engine.counters().data_no_partial_room;
+        let cut_short = std::mem::replace(&mut self.nodes[at].frames_refused, count) < count;
         if mode == Mode::New {
+            tight |= cut_short;
             let node = &mut self.nodes[at];
             let before = node.taken.insert(seq, Taken { uncertain: tight });
             node.work += range.len();
@@ -278,7 +287,8 @@ impl Oracle {
         if mode != Mode::Foreign && self.nodes[at].following != Some(stream) {
             return;
         }
-        let mut refused = false;
+        let mut refused = mode == Mode::New && self.may_want_room_for_parts(at, seq, range.clone());
+        tight |= refused;
         for index in range {
             let told = self.sent.told[index];
             let mut tight = tight;
@@ -480,10 +490,24 @@ impl Oracle {
             return status.annex_used + ANNEX_MARGIN > status.annex_blocks;
         }
         let sections = self.nodes[at].shadow.entries().filter(|(name, _)| !self.is_flow(*name)).count();
-        let partial: u64 = self.nodes[at].parts.values().flat_map(|bytes| bytes.values()).map(|(_, len)| len).sum();
-        sections >= config.sections as usize
-            || partial + u64::from(u16::MAX) > u64::from(config.partial_bytes)
-            || config.section_bytes < 1 << 20
+        sections >= config.sections as usize || config.section_bytes < 1 << 20
+    }
+
+    /// Whether parts of this frame may have found no room, so that it counts as not received and comes again [3.3.12]: it is
+    /// above the frontier, and with all parts that ever came and are not known to have become whole the limit is passed.
+    /// What is in such a frame may not have been taken; that it is right if it was, is still judged.
+    fn may_want_room_for_parts(&self, at: usize, seq: u64, range: Range<usize>) -> bool {
+        let node = &self.nodes[at];
+        let cost = |len: u64| PART_COST + len;
+        let new = self.sent.told[range].iter().filter_map(|told| match told {
+            Told::Part { len, .. } => Some(VALUE_COST + cost((*len).into())),
+            Told::Entry { .. } | Told::Walked { .. } => None,
+        });
+        let new = new.sum::<u64>();
+        let held =
+            |parts: &BTreeMap<usize, (u64, u64)>| VALUE_COST + parts.values().map(|(_, len)| cost(*len)).sum::<u64>();
+        let limit = node.config.as_ref().map_or(0, |config| config.partial_bytes);
+        new > 0 && seq > node.frontier && new + node.parts.values().map(held).sum::<u64>() > limit.into()
     }
 
     // ------------------------------------------------------------------ the sink

@@ -418,6 +418,26 @@ fn a_walk_may_take_what_its_master_did_not_hold_and_nothing_else() {
     stage.fires("live-flow");
 }
 
+/// Frame 9 of the walk found no room for it; then frame 9 came again, and nobody can tell whether it was heard.
+#[test]
+fn a_walk_may_take_what_it_named_in_vain_until_a_word_is_heard_for_sure() {
+    for (refused, doubted, fires) in [(true, true, false), (true, false, true), (false, true, true)] {
+        let mut stage = Stage::pair();
+        let living = Name::of_flow(&flow(3, 1).key);
+        let node = &mut stage.oracle.nodes[1];
+        node.shadow.put(stage.now, living, Some(Value::of_flow(&flow(3, 1))), 9);
+        if refused {
+            node.note_refused(living, 9);
+        }
+        if doubted {
+            node.shadow.doubt(living);
+        }
+        node.walk = Some(stage.now);
+        stage.oracle.removed(stage.now, 1, living);
+        if fires { stage.fires("live-flow") } else { stage.is_silent() }
+    }
+}
+
 // ---------------------------------------------------------------------- claims
 
 #[test]
@@ -609,16 +629,20 @@ fn header(node: u32, incarnation: u64, seq: u64) -> Header {
 #[test]
 fn of_two_masters_the_lower_one_steps_down() {
     let place = |term| roles::Rank::new((true, term, 100, NodeId(1)), vec![(NodeId(2), 101)]);
-    let judged = |own: u64, theirs: Beat, stays: bool| {
+    let judged_after = |stood: bool, own: u64, theirs: Beat, stays: bool| {
         let mut stage = Stage::pair();
+        stage.oracle.nodes[0].stood_until = stood.then_some(stage.now);
         stage.oracle.nodes[0].rank = Some(place(own));
         let engine = &stage.engines[usize::from(!stays)];
         stage.oracle.judge_beat_taken(stage.now, 0, engine, &header(2, 101, 9000), theirs);
         stage.oracle.violation().map(|it| it.rule)
     };
+    let judged = |own, theirs, stays| judged_after(false, own, theirs, stays);
     let term = Stage::pair().engines[0].status().term;
     assert_eq!(judged(term, beat(WireRole::MASTER, term - 1, 0), true), None);
     assert_eq!(judged(term, beat(WireRole::MASTER, term - 1, 0), false), Some("two-masters"));
+    // By its own clock it may have stalled, and steps down for that.
+    assert_eq!(judged_after(true, term, beat(WireRole::MASTER, term - 1, 0), false), None);
     assert_eq!(judged(term, beat(WireRole::MASTER, term + 1, 0), false), None);
     assert_eq!(judged(term, beat(WireRole::MASTER, term + 1, 0), true), Some("two-masters"));
     // Of one term, and the other one is below by its priority: this one stays, and must take another term.
