@@ -288,6 +288,9 @@ impl Oracle {
             return;
         }
         let mut refused = mode == Mode::New && self.may_want_room_for_parts(at, seq, range.clone());
+        if refused && let Some(taken) = self.nodes[at].taken.get_mut(&seq) {
+            taken.uncertain = true;
+        }
         tight |= refused;
         for index in range {
             let told = self.sent.told[index];
