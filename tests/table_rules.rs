@@ -730,3 +730,32 @@ mod limits {
         assert_eq!(Refused::Unsupported.to_string(), "this kind of flow is not replicated");
     }
 }
+
+/// [8.0.2] Room is what is left for new keys; a delete that has not been sent still takes some.
+#[test]
+fn room_is_what_is_left_for_new_keys() {
+    let mut table = table();
+    assert_eq!(table.room(), 100);
+    (0..30).for_each(|number| assert_eq!(table.put(&numbered(number), at(0)), Ok(true)));
+    assert_eq!(table.room(), 70);
+    send_all(&mut table, 1);
+    assert!(table.take(&numbered(3).key));
+    assert_eq!(table.room(), 70);
+    send_all(&mut table, 2);
+    assert_eq!(table.room(), 71);
+}
+
+/// A listing in pieces names every flow once.
+#[test]
+fn a_listing_in_pieces_names_every_flow_once() {
+    let mut table = table();
+    (0..50).for_each(|number| assert_eq!(table.put(&numbered(number), at(0)), Ok(true)));
+    let half = table.slots() / 2;
+    let pieces = [0..half, half..table.slots(), table.slots()..u32::MAX];
+    let mut ports: Vec<u16> = Vec::new();
+    for piece in pieces {
+        ports.extend(table.iter_in(piece, at(0)).map(|flow| flow.key.source_port));
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, (0..50).collect::<Vec<u16>>());
+}
