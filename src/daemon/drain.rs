@@ -72,8 +72,8 @@ impl Drain {
         self.commit = commit;
     }
 
-    /// Writes what may be written in one turn. Writing takes time that the engine must know of, or it would call it a
-    /// stall: so this asks the clock itself.
+    /// Writes what may be written in one turn. Writing takes time, and the engine is told after each batch, by the clock: many
+    /// batches are no stall, and one that takes longer than master-down is (docs/protocol.md 5.6.1).
     pub(crate) fn turn(
         &mut self,
         clock: &dyn Fn() -> Instant,

@@ -1,5 +1,6 @@
 //! Comparing bucket by bucket: what differs is walked, and nothing else; and nobody can ask for too much.
 
+use super::repair::filled_master;
 use super::*;
 use crate::wire::{
     BucketDigest, BucketRange, DigestsAnswer, DigestsRequest, Frame, FrameFlags, Header, Kind, Payload, Pull, Target,
@@ -8,19 +9,6 @@ use crate::wire::{
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
-}
-
-/// A master with so many flows, and an absent second node.
-fn filled_master(flows: u32) -> World {
-    let mut world = World::new(vec![Config { priority: 150, ..config(1) }]);
-    world.nodes.push(None);
-    world.run(Duration::from_secs(1));
-    world.dump_done(0);
-    for number in 0..flows {
-        world.upsert(0, number);
-    }
-    world.run(Duration::from_secs(1));
-    world
 }
 
 /// A pair in sync over so many flows.

@@ -2,7 +2,8 @@
 
 use super::*;
 
-fn filled_master(flows: u32) -> World {
+/// A master with so many flows, and an absent second node.
+pub(super) fn filled_master(flows: u32) -> World {
     let mut world = World::new(vec![Config { priority: 150, ..config(1) }]);
     world.nodes.push(None);
     world.run(Duration::from_secs(1));
