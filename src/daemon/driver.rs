@@ -15,11 +15,13 @@
 //! - [`Audit`]: whether the kernel holds what the sink was given;
 //! - [`Watch`]: when a link counts as down.
 
-use crate::bridge::conntrack::{Filter, Rule};
+mod commands;
+mod duty;
+
+use crate::bridge::conntrack::Rule;
 use crate::bridge::{Sink, Source};
-use crate::daemon::answers::FlushRow;
-use crate::daemon::audit::{Audit, AuditOrders, AuditParts};
-use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
+use crate::daemon::audit::{Audit, AuditParts};
+use crate::daemon::control::{FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing};
 use crate::daemon::drain::Drain;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
@@ -28,11 +30,10 @@ use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::protocol::Protocol;
 use crate::daemon::room::{RoomWatch, Wanted};
-use crate::daemon::settings::{Commit, Group};
+use crate::daemon::settings::Commit;
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, Event, FlushState, KernelRoom, Role};
-use crate::flow::Flow;
+use crate::engine::{Counters, KernelRoom, Role};
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
@@ -385,167 +386,6 @@ impl Driver {
         }
     }
 
-    /// Carries out what another role means outside the engine.
-    fn follow_role(&mut self, now: Instant) {
-        let role = self.engine.role();
-        let before = std::mem::replace(&mut self.role, role);
-        self.note_takeover(now, before, role);
-        if (before == Role::Master) == (role == Role::Master) {
-            return;
-        }
-        if let Some(takeover) = &self.takeover {
-            takeover.hold(role == Role::Master);
-        }
-        self.feed.master(now, role == Role::Master);
-    }
-
-    /// A commit lasts from Promoting to Master; one that had nothing to write happens within a turn.
-    fn note_takeover(&mut self, now: Instant, before: Role, role: Role) {
-        match (before, role) {
-            (_, Role::Promoting) if before != Role::Promoting => self.promoting_since = Some(now),
-            (_, Role::Master) if before != Role::Master => {
-                let since = self.promoting_since.take().unwrap_or(now);
-                self.last_commit = (self.clock)().since(since);
-                self.commits.observe(self.last_commit);
-            }
-            (Role::Promoting, Role::Promoting) => {}
-            _ => self.promoting_since = None,
-        }
-    }
-
-    fn note_events(&mut self, now: Instant) {
-        while let Some(took) = self.takeover.as_ref().and_then(Takeover::next_move) {
-            self.takeovers.observe(self.last_commit + took);
-        }
-        while let Some(text) = self.takeover.as_ref().and_then(Takeover::next_loss) {
-            self.journal.note(now, Weight::Warning, "AddressLost", text);
-        }
-        for _ in 0..EVENTS_PER_TURN {
-            let Some(event) = self.engine.poll_event() else { return };
-            self.journal.event(now, &event);
-            // Whoever comes back may have held the addresses meanwhile, and have told the neighbours so.
-            if let (Event::PeerUp { .. } | Event::DuplicateMaster { .. }, Some(takeover)) = (&event, &self.takeover) {
-                takeover.announce();
-            }
-        }
-    }
-
-    fn answer(&mut self, now: Instant, load: &mut Load) {
-        for _ in 0..COMMANDS_PER_TURN {
-            let Some(command) = self.desk.next() else { break };
-            load.worked = true;
-            match command {
-                // Whoever asked may have gone meanwhile; that is nobody's error.
-                Command::Status(answer) => drop(answer.send(self.status(now))),
-                Command::Role(request, answer) => {
-                    self.engine.set_role(now, request);
-                    drop(answer.send(Ok(self.engine.role())));
-                }
-                // A listing too many is dropped, which its asker sees as an answer that ends early.
-                Command::Flows(listing) if self.listings.len() < LISTINGS_MAX => self.listings.push(listing),
-                Command::Flows(_) => tracing::warn!(group = self.desk.sync_id, "too many listings at the same time"),
-                Command::Measures(answer) => drop(answer.send(self.measures(now))),
-                Command::Resync { full, answer } => {
-                    drop(answer.send(self.engine.resync(now, full)));
-                }
-                Command::Flush(order) => self.begin_flush(now, order),
-                Command::Reconfigure { group, audit, realtime_priority, answer } => {
-                    drop(answer.send(self.reconfigure(now, &group, audit, realtime_priority)));
-                }
-            }
-        }
-        if !self.listings.is_empty() {
-            let engine = &self.engine;
-            self.listings.retain_mut(|listing| match serve(listing, engine, now) {
-                Served::Page => {
-                    load.more = true;
-                    true
-                }
-                Served::NoRoom => true,
-                Served::Done => false,
-            });
-        }
-    }
-
-    fn begin_flush(&mut self, now: Instant, order: FlushOrder) {
-        match self.engine.begin_flush(now, order.deadline.since(now)) {
-            Err(reason) => drop(order.answer.send(Err(reason))),
-            Ok(_) if self.flushes.len() == FLUSHES_MAX => {
-                drop(order.answer.send(Err("too many flushes at the same time".into())));
-            }
-            Ok(mark) => self.flushes.push(FlushOrder { mark: Some((now, mark)), ..order }),
-        }
-    }
-
-    /// Answers whoever waits for a flush that is done, can no longer be done, or has taken too long.
-    fn flush(&mut self, now: Instant) {
-        let mut at = 0;
-        while at < self.flushes.len() {
-            let order = &mut self.flushes[at];
-            let state = match &mut order.mark {
-                Some((_, mark)) => self.engine.flush_state(now, mark),
-                None => Ok(FlushState::TimedOut),
-            };
-            if state == Ok(FlushState::Waiting) && !order.answer.is_closed() {
-                at += 1;
-                continue;
-            }
-            let order = self.flushes.swap_remove(at);
-            let row = |state| self.flush_row(now, &order, state == FlushState::Done);
-            let row = state.map(row).map_err(|error| error.to_string());
-            drop(order.answer.send(row));
-        }
-    }
-
-    fn flush_row(&self, now: Instant, order: &FlushOrder, flushed: bool) -> FlushRow {
-        let status = GroupStatus::of_engine(&self.engine.status(), now);
-        let (since, seq) = order.mark.as_ref().map_or((now, None), |(since, mark)| (*since, mark.seq()));
-        FlushRow {
-            sync_id: self.desk.sync_id,
-            flushed,
-            took_ms: now.since(since).as_secs_f64() * 1e3,
-            seq,
-            pending: status.pending,
-            held_by: status
-                .peers
-                .iter()
-                .filter(|peer| seq.is_some() && peer.acknowledged >= seq)
-                .map(|peer| peer.node)
-                .collect(),
-            peers: status.peers,
-        }
-    }
-
-    /// Applies what of a group's settings can be applied to a loop that runs. The filter comes first: only the kernel can
-    /// say whether it takes it, and if not, nothing has changed.
-    fn reconfigure(
-        &mut self,
-        now: Instant,
-        group: &Group,
-        audit: AuditOrders,
-        realtime_priority: u8,
-    ) -> Result<(), String> {
-        if self.rules != group.filter {
-            let filter = Filter::new(&group.filter);
-            self.feed.set_filter(now, &filter).map_err(|error| format!("filter: {error}"))?;
-            self.audit.set_filter(now, &filter);
-            self.rules = group.filter.clone();
-        }
-        self.engine.reconfigure(now, &group.tuning())?;
-        if let Some(engine) = self.engine.ssyncp1() {
-            self.audit.reconfigure(now, audit, engine);
-        }
-        self.feed.set_dump_interval(now, group.dump_interval);
-        self.drain.set_commit(group.commit);
-        self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
-        self.pace = Pace::new(group.batch_delay);
-        if let Some(takeover) = &mut self.takeover {
-            takeover.replace(&group.addresses);
-        }
-        crate::daemon::privilege::be_heard_in_time(realtime_priority);
-        Ok(())
-    }
-
     /// The state with everything that was measured; allocates.
     fn measures(&self, now: Instant) -> Measures {
         Measures {
@@ -624,61 +464,6 @@ impl Driver {
         }
         waker.drain();
     }
-
-    /// Withdraws the addresses, says goodbye and sends what is left.
-    fn leave(&mut self) {
-        let start = (self.clock)();
-        if let Some(takeover) = &self.takeover {
-            takeover.hold(false);
-        }
-        self.engine.leave(start);
-        loop {
-            let now = (self.clock)();
-            let mut load = Load::default();
-            self.transmit(now, &mut load);
-            self.note_events(now);
-            // The engine has said all when it takes part in nothing; the transport, when nothing is stuck in it.
-            let all_said = self.engine.role() == Role::None && !load.queue_full;
-            if all_said || !self.watch.usable() || now.since(start) >= FAREWELL {
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        if let Some(takeover) = self.takeover.take() {
-            takeover.finish();
-        }
-    }
-}
-
-enum Served {
-    Page,
-    NoRoom,
-    Done,
-}
-
-/// Serves one page of a listing, if its asker has room for it.
-fn serve(listing: &mut Listing, engine: &Protocol, now: Instant) -> Served {
-    let room = match listing.pages.try_reserve() {
-        Ok(room) => room,
-        Err(tokio::sync::mpsc::error::TrySendError::Full(())) => return Served::NoRoom,
-        Err(tokio::sync::mpsc::error::TrySendError::Closed(())) => return Served::Done,
-    };
-    if let Some(keys) = listing.filter.keys() {
-        let found = keys.iter().filter_map(|key| engine.flow(key, now));
-        let flows = found.filter(|flow| listing.filter.matches(&flow.key)).take(listing.limit).collect();
-        room.send(Page { flows, last: true });
-        return Served::Done;
-    }
-    let end = listing.slot.saturating_add(PAGE_SLOTS);
-    let wanted = |flow: &Flow| listing.filter.matches(&flow.key);
-    let flows = engine.flows_in(listing.slot..end, now, listing.limit, wanted);
-    listing.slot = end;
-    listing.limit -= flows.len();
-    let last = listing.slot >= engine.slots() || listing.limit == 0;
-    if last || !flows.is_empty() {
-        room.send(Page { flows, last });
-    }
-    if last { Served::Done } else { Served::Page }
 }
 
 fn rates(before: &Counters, now: &Counters, over: Duration) -> Rates {

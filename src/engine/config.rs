@@ -69,6 +69,12 @@ pub struct Config {
     pub one_way_hold: Duration,
     /// Longest time that the first phase of a takeover (write the table to the sink) may take.
     pub commit_deadline: Duration,
+    /// Longest time that a master waits for its heir before it takes the role back [5.3.2].
+    pub handover_deadline: Duration,
+    /// Longest time that a merge of two tables may take before the winner goes on without the rest [5.5.1].
+    pub merge_deadline: Duration,
+    /// At least this long an entry lives after a takeover, however little its clock had left [4.6.4].
+    pub takeover_grace: Duration,
     /// Whether the source reports every death itself (a kernel does); otherwise the master expires flows by time.
     pub source_expires: bool,
     /// Whose acknowledgement a submission waits for that does not say so itself.
@@ -119,6 +125,9 @@ impl Config {
             reorder_delay: Duration::from_millis(2),
             one_way_hold: Duration::from_secs(10),
             commit_deadline: Duration::from_secs(1),
+            handover_deadline: Duration::from_secs(2),
+            merge_deadline: Duration::from_secs(10),
+            takeover_grace: Duration::from_secs(180),
             source_expires: true,
             ack: Ack::None,
             ack_timeout: Duration::from_secs(1),

@@ -1,0 +1,78 @@
+//! What a role means outside the engine: addresses, the source's dump, the journal, and the goodbye.
+
+use super::{Driver, EVENTS_PER_TURN, FAREWELL, Load};
+use crate::daemon::journal::Weight;
+use crate::daemon::takeover::Takeover;
+use crate::engine::{Event, Role};
+use crate::time::{Duration, Instant};
+
+impl Driver {
+    /// Carries out what another role means outside the engine.
+    pub(super) fn follow_role(&mut self, now: Instant) {
+        let role = self.engine.role();
+        let before = std::mem::replace(&mut self.role, role);
+        self.note_takeover(now, before, role);
+        if (before == Role::Master) == (role == Role::Master) {
+            return;
+        }
+        if let Some(takeover) = &self.takeover {
+            takeover.hold(role == Role::Master);
+        }
+        self.feed.master(now, role == Role::Master);
+    }
+
+    /// A commit lasts from Promoting to Master; one that had nothing to write happens within a turn.
+    pub(super) fn note_takeover(&mut self, now: Instant, before: Role, role: Role) {
+        match (before, role) {
+            (_, Role::Promoting) if before != Role::Promoting => self.promoting_since = Some(now),
+            (_, Role::Master) if before != Role::Master => {
+                let since = self.promoting_since.take().unwrap_or(now);
+                self.last_commit = (self.clock)().since(since);
+                self.commits.observe(self.last_commit);
+            }
+            (Role::Promoting, Role::Promoting) => {}
+            _ => self.promoting_since = None,
+        }
+    }
+
+    pub(super) fn note_events(&mut self, now: Instant) {
+        while let Some(took) = self.takeover.as_ref().and_then(Takeover::next_move) {
+            self.takeovers.observe(self.last_commit + took);
+        }
+        while let Some(text) = self.takeover.as_ref().and_then(Takeover::next_loss) {
+            self.journal.note(now, Weight::Warning, "AddressLost", text);
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = self.engine.poll_event() else { return };
+            self.journal.event(now, &event);
+            // Whoever comes back may have held the addresses meanwhile, and have told the neighbours so.
+            if let (Event::PeerUp { .. } | Event::DuplicateMaster { .. }, Some(takeover)) = (&event, &self.takeover) {
+                takeover.announce();
+            }
+        }
+    }
+
+    /// Withdraws the addresses, says goodbye and sends what is left.
+    pub(super) fn leave(&mut self) {
+        let start = (self.clock)();
+        if let Some(takeover) = &self.takeover {
+            takeover.hold(false);
+        }
+        self.engine.leave(start);
+        loop {
+            let now = (self.clock)();
+            let mut load = Load::default();
+            self.transmit(now, &mut load);
+            self.note_events(now);
+            // The engine has said all when it takes part in nothing; the transport, when nothing is stuck in it.
+            let all_said = self.engine.role() == Role::None && !load.queue_full;
+            if all_said || !self.watch.usable() || now.since(start) >= FAREWELL {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        if let Some(takeover) = self.takeover.take() {
+            takeover.finish();
+        }
+    }
+}
