@@ -40,6 +40,8 @@ struct Follower {
     advert: u64,
     /// Since when it lacks something, or can take nothing more, and has not moved.
     behind_since: Option<Instant>,
+    /// It was called lagging, and has not moved on since.
+    released: bool,
     /// Since when it is seen that it should be called lagging, and is not.
     overdue_since: Option<Instant>,
 }
@@ -192,9 +194,10 @@ impl Oracle {
             (node.heed.stream, node.heed.followers) = (Some(stream), BTreeMap::new());
         }
         let Some(said) = self.sent.streams.get(&stream) else { return };
-        let (newest, (by, frontier, credit)) = (said.newest(), told);
+        let (newest, start, (by, frontier, credit)) = (said.newest(), said.start, told);
+        let near = node.config.as_ref().map_or(0, |config| u64::from(config.history / 2));
         let follower = node.heed.followers.entry(who).or_default();
-        let frontier = frontier.clamp(said.start, newest);
+        let frontier = frontier.clamp(start, newest);
         let moved = frontier > follower.frontier;
         follower.frontier = follower.frontier.max(frontier);
         match proven {
@@ -203,6 +206,7 @@ impl Oracle {
             Some(_) => {}
             None => follower.follows = true,
         }
+        let grew = frontier + u64::from(credit) > follower.edge;
         if by > follower.told_by {
             (follower.told_by, follower.edge) = (by, frontier + u64::from(credit));
         }
@@ -213,6 +217,18 @@ impl Oracle {
         if behind {
             follower.behind_since.get_or_insert(now);
         }
+        // Who was released is heeded again, and has its time anew [3.6.6].
+        let near = newest - follower.frontier.max(start) <= near && follower.edge > newest;
+        if follower.released && (moved || grew) && near {
+            follower.released = false;
+            (follower.behind_since, follower.overdue_since) = (behind.then_some(now), None);
+        }
+    }
+
+    /// A master has called a follower lagging.
+    pub(super) fn note_released(&mut self, at: usize, node: NodeId) {
+        let followers = self.nodes[at].heed.followers.iter_mut().filter(|((id, _), _)| *id == node);
+        followers.for_each(|(_, follower)| follower.released = true);
     }
 
     // ------------------------------------------------------------------ at every moment
