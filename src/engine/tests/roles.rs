@@ -410,9 +410,13 @@ fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
         world.kill(2);
         world.start(2, Config { incarnation: 5555, priority: 254, ..config(3) });
         world.run(Duration::from_secs(1));
-        // Silent for so long that the cold node's timer runs out, and that of the warm one (360.9 ms) does not.
+        // Silent for so long that the cold node's timer (300.8 ms) runs out, and neither that of the warm one (360.9 ms) nor its
+        // patience with the master (341.4 ms) does.
+        let adverts = world.engine(0).counters().adverts_sent;
+        world.run_until("an ADVERT", |world| world.engine(0).counters().adverts_sent > adverts);
+        world.run(Duration::from_millis(1));
         world.passes = Box::new(|from, _, bytes| from != 0 && bytes[5] != Kind::DATA.0);
-        world.run(Duration::from_millis(310));
+        world.run(Duration::from_millis(325));
         assert_eq!((world.role(1), world.role(2)), (Role::Backup, Role::Backup));
         world.passes = Box::new(move |from, to, bytes| (from != 0 || heard(to)) && bytes[5] != Kind::DATA.0);
         end(&mut world);
@@ -420,6 +424,9 @@ fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
         (world.role(1), world.role(2))
     };
     let dies = |world: &mut World| {
+        let now = world.now;
+        // It speaks at once, and not with the next interval.
+        world.node(0).engine.set_priority(now, 149).expect("valid");
         world.run(Duration::from_secs(1));
         world.kill(0);
     };

@@ -172,9 +172,10 @@ impl Oracle {
         let (preempt, priority) = (config.preempt, engine.status().priority);
         let Some(said) = self.sent.streams.get(&stream) else { return };
         let (master, node) = (said.master, &self.nodes[at]);
-        let word = self.last_word(at, master, stream.incarnation);
+        let word = node.handed.filter(|handed| (handed.0, handed.1) == (stream.node, stream.incarnation));
+        let word = word.map(|(.., beat)| beat);
         let missing = word.filter(|word| word.term == stream.term && word.stream_seq > node.frontier);
-        let above = word.is_some_and(|word| priority > word.priority);
+        let above = word.is_none_or(|word| priority > word.priority);
         let problem = if !self.handovers && !preempt {
             Some("it may not preempt".into())
         } else if !self.handovers && !above {

@@ -70,8 +70,8 @@ pub(super) struct Node {
     pub(super) stalled: Option<u64>,
     /// When it last ran again after it had stood, as a master, for nearly as long as a stall takes, or longer.
     pub(super) stood_until: Option<Instant>,
-    /// Sender, incarnation and coldness of the last ADVERT that was handed to it.
-    pub(super) handed: Option<(crate::wire::NodeId, u64, bool)>,
+    /// The last ADVERT that was handed to it: sender, incarnation, what it says.
+    pub(super) handed: Option<(crate::wire::NodeId, u64, Beat)>,
     pub(super) rank: Option<super::roles::Rank>,
     pub(super) sent: u64,
     pub(super) events: usize,

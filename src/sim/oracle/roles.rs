@@ -210,16 +210,11 @@ impl Oracle {
         (fresh(there) && fresh(back)).then(|| there.since.max(back.since))
     }
 
-    /// What a node has last heard of a master under this incarnation.
-    pub(super) fn last_word(&self, at: usize, master: usize, incarnation: u64) -> Option<Beat> {
-        self.hearing.adverts[at][master].filter(|heard| heard.incarnation == incarnation).map(|heard| heard.beat)
-    }
-
     /// A warm node does not follow a cold master.
     pub(super) fn judge_followed(&mut self, now: Instant, at: usize, stream: StreamId) {
         // The ADVERT that was just handed to it; the last one of its sender, perhaps, from before that started anew.
-        let cold = self.nodes[at].handed.is_some_and(|handed| handed == (stream.node, stream.incarnation, true));
-        if self.nodes[at].warm && cold {
+        let said = self.nodes[at].handed.filter(|handed| (handed.0, handed.1) == (stream.node, stream.incarnation));
+        if self.nodes[at].warm && said.is_some_and(|(.., beat)| beat.is_cold()) {
             self.broken(now, "cold-master", format!("node {at} is warm and follows {stream:?}, whose master is cold"));
         }
     }

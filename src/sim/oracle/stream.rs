@@ -250,7 +250,7 @@ impl Oracle {
             }
             Some((header, stream, Content::Advert(beat))) => {
                 let followed = self.nodes[at].following == Some(stream);
-                self.nodes[at].handed = Some((header.node, header.incarnation, beat.is_cold()));
+                self.nodes[at].handed = Some((header.node, header.incarnation, beat));
                 let news = self.note_heard(now, at, &header, beat);
                 self.note_told(now, at, engine, (header.node, header.incarnation), beat);
                 self.look_further(now, at, engine, None, followed.then_some(beat.history_start));
