@@ -197,6 +197,14 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub commit_deadline: Duration,
+    /// Time that an entry has left at least when the role is taken over.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub takeover_grace: Duration,
+    /// Time after the first link is up in which this node does not take the role by itself.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub startup_delay: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -423,6 +431,8 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
+            takeover_grace: self.takeover_grace,
+            startup_delay: self.startup_delay,
             ..Config::new(node.id, self.sync_id)
         }
     }

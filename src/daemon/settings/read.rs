@@ -52,6 +52,8 @@ const GROUP_KEYS: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
+    "takeover_grace",
+    "startup_delay",
     "tap",
     "tap_size",
     "tap_files",
@@ -354,6 +356,8 @@ fn group(section: &Section<'_, '_>) -> Group {
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+        takeover_grace: section.duration("takeover_grace", default.takeover_grace),
+        startup_delay: section.duration("startup_delay", default.startup_delay),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {
