@@ -18,6 +18,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 const NO_ELECTION: &str = "profile \"classic\" has no election; remove it (ssyncp role says who is master)";
+const NO_ADDRESSES: &str = "profile \"classic\" has no election that could move addresses; remove them";
 const NO_REPAIR: &str = "profile \"classic\" never sends again what was lost; remove it";
 const NO_ACKNOWLEDGEMENT: &str = "profile \"classic\" has no acknowledgement; remove it";
 const NO_PROOF: &str = "profile \"classic\" proves nothing, and only what is proven is audited; remove it";
@@ -27,7 +28,12 @@ const LACKS: &[(&str, &str)] = &[
     ("priority", NO_ELECTION),
     ("advert_interval", NO_ELECTION),
     ("preempt", NO_ELECTION),
-    ("addresses", "profile \"classic\" has no election that could move addresses; remove them"),
+    ("addresses", NO_ADDRESSES),
+    ("routes", NO_ADDRESSES),
+    ("announce_refresh", NO_ADDRESSES),
+    ("virtual_mac", NO_ADDRESSES),
+    ("guard", NO_ADDRESSES),
+    ("divide", NO_ADDRESSES),
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
     ("lag_limit", NO_ACKNOWLEDGEMENT),
