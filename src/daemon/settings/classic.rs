@@ -6,11 +6,11 @@
 
 use super::read::Section;
 use super::{
-    Commit, Group, Profile, SourceKind, TransportKind, duration_words as durations, role_word as role_words,
+    Commit, Group, Profile, RoleKind, SourceKind, TransportKind, driven, duration_words as durations,
     size_words as sizes,
 };
 use crate::bridge::conntrack::Rule;
-use crate::engine::RoleMode;
+use crate::daemon::driven::line::Name;
 use crate::time::Duration;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use serde::{Serialize, Serializer};
@@ -96,8 +96,11 @@ struct Written<'a> {
     #[serde(serialize_with = "sizes")]
     event_buffer: u64,
     commit: Commit,
-    #[serde(serialize_with = "role_words")]
-    role: RoleMode,
+    role: RoleKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keepalived_fifo: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "driven::name")]
+    instance: Option<Name>,
     capacity: u32,
     #[serde(serialize_with = "durations")]
     batch_delay: Duration,
@@ -133,6 +136,8 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             event_buffer: group.event_buffer,
             commit: group.commit,
             role: group.role,
+            keepalived_fifo: group.keepalived_fifo.as_deref(),
+            instance: group.instance.clone(),
             capacity: group.capacity,
             batch_delay: group.batch_delay,
             tap: group.tap.as_deref(),
