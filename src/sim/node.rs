@@ -572,6 +572,9 @@ impl Node {
             self.holds = role == Role::Master;
             self.dump = if self.holds { Dump::Due(local) } else { Dump::Silent };
         }
+        if role == Role::Master {
+            self.holds = engine.holds_addresses();
+        }
     }
 
     fn note_events(&mut self, engine: &mut Engine, stage: &mut Stage<'_>) -> bool {
