@@ -22,6 +22,7 @@ pub mod build;
 pub mod client;
 pub mod control;
 mod drain;
+pub mod draining;
 pub mod driver;
 pub mod events;
 mod feed;

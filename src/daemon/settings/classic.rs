@@ -38,6 +38,7 @@ const LACKS: &[(&str, &str)] = &[
     ("audit", NO_PROOF),
     ("audit_interval", NO_PROOF),
     ("commit_deadline", "profile \"classic\" takes the role at once and writes its table then; remove it"),
+    ("handover_deadline", "profile \"classic\" has no election; remove it (ssyncp role says who is master)"),
 ];
 
 /// Whether the profile has no such setting.
@@ -195,6 +196,7 @@ ack = "one"
 ack_every = 0
 ack_delay = "5ms"
 commit_deadline = "1s"
+handover_deadline = "2s"
 audit = "repair"
 audit_interval = "1m"
 frame_len = 1480
@@ -214,11 +216,12 @@ batch_delay = "2s"
         ssyncp.toml:15: ack_every: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:16: ack_delay: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:17: commit_deadline: profile "classic" takes the role at once and writes its table then; remove it
-        ssyncp.toml:18: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:19: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:20: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
-        ssyncp.toml:21: capacity: 0; a table holds 1 to 268435456 flows
-        ssyncp.toml:22: batch_delay: 2s; at most 1s
+        ssyncp.toml:18: handover_deadline: profile "classic" has no election; remove it (ssyncp role says who is master)
+        ssyncp.toml:19: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:20: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:21: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
+        ssyncp.toml:22: capacity: 0; a table holds 1 to 268435456 flows
+        ssyncp.toml:23: batch_delay: 2s; at most 1s
         "#);
     }
 

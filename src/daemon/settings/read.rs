@@ -52,6 +52,7 @@ const GROUP_KEYS: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
+    "handover_deadline",
     "tap",
     "tap_size",
     "tap_files",
@@ -354,6 +355,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+        handover_deadline: section.duration("handover_deadline", default.handover_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {
