@@ -36,6 +36,16 @@ impl Driver {
                 Command::Resync { full, answer } => {
                     drop(answer.send(self.engine.resync(now, full)));
                 }
+                Command::Switchover { to, asks, answer } => {
+                    drop(answer.send(self.engine.switchover(now, to, asks)));
+                }
+                Command::Drain { cause, holds, answer } => {
+                    let drained = self.drain_role(now, cause, holds);
+                    drop(answer.send(drained.map(|()| (self.engine.role(), self.draining.names()))));
+                }
+                Command::PeerDead { node, answer } => {
+                    drop(answer.send(self.engine.peer_is_dead(now, node).map(|()| self.engine.role())));
+                }
                 Command::Flush(order) => self.begin_flush(now, order),
                 Command::Reconfigure { group, audit, realtime_priority, answer } => {
                     drop(answer.send(self.reconfigure(now, &group, audit, realtime_priority)));
