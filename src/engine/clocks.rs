@@ -33,11 +33,13 @@ const RESERVE: Duration = Duration::from_secs(95);
 pub(super) struct Copies {
     hand: u32,
     next_at: Instant,
+    /// What the kernel holds is on its way into the table.
+    pub(super) filling: bool,
 }
 
 impl Copies {
     pub(super) fn new(now: Instant) -> Self {
-        Copies { hand: 0, next_at: now }
+        Copies { hand: 0, next_at: now, filling: false }
     }
 }
 
@@ -67,6 +69,11 @@ impl Engine {
     /// As there.
     pub fn preload_found(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
         self.fill(now, flow, true)
+    }
+
+    /// While it is filled by [`Engine::preload`], a node follows nobody; in everything else it takes part.
+    pub fn set_filling(&mut self, filling: bool) {
+        self.copies.filling = filling;
     }
 
     fn fill(&mut self, now: Instant, flow: &Flow, found: bool) -> Result<(), UpdateError> {

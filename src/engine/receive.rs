@@ -173,6 +173,9 @@ impl Engine {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: word.term };
         match self.inbox.stream() {
             Some(followed) if followed == stream => {}
+            None if self.copies.filling && self.role() == Role::Backup => {
+                return self.input(now, Input::MasterHeard { term: word.term, interval: word.interval });
+            }
             // A mastership that lost against the followed one; it will learn that by itself.
             Some(followed) if followed.term > stream.term => return,
             Some(followed) if followed.term == stream.term && !self.outranks_followed(&stream, word) => return,

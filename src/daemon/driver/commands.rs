@@ -120,6 +120,7 @@ impl Driver {
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }
+        self.feed.set_keeps(self.audit.keeps());
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
