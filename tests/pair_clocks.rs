@@ -100,7 +100,9 @@ fn a_backups_kernel_that_loses_everything_is_filled_again() {
     pair.until_equal(20_000);
     eventually("the kernel was looked at once", || pair.b.counter("driver_audits") == 1);
     pair.b.disconnect(0..20_000);
-    eventually("all is there again", || pair.b.kernel_entries() == 20_000 && pair.difference() == Difference::default());
+    eventually("all is there again", || {
+        pair.b.kernel_entries() == 20_000 && pair.difference() == Difference::default()
+    });
     assert_eq!(pair.a.group()["entries"].as_u64(), Some(20_000));
 }
 

@@ -4,8 +4,8 @@
 //! ```text
 //!   told 120 s                 run out      written again, if nobody said that it is gone
 //!     ├──────────── 120 s ────────┼── PATIENCE 75 s ──┼─ ROUND 16 s ─┤
-//!   kernel: 120 s + margin 270 s = 390 s              ┊              ┊
-//!     ├───────────────────────────┼───────────────────┼──────────────┼────────── takeover_grace 180 s ─────────┤
+//!   kernel: 120 s + margin 275 s = 395 s              ┊              ┊
+//!     ├───────────────────────────┼───────────────────┼──────────────┼─ 4 s ─┼─── takeover_grace 180 s ────────┤
 //! ```
 //!
 //! So whenever the role is taken, each copy has `takeover_grace` left at least, and the takeover has nothing to write for the
@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_secs(16);
 const SLOTS_AT_ONCE: u32 = 65_536;
 /// Fewest looks of a round.
 const LOOKS_MIN: u32 = 16;
-/// What copies have over the takeover's grace: PATIENCE, ROUND without one look, and some seconds for the sink.
+/// What copies have over the takeover's grace: PATIENCE, ROUND, and some seconds for the sink.
 const RESERVE: Duration = Duration::from_secs(95);
 
 /// How far the round over the copies is.

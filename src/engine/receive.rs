@@ -351,7 +351,7 @@ impl Engine {
         self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
     }
 
-    fn sign_of_life(&mut self, now: Instant, header: &Header) {
+    pub(super) fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
         let (term, interval) = (peer.word.term, peer.word.interval);

@@ -331,5 +331,9 @@ fn one_turn_reads_a_bounded_number_of_times() {
     assert!(load.more);
     bench.script.borrow_mut().clear();
     bench.master(0);
-    assert_eq!(bench.turn(0, &[Ok((1, false)), Ok((1, false))]), ["begin", "update"], "ADVERTs must not wait for a dump");
+    assert_eq!(
+        bench.turn(0, &[Ok((1, false)), Ok((1, false))]),
+        ["begin", "update"],
+        "ADVERTs must not wait for a dump"
+    );
 }
