@@ -1,9 +1,7 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
-use crate::bridge::conntrack::{
-    self, ConntrackInspector, ConntrackSink, ConntrackSource, Filter, SinkOptions, SourceOptions,
-};
+use crate::bridge::conntrack::{self, ConntrackInspector, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
 use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
@@ -124,9 +122,10 @@ pub struct Bridge {
 pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
     match group.source {
         SourceKind::Conntrack => {
-            let sink = ConntrackSink::open(&SinkOptions::default())?;
+            let filter = group.flow_filter();
+            let mut sink = ConntrackSink::open(&SinkOptions::default())?;
+            sink.set_filter(&filter);
             let ignore_port_ids = vec![sink.port_id()?];
-            let filter = Filter::new(&group.filter);
             let inspector = ConntrackInspector::open(filter.clone())?;
             let receive_buffer = usize::try_from(group.event_buffer).unwrap_or(usize::MAX);
             let options = SourceOptions { receive_buffer, ignore_port_ids, filter };

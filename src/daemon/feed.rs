@@ -113,6 +113,8 @@ pub(crate) struct Feed {
     filling: bool,
     /// The kernel may have dropped what nobody heard of.
     unheard: bool,
+    /// Connections that no group owns have been told of.
+    left_over_told: bool,
     counts: Counts,
 }
 
@@ -145,6 +147,7 @@ impl Feed {
             put_back: (Instant::ZERO, 0),
             filling: false,
             unheard: false,
+            left_over_told: false,
             counts: Counts::default(),
         }
     }
@@ -300,6 +303,7 @@ impl Feed {
                         self.counts.dumps_completed += 1;
                         self.dump = Dump::Due(now + self.dump_interval);
                         engine.end_dump(now);
+                        self.tell_left_over(now, journal);
                     }
                     Dump::Filling(_) if outcome.dump_complete => self.dump = Dump::Silent,
                     _ => {}
@@ -347,6 +351,19 @@ impl Feed {
             _ => 0,
         };
         Copies { left, counted: self.keeps, put_back: 0, left_out: false }
+    }
+
+    /// Says once that connections pass here that are in no group's share.
+    fn tell_left_over(&mut self, now: Instant, journal: &mut Journal) {
+        let count = self.source.as_ref().map_or(0, |source| source.left_over());
+        if count > 0 && !self.left_over_told {
+            let text = format!(
+                "connections pass this node that belong to no group, {count} at present: none of the groups' addresses \
+                 occurs in them (divide = \"address\"), and they are not replicated"
+            );
+            journal.note(now, Weight::Warning, "FlowsLeftOver", text);
+        }
+        self.left_over_told = count > 0;
     }
 
     fn request_dump(&mut self, now: Instant, engine: &mut impl Listener, journal: &mut Journal) {

@@ -5,7 +5,7 @@
 //! its table is written to the sink, and Master only afterwards, so that the addresses never go live before the state.
 //!
 //! ```text
-//!            LinkUp              TimerExpired, Preempt, Request(Master)          Committed, TimerExpired
+//!            LinkUp              TimerExpired, Preempt, Inherit, Request(Master) Committed, TimerExpired
 //!   Init ───────────▶ Backup ─────────────────────────────────────▶ Promoting ─────────────────────▶ Master
 //!    ▲                ▲ │  ▲────────────── MasterHeard ────────────────┘                               │
 //!    │  LinkDown      │ │  ▲──────────── Outranked, Stalled, Request(Backup) ──────────────────────────┘
@@ -95,6 +95,11 @@ pub enum Input {
     TimerExpired,
     /// This node is proven, and of higher priority than the master of `term`.
     Preempt {
+        /// That master's term.
+        term: u64,
+    },
+    /// The living master of `term` has named this node its heir, and this node holds all that it has sent.
+    Inherit {
         /// That master's term.
         term: u64,
     },
@@ -200,6 +205,7 @@ impl Election {
             (State::Backup { down_at: Some(_) }, TimerExpired) => self.promoting(now, 0),
             (State::Backup { down_at: Some(_) }, Preempt { .. }) if now < self.held_until => state,
             (State::Backup { down_at: Some(_) }, Preempt { term }) => self.promoting(now, term),
+            (State::Backup { .. }, Inherit { term }) => self.promoting(now, term),
             (State::Backup { .. }, Request(Wish::Master)) => self.promoting(now, u64::MAX),
             (State::Backup { .. }, Request(Wish::Backup)) => self.backup(now, self.interval),
             (State::Backup { .. }, Stalled) => self.backup(now, self.interval),
@@ -214,12 +220,12 @@ impl Election {
             (State::Promoting { .. }, Stalled) => state, // writing the table is what took so long
             (State::Promoting { .. }, Outranked { interval }) => self.backup(now, interval),
             (State::Promoting { .. }, MasterHeard { .. } | MasterLeft { .. } | Hold { .. }) => state,
-            (State::Promoting { .. }, Preempt { .. } | Request(Wish::Master)) => state,
+            (State::Promoting { .. }, Preempt { .. } | Inherit { .. } | Request(Wish::Master)) => state,
 
             (State::Master, Outranked { interval }) => self.backup(now, interval),
             (State::Master, Stalled | Request(Wish::Backup)) => self.backup(now, self.interval),
             (State::Master, MasterHeard { .. } | MasterLeft { .. } | Hold { .. } | TimerExpired) => state,
-            (State::Master, Preempt { .. } | Committed | Request(Wish::Master)) => state,
+            (State::Master, Preempt { .. } | Inherit { .. } | Committed | Request(Wish::Master)) => state,
         }
     }
 
@@ -281,7 +287,7 @@ mod tests {
         ];
         let heard = Input::MasterHeard { term: 7, interval: ms(100) };
         #[rustfmt::skip]
-        let table: [(Input, [Role; 7]); 13] = [
+        let table: [(Input, [Role; 7]); 14] = [
             (Input::LinkUp,                               [Backup, Backup,    Promoting, Promoting, Master, Backup, None]),
             (Input::LinkDown,                             [Init,   Fault,     Fault,     Fault,     Fault,  Fault,  None]),
             (heard,                                       [Init,   Backup,    Backup,    Promoting, Master, Fault,  None]),
@@ -289,6 +295,7 @@ mod tests {
             (Input::Hold { wait: ms(100) },               [Init,   Backup,    Promoting, Promoting, Master, Fault,  None]),
             (Input::TimerExpired,                         [Init,   Promoting, Master,    Master,    Master, Fault,  None]),
             (Input::Preempt { term: 7 },                  [Init,   Promoting, Promoting, Promoting, Master, Fault,  None]),
+            (Input::Inherit { term: 7 },                  [Init,   Promoting, Promoting, Promoting, Master, Fault,  None]),
             (Input::Committed,                            [Init,   Backup,    Master,    Master,    Master, Fault,  None]),
             (Input::Outranked { interval: ms(100) },      [Init,   Backup,    Backup,    Backup,    Backup, Fault,  None]),
             (Input::Stalled,                              [Init,   Backup,    Promoting, Promoting, Backup, Fault,  None]),

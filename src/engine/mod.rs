@@ -53,7 +53,7 @@ pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
-pub use handover::SwitchoverError;
+pub use handover::{SwitchoverError, UnknownPeer};
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
 pub use status::{EngineStatus, PeerStatus};
@@ -70,6 +70,7 @@ use digests::Answers;
 use durability::Durability;
 use election::{Election, Input, State};
 use exposure::Exposure;
+use handover::Handover;
 use inbox::Inbox;
 use outbox::Outbox;
 use peers::Peers;
@@ -125,6 +126,7 @@ pub struct Engine {
     durability: Durability,
     exposure: Exposure,
     answers: Answers,
+    handover: Handover,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -206,6 +208,7 @@ impl Engine {
             durability: Durability::new(),
             exposure: Exposure::new(config.history),
             answers: Answers::new(),
+            handover: Handover::default(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -270,6 +273,7 @@ impl Engine {
         if self.election.deadline().is_some_and(|at| at <= now) {
             self.role_timer(now);
         }
+        self.look_at_handover(now);
         if self.dump_complete {
             self.sweep(now);
         }
@@ -500,6 +504,7 @@ impl Engine {
         also(self.section_expiry_at());
         also(self.copies_at());
         also(self.lag_at());
+        also(self.handover_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.repair.pull_at());

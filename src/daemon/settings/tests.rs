@@ -33,6 +33,7 @@ group = "224.0.0.81"
 profile = "ssyncp1"
 source = "conntrack"
 filter = []
+divide = "none"
 dump_interval = "30s"
 event_buffer = "32MiB"
 commit = "continuous"
@@ -43,6 +44,10 @@ priority = 100
 advert_interval = "100ms"
 preempt = true
 addresses = []
+routes = []
+announce_refresh = "0s"
+virtual_mac = false
+guard = false
 capacity = 262144
 history = 4096
 batch_delay = "1ms"
@@ -85,7 +90,11 @@ fn what_show_prints_reads_back_as_the_same_settings() {
             priority = 150
             advert_interval = "1s"
             preempt = false
-            addresses = ["192.0.2.10/24 dev eth0"]
+            addresses = ["192.0.2.10/24 dev eth0 scope link label eth0:1"]
+            routes = ["198.51.100.0/24 via 192.0.2.1", "default via 2001:db8::1 table 7"]
+            announce_refresh = "1m"
+            virtual_mac = true
+            guard = true
             capacity = 1000
             history = 64
             batch_delay = "500us"
@@ -152,7 +161,7 @@ interfaces = ["eth1", "eth1"]
 transport = "xdp"
 profile = "classical"
 source = "ipvs"
-role = "keepalived"
+role = "etcd"
 advert_interval = 100
 batch_delay = "1 fortnight"
 ack_delay = "5"
@@ -186,7 +195,7 @@ listen = "localhost"
         ssyncp.toml:10: transport: "xdp" is not in this version; write "raw" or "memory"
         ssyncp.toml:11: profile: "classical" is unknown; write "ssyncp1" or "classic"
         ssyncp.toml:12: source: "ipvs" is not in this version; write "conntrack" or "synthetic"
-        ssyncp.toml:13: role: "keepalived" is not in this version; write "vrrp" or "manual"
+        ssyncp.toml:13: role: "etcd" is not in this version; write "vrrp" or "manual" or "keepalived"
         ssyncp.toml:14: advert_interval: 100 has no unit; write "100ms" or "100s"
         ssyncp.toml:15: batch_delay: "1 fortnight" is no duration; write a whole number with a unit, as "100ms", "1s" or "5m"
         ssyncp.toml:16: ack_delay: "5" has no unit; write "5ms" or "5s"

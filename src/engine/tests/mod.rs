@@ -8,6 +8,7 @@ mod clocks;
 mod counters;
 mod digests;
 mod durability;
+mod handover;
 mod hostile;
 mod links;
 mod operator;
