@@ -211,7 +211,9 @@ impl Driver {
     /// Tells the engine how its link stands; to be called once, before the first turn.
     pub fn start(&mut self) {
         let now = (self.clock)();
-        self.feed.start(now, &mut self.journal);
+        let fills = self.audit.room().is_some() && self.engine.ssyncp1().is_some();
+        self.feed.set_keeps(self.audit.keeps());
+        self.feed.start(now, &mut self.engine, fills, &mut self.journal);
         self.follow_receive_room();
         if self.line.is_up() {
             self.engine.handle_link(now, true);
@@ -230,6 +232,9 @@ impl Driver {
         self.note_lateness(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
+        if self.feed.take_unheard() {
+            self.audit.hurry(now);
+        }
         self.engine.handle_timeout(now);
         self.follow_keepalived(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);

@@ -134,6 +134,7 @@ impl Driver {
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }
+        self.feed.set_keeps(self.audit.keeps());
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
         if let Some(reins) = &mut self.reins {
