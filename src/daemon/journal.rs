@@ -99,6 +99,7 @@ fn weight(event: &Event) -> Weight {
         | Event::Diverged { .. }
         | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
+        | Event::MergeGivenUp { .. }
         | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }
@@ -112,6 +113,7 @@ fn weight(event: &Event) -> Weight {
         | Event::SyncStarted { .. }
         | Event::SyncProgress { .. }
         | Event::Repaired { .. }
+        | Event::Merged { .. }
         | Event::InSync { .. } => Weight::Notice,
     }
 }
@@ -149,6 +151,13 @@ pub fn describe(event: &Event) -> String {
             format!("repaired: {buckets} buckets differed, {removed} flows removed, after {} ms", took.as_millis())
         }
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
+        Event::Merged { from, adopted, took } => {
+            format!("{adopted} flows that only node {} had are adopted, after {} ms", from.0, took.as_millis())
+        }
+        Event::MergeGivenUp { with, adopted } => format!(
+            "the merge with node {} did not end in time, {adopted} flows are adopted; what only one of the two had may be lost",
+            with.0
+        ),
         Event::TableFull { store: Store::Flows, capacity } => {
             format!("the table is full at {capacity} flows; new ones are refused")
         }

@@ -71,6 +71,12 @@ breakages! {
     TakeoverDespiteWitness, "takeover-despite-witness", "5.2.3";
     /// Of two masters the one of higher priority stays, whatever its term.
     PriorityBeforeTerm, "priority-before-term", "5.4.1";
+    /// Entries that another node tells of are adopted, whoever has asked for them.
+    AdoptUnasked, "adopt-unasked", "5.5.1";
+    /// Who was master removes what the new one lacks before that one has asked for it.
+    BucketEndsDuringMerge, "bucket-ends-during-merge", "5.5.4";
+    /// A node takes over without what a peer holds beyond it.
+    NoMergeBeforeTakeover, "no-merge-before-takeover", "5.2.5";
 }
 
 impl Breakage {

@@ -36,6 +36,9 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::ColdDoesNotWait => &["cold-waits"],
         Breakage::TakeoverDespiteWitness => &["takeover"],
         Breakage::PriorityBeforeTerm => &["two-masters"],
+        Breakage::AdoptUnasked => &["adopts"],
+        Breakage::BucketEndsDuringMerge => &["merge"],
+        Breakage::NoMergeBeforeTakeover => &["merge-first"],
     }
 }
 

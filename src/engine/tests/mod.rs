@@ -9,6 +9,7 @@ mod digests;
 mod durability;
 mod hostile;
 mod links;
+mod merge;
 mod operator;
 mod repair;
 mod roles;
