@@ -76,6 +76,9 @@ pub(super) struct Node {
     pub(super) events: usize,
     pub(super) turns: u64,
     pub(super) heed: super::heed::Heed,
+    pub(super) merging: super::merge::Merging,
+    /// The stream that it followed last, and where it stood when it left it, proven.
+    pub(super) left: Option<super::merge::Left>,
 }
 
 impl Node {
@@ -140,6 +143,7 @@ impl Oracle {
         }
         self.note_holder(at);
         let node = &mut self.nodes[at];
+        node.left = node.following.filter(|_| node.proven).map(|stream| (stream, node.frontier));
         // What was not made good until now may have been noticed now: the report of it comes after the new stream.
         if node.doubted_at.is_some_and(|doubted| doubted >= node.settled_at) {
             node.doubted_at = Some(now);
@@ -211,6 +215,7 @@ impl Oracle {
             self.judge_cold_takeover(now, at, engine);
         }
         self.note_role(now, at, role);
+        self.note_merge_role(now, at, engine, from, role);
         if role == Role::Master {
             self.compare_whole(now, at, engine, except);
             let node = &mut self.nodes[at];

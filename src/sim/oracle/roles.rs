@@ -169,6 +169,11 @@ impl Oracle {
         self.hearing.0[at][peer].is_some_and(|heard| heard.since <= since)
     }
 
+    /// Whether a node has heard another in this time.
+    pub(super) fn is_heard_lately(&self, at: usize, peer: usize, now: Instant, time: Duration) -> bool {
+        self.hearing.0[at][peer].is_some_and(|heard| now.since(heard.last) <= time)
+    }
+
     /// A warm node does not follow a cold master.
     pub(super) fn judge_followed(&mut self, now: Instant, at: usize, stream: StreamId) {
         let master = self.index(stream.node).and_then(|master| self.hearing.0[at][master]);
