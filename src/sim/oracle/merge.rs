@@ -30,6 +30,8 @@ pub(super) struct Stand {
 pub(super) struct Merging {
     /// What its source has changed while it was master, and when.
     learned: Map<Name, Instant>,
+    /// What it has ended itself since it followed anybody.
+    ended: Map<Name, ()>,
     /// Since when it has to be asked for that; `None`: it was, or it is equal to its master.
     owes_since: Option<Instant>,
     /// Its last question.
@@ -81,19 +83,19 @@ impl Oracle {
         let Some(peer) = self.index(target.node).filter(|_| self.nodes[at].role == Some(Role::Master)) else { return };
         let (winner, loser) = (&self.nodes[at], &self.nodes[peer]);
         let follows = winner.saying.as_ref().and_then(|saying| saying.stream);
-        let no_room = engine.counters().merge_refused > 0;
-        if loser.following.is_none() || loser.following != follows || no_room {
+        if loser.following.is_none() || loser.following != follows {
             return;
         }
+        let no_room = engine.counters().merge_refused > 0;
         let lost = loser.merging.learned.iter().filter(|(name, learned)| {
             let spoken = loser.shadow.seq(**name) > 0;
             let alive = loser.shadow.value(**name).is_some();
-            let ended = winner.shadow.is_of_this_stream(**name);
+            let ended = winner.shadow.is_of_this_stream(**name) || winner.merging.ended.contains_key(*name);
             **learned > winner.master_since && alive && !spoken && winner.shadow.value(**name).is_none() && !ended
         });
         let mut lost: Vec<Name> = lost.map(|(name, _)| *name).collect();
         lost.sort_unstable();
-        if let Some(name) = lost.first() {
+        if let Some(name) = lost.first().filter(|_| !no_room) {
             let text = format!(
                 "node {at}, master since {:?}, says to node {peer} that it has all; it lacks {} entries that node {peer} learned \
                  as master, as {}",
@@ -103,6 +105,7 @@ impl Oracle {
             );
             return self.broken(now, "merge", text);
         }
+        self.nodes[peer].merging.owes_since = None;
         self.sightings.insert("merge-done");
     }
 
@@ -161,8 +164,19 @@ impl Oracle {
         }
         match value {
             Some(_) => drop(node.merging.learned.insert(name, now)),
-            None => drop(node.merging.learned.remove(&name)),
+            None => self.note_ended(at, name),
         }
+    }
+
+    /// An entry has ended at its source.
+    pub(super) fn note_ended(&mut self, at: usize, name: Name) {
+        self.nodes[at].merging.learned.remove(&name);
+        self.nodes[at].merging.ended.insert(name, ());
+    }
+
+    /// A node follows a stream: what it has ended itself is known to its master.
+    pub(super) fn note_following(&mut self, at: usize) {
+        self.nodes[at].merging.ended.clear();
     }
 
     /// A node is equal to its master: it owes nothing.
@@ -179,10 +193,7 @@ impl Oracle {
         let Some(learned) = node.merging.learned.get(&name) else { return };
         let master = self.sent.streams.get(&stream).map(|said| &self.nodes[said.master]);
         let both = master.is_some_and(|master| *learned > master.master_since);
-        let asked = master.and_then(|master| master.merging.asked).is_some_and(|(target, cursor)| {
-            node.config.as_ref().is_some_and(|config| config.node == target.node) && cursor == CURSOR_END
-        });
-        if both && !asked && now.since(owes) < deadline * 4 / 5 {
+        if both && now.since(owes) < deadline * 4 / 5 {
             let text = format!(
                 "node {at} has removed {}, which it learned as master at {learned:?}, before its master has asked for it",
                 self.label(name)

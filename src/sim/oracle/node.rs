@@ -158,6 +158,7 @@ impl Oracle {
     fn follow(&mut self, now: Instant, at: usize, stream: StreamId, frontier: u64) {
         self.judge_followed(now, at, stream);
         self.judge_established(now, at, stream);
+        self.note_following(at);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
         (node.following, node.frontier, node.base) = (Some(stream), frontier, frontier);
@@ -242,6 +243,7 @@ impl Oracle {
             let gone = self.held(engine, *name, now).is_none();
             if gone {
                 self.nodes[at].shadow.put(now, *name, None, 0);
+                self.note_ended(at, *name);
                 self.note_unsaid(at, *name);
                 self.sightings.insert("reconcile");
             }
