@@ -233,10 +233,10 @@ impl Engine {
     }
 
     fn ask_the_furthest(&self) -> Option<(MergePull, u64)> {
-        let known = self.merge.known.back().filter(|known| !known.own)?;
-        let follows = self.inbox.stream().is_some();
-        let proven = if follows { self.repair.is_proven() } else { known.proven };
-        let frontier = self.inbox.frontier();
+        // While a master lives, nothing of it is lost; and what is followed is not to be mixed with what another one says.
+        let dead = self.inbox.stream().is_none();
+        let known = self.merge.known.back().filter(|known| dead && !known.own)?;
+        let (frontier, proven) = (known.frontier, known.proven);
         let stream = (known.node, known.incarnation);
         let is_further = |peer: &&Peer| {
             let held = peer.followed;

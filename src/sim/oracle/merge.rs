@@ -23,6 +23,8 @@ pub(super) struct Stand {
     incarnation: u64,
     frontier: u64,
     proven: bool,
+    /// The incarnation that says so.
+    by: u64,
 }
 
 /// What is known of a node's merges.
@@ -43,14 +45,15 @@ pub(super) struct Merging {
 }
 
 impl Stand {
-    fn of(advert: &Advert<'_>, before: Option<Stand>) -> Option<Stand> {
+    fn of(by: u64, advert: &Advert<'_>, before: Option<Stand>) -> Option<Stand> {
+        let before = before.filter(|before| before.by == by);
         let Some(report) = advert.peers.iter().find(|report| report.frontier() > 0) else { return before };
         let (node, incarnation, frontier) = (report.node(), report.incarnation(), report.frontier());
         let same = before.filter(|before| (before.node, before.incarnation) == (node, incarnation));
         let follows = advert.follows.node == node;
         let proven =
             if follows { advert.flags.contains(AdvertFlags::PROVEN) } else { same.is_some_and(|it| it.proven) };
-        Some(Stand { node, incarnation, frontier, proven })
+        Some(Stand { node, incarnation, frontier, proven, by })
     }
 }
 
@@ -82,8 +85,8 @@ impl Oracle {
     fn judge_done(&mut self, now: Instant, at: usize, engine: &Engine, target: Target) {
         let Some(peer) = self.index(target.node).filter(|_| self.nodes[at].role == Some(Role::Master)) else { return };
         let (winner, loser) = (&self.nodes[at], &self.nodes[peer]);
-        let follows = winner.saying.as_ref().and_then(|saying| saying.stream);
-        if loser.following.is_none() || loser.following != follows {
+        let own = winner.config.as_ref().map(|config| (config.node, winner.incarnation));
+        if loser.following.is_none_or(|stream| Some((stream.node, stream.incarnation)) != own) {
             return;
         }
         let no_room = engine.counters().merge_refused > 0;
@@ -148,7 +151,7 @@ impl Oracle {
     pub(super) fn note_stand(&mut self, at: usize, header: &Header, advert: &Advert<'_>) {
         let Some(peer) = self.index(header.node) else { return };
         let stands = &mut self.nodes[at].merging.stands;
-        match Stand::of(advert, stands.get(&peer).copied()) {
+        match Stand::of(header.incarnation, advert, stands.get(&peer).copied()) {
             Some(stand) => drop(stands.insert(peer, stand)),
             None => drop(stands.remove(&peer)),
         }
@@ -224,8 +227,8 @@ impl Oracle {
                 && stand.proven
                 && stand.frontier > frontier
         };
-        let further =
-            node.merging.stands.iter().filter(|(peer, stand)| is_further(stand) && self.hears(now, at, **peer));
+        let lives = |peer: usize, stand: &Stand| self.nodes[peer].incarnation == stand.by && self.hears(now, at, peer);
+        let further = node.merging.stands.iter().filter(|(peer, stand)| is_further(stand) && lives(**peer, stand));
         let (peer, stand) = further.max_by_key(|(_, stand)| stand.frontier)?;
         let mut words: Map<Name, bool> = Map::default();
         for seq in frontier + 1..=stand.frontier {
