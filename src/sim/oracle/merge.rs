@@ -141,8 +141,10 @@ impl Oracle {
                 return self.broken(now, "adopts", text);
             }
             self.sightings.insert("merge-adopted");
-            self.nodes[at].work += 1;
-            self.nodes[at].shadow.put(now, name, value, 0);
+            let node = &mut self.nodes[at];
+            node.work += 1;
+            node.unsunk.insert(name, ());
+            node.shadow.put(now, name, value, 0);
             self.note_unsaid(at, name);
         }
     }
@@ -213,7 +215,10 @@ impl Oracle {
         }
         match role {
             Role::Promoting => self.nodes[at].merging.wanted = self.wanted(now, at, engine),
-            Role::Master => self.judge_wanted(now, at, engine),
+            Role::Master => {
+                self.judge_wanted(now, at, engine);
+                self.nodes[at].left = None;
+            }
             _ => self.nodes[at].merging.wanted = None,
         }
     }
