@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Most cuts of the sync link in one return.
 const CUTS_MAX: u64 = 4;
 /// Longest time between two of them, milliseconds: a return takes a few hundred.
-const CUT_AFTER_MAX_MS: u64 = 400;
+const CUT_AFTER_MAX_MS: u64 = 250;
 /// Longest time that one lasts, milliseconds.
 const CUT_LASTS_MAX_MS: u64 = 300;
 
@@ -52,7 +52,7 @@ impl Story<'_> {
             event.in_words(),
             took.as_secs_f64() * 1e3
         ));
-        if matches!(event, Event::Continue | Event::SyncUp | Event::OneWay) {
+        if matches!(event, Event::Restart | Event::Continue | Event::SyncUp | Event::OneWay) {
             struck.duplicate = Some(self.until_given_up(victim, before)?);
         }
         Ok(struck)
@@ -68,6 +68,10 @@ impl Story<'_> {
                 killed.doing("killing the master")
             }
             Event::DaemonKill => signal(Signal::SIGKILL).doing("killing the master"),
+            Event::Restart => {
+                self.nodes[victim] = Some(Node::start(&self.lab.balancers[victim], node_plan(victim, self.told))?);
+                Ok(())
+            }
             Event::Graceful => signal(Signal::SIGTERM).doing("ending the master"),
             Event::Stop => {
                 signal(Signal::SIGSTOP).doing("stopping the master")?;
@@ -136,7 +140,7 @@ impl Story<'_> {
         }
         let (before, after) = (self.master, victim);
         self.master = after;
-        let (_, _, difference) = self.compare()?;
+        let difference = self.compare()?.difference;
         if differs(&difference) {
             struck.taken_differing = Some(1);
             let words = difference.examples.first().cloned().unwrap_or_default();
@@ -156,7 +160,7 @@ impl Story<'_> {
         match (self.options.cause, back) {
             // With three nodes nobody comes back: the next one dies.
             (Cause::NodeDeath, None) => self.rise()?,
-            (Cause::DaemonKill | Cause::Graceful, Some(back)) => {
+            (Cause::Graceful, Some(back)) => {
                 if let Some(node) = &mut self.nodes[back] {
                     node.wait_ended(READY_WITHIN)?;
                 }
