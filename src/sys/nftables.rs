@@ -219,6 +219,14 @@ impl Batch {
         });
     }
 
+    /// Removes every rule of the table, and leaves its chains.
+    pub fn remove_rules(&mut self) {
+        let name = self.table.clone();
+        self.message(libc::NFT_MSG_DELRULE, 0, format!("the end of all rules of table {name}"), |to| {
+            to.attribute_text(1, &name); // NFTA_RULE_TABLE
+        });
+    }
+
     /// A chain at a hook; `kind` is `filter` or `nat`, `policy` what happens to who gets to its end.
     pub fn chain(&mut self, name: &str, kind: &str, hook: u32, priority: i32, policy: u32) {
         let table = self.table.clone();

@@ -29,58 +29,76 @@ use std::net::IpAddr;
 #[derive(Debug)]
 pub struct Guard {
     table: String,
-    /// What is dropped at present; `None` if everything passes.
-    shut: Option<(NetlinkSocket, Vec<IpAddr>)>,
+    /// Owner of the table, while there is one.
+    socket: Option<NetlinkSocket>,
+    /// What is protected at present.
+    shut: Vec<IpAddr>,
 }
 
 impl Guard {
     /// A guard that lets everything pass, in the network namespace of the threads that will use it.
     pub fn new(sync_id: u8) -> Self {
-        Guard { table: format!("ssyncp_guard_{sync_id}"), shut: None }
-    }
-
-    /// Whether it drops anything.
-    pub fn is_shut(&self) -> bool {
-        self.shut.is_some()
+        Guard { table: format!("ssyncp_guard_{sync_id}"), socket: None, shut: Vec::new() }
     }
 
     /// Drops what is described above for these addresses, and no others; nothing is done if that is so already.
     ///
     /// # Errors
-    /// The operating system's error, with its cure; everything passes then, or what was dropped before still is.
+    /// The operating system's error, with its cure; everything passes then.
     pub fn shut(&mut self, addresses: &[VirtualAddress]) -> io::Result<()> {
         let mut addresses: Vec<IpAddr> = addresses.iter().map(|address| address.address).collect();
         addresses.sort_unstable();
-        if self.shut.as_ref().is_some_and(|(_, shut)| *shut == addresses) {
+        if self.shut == addresses {
             return Ok(());
         }
-        if addresses.is_empty() {
-            self.lift();
-            return Ok(());
-        }
+        self.shut.clear();
         let mut batch = Batch::begin(&self.table, FAMILY_INET);
-        let mut socket = match self.shut.take() {
+        // What goes wrong from here on closes the socket, and so ends the table.
+        let mut socket = match self.socket.take() {
             None => Batch::socket()?,
-            Some((socket, _)) => {
+            Some(socket) => {
                 batch.remove_table();
                 socket
             }
         };
         write_table(&mut batch, &addresses);
         batch.commit(&mut socket).map_err(|error| cure(&error))?;
-        self.shut = Some((socket, addresses));
+        (self.socket, self.shut) = (Some(socket), addresses);
         Ok(())
     }
 
-    /// Lets everything pass.
+    /// Lets everything pass, at once: the empty table stays until [`Guard::clear_away`], because the kernel takes 15 ms to
+    /// unhook it.
     pub fn lift(&mut self) {
-        let Some((mut socket, _)) = self.shut.take() else { return };
-        let mut batch = Batch::begin(&self.table, FAMILY_INET);
-        batch.remove_table();
-        if let Err(error) = batch.commit(&mut socket) {
-            // It goes all the same, with its owner.
-            tracing::debug!("table {} could not be removed: {error}", self.table);
+        if self.shut.is_empty() {
+            return;
         }
+        self.shut.clear();
+        let mut batch = Batch::begin(&self.table, FAMILY_INET);
+        batch.remove_rules();
+        if !self.commit(batch) {
+            self.clear_away();
+        }
+    }
+
+    /// Removes what a lifted guard left.
+    pub fn clear_away(&mut self) {
+        if self.shut.is_empty() && self.socket.is_some() {
+            let mut batch = Batch::begin(&self.table, FAMILY_INET);
+            batch.remove_table();
+            self.commit(batch);
+            // It goes all the same, with its owner.
+            self.socket = None;
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) -> bool {
+        let Some(socket) = &mut self.socket else { return false };
+        let committed = batch.commit(socket);
+        if let Err(error) = &committed {
+            tracing::debug!("table {}: {error}", self.table);
+        }
+        committed.is_ok()
     }
 }
 

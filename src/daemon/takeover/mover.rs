@@ -90,6 +90,7 @@ impl Mover {
             // Shut before anything goes, lifted before anything comes.
             let guarded = self.stand_guard(wish.guard);
             let (settled, news) = self.carry_out(wish.hold).await;
+            self.guard.clear_away();
             if wish.hold && settled && !all_here {
                 // Nobody reads them fast enough if it is full; a measurement less is no harm.
                 let _ = self.moves.try_send(wish.since.elapsed());
@@ -175,12 +176,17 @@ impl Mover {
             self.guard.lift();
             return true;
         }
-        let (subject, result) = ("guard".to_owned(), self.guard.shut(&self.orders.plan.addresses));
-        match result {
-            Ok(()) => drop(self.refusals.remove(&subject)),
-            Err(error) => self.complain(subject, "GuardRefused", format!("packets cannot be held back: {error}")),
+        let subject = "guard".to_owned();
+        match self.guard.shut(&self.orders.plan.addresses) {
+            Ok(()) => {
+                self.refusals.remove(&subject);
+                true
+            }
+            Err(error) => {
+                self.complain(subject, "GuardRefused", format!("packets cannot be held back: {error}"));
+                false
+            }
         }
-        self.guard.is_shut()
     }
 
     /// Makes the kernel's state the wished one. Whether it now is, and whether an address came up.
