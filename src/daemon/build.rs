@@ -6,9 +6,8 @@ use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
-use crate::daemon::settings::{Group, Profile, SourceKind, TransportKind};
+use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::{self, PacketSocket};
-use crate::time::Duration;
 use crate::transport::memory::MemoryHub;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawTransport;
@@ -124,7 +123,7 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
     match group.source {
         SourceKind::Conntrack => {
             let filter = group.flow_filter();
-            let mut sink = ConntrackSink::open(&sink_options(group))?;
+            let mut sink = ConntrackSink::open(&SinkOptions::default())?;
             sink.set_filter(&filter);
             let ignore_port_ids = vec![sink.port_id()?];
             let inspector = ConntrackInspector::open(filter.clone())?;
@@ -141,14 +140,6 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
             let source = SyntheticSource::new(&SyntheticOptions::default())?;
             Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())), inspector: None })
         }
-    }
-}
-
-fn sink_options(group: &Group) -> SinkOptions {
-    match group.profile {
-        Profile::Ssyncp1 => SinkOptions::default(),
-        // Nobody says when an entry has ended: it must not outlive its state, and table and kernel age alike.
-        Profile::Classic => SinkOptions { minimum_timeout: Duration::from_secs(1), ..SinkOptions::default() },
     }
 }
 

@@ -193,7 +193,11 @@ impl Waiting {
             frame_len,
             clock: Box::new(clock::now),
         };
-        Ok(Driver::new(parts))
+        let driver = Driver::new(parts);
+        Ok(match group.keepalived() {
+            Some((fifo, instance)) => driver.driven_by(fifo, instance, group.advert_interval),
+            None => driver,
+        })
     }
 
     fn end(self) {

@@ -22,8 +22,10 @@ use crate::sys::nftables::{
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
-/// Name of the one table that the demo makes.
+/// Name of the table that a balancer lives by.
 pub(super) const TABLE: &str = "ssyncp_demo";
+/// Name of the table that makes a machine deaf.
+const DEAF: &str = "ssyncp_demo_deaf";
 
 /// What the rules of a balancer are about.
 #[derive(Debug, Clone)]
@@ -52,6 +54,31 @@ pub fn load(policy: &Policy) -> io::Result<()> {
         batch.table(0);
         chains_and_rules(&mut batch, policy, *gateway);
     }
+    batch.commit(&mut Batch::socket()?)
+}
+
+/// From now on nothing that comes in by `interface` is heard, in the network namespace of the calling thread; what it sends
+/// goes out as before. [`hear`] ends it.
+///
+/// # Errors
+/// The operating system's error.
+pub fn deafen(interface: &str) -> io::Result<()> {
+    let mut batch = Batch::begin(DEAF, family(IpAddr::from([0, 0, 0, 0])));
+    batch.table(0);
+    batch.chain("deaf", "filter", hook::PREROUTING, priority::RAW, NF_ACCEPT);
+    let mut rule = phrase::interface(libc::NFT_META_IIFNAME, interface);
+    rule.extend([Expression::Count, Expression::Verdict(NF_DROP)]);
+    batch.rule("deaf", &rule);
+    batch.commit(&mut Batch::socket()?)
+}
+
+/// Undoes [`deafen`].
+///
+/// # Errors
+/// The operating system's error.
+pub fn hear() -> io::Result<()> {
+    let mut batch = Batch::begin(DEAF, family(IpAddr::from([0, 0, 0, 0])));
+    batch.remove_table();
     batch.commit(&mut Batch::socket()?)
 }
 

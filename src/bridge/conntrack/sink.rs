@@ -47,7 +47,8 @@ const HELPERS_MISSING_MAX: usize = 16;
 /// Settings of a [`ConntrackSink`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SinkOptions {
-    /// Least time-out that a copy gets, in whole seconds: it must outlive the pauses between refreshments.
+    /// Least time-out that a copy gets, in whole seconds. How long a copy is to outlive its flow is the business of who
+    /// says what is to be written; but none may be dead before it is there.
     pub minimum_timeout: Duration,
     /// Changes that are handed to the kernel together, 1 to 1024; fewer where the kernel grants too small a buffer for
     /// the answers.
@@ -56,7 +57,7 @@ pub struct SinkOptions {
 
 impl Default for SinkOptions {
     fn default() -> Self {
-        SinkOptions { minimum_timeout: Duration::from_secs(180), batch: 256 }
+        SinkOptions { minimum_timeout: Duration::from_secs(1), batch: 256 }
     }
 }
 

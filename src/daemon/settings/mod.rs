@@ -10,6 +10,7 @@
 //! says so. [`Settings::to_toml`] prints what is in force, defaults included, and reads back as the same settings.
 
 mod classic;
+pub mod driven;
 mod problems;
 mod read;
 mod takeover;
@@ -17,13 +18,15 @@ mod takeover;
 mod tests;
 mod value;
 
+pub use driven::RoleKind;
 pub use problems::{Problem, Problems};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use value::duration as parse_duration;
 
 use crate::bridge::conntrack::{Division, Filter, Rule};
 use crate::daemon::audit::AuditOrders;
-use crate::engine::{Ack, ClassicConfig, Config, RoleMode, Tuning};
+use crate::daemon::driven::line::Name;
+use crate::engine::{Ack, ClassicConfig, Config, Tuning};
 use crate::time::Duration;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use crate::wire::{FRAME_LEN_MAX, NodeId};
@@ -151,9 +154,15 @@ pub struct Group {
     #[schemars(with = "String")]
     pub audit_interval: Duration,
     /// Who decides the role.
-    #[serde(serialize_with = "role_word")]
     #[schemars(with = "String")]
-    pub role: RoleMode,
+    pub role: RoleKind,
+    /// The FIFO that keepalived writes to, if it decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalived_fifo: Option<PathBuf>,
+    /// keepalived's instance, or `group:NAME`, if it decides.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "driven::name")]
+    #[schemars(with = "Option<String>")]
+    pub instance: Option<Name>,
     /// VRRP priority.
     pub priority: u8,
     /// Time between two ADVERTs.
@@ -205,6 +214,14 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub commit_deadline: Duration,
+    /// Time that an entry has left at least when the role is taken over.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub takeover_grace: Duration,
+    /// Time after the first link is up in which this node does not take the role by itself.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub startup_delay: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -394,7 +411,7 @@ impl Group {
             frame_len,
             capacity: self.capacity,
             history: self.history,
-            role: self.role,
+            role: self.role.mode(),
             priority: self.priority,
             preempt: self.preempt,
             advert_interval: self.advert_interval,
@@ -407,6 +424,8 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
+            takeover_grace: self.takeover_grace,
+            startup_delay: self.startup_delay,
             ..Config::new(node.id, self.sync_id)
         }
     }
@@ -440,13 +459,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 fn node_number<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u32(id.0)
-}
-
-fn role_word<S: Serializer>(role: &RoleMode, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match role {
-        RoleMode::Vrrp => "vrrp",
-        RoleMode::Manual => "manual",
-    })
 }
 
 fn size_words<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {

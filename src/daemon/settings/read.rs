@@ -6,11 +6,11 @@
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE,
-    TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, takeover, value,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX,
+    TAP_SIZE, TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, driven, takeover, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
-use crate::engine::{Ack, Config, HISTORY_MAX, RoleMode};
+use crate::engine::{Ack, Config, HISTORY_MAX};
 use crate::time::Duration;
 use crate::transport::pcap::Format;
 use crate::wire::{GROUP, LINKS_MAX, NAME_LEN_MAX, NodeId};
@@ -37,6 +37,8 @@ const GROUP_KEYS: &[&str] = &[
     "audit",
     "audit_interval",
     "role",
+    "keepalived_fifo",
+    "instance",
     "priority",
     "advert_interval",
     "preempt",
@@ -57,6 +59,8 @@ const GROUP_KEYS: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
+    "takeover_grace",
+    "startup_delay",
     "tap",
     "tap_size",
     "tap_files",
@@ -144,7 +148,7 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// Applies `read` to the key's value; the default if it is not there, or after a problem was noted.
-    fn read<T>(&self, key: &str, default: T, read: impl FnOnce(&DeValue<'t>) -> Result<T, String>) -> T {
+    pub(super) fn read<T>(&self, key: &str, default: T, read: impl FnOnce(&DeValue<'t>) -> Result<T, String>) -> T {
         let Some(found) = self.get(key) else { return default };
         match read(found.get_ref()) {
             Ok(value) => value,
@@ -292,6 +296,7 @@ fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
         contradictions(&section, &group);
         takeover::contradictions(&section, &group);
         classic::problems(&section, &group);
+        driven::problems(&section, &group);
         ranges(&section, &group, node);
         between_groups(&section, &group, groups.iter().map(|(group, _)| group));
         groups.push((group, section.get("divide").is_some()));
@@ -306,6 +311,12 @@ fn group(section: &Section<'_, '_>) -> Group {
     }
     let profile =
         section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1), ("classic", Profile::Classic)], &[]);
+    let role = section.word(
+        "role",
+        if profile == Profile::Classic { RoleKind::Manual } else { RoleKind::Vrrp },
+        &[("vrrp", RoleKind::Vrrp), ("manual", RoleKind::Manual), ("keepalived", RoleKind::Keepalived)],
+        &["etcd"],
+    );
     Group {
         sync_id: section.number("sync_id", 0, 0..=255),
         transport: section.word(
@@ -345,15 +356,13 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[],
         ),
         audit_interval: section.duration("audit_interval", AUDIT_INTERVAL),
-        role: section.word(
-            "role",
-            if profile == Profile::Classic { RoleMode::Manual } else { RoleMode::Vrrp },
-            &[("vrrp", RoleMode::Vrrp), ("manual", RoleMode::Manual)],
-            &["keepalived", "etcd"],
-        ),
+        role,
+        keepalived_fifo: driven::fifo(section, role),
+        instance: driven::instance(section),
         priority: section.number("priority", default.priority, 1..=255),
         advert_interval: section.duration("advert_interval", default.advert_interval),
-        preempt: section.truth("preempt", default.preempt),
+        // Where nobody elects, nobody preempts.
+        preempt: section.truth("preempt", default.preempt && role == RoleKind::Vrrp),
         moves: takeover::read(section),
         divide: takeover::read_divide(section),
         division: None,
@@ -369,6 +378,8 @@ fn group(section: &Section<'_, '_>) -> Group {
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+        takeover_grace: section.duration("takeover_grace", default.takeover_grace),
+        startup_delay: section.duration("startup_delay", default.startup_delay),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {
@@ -423,7 +434,7 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
             "the owner of the addresses (priority 255) always preempts; remove it, or write priority = 254",
         );
     }
-    if group.role == RoleMode::Manual && given("preempt") && group.preempt {
+    if group.role == RoleKind::Manual && given("preempt") && group.preempt {
         section.wrong("preempt", "with role \"manual\" nobody preempts; remove it, or write role = \"vrrp\"");
     }
     if group.commit == Commit::OnTakeover && given("audit") && group.audit != AuditMode::Off {
@@ -512,7 +523,7 @@ fn is_empty(found: &DeValue<'_>) -> bool {
 }
 
 /// A value as the operator wrote it, or its type if it is a long one.
-fn shown(found: &DeValue<'_>) -> String {
+pub(super) fn shown(found: &DeValue<'_>) -> String {
     match found {
         DeValue::String(text) => format!("\"{text}\""),
         DeValue::Integer(number) => number.to_string(),
