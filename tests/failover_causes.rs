@@ -49,8 +49,7 @@ fn a_master_whose_daemon_is_killed_is_replaced_while_its_kernel_still_holds_the_
         return;
     }
     let _alone = alone();
-    let report =
-        report(&["--cause", "daemon-kill", "--failovers", "2", "--connections", "200", "--stop-for", "1s"]);
+    let report = report(&["--cause", "daemon-kill", "--failovers", "2", "--connections", "200", "--stop-for", "1s"]);
     assert_eq!(events(&report, 200), ["daemon-kill", "restart", "daemon-kill", "restart"]);
     assert!(report["failovers"][1]["duplicate_address_ms"].as_f64().unwrap() < 10_000.0, "{report}");
 }

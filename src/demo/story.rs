@@ -46,7 +46,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Time in which all connections must be up, and what each thousand of them adds.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// The same, for each thousand connections.
-const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(1);
+const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(6);
 /// Time in which two kernels must have become equal once traffic is steady.
 const EQUAL_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a connection must bring back an echo after a death to count as survived.

@@ -27,8 +27,10 @@ mod route;
 use self::mover::Mover;
 use crate::daemon::announce::Announce;
 use crate::daemon::journal::Weight;
+use crate::daemon::privilege;
 use crate::daemon::settings::{Group, Moves, VirtualAddress, VirtualRoute};
 use crate::daemon::status::AddressStatus;
+use crate::sys::schedule;
 use crate::time::Duration;
 use std::fmt;
 use std::io;
@@ -185,7 +187,10 @@ impl Takeover {
         let (started, starting) = mpsc::sync_channel(1);
         let (tell, told) = mpsc::sync_channel(TOLD_MAX);
         let (moved, moves) = mpsc::sync_channel(TOLD_MAX);
+        // As soon as the group's own thread, which is the caller: a role without its addresses is no takeover.
+        let priority = schedule::priority();
         let body = move || {
+            privilege::be_heard_in_time(priority);
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(started.send(Err(error))),

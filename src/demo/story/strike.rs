@@ -9,9 +9,12 @@ use crate::demo::lab::VIRTUAL;
 use crate::demo::node::{Node, NodeStatus};
 use crate::demo::traffic::Noise;
 use crate::demo::{DemoError, Doing};
+use crate::sys::schedule;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
+/// Real-time priority of the hand that strikes, where there is one.
+const STRIKING_PRIORITY: u8 = 1;
 /// Most cuts of the sync link in one return.
 const CUTS_MAX: u64 = 4;
 /// Longest time between two of them, milliseconds: a return takes a few hundred.
@@ -37,9 +40,15 @@ impl Story<'_> {
             return self.come_back(victim);
         }
         let mut struck = Struck { at: realtime(), ..Struck::default() };
+        // All namespaces share the kernel's lock of links and addresses: who cuts must not be put aside with it in hand.
+        let hurried = schedule::real_time(STRIKING_PRIORITY);
         let before = Instant::now();
-        self.carry_out(event, victim)?;
+        let carried_out = self.carry_out(event, victim);
         let took = before.elapsed();
+        if hurried.is_ok() {
+            schedule::ordinary().doing("going on as an ordinary thread")?;
+        }
+        carried_out?;
         self.mark()?;
         // Reaped only now, so that nothing stands between the kill and the cut.
         if matches!(event, Event::NodeDeath | Event::DaemonKill) {
