@@ -91,6 +91,9 @@ pub struct Options {
     /// Keep the backup's table as it is then, as `ssyncp table --json` prints it, for `ssyncp replay --verify`.
     #[arg(long, value_name = "FILE", conflicts_with = "no_sync")]
     pub table: Option<PathBuf>,
+    /// Keep what the nodes say of themselves in this directory.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_sync")]
+    pub logs: Option<PathBuf>,
     /// One JSON object instead of words.
     #[arg(long)]
     pub json: bool,
@@ -240,7 +243,8 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     let usual = if mode == Mode::Root { "10ms" } else { "30ms" };
     let advert_interval = options.advert_interval.as_deref().unwrap_or(usual);
     let (directory, preempt) = (scratch.path(), options.cause.preempts());
-    let told = story::Told { with_ipv6, directory, advert_interval, preempt };
+    let logs = options.logs.as_deref().unwrap_or(directory);
+    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt };
     let failovers = story::play(options, *lab, told, narrator)?;
     Ok(report(mode, "raw", failovers))
 }
