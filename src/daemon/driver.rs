@@ -19,7 +19,7 @@ mod commands;
 mod duty;
 mod reins;
 
-use crate::bridge::conntrack::Rule;
+use crate::bridge::conntrack::Filter;
 use crate::bridge::{Sink, Source};
 use crate::daemon::audit::{Audit, AuditParts};
 use crate::daemon::control::{FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing};
@@ -70,7 +70,7 @@ pub struct Parts {
     /// Where flows go to.
     pub sink: Option<Box<dyn Sink>>,
     /// Which flows source and audit were told to take.
-    pub filter: Vec<Rule>,
+    pub filter: Filter,
     /// When a backup writes into the sink.
     pub commit: Commit,
     /// Who compares what the sink has really become with the table.
@@ -99,7 +99,7 @@ pub struct Driver {
     engine: Protocol,
     line: Box<dyn Line>,
     feed: Feed,
-    rules: Vec<Rule>,
+    filter: Filter,
     drain: Drain,
     audit: Audit,
     room: RoomWatch,
@@ -153,7 +153,7 @@ impl Driver {
             engine: parts.engine,
             line: parts.line,
             feed: Feed::new(parts.source, parts.dump_interval),
-            rules: parts.filter,
+            filter: parts.filter,
             drain: Drain::new(parts.sink, parts.commit),
             audit: Audit::new(parts.audit, now),
             room: RoomWatch::default(),

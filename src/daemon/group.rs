@@ -182,7 +182,7 @@ impl Waiting {
             source: bridge.source,
             sink: bridge.sink,
             commit: group.commit,
-            filter: group.filter.clone(),
+            filter: group.flow_filter(),
             audit: AuditParts { inspector: bridge.inspector, orders: self.audit },
             takeover: Some(self.takeover),
             desk: self.desk,

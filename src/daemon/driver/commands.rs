@@ -3,7 +3,6 @@
 
 use super::reins::Reins;
 use super::{COMMANDS_PER_TURN, Driver, INTERVALS_OF_PATIENCE, Load};
-use crate::bridge::conntrack::Filter;
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
@@ -114,11 +113,12 @@ impl Driver {
         audit: AuditOrders,
         realtime_priority: u8,
     ) -> Result<(), String> {
-        if self.rules != group.filter {
-            let filter = Filter::new(&group.filter);
+        let filter = group.flow_filter();
+        if self.filter != filter {
             self.feed.set_filter(now, &filter).map_err(|error| format!("filter: {error}"))?;
             self.audit.set_filter(now, &filter);
-            self.rules = group.filter.clone();
+            self.drain.set_filter(&filter);
+            self.filter = filter;
         }
         self.engine.reconfigure(now, &group.tuning())?;
         if let Some(engine) = self.engine.ssyncp1() {

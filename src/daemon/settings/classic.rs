@@ -18,6 +18,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 const NO_ELECTION: &str = "profile \"classic\" has no election; remove it (ssyncp role says who is master)";
+const NO_ADDRESSES: &str = "profile \"classic\" has no election that could move addresses; remove them";
 const NO_REPAIR: &str = "profile \"classic\" never sends again what was lost; remove it";
 const NO_ACKNOWLEDGEMENT: &str = "profile \"classic\" has no acknowledgement; remove it";
 const NO_PROOF: &str = "profile \"classic\" proves nothing, and only what is proven is audited; remove it";
@@ -27,7 +28,12 @@ const LACKS: &[(&str, &str)] = &[
     ("priority", NO_ELECTION),
     ("advert_interval", NO_ELECTION),
     ("preempt", NO_ELECTION),
-    ("addresses", "profile \"classic\" has no election that could move addresses; remove them"),
+    ("addresses", NO_ADDRESSES),
+    ("routes", NO_ADDRESSES),
+    ("announce_refresh", NO_ADDRESSES),
+    ("virtual_mac", NO_ADDRESSES),
+    ("guard", NO_ADDRESSES),
+    ("divide", NO_ADDRESSES),
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
     ("lag_limit", NO_ACKNOWLEDGEMENT),
@@ -37,6 +43,8 @@ const LACKS: &[(&str, &str)] = &[
     ("ack_delay", NO_ACKNOWLEDGEMENT),
     ("audit", NO_PROOF),
     ("audit_interval", NO_PROOF),
+    ("startup_delay", NO_ELECTION),
+    ("takeover_grace", "profile \"classic\" has one time-out for each state, and no other; remove it"),
     ("commit_deadline", "profile \"classic\" takes the role at once and writes its table then; remove it"),
 ];
 
@@ -200,6 +208,8 @@ ack = "one"
 ack_every = 0
 ack_delay = "5ms"
 commit_deadline = "1s"
+takeover_grace = "3m"
+startup_delay = "5s"
 audit = "repair"
 audit_interval = "1m"
 frame_len = 1480
@@ -219,11 +229,13 @@ batch_delay = "2s"
         ssyncp.toml:15: ack_every: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:16: ack_delay: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:17: commit_deadline: profile "classic" takes the role at once and writes its table then; remove it
-        ssyncp.toml:18: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:19: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:20: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
-        ssyncp.toml:21: capacity: 0; a table holds 1 to 268435456 flows
-        ssyncp.toml:22: batch_delay: 2s; at most 1s
+        ssyncp.toml:18: takeover_grace: profile "classic" has one time-out for each state, and no other; remove it
+        ssyncp.toml:19: startup_delay: profile "classic" has no election; remove it (ssyncp role says who is master)
+        ssyncp.toml:20: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:21: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:22: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
+        ssyncp.toml:23: capacity: 0; a table holds 1 to 268435456 flows
+        ssyncp.toml:24: batch_delay: 2s; at most 1s
         "#);
     }
 
