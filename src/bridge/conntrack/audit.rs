@@ -11,9 +11,11 @@
 //! What a sink makes of a flow is not all of the flow. Compared is what can be written and read back: translation, mark,
 //! the status bits that user space can set, the state of TCP, labels and helper; and the time-out only where the kernel
 //! would drop the entry long before its time. Window scales and TCP flags are left out: the kernel keeps them in some
-//! entries only.
+//! entries only. But for one flag: a copy does not judge packets by sequence windows. An entry that does was made by
+//! packets that passed here, while this node was master; others have passed elsewhere since, and if the role came back the
+//! kernel would drop what follows them.
 
-use super::codec::{self, STATUS_SETTABLE};
+use super::codec::{self, STATUS_SETTABLE, TCP_BE_LIBERAL};
 use super::{Filter, OpenError};
 use crate::bridge::{Inspector, Piece, Room};
 use crate::flow::Flow;
@@ -76,7 +78,7 @@ impl ConntrackInspector {
                 Some(code) => return Err(Errno::from_raw(code).into()),
                 // What cannot be read is no flow to the source either.
                 None => {
-                    let flow = codec::decode(&message).ok().map(|decoded| decoded.flow);
+                    let flow = codec::decode(&message).ok().map(with_leniency);
                     flow.into_iter().filter(|flow| self.filter.matches(flow)).for_each(&mut *found);
                 }
             }
@@ -148,6 +150,21 @@ fn ends_anywhere(address: IpAddr) -> bool {
     broadcast || address.is_multicast() || address.is_unspecified() || address.is_loopback()
 }
 
+/// The flow, with the flag of TCP that a source does not carry and an audit looks for.
+fn with_leniency(decoded: codec::Decoded) -> Flow {
+    let mut flow = decoded.flow;
+    if let Some(tcp) = flow.tcp.as_mut().filter(|_| !decoded.strict) {
+        tcp.flags_original |= TCP_BE_LIBERAL;
+        tcp.flags_reply |= TCP_BE_LIBERAL;
+    }
+    flow
+}
+
+/// Whether the kernel lets packets of the connection pass wherever their windows are.
+fn is_lenient(held: &Flow) -> bool {
+    held.tcp.is_none_or(|tcp| tcp.flags_original & tcp.flags_reply & TCP_BE_LIBERAL != 0)
+}
+
 fn agrees(held: &Flow, wanted: &Flow) -> bool {
     let wanted = &wanted.clone().canonical();
     let translation = |flow: &Flow| (flow.reply_source, flow.reply_destination);
@@ -157,6 +174,7 @@ fn agrees(held: &Flow, wanted: &Flow) -> bool {
     let helper = wanted.attributes.helper();
     translation(held) == translation(wanted)
         && value(held) == value(wanted)
+        && is_lenient(held)
         && (labels.is_none() || labels == held.attributes.labels())
         && (helper.is_none() || helper == held.attributes.helper())
         && !dies_early(held.timeout, wanted.timeout)
@@ -200,6 +218,17 @@ mod tests {
         let elsewhere = Some(Endpoint { address: address(99), port: 80 });
         assert!(!same(Flow { reply_source: elsewhere, ..flow() }));
         assert!(!same(Flow { reply_destination: elsewhere, ..flow() }));
+    }
+
+    /// [5.2.6] What this node's own traffic made judges by windows that others have moved on from since.
+    #[test]
+    fn an_entry_that_judges_by_windows_is_no_copy() {
+        let decoded = |strict| {
+            let flow = Flow { tcp: Some(crate::flow::TcpInfo::default()), ..flow() };
+            codec::Decoded { happening: codec::Happening::Update, flow, complete: true, strict }
+        };
+        assert!(agrees(&with_leniency(decoded(false)), &flow()));
+        assert!(!agrees(&with_leniency(decoded(true)), &flow()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From messages of the kernel to flows.
 
 use super::extras::Extras;
-use super::{Refusal, TCP_FLAGS_CARRIED, tuple};
+use super::{Refusal, TCP_BE_LIBERAL, TCP_FLAGS_CARRIED, tuple};
 use crate::bridge::conntrack::kernel;
 use crate::flow::{Endpoint, Flow, ProtocolInfo, TcpInfo, Zone, attribute, protocol, status};
 use crate::sys::netlink::{Attribute, Malformed, Message, flags};
@@ -28,6 +28,8 @@ pub struct Decoded {
     /// out the protocol's state, the master and the adjusted sequence numbers if the reason was another one (a new
     /// mark, say). They are then unknown, and not zero.
     pub complete: bool,
+    /// The kernel judges packets of this TCP connection by their sequence windows, in one direction at least.
+    pub strict: bool,
 }
 
 impl Decoded {
@@ -58,8 +60,9 @@ pub fn decode(message: &Message<'_>) -> Result<Decoded, Refusal> {
     for attribute in message.attributes() {
         parts.take(&attribute?)?;
     }
+    let strict = parts.strict;
     let (flow, complete) = parts.flow()?;
-    Ok(Decoded { happening, flow, complete })
+    Ok(Decoded { happening, flow, complete, strict })
 }
 
 /// The attributes of an entry, as they come.
@@ -73,6 +76,7 @@ struct Parts<'a> {
     mark: u32,
     state: Option<u8>,
     tcp: TcpInfo,
+    strict: bool,
     extras: Extras<'a>,
 }
 
@@ -111,12 +115,18 @@ impl<'a> Parts<'a> {
                 kernel::TCP_STATE => self.state = Some(field.u8()?),
                 kernel::TCP_WSCALE_ORIGINAL => self.tcp.window_scale_original = window_scale(&field)?,
                 kernel::TCP_WSCALE_REPLY => self.tcp.window_scale_reply = window_scale(&field)?,
-                kernel::TCP_FLAGS_ORIGINAL => self.tcp.flags_original = field.u8()? & TCP_FLAGS_CARRIED,
-                kernel::TCP_FLAGS_REPLY => self.tcp.flags_reply = field.u8()? & TCP_FLAGS_CARRIED,
+                kernel::TCP_FLAGS_ORIGINAL => self.tcp.flags_original = self.tcp_flags(&field)?,
+                kernel::TCP_FLAGS_REPLY => self.tcp.flags_reply = self.tcp_flags(&field)?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    fn tcp_flags(&mut self, field: &Attribute<'_>) -> Result<u8, Refusal> {
+        let flags = field.u8()?;
+        self.strict |= flags & TCP_BE_LIBERAL == 0;
+        Ok(flags & TCP_FLAGS_CARRIED)
     }
 
     fn sctp_info(&mut self, layer: &Attribute<'_>) -> Result<(), Refusal> {

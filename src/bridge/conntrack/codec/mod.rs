@@ -50,7 +50,7 @@ use crate::sys::netlink::Malformed;
 pub const TCP_FLAGS_CARRIED: u8 = 0x07;
 
 /// `IP_CT_TCP_FLAG_BE_LIBERAL`: do not judge packets by sequence windows. A copy has none to judge by.
-const TCP_BE_LIBERAL: u8 = 0x08;
+pub(super) const TCP_BE_LIBERAL: u8 = 0x08;
 
 /// IPS_FIXED_TIMEOUT: packets do not refresh the time-out.
 const FIXED_TIMEOUT: u16 = 1 << 10;
@@ -187,7 +187,7 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn an_event_becomes_a_flow_without_the_flags_about_windows() {
-        let decoded = Decoded { happening: Happening::New, flow: natted(), complete: true };
+        let decoded = Decoded { happening: Happening::New, flow: natted(), complete: true, strict: true };
         assert_eq!(decode(&first(&NATTED)), Ok(decoded));
     }
 
