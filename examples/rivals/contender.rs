@@ -1,7 +1,7 @@
 //! The contenders: what runs on a machine, and when it is ready.
 //!
 //! All hold the same two addresses, elect with 10 ms between two adverts, and do not preempt; processes that elect are
-//! real-time ones.
+//! real-time ones. (With its default `vrrp_rlimit_rttime`, 10 ms, keepalived's VRRP process is killed on a busy machine.)
 
 use super::process::Daemon;
 use super::{Context, Doing, Trouble, conntrackd, keepalived};
@@ -168,6 +168,7 @@ impl Machine {
     router_id lb-{number}
     vrrp_version 3
     vrrp_rt_priority 10
+    vrrp_rlimit_rttime 1000000
     vrrp_no_swap
     script_user root
     {fifo}

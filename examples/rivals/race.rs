@@ -11,11 +11,11 @@ use super::{Context, Doing, Trouble};
 use nix::time::{ClockId, clock_gettime};
 use ssyncp::demo::client::{Client, ClientPlan};
 use ssyncp::demo::lab::{self, CLIENT, FRONT, Lab, SERVER_PORT, SERVERS, VIRTUAL};
-use ssyncp::demo::probe::{Probe, ProbePlan};
+use ssyncp::demo::probe::{Probe, ProbePlan, ProbeVerdict};
 use ssyncp::demo::server::{Server, ServerPlan};
 use ssyncp::demo::watch::Watcher;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time in which all connections must be up.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
@@ -23,6 +23,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 const STEADY: Duration = Duration::from_millis(1500);
 /// Time in which a connection must bring back an echo after a death to count as survived.
 const SURVIVED_WITHIN: Duration = Duration::from_secs(10);
+/// Time in which every flow of the probe must be answered once the connections are judged.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// Connections that ask every 10 ms; the others ask every 900 ms.
 const FAST: u32 = 50;
 
@@ -132,10 +134,10 @@ impl<'a> Race<'a> {
         self.machines[master].kill();
         self.client.mark_death().doing("telling the clients")?;
         let traffic = self.client.verdict(SURVIVED_WITHIN).doing("checking every connection")?;
-        let window = self.probe.end_window().doing("ending the probe's window")?;
+        let window = self.window()?;
         let announced = self.watcher.first_announcement_after(died_at, Duration::ZERO);
         self.master = backup;
-        // A probe that is not answered at the end has no blackout, only a lower bound of one.
+        // A probe that is never answered again has no blackout, only a lower bound of one.
         let answered = window.alive == window.flows;
         Ok(Failover {
             connections: traffic.connections,
@@ -148,6 +150,18 @@ impl<'a> Race<'a> {
             blackout_ms_max: answered.then_some(window.max_ms),
             probe_late_ms_max: window.late_ms_max,
         })
+    }
+
+    /// What the probe saw, as soon as all its flows are answered, or when its time is up.
+    fn window(&mut self) -> Result<ProbeVerdict, Trouble> {
+        let start = Instant::now();
+        loop {
+            let window = self.probe.end_window().doing("ending the probe's window")?;
+            if window.alive == window.flows || start.elapsed() > ANSWERED_WITHIN {
+                return Ok(window);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
