@@ -7,12 +7,15 @@ use machine::{PATIENCE, eventually, ip, path_of, root};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver};
 use ssyncp::daemon::announce::Announce;
 use ssyncp::daemon::build;
+use ssyncp::daemon::client;
 use ssyncp::daemon::settings::{Moves, VirtualAddress};
 use ssyncp::daemon::takeover::{Plan, Takeover};
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::nftables::{Batch, Expression, NF_ACCEPT, hook, priority};
 use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -384,11 +387,11 @@ fn while_the_guard_is_shut_nobody_is_told_that_there_is_no_connection() {
     }
     let (here, there) = pair();
     ip(&there, &["address", "add", "192.0.2.1/24", "dev", "vb"]);
-    let moves = Moves { guard: true, ..Moves::default() };
-    let plan = plan(&["192.0.2.10/24 dev va", "2001:db8::10/64 dev va"], moves);
-    let mut takeover = start_plan(&here, plan.clone());
     // Another program moves the address, as keepalived does: before the state is here.
     ip(&here, &["address", "add", "192.0.2.10/24", "dev", "va"]);
+    let moves = Moves { guard: true, foreign_addresses: vec![[192, 0, 2, 10].into()], ..Moves::default() };
+    let plan = plan(&["2001:db8::10/64 dev va"], moves);
+    let mut takeover = start_plan(&here, plan.clone());
     leave_untracked(&here);
     let refused = io::ErrorKind::ConnectionRefused;
     assert_ne!(knock(&there, 80), refused);
@@ -404,6 +407,7 @@ fn while_the_guard_is_shut_nobody_is_told_that_there_is_no_connection() {
     eventually("a plan without a guard lifts it", || knock(&there, 80) == refused);
     assert_eq!(takeover.next_told(), None);
     takeover.finish();
+    assert!(has(&here, "192.0.2.10/24"), "what another program moves is never touched");
 }
 
 /// A connection that the kernel knows goes on while the guard is shut, and other addresses are nobody's business.
@@ -434,4 +438,91 @@ fn what_the_kernel_knows_passes_the_guard() {
     let elsewhere = || Ok(TcpStream::connect_timeout(&other, PATIENCE).unwrap_err().kind());
     assert_eq!(there.run(elsewhere).unwrap(), io::ErrorKind::ConnectionRefused);
     takeover.finish();
+}
+
+/// A kernel without macvlan says so, and the addresses come up all the same; one with it gives them their own link address.
+#[test]
+fn a_virtual_link_address_is_that_of_the_virtual_router_or_its_lack_is_told_with_its_cure() {
+    if !root() {
+        return;
+    }
+    let (here, there) = pair();
+    let mut receiver = listen(&there, "vb");
+    let moves = Moves { virtual_mac: true, ..Moves::default() };
+    let takeover = start_plan(&here, plan(&["192.0.2.10/24 dev va"], moves));
+    takeover.hold(true);
+    arp_operations(&mut *receiver, [192, 0, 2, 10], 2);
+    let told: Vec<_> = std::iter::from_fn(|| takeover.next_told()).collect();
+    let address = ip(&here, &["-4", "-o", "address", "show"]);
+    if let Some(refused) = told.iter().find(|told| told.event == "VirtualMacRefused") {
+        assert!(
+            refused.text.contains("modprobe macvlan") && refused.text.contains("remove virtual_mac"),
+            "{refused:?}"
+        );
+        assert!(address.contains("va    inet 192.0.2.10/24"), "{address}");
+    } else {
+        let link = ip(&here, &["-o", "link", "show", "type", "macvlan"]);
+        assert!(link.contains("00:00:5e:00:01:33") && address.contains("ssyncp4-51-"), "{link} {address}");
+    }
+    takeover.finish();
+    assert!(!has(&here, "192.0.2.10") && !ip(&here, &["link"]).contains("ssyncp4"));
+}
+
+/// A daemon in a namespace, alone on a medium in memory.
+struct Daemon {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    fn start(here: &Namespace, directory: &Path, role: &str) -> Self {
+        let (file, socket) = (directory.join("ssyncp.toml"), directory.join("control.sock"));
+        let text = format!(
+            "[node]\nid = 1\n[control]\nsocket = \"{}\"\n[[group]]\nsync_id = 51\ntransport = \"memory\"\n\
+             source = \"synthetic\"\nrole = \"{role}\"\nguard = true\naddresses = [\"192.0.2.10/24 dev va\"]\n\
+             routes = [\"198.51.100.0/24 via 192.0.2.1\"]\n",
+            socket.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = here.command(env!("CARGO_BIN_EXE_ssyncp")).unwrap();
+        command.arg("run").arg("-c").arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+        Daemon { child: command.spawn().unwrap(), socket }
+    }
+
+    fn role(&self) -> String {
+        let status = client::get(&self.socket, "/v1/status").unwrap_or_default();
+        status["groups"][0]["role"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // SIGKILL; both fail only for one that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_node_that_starts_removes_what_its_dead_predecessor_left() {
+    if !root() {
+        return;
+    }
+    let (here, there) = pair();
+    ip(&there, &["address", "add", "192.0.2.1/24", "dev", "vb"]);
+    let directory = tempfile::tempdir().unwrap();
+    let route = || routes(&here, "main").contains("198.51.100.0/24 via 192.0.2.1 dev va proto 114");
+    let master = Daemon::start(&here, directory.path(), "vrrp");
+    eventually("it is master", || master.role() == "master" && has(&here, "192.0.2.10/24") && route());
+    eventually("its guard is lifted", || knock(&there, 80) == io::ErrorKind::ConnectionRefused);
+    drop(master);
+    assert!(has(&here, "192.0.2.10/24") && route(), "a dead daemon's kernel goes on");
+
+    let idle = Daemon::start(&here, directory.path(), "manual");
+    eventually("it runs", || idle.role() == "backup");
+    assert!(!has(&here, "192.0.2.10") && !route(), "{}", routes(&here, "main"));
+    ip(&here, &["address", "add", "192.0.2.10/24", "dev", "va"]);
+    assert_ne!(knock(&there, 80), io::ErrorKind::ConnectionRefused, "its guard is shut");
+    drop(idle);
+    assert_eq!(knock(&there, 80), io::ErrorKind::ConnectionRefused, "a guard dies with its process");
 }

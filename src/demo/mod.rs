@@ -12,8 +12,9 @@
 //!   lab ── links (rtnetlink), nftables (nf_tables over netlink)
 //! ```
 //!
-//! Where the kernel lets this user make no namespaces, [`memory`](self) mode shows what can be shown in one process.
+//! [`active`] is a story of its own: two groups, a master each. Where the kernel lets this user make no namespaces, [`memory`](self) mode shows what can be shown in one process.
 
+mod active;
 pub mod cause;
 pub mod client;
 mod connection;
@@ -94,6 +95,9 @@ pub struct Options {
     /// Keep what the nodes say of themselves in this directory.
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_sync")]
     pub logs: Option<PathBuf>,
+    /// Both nodes at work, each as master of one of two groups that divide the kernel's table; each dies once.
+    #[arg(long, conflicts_with_all = ["failovers", "cause", "nodes", "mix", "ipv6", "no_sync", "record", "table"])]
+    pub active_active: bool,
     /// One JSON object instead of words.
     #[arg(long)]
     pub json: bool,
@@ -178,6 +182,9 @@ pub fn run(options: &Options) -> ExitCode {
     if let Err(line) = options.check().and_then(|()| limits::prepare(options.connections)) {
         eprintln!("ssyncp demo: {line}");
         return ExitCode::from(USAGE);
+    }
+    if options.active_active {
+        return active::run(options);
     }
     let narrator = Narrator::new(options.json);
     match perform(options, &narrator) {

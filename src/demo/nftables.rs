@@ -26,6 +26,8 @@ use std::io;
 pub(super) const TABLE: &str = "ssyncp_demo";
 /// Name of the table that makes a machine deaf.
 const DEAF: &str = "ssyncp_demo_deaf";
+/// Name of the table of a second virtual address.
+const SECOND: &str = "ssyncp_demo_second";
 
 /// What the rules of a balancer are about.
 #[derive(Debug, Clone)]
@@ -54,6 +56,25 @@ pub fn load(policy: &Policy) -> io::Result<()> {
         batch.table(0);
         chains_and_rules(&mut batch, policy, *gateway);
     }
+    batch.commit(&mut Batch::socket()?)
+}
+
+/// Loads the rules of a second virtual address beside those of [`load`]: its services, whose servers listen at a port of their
+/// own, and the gateway that these servers answer to.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_second(services: &[(SocketAddr, SocketAddr)], back: &str, port: u16, gateway: IpAddr) -> io::Result<()> {
+    let mut batch = Batch::begin(SECOND, family(gateway));
+    batch.table(0);
+    batch.chain("services", "nat", hook::PREROUTING, priority::DSTNAT, NF_ACCEPT);
+    for (service, server) in services {
+        batch.rule("services", &[phrase::destination(*service, protocol::TCP), phrase::dnat(*server)].concat());
+    }
+    // Before that of the first gateway: who is translated first stays so.
+    batch.chain("gateway", "nat", hook::POSTROUTING, priority::SRCNAT - 1, NF_ACCEPT);
+    let to_servers = [phrase::interface(libc::NFT_META_OIFNAME, back), phrase::port(port, protocol::TCP)].concat();
+    batch.rule("gateway", &[to_servers, phrase::snat(gateway)].concat());
     batch.commit(&mut Batch::socket()?)
 }
 
@@ -128,13 +149,19 @@ mod phrase {
     pub(super) fn destination(to: SocketAddr, protocol: u8) -> Vec<Expression> {
         // Where the destination stands in an IPv4 header, and in an IPv6 header.
         let (offset, length) = if to.is_ipv4() { (16, 4) } else { (24, 16) };
-        vec![
+        let address = [
             Expression::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length },
             Expression::Compare(libc::NFT_CMP_EQ, octets(to.ip())),
+        ];
+        [&address[..], &port(to.port(), protocol)].concat()
+    }
+
+    pub(super) fn port(to: u16, protocol: u8) -> Vec<Expression> {
+        vec![
             Expression::Meta(libc::NFT_META_L4PROTO),
             Expression::Compare(libc::NFT_CMP_EQ, vec![protocol]),
             Expression::Payload { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER, offset: 2, length: 2 },
-            Expression::Compare(libc::NFT_CMP_EQ, to.port().to_be_bytes().to_vec()),
+            Expression::Compare(libc::NFT_CMP_EQ, to.to_be_bytes().to_vec()),
         ]
     }
 

@@ -16,7 +16,6 @@
 //! pass. A guard that outlived its guardian would keep the addresses shut for ever: so the table belongs to the socket, and
 //! goes with the process, whatever it died of.
 
-use crate::daemon::settings::VirtualAddress;
 use crate::sys::netlink::NetlinkSocket;
 use crate::sys::nftables::{
     Batch, Expression, FAMILY_INET, NF_ACCEPT, NF_DROP, STATE_INVALID, STATE_NEW, TABLE_OWNER, family, hook, octets,
@@ -45,9 +44,7 @@ impl Guard {
     ///
     /// # Errors
     /// The operating system's error, with its cure; everything passes then.
-    pub fn shut(&mut self, addresses: &[VirtualAddress]) -> io::Result<()> {
-        let mut addresses: Vec<IpAddr> = addresses.iter().map(|address| address.address).collect();
-        addresses.sort_unstable();
+    pub fn shut(&mut self, addresses: Vec<IpAddr>) -> io::Result<()> {
         if self.shut == addresses {
             return Ok(());
         }

@@ -34,6 +34,7 @@ use crate::sys::schedule;
 use crate::time::Duration;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -68,6 +69,14 @@ pub struct Plan {
 impl From<&Group> for Plan {
     fn from(group: &Group) -> Self {
         Plan { addresses: group.addresses.clone(), moves: group.moves.clone() }
+    }
+}
+
+impl Plan {
+    /// The group's addresses, whoever moves them.
+    fn every_address(&self) -> Vec<IpAddr> {
+        let moved = self.addresses.iter().map(|held| held.address);
+        moved.chain(self.moves.foreign_addresses.iter().copied()).collect()
     }
 }
 

@@ -177,7 +177,7 @@ impl Mover {
             return true;
         }
         let subject = "guard".to_owned();
-        match self.guard.shut(&self.orders.plan.addresses) {
+        match self.guard.shut(self.orders.plan.every_address()) {
             Ok(()) => {
                 self.refusals.remove(&subject);
                 true
