@@ -17,9 +17,9 @@ use crate::flow::Flow;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::time::{Duration, Instant};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 /// Commands that may wait for one driver.
@@ -137,6 +137,20 @@ struct Shared {
     turned_at: AtomicU64,
 }
 
+/// Wakes a driver that may have ended meanwhile.
+#[derive(Clone, Debug)]
+pub struct Alarm(Weak<Shared>);
+
+impl Alarm {
+    /// Wakes it; whether it was still there.
+    pub fn ring(&self) -> bool {
+        self.0.upgrade().is_some_and(|shared| {
+            shared.waker.wake();
+            true
+        })
+    }
+}
+
 /// A new pair of handle and desk.
 ///
 /// # Errors
@@ -210,6 +224,11 @@ impl GroupDesk {
     /// What wakes the driver.
     pub fn waker(&self) -> &Waker {
         &self.shared.waker
+    }
+
+    /// A way to wake this driver for whoever has something for it.
+    pub fn alarm(&self) -> Alarm {
+        Alarm(Arc::downgrade(&self.shared))
     }
 
     /// Whether the driver shall end.

@@ -17,6 +17,7 @@
 
 mod commands;
 mod duty;
+mod fitness;
 
 use crate::bridge::conntrack::Rule;
 use crate::bridge::{Sink, Source};
@@ -27,16 +28,19 @@ use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
+use crate::daemon::notify::Notify;
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::protocol::Protocol;
 use crate::daemon::room::{RoomWatch, Wanted};
-use crate::daemon::settings::Commit;
+use crate::daemon::settings::{Commit, Profile};
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, KernelRoom, Role};
+use crate::daemon::track::Heed;
+use crate::engine::{Counters, KernelRoom, Role, Tuning};
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
+use fitness::Fitness;
 use std::os::fd::AsFd;
 
 /// Calls of the transport, in each direction, that one turn makes.
@@ -73,6 +77,12 @@ pub struct Parts {
     pub audit: AuditParts,
     /// Who adds and removes the addresses; none if the group has none.
     pub takeover: Option<Takeover>,
+    /// What the priority depends on.
+    pub tracks: Heed,
+    /// The engine's settings, with the configured priority.
+    pub tuning: Tuning,
+    /// Who is told of the role.
+    pub notify: Notify,
     /// Where commands come from.
     pub desk: GroupDesk,
     /// What happened before the driver was made.
@@ -100,6 +110,8 @@ pub struct Driver {
     audit: Audit,
     room: RoomWatch,
     takeover: Option<Takeover>,
+    fitness: Fitness,
+    notify: Notify,
     desk: GroupDesk,
     journal: Journal,
     watch: Watch,
@@ -152,6 +164,8 @@ impl Driver {
             audit: Audit::new(parts.audit, now),
             room: RoomWatch::default(),
             takeover: parts.takeover,
+            fitness: Fitness::new(parts.tuning, parts.tracks),
+            notify: parts.notify,
             desk: parts.desk,
             journal: parts.journal,
             // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
@@ -206,6 +220,7 @@ impl Driver {
         self.note_lateness(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
+        self.follow_tracks(now);
         self.engine.handle_timeout(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
         if let Some(engine) = self.engine.ssyncp1() {
@@ -401,6 +416,8 @@ impl Driver {
         let engine = self.engine.status();
         let mut status = GroupStatus::of_engine(&engine, now);
         status.profile = self.engine.profile();
+        status.configured_priority = (status.profile == Profile::Ssyncp1).then(|| self.fitness.configured_priority());
+        status.tracks = self.fitness.heed().rows(now);
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
@@ -421,6 +438,7 @@ impl Driver {
         status.count("driver", self.drain.counters());
         status.count("driver", self.audit.counters());
         status.count("driver", [("turns", self.turns)]);
+        status.count("notify", self.notify.counters());
         status.rates = self.meter.rates;
         status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();

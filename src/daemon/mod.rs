@@ -8,6 +8,7 @@
 //!                    │              │ └─ link ◀─▶ transport   frames
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
+//!                    ├─▶ errands ─ track, notify                checks, hooks, FIFOs: one thread
 //!                    ├── reload ─ roster                      what is in force, and what comes instead
 //!                    └── signals, systemd
 //! ```
@@ -23,6 +24,7 @@ pub mod client;
 pub mod control;
 mod drain;
 pub mod driver;
+pub mod errands;
 pub mod events;
 mod feed;
 pub mod flows;
@@ -31,8 +33,10 @@ pub mod http;
 pub mod journal;
 pub mod link;
 pub mod measures;
+pub mod notify;
 pub mod pace;
 pub mod privilege;
+pub mod program;
 pub mod protocol;
 pub mod reload;
 mod room;
@@ -41,3 +45,4 @@ pub mod run;
 pub mod settings;
 pub mod status;
 pub mod takeover;
+pub mod track;

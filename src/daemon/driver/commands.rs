@@ -116,7 +116,8 @@ impl Driver {
             self.audit.set_filter(now, &filter);
             self.rules = group.filter.clone();
         }
-        self.engine.reconfigure(now, &group.tuning())?;
+        self.tune(now, group.tuning(), &group.track)?;
+        self.notify.replace(group);
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }

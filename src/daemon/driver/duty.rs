@@ -2,6 +2,7 @@
 
 use super::{Driver, EVENTS_PER_TURN, FAREWELL, Load};
 use crate::daemon::journal::Weight;
+use crate::daemon::notify::Notify;
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Event, Role};
 use crate::time::{Duration, Instant};
@@ -42,9 +43,15 @@ impl Driver {
         while let Some(text) = self.takeover.as_ref().and_then(Takeover::next_loss) {
             self.journal.note(now, Weight::Warning, "AddressLost", text);
         }
+        while let Some(text) = self.notify.next_failure() {
+            self.journal.note(now, Weight::Warning, "HookFailed", text);
+        }
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.engine.poll_event() else { return };
             self.journal.event(now, &event);
+            if let Event::RoleChanged { to, .. } = &event {
+                self.notify.role(*to, self.fitness.priority());
+            }
             // Whoever comes back may have held the addresses meanwhile, and have told the neighbours so.
             if let (Event::PeerUp { .. } | Event::DuplicateMaster { .. }, Some(takeover)) = (&event, &self.takeover) {
                 takeover.announce();
@@ -74,5 +81,8 @@ impl Driver {
         if let Some(takeover) = self.takeover.take() {
             takeover.finish();
         }
+        let mut notify = std::mem::replace(&mut self.notify, Notify::nobody(self.desk.sync_id));
+        notify.role(Role::None, self.fitness.priority());
+        notify.finish();
     }
 }

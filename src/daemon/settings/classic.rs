@@ -6,8 +6,8 @@
 
 use super::read::Section;
 use super::{
-    Commit, Group, Profile, SourceKind, TransportKind, duration_words as durations, role_word as role_words,
-    size_words as sizes,
+    Commit, Group, Notifications, Profile, SourceKind, TransportKind, duration_words as durations,
+    role_word as role_words, size_words as sizes,
 };
 use crate::bridge::conntrack::Rule;
 use crate::engine::RoleMode;
@@ -27,6 +27,7 @@ const LACKS: &[(&str, &str)] = &[
     ("priority", NO_ELECTION),
     ("advert_interval", NO_ELECTION),
     ("preempt", NO_ELECTION),
+    ("track", NO_ELECTION),
     ("addresses", "profile \"classic\" has no election that could move addresses; remove them"),
     ("history", NO_REPAIR),
     ("reorder_delay", NO_REPAIR),
@@ -98,6 +99,8 @@ struct Written<'a> {
     #[serde(serialize_with = "sizes")]
     tap_size: u64,
     tap_files: u32,
+    #[serde(flatten)]
+    notifications: &'a Notifications,
 }
 
 /// Either kind of group.
@@ -130,6 +133,7 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             tap: group.tap.as_deref(),
             tap_size: group.tap_size,
             tap_files: group.tap_files,
+            notifications: &group.notifications,
         }),
     }))
 }
@@ -167,6 +171,7 @@ capacity = 262144
 batch_delay = "1ms"
 tap_size = "64MiB"
 tap_files = 8
+notify_timeout = "10s"
 "#
         );
         assert_eq!(parse(&printed).unwrap(), settings);

@@ -10,13 +10,17 @@
 //! says so. [`Settings::to_toml`] prints what is in force, defaults included, and reads back as the same settings.
 
 mod classic;
+mod notify;
 mod problems;
 mod read;
 #[cfg(test)]
 mod tests;
+mod track;
 mod value;
 
+pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
+pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
 pub use value::duration as parse_duration;
 
 use crate::bridge::conntrack::Rule;
@@ -83,6 +87,9 @@ pub struct Settings {
     /// Every `[[group]]`, in the order of the file.
     #[serde(rename = "group", serialize_with = "classic::groups")]
     pub groups: Vec<Group>,
+    /// Every `[[track]]`, in the order of the file.
+    #[serde(rename = "track", skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<Track>,
 }
 
 /// `[node]`: who this machine is.
@@ -206,6 +213,11 @@ pub struct Group {
     pub tap_size: u64,
     /// Files of the tap that are kept.
     pub tap_files: u32,
+    /// The tracks that the priority depends on, by their names.
+    pub track: Vec<String>,
+    /// Who is told of the role.
+    #[serde(flatten)]
+    pub notifications: Notifications,
 }
 
 /// How frames travel.
