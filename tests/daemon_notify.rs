@@ -163,18 +163,18 @@ fn a_reader_of_the_fifo_gets_the_state_first_and_then_each_change_and_so_does_th
     eventually("the group runs", || client::get(&node.path("control.sock"), "/v1/status").is_ok());
     eventually("the FIFO is made", || fifo.exists());
     assert_eq!(fs::metadata(&fifo).unwrap().permissions().mode() & 0o7777, 0o600);
-    node.ssyncp(&["role", "51", "master"]);
+    node.ssyncp(&["role", "master"]);
     eventually("it is master", || node.events("RoleChanged").iter().any(|text| text.contains("to master")));
     let mut reader = BufReader::new(fs::File::open(&fifo).unwrap()).lines().map(Result::unwrap);
     assert_eq!(reader.next().unwrap(), "INSTANCE \"51\" MASTER 100");
-    node.ssyncp(&["role", "51", "backup"]);
+    node.ssyncp(&["role", "backup"]);
     assert_eq!(reader.next().unwrap(), "INSTANCE \"51\" BACKUP 100");
-    node.ssyncp(&["role", "51", "master"]);
+    node.ssyncp(&["role", "master"]);
     assert_eq!(reader.next().unwrap(), "INSTANCE \"51\" MASTER 100");
     drop(reader);
     let mut reader = BufReader::new(fs::File::open(&fifo).unwrap()).lines().map(Result::unwrap);
     // Whoever opens it in the same instant as the last one leaves is the same reader to the kernel: a change then.
-    node.ssyncp(&["role", "51", "backup"]);
+    node.ssyncp(&["role", "backup"]);
     let first = reader.next().unwrap();
     if first.contains("MASTER") {
         assert_eq!(reader.next().unwrap(), "INSTANCE \"51\" BACKUP 100");
@@ -213,7 +213,7 @@ fn a_reload_exchanges_the_hooks() {
     eventually("the first is called", || lines(&told) == ["one BACKUP"]);
     node.configure(&format!("role = \"manual\"\nnotify = [\"{two}\"]"));
     node.ssyncp(&["reload"]);
-    node.ssyncp(&["role", "51", "master"]);
+    node.ssyncp(&["role", "master"]);
     eventually("the second is called", || lines(&told) == ["one BACKUP", "two MASTER"]);
     node.configure("role = \"manual\"");
     node.ssyncp(&["reload"]);

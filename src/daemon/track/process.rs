@@ -73,7 +73,7 @@ fn is_zombie(stat: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     #[test]
     fn a_process_is_found_by_its_name_and_not_once_it_is_a_zombie() {
@@ -84,17 +84,32 @@ mod tests {
         let name = program.file_name().unwrap().to_str().unwrap();
         let mut finder = Finder::new(name);
         assert_eq!(finder.find().unwrap(), None);
-        let mut child = Command::new(&program).arg("1000").stdin(Stdio::null()).spawn().unwrap();
-        assert_eq!(finder.find().unwrap(), Some(child.id()));
-        assert_eq!(finder.find().unwrap(), Some(child.id()));
-        child.kill().unwrap();
-        // Not waited for, so it is a zombie; the kernel may take a moment to make it one.
+        let mut command = Command::new(&program);
+        command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = Killed(command.spawn().unwrap());
+        // The kernel gives it its new name, and later makes it a zombie, when it comes to it.
+        until_found(&mut finder, Some(child.0.id()));
+        assert_eq!(finder.find().unwrap(), Some(child.0.id()));
+        child.0.kill().unwrap();
+        until_found(&mut finder, None);
+    }
+
+    fn until_found(finder: &mut Finder, wanted: Option<u32>) {
         let start = std::time::Instant::now();
-        while finder.find().unwrap().is_some() {
-            assert!(start.elapsed().as_secs() < 30);
+        while finder.find().unwrap() != wanted {
+            assert!(start.elapsed().as_secs() < 30, "never: {wanted:?}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        child.wait().unwrap();
+    }
+
+    /// Does not outlive a test that fails.
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 
     #[test]
