@@ -99,6 +99,7 @@ fn weight(event: &Event) -> Weight {
         | Event::Diverged { .. }
         | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
+        | Event::HandoverFailed { .. }
         | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }
@@ -109,6 +110,9 @@ fn weight(event: &Event) -> Weight {
         | Event::PeerUp { .. }
         | Event::PeerLeft { .. }
         | Event::LinkUp
+        | Event::HandoverStarted { .. }
+        | Event::HandoverDone { .. }
+        | Event::Draining { .. }
         | Event::SyncStarted { .. }
         | Event::SyncProgress { .. }
         | Event::Repaired { .. }
@@ -148,6 +152,11 @@ pub fn describe(event: &Event) -> String {
         Event::Repaired { buckets, removed, took } => {
             format!("repaired: {buckets} buckets differed, {removed} flows removed, after {} ms", took.as_millis())
         }
+        Event::HandoverStarted { heir } => format!("the role goes to node {}; addresses are withdrawn", heir.0),
+        Event::HandoverDone { heir } => format!("node {} has taken the role over", heir.0),
+        Event::HandoverFailed { heir } => format!("node {} has not become master in time; all stays as it was", heir.0),
+        Event::Draining { draining: true } => "draining: somebody else is to be master".into(),
+        Event::Draining { draining: false } => "draining no more: this node may be master".into(),
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
         Event::TableFull { store: Store::Flows, capacity } => {
             format!("the table is full at {capacity} flows; new ones are refused")

@@ -9,6 +9,7 @@
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
 //!                    ├─▶ errands ─ track, notify                checks, hooks, FIFOs: one thread
+//!                    ├── driven ─▲                            one thread a FIFO of keepalived's
 //!                    ├── reload ─ roster                      what is in force, and what comes instead
 //!                    └── signals, systemd
 //! ```
@@ -23,6 +24,7 @@ pub mod build;
 pub mod client;
 pub mod control;
 mod drain;
+pub mod driven;
 pub mod driver;
 pub mod errands;
 pub mod events;

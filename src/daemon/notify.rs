@@ -12,6 +12,7 @@
 mod fifo;
 
 use crate::daemon::control::Alarm;
+use crate::daemon::driven::line::Name;
 use crate::daemon::errands::Errands;
 use crate::daemon::program;
 use crate::daemon::settings::{Group, Notifications};
@@ -71,7 +72,7 @@ impl State {
 /// A change of state, as it is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Transition {
-    instance: String,
+    whose: Name,
     state: State,
     priority: u8,
 }
@@ -79,14 +80,15 @@ struct Transition {
 impl fmt::Display for Transition {
     /// keepalived's line, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "INSTANCE \"{}\" {} {}", self.instance, self.state.word(), self.priority)
+        let (kind, name) = self.whose.words();
+        write!(f, "{kind} \"{name}\" {} {}", self.state.word(), self.priority)
     }
 }
 
 /// Who tells of one group's role.
 #[derive(Debug)]
 pub struct Notify {
-    sync_id: u8,
+    whose: Name,
     errands: Option<Errands>,
     last: Option<Transition>,
     transitions: Sender<Transition>,
@@ -161,17 +163,18 @@ impl Shared {
 impl Notify {
     /// Tells whom the group's settings name, by tasks on the thread of the errands.
     pub fn new(group: &Group, errands: &Errands, alarm: Alarm) -> Self {
-        let mut notify = Self { errands: Some(errands.clone()), ..Self::with_alarm(group.sync_id, Some(alarm)) };
+        let whose = group.instance.clone().unwrap_or_else(|| Name::Instance(group.sync_id.to_string()));
+        let mut notify = Self { errands: Some(errands.clone()), ..Self::with_alarm(whose, Some(alarm)) };
         notify.replace(group);
         notify
     }
 
     /// Tells nobody.
     pub fn nobody(sync_id: u8) -> Self {
-        Self::with_alarm(sync_id, None)
+        Self::with_alarm(Name::Instance(sync_id.to_string()), None)
     }
 
-    fn with_alarm(sync_id: u8, alarm: Option<Alarm>) -> Self {
+    fn with_alarm(whose: Name, alarm: Option<Alarm>) -> Self {
         let (sender, failures) = mpsc::sync_channel(FAILURES_MAX);
         let shared = Shared {
             settings: Mutex::new(Notifications::default()),
@@ -180,7 +183,7 @@ impl Notify {
             alarm,
         };
         Notify {
-            sync_id,
+            whose,
             errands: None,
             last: None,
             transitions: Sender::new(TRANSITIONS_WAITING_MAX),
@@ -203,8 +206,7 @@ impl Notify {
         if self.last.as_ref().is_some_and(|last| last.state == state) {
             return;
         }
-        let instance = self.shared.settings().instance.clone().unwrap_or_else(|| self.sync_id.to_string());
-        let transition = Transition { instance, state, priority };
+        let transition = Transition { whose: self.whose.clone(), state, priority };
         self.last = Some(transition.clone());
         // With nobody to tell there is nobody to tell.
         let _ = self.transitions.send(transition);
@@ -311,8 +313,9 @@ impl Notifications {
         };
         let mut all = self.notify.clone();
         if !all.is_empty() {
-            let Transition { instance, state, priority } = transition;
-            all.extend(["INSTANCE".into(), instance.clone(), state.word().into(), priority.to_string()]);
+            let Transition { whose, state, priority } = transition;
+            let (kind, name) = whose.words();
+            all.extend([kind.into(), name.into(), state.word().into(), priority.to_string()]);
         }
         [(key, own.clone()), ("notify", all)].into_iter().filter(|(_, words)| !words.is_empty()).collect()
     }

@@ -25,6 +25,10 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "advert_interval",
     "preempt",
     "addresses",
+    "routes",
+    "announce_refresh",
+    "guard",
+    "divide",
     "batch_delay",
     "ack",
     "ack_timeout",
@@ -35,7 +39,6 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "lag_limit",
     "commit_deadline",
     "track",
-    "instance",
     "notify",
     "notify_master",
     "notify_backup",
@@ -349,11 +352,10 @@ mod tests {
         let one = track("a", "interface = \"eth0\"\nweight = -10") + &track("b", "process = \"nginx\"");
         let two = track("c", "http = \"http://127.0.0.1/\"") + &track("a", "script = [\"/bin/true\"]\nweight = 5");
         let old = group(51, "track = [\"a\", \"b\"]\nnotify_fifo = \"/run/a\"") + &one;
-        let new = group(51, "track = [\"a\"]\nnotify = [\"/bin/hook\"]\ninstance = \"VI_51\"") + &two;
+        let new = group(51, "track = [\"a\"]\nnotify = [\"/bin/hook\"]") + &two;
         assert_eq!(
             plan(&old, &new).unwrap().sentences,
             [
-                "group 51: instance: nothing is now \"VI_51\"",
                 "group 51: notify: nothing is now [\"/bin/hook\"]",
                 "group 51: notify_fifo: \"/run/a\" is now nothing",
                 "group 51: track: [\"a\",\"b\"] is now [\"a\"]",

@@ -12,6 +12,7 @@
 
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{self, Command, GroupHandle};
+use crate::daemon::driven::Readers;
 use crate::daemon::errands::ErrandsThread;
 use crate::daemon::group::{self, News, Shared, StartError};
 use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
@@ -92,7 +93,9 @@ pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     })?;
     let errands = ErrandsThread::start(Arc::clone(&waker))?;
     let mut groups = Groups::new(waker, &roster, errands);
-    let result = groups.start(&settings, members).and_then(|()| {
+    let handles = roster.groups();
+    let started = groups.start(&settings, members).and_then(|()| Ok(groups.readers.follow(&settings, &handles)?));
+    let result = started.and_then(|()| {
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("{} groups run", settings.groups.len()))]);
         tracing::info!(
             node = settings.node.id.0,
@@ -152,6 +155,8 @@ struct Groups {
     shared: Shared,
     tracker: Tracker,
     errands: ErrandsThread,
+    /// Whoever reads what keepalived says.
+    readers: Readers,
     reporter: Reporter,
     reports: mpsc::Receiver<(u8, News)>,
 }
@@ -181,7 +186,8 @@ impl Groups {
         let (events, board) = (roster.events().clone(), Arc::clone(tracker.board()));
         let shared = Shared { events, board, errands: errands.errands().clone() };
         let reporter = Reporter { reports: sender, waker };
-        Groups { members: Vec::new(), shared, tracker, errands, reporter, reports }
+        let readers = Readers::default();
+        Groups { members: Vec::new(), shared, tracker, errands, readers, reporter, reports }
     }
 
     /// Starts every group and waits until each runs, or waits for its link.
@@ -285,7 +291,8 @@ impl Groups {
         self.change(&new.node, plan.changed.iter().map(|group| (group, new.audit_orders(group))));
         let place = |member: &Member| new.groups.iter().position(|group| group.sync_id == member.sync_id);
         self.members.sort_by_key(place);
-        let handles = self.members.iter().map(|member| member.handle.clone()).collect();
+        let handles: Vec<_> = self.members.iter().map(|member| member.handle.clone()).collect();
+        self.readers.follow(&new, &handles)?;
         roster.replace(new, handles);
         Ok(Ok(Reloaded { changes: plan.sentences }))
     }

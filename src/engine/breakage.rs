@@ -71,6 +71,10 @@ breakages! {
     TakeoverDespiteWitness, "takeover-despite-witness", "5.2.3";
     /// Of two masters the one of higher priority stays, whatever its term.
     PriorityBeforeTerm, "priority-before-term", "5.4.1";
+    /// An heir takes over although it misses what the master has sent.
+    HeirBeforeLastNumber, "heir-before-final-number", "5.3.4";
+    /// Who hears that another is to be master takes the role itself.
+    OthersStartTimersInHandover, "others-start-timers-in-handover", "5.3.5";
 }
 
 impl Breakage {

@@ -21,7 +21,9 @@ impl Engine {
         let Some((from, to)) = self.election.handle(now, input) else { return };
         if from == Role::Master {
             self.end_waiting(now);
+            self.table.set_clocks_back(self.copy_margin());
         }
+        self.handover_follows_role(from, to);
         match to {
             Role::Promoting => {
                 self.table.queue_expired(now);
@@ -60,6 +62,9 @@ impl Engine {
     }
 
     pub(super) fn reason_to_hold(&mut self, now: Instant) -> Option<Input> {
+        if self.meddles() {
+            return None;
+        }
         let own = self.config.node;
         let short = (self.config.advert_interval / 4).max(Duration::from_millis(1));
         let one_way_hold = self.config.one_way_hold;
@@ -82,6 +87,9 @@ impl Engine {
         // Somebody is taking over already, and only waits for its sink. One who has nothing stops nobody who has something.
         let promoting = |peer: &peers::Peer| peer.role() == Role::Promoting && (self.cold || !peer.word.is_cold());
         if self.peers.established().any(promoting) {
+            return Some(Input::Hold { wait: short });
+        }
+        if self.yields(now) {
             return Some(Input::Hold { wait: short });
         }
         let waits = !self.deferred && !self.breaks(Breakage::ColdDoesNotWait);
@@ -130,6 +138,7 @@ impl Engine {
             self.term += 1;
         }
         self.table.begin_stream();
+        self.table.restart_clocks(now, self.config.takeover_grace);
         self.outbox.begin_mastership();
         self.answers.clear();
         self.peers.forget_frontiers();

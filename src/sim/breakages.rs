@@ -36,6 +36,8 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::ColdDoesNotWait => &["cold-waits"],
         Breakage::TakeoverDespiteWitness => &["takeover"],
         Breakage::PriorityBeforeTerm => &["two-masters"],
+        Breakage::HeirBeforeLastNumber => &["live-flow", "acknowledged"],
+        Breakage::OthersStartTimersInHandover => &["takeover", "two-masters"],
     }
 }
 

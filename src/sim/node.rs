@@ -209,6 +209,9 @@ impl Node {
             Ok(engine) => engine,
             Err(error) => return watch.violated(now, "starts", error.to_string()),
         };
+        if self.seat.knows_room {
+            engine.set_receive_room(self.seat.socket as u32);
+        }
         let preloaded = self.kernel.flows().filter(|flow| engine.preload(local, flow).is_ok()).count();
         if preloaded > 0 {
             watch.saw("preload");
@@ -558,6 +561,9 @@ impl Node {
         if (before == Role::Master) != (role == Role::Master) {
             self.holds = role == Role::Master;
             self.dump = if self.holds { Dump::Due(local) } else { Dump::Silent };
+        }
+        if role == Role::Master {
+            self.holds = engine.holds_addresses();
         }
     }
 

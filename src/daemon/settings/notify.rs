@@ -8,8 +8,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Longest name that hooks are told, in bytes.
-const INSTANCE_NAME_MAX: usize = 64;
 /// Default of `notify_timeout`.
 pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Least `notify_timeout`.
@@ -20,9 +18,6 @@ const NOTIFY_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// The part of `[[group]]` that says who is told of its role.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Notifications {
-    /// The name that they are told; the sync id unless set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
     /// Run at each change, after the one that is for it alone; gets INSTANCE, name, state and priority.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<String>,
@@ -51,7 +46,6 @@ impl Default for Notifications {
     /// Nobody is told.
     fn default() -> Self {
         Notifications {
-            instance: None,
             notify: Vec::new(),
             notify_master: Vec::new(),
             notify_backup: Vec::new(),
@@ -72,10 +66,6 @@ pub(super) fn notifications(section: &Section<'_, '_>) -> Notifications {
     }
     let hook = |key| if section.get(key).is_some() { command(section, key) } else { Vec::new() };
     Notifications {
-        instance: section.read("instance", None, |found| match found.as_str() {
-            Some(text) => value::plain_name(text, INSTANCE_NAME_MAX).map(Some),
-            None => Err(format!("{} is no text; write \"VI_51\"", shown(found))),
-        }),
         notify: hook("notify"),
         notify_master: hook("notify_master"),
         notify_backup: hook("notify_backup"),
@@ -116,7 +106,7 @@ notify_timeout = "500ms"
             let settings = parse(&format!("profile = \"{profile}\"\n{text}")).unwrap();
             assert_eq!(parse_whole(&settings.to_toml()), settings);
             let told = &settings.groups[0].notifications;
-            assert_eq!(told.instance.as_deref(), Some("VI_51"));
+            assert_eq!(settings.groups[0].instance.as_ref().unwrap().to_string(), "VI_51");
             assert_eq!(told.notify, ["/etc/keepalived/notify.sh", "arg"]);
             let single = [&told.notify_master, &told.notify_backup, &told.notify_fault, &told.notify_stop];
             assert_eq!(single, [&["/etc/keepalived/master.sh"], &["/b"], &["/f"], &["/s"]]);
@@ -131,10 +121,10 @@ notify_timeout = "500ms"
 
     #[test]
     fn every_mistake_of_a_hook_is_told_at_once_with_its_cure() {
-        let text = "instance = \"a b\"\nnotify = \"/bin/x arg\"\nnotify_master = []\nnotify_stop = [\"x.sh\"]\n\
+        let text = "instance = \"group:\"\nnotify = \"/bin/x arg\"\nnotify_master = []\nnotify_stop = [\"x.sh\"]\n\
                     notify_fifo = \"fifo\"\nnotify_timeout = \"1h\"\nnotify_fautl = [\"/x\"]\n";
         insta::assert_snapshot!(parse(text).unwrap_err(), @r#"
-        ssyncp.toml:6: instance: "a b" is no name; one has no blank, no quote and no control character
+        ssyncp.toml:6: instance: "group:" is no name of keepalived's; write "VI_51", or "group:NAME"
         ssyncp.toml:7: notify: "/bin/x arg" is no list; write ["/etc/ssyncp/check", "argument"]
         ssyncp.toml:8: notify_master: names no program; write ["/etc/ssyncp/check", "argument"]
         ssyncp.toml:9: notify_stop: "x.sh" is no absolute path; write ["/etc/ssyncp/check", "argument"]

@@ -3,8 +3,7 @@
 //! The words are those of keepalived.conf(5): weight, interval, timeout, rise, fall.
 
 use super::read::{Section, shown};
-use super::{Group, Profile, duration_words, value};
-use crate::engine::RoleMode;
+use super::{Group, Profile, RoleKind, duration_words, value};
 use crate::time::Duration;
 use hyper::Uri;
 use schemars::JsonSchema;
@@ -293,7 +292,7 @@ pub(super) fn problems(section: &Section<'_, '_>, group: &Group, tracks: &[Track
         }
     }
     // The classic profile says itself that it has none.
-    if !group.track.is_empty() && group.role != RoleMode::Vrrp && group.profile != Profile::Classic {
+    if !group.track.is_empty() && group.role != RoleKind::Vrrp && group.profile != Profile::Classic {
         section.wrong("track", "only an election heeds tracks; remove it, or write role = \"vrrp\"");
     }
 }

@@ -7,6 +7,7 @@ mod classic;
 mod counters;
 mod digests;
 mod durability;
+mod handover;
 mod hostile;
 mod links;
 mod operator;
