@@ -8,6 +8,8 @@
 //!
 //! Words of keepalived: MASTER, BACKUP (also while promoting), FAULT, STOP (takes part in nothing, as at the end). Hooks run
 //! in the order of the transitions, each for at most `notify_timeout`, and then are killed with all that they started.
+//! MASTER is told when the addresses are here (a service that a hook starts may bind to them), or after
+//! [`ADDRESSES_DEADLINE`].
 
 mod fifo;
 
@@ -30,6 +32,10 @@ use tokio::task::JoinHandle;
 pub const TRANSITIONS_WAITING_MAX: usize = 64;
 /// Failures that wait for the group's loop; more are only logged.
 pub const FAILURES_MAX: usize = 16;
+/// Longest time that MASTER waits for the addresses.
+pub const ADDRESSES_DEADLINE: Duration = Duration::from_secs(1);
+/// Time between two looks whether they are here.
+const ADDRESSES_INTERVAL: Duration = Duration::from_millis(1);
 /// Longest time that a group which leaves waits for its last hooks and lines.
 pub const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -69,12 +75,38 @@ impl State {
     }
 }
 
+/// Says whether what a state needs is here.
+pub type Arrival = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A change of state, as it is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 struct Transition {
     whose: Name,
     state: State,
     priority: u8,
+    /// What it waits for.
+    arrival: Option<Arrival>,
+}
+
+impl Transition {
+    /// Returns when what it waits for is here, or has not come for too long.
+    async fn arrived(&self) {
+        let Some(here) = &self.arrival else { return };
+        let looks = async {
+            while !here() {
+                tokio::time::sleep(ADDRESSES_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(ADDRESSES_DEADLINE, looks).await.is_err() {
+            tracing::warn!("{self} is told although not every address is here");
+        }
+    }
+}
+
+impl fmt::Debug for Transition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Transition {
@@ -194,19 +226,24 @@ impl Notify {
         }
     }
 
-    /// The node has this role now, and this priority. Never waits; tells only what is news.
-    pub fn role(&mut self, role: Role, priority: u8) {
+    /// The node has this role now, and this priority; it is told when `arrival` says so. Never waits; tells only what is
+    /// news.
+    pub fn role(&mut self, role: Role, priority: u8, arrival: Option<Arrival>) {
         if let Some(state) = State::of(role) {
-            self.state(state, priority);
+            self.tell(state, priority, arrival);
         }
     }
 
-    /// The same in keepalived's words.
+    /// The same in keepalived's words, at once.
     pub fn state(&mut self, state: State, priority: u8) {
+        self.tell(state, priority, None);
+    }
+
+    fn tell(&mut self, state: State, priority: u8, arrival: Option<Arrival>) {
         if self.last.as_ref().is_some_and(|last| last.state == state) {
             return;
         }
-        let transition = Transition { whose: self.whose.clone(), state, priority };
+        let transition = Transition { whose: self.whose.clone(), state, priority, arrival };
         self.last = Some(transition.clone());
         // With nobody to tell there is nobody to tell.
         let _ = self.transitions.send(transition);
@@ -280,6 +317,7 @@ fn lane(errands: &Errands, task: impl Future<Output = ()> + Send + 'static) -> L
 /// Runs the hooks of each transition, one after the other.
 async fn run_hooks(shared: &Shared, mut transitions: Receiver<Transition>) {
     while let Some(transition) = shared.next(&mut transitions, "a hook").await {
+        transition.arrived().await;
         let (hooks, limit) = {
             let settings = shared.settings();
             (settings.hooks(&transition), settings.notify_timeout)
@@ -313,7 +351,7 @@ impl Notifications {
         };
         let mut all = self.notify.clone();
         if !all.is_empty() {
-            let Transition { whose, state, priority } = transition;
+            let Transition { whose, state, priority, .. } = transition;
             let (kind, name) = whose.words();
             all.extend([kind.into(), name.into(), state.word().into(), priority.to_string()]);
         }

@@ -167,6 +167,11 @@ impl Takeover {
         self.wish.send_modify(|wish| wish.addresses = addresses);
     }
 
+    /// Whether none of the addresses is here, as far as the kernel has said.
+    pub fn is_withdrawn(&self) -> bool {
+        self.addresses.iter().all(|address| address.held() == Some(false))
+    }
+
     /// How long it took until every address was here, for the next takeover that has come so far.
     pub fn next_move(&self) -> Option<Duration> {
         self.moves.try_recv().ok()
@@ -181,6 +186,12 @@ impl Takeover {
     /// Which addresses are here.
     pub fn status(&self) -> Vec<AddressStatus> {
         self.addresses.iter().map(|address| AddressStatus::new(&address.wanted, address.held())).collect()
+    }
+
+    /// Tells whoever waits elsewhere whether every address is here.
+    pub fn arrival(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let addresses = Arc::clone(&self.addresses);
+        move || addresses.iter().all(|address| address.held() == Some(true))
     }
 
     /// The next sentence about an address that somebody else has removed, and that is back.

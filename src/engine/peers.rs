@@ -71,6 +71,10 @@ impl Word {
     pub(super) fn is_cold(&self) -> bool {
         self.flags.contains(AdvertFlags::COLD)
     }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.flags.contains(AdvertFlags::DRAINING)
+    }
 }
 
 /// One incarnation of another node.

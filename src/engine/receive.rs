@@ -182,6 +182,9 @@ impl Engine {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: word.term };
         match self.inbox.stream() {
             Some(followed) if followed == stream => {}
+            None if self.copies.filling && self.role() == Role::Backup => {
+                return self.input(now, Input::MasterHeard { term: word.term, interval: word.interval });
+            }
             // A mastership that lost against the followed one; it will learn that by itself.
             Some(followed) if followed.term > stream.term => return,
             Some(followed) if followed.term == stream.term && !self.outranks_followed(&stream, word) => return,
@@ -346,7 +349,7 @@ impl Engine {
         self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
     }
 
-    fn sign_of_life(&mut self, now: Instant, header: &Header) {
+    pub(super) fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
         let (term, interval) = (peer.word.term, peer.word.interval);

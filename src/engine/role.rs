@@ -17,6 +17,8 @@ use crate::wire::NodeId;
 impl Engine {
     /// Gives the role machine an input and does what the change of role asks for.
     pub(super) fn input(&mut self, now: Instant, input: Input) {
+        // Each time that its timer starts anew a cold node has one master-down to give to a warmer one.
+        self.deferred &= !matches!(input, Input::MasterHeard { .. } | Input::MasterLeft { .. });
         let give_up = self.election.deadline();
         let Some((from, to)) = self.election.handle(now, input) else { return };
         if from == Role::Master {
@@ -82,6 +84,8 @@ impl Engine {
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
         if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
+            // From the last word of a living master on a cold node gives its one master-down anew.
+            self.deferred = false;
             return Some(Input::Hold { wait: short });
         }
         // Somebody is taking over already, and only waits for its sink. One who has nothing stops nobody who has something.

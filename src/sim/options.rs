@@ -252,6 +252,8 @@ fn config(random: &mut Random) -> Config {
         reorder_delay: Duration::from_micros(random.pick(&[500, 1000, 2000, 5000])),
         one_way_hold: interval * random.within(4, 20) as u32,
         commit_deadline: interval * random.within(2, 10) as u32,
+        handover_deadline: interval * random.within(2, 10) as u32,
+        merge_deadline: interval * random.within(2, 10) as u32,
         ack: random.pick(&[Ack::None, Ack::None, Ack::One, Ack::Quorum]),
         ack_timeout: interval * random.within(2, 10) as u32,
         lag_limit: interval * random.within(2, 6) as u32,

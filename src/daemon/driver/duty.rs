@@ -1,11 +1,13 @@
 //! What a role means outside the engine: addresses, the source's dump, the journal, and the goodbye.
 
 use super::{Driver, EVENTS_PER_TURN, FAREWELL, Load};
+use crate::daemon::draining::Cause;
 use crate::daemon::journal::Weight;
-use crate::daemon::notify::Notify;
+use crate::daemon::notify::{Arrival, Notify};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Event, Role};
 use crate::time::{Duration, Instant};
+use std::sync::Arc;
 
 impl Driver {
     /// Gives the role machine what keepalived has said, and says it again where it did not last.
@@ -22,13 +24,35 @@ impl Driver {
         let role = self.engine.role();
         let before = std::mem::replace(&mut self.role, role);
         self.note_takeover(now, before, role);
-        if (before == Role::Master) == (role == Role::Master) {
-            return;
+        self.follow_addresses();
+        if (before == Role::Master) != (role == Role::Master) {
+            self.feed.master(now, role == Role::Master);
         }
-        if let Some(takeover) = &self.takeover {
-            takeover.hold(role == Role::Master);
+    }
+
+    /// A master that gives its role away does without the addresses first, and tells its heir when they are gone.
+    fn follow_addresses(&mut self) {
+        let holds = self.engine.holds_addresses();
+        let changed = std::mem::replace(&mut self.holds_addresses, holds) != holds;
+        if let Some(takeover) = self.takeover.as_ref().filter(|_| changed) {
+            takeover.hold(holds);
         }
-        self.feed.master(now, role == Role::Master);
+        self.withdraws =
+            !holds && self.role == Role::Master && !self.takeover.as_ref().is_none_or(Takeover::is_withdrawn);
+        let held = self.withdraws;
+        if let Some(engine) = self.engine.ssyncp1() {
+            engine.hold_handover(held);
+        }
+    }
+
+    /// There is a reason to be without the role, or that one holds no more.
+    pub(super) fn drain_role(&mut self, now: Instant, cause: Cause, holds: bool) -> Result<(), String> {
+        let draining = self.draining.set(cause, holds);
+        let told = self.engine.set_draining(now, draining);
+        if told.is_err() {
+            self.draining.set(cause, false);
+        }
+        told
     }
 
     /// A commit lasts from Promoting to Master; one that had nothing to write happens within a turn.
@@ -59,7 +83,9 @@ impl Driver {
             let Some(event) = self.engine.poll_event() else { return };
             self.journal.event(now, &event);
             if let Event::RoleChanged { to, .. } = &event {
-                self.notify.role(*to, self.fitness.priority());
+                let takeover = self.takeover.as_ref().filter(|_| *to == Role::Master);
+                let arrival = takeover.map(|takeover| Arc::new(takeover.arrival()) as Arrival);
+                self.notify.role(*to, self.fitness.priority(), arrival);
             }
             // Whoever comes back may have held the addresses meanwhile, and have told the neighbours so.
             if let (Event::PeerUp { .. } | Event::DuplicateMaster { .. }, Some(takeover)) = (&event, &self.takeover) {
@@ -91,7 +117,7 @@ impl Driver {
             takeover.finish();
         }
         let mut notify = std::mem::replace(&mut self.notify, Notify::nobody(self.desk.sync_id));
-        notify.role(Role::None, self.fitness.priority());
+        notify.role(Role::None, self.fitness.priority(), None);
         notify.finish();
     }
 }

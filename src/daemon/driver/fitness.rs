@@ -1,26 +1,16 @@
 //! How fit this node is for the role, by what it tracks: the priority in force, and whether it is to be without the role.
 //!
 //! ```text
-//!   configured 150 ── tracks: −40 +7 ──▶ in force 117 ──▶ engine, at the next turn
-//!   track of weight 0 down ──┐
-//!   operator's drain ────────┴ any? ──▶ set_draining
+//!   configured 150 ── tracks: −40 +7 ──▶ in force 117 ──▶ engine, in the same turn
+//!   track of weight 0 down ── drain, cause "track"
 //! ```
 
 use super::Driver;
+use crate::daemon::draining::Cause;
 use crate::daemon::journal::Weight;
 use crate::daemon::track::{self, Heed, TrackState};
 use crate::engine::Tuning;
 use crate::time::Instant;
-
-/// Why a node is to be without the role.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum DrainCause {
-    /// Somebody has said so.
-    #[allow(dead_code, reason = "an operator's drain comes with the planned switch")]
-    Operator,
-    /// A track of weight 0 is down.
-    Track,
-}
 
 /// What a group's fitness is made of.
 #[derive(Debug)]
@@ -29,13 +19,13 @@ pub(super) struct Fitness {
     configured: Tuning,
     heed: Heed,
     bonus: i32,
-    /// A bit for each cause.
-    drains: u8,
+    /// A track of weight 0 is down.
+    forbidden: bool,
 }
 
 impl Fitness {
     pub(super) fn new(configured: Tuning, heed: Heed) -> Self {
-        Fitness { configured, heed, bonus: 0, drains: 0 }
+        Fitness { configured, heed, bonus: 0, forbidden: false }
     }
 
     /// The priority of the configuration.
@@ -74,7 +64,13 @@ impl Driver {
             // The configured settings were taken, and a priority of 1 to 254 is one of them.
             self.journal.note(now, Weight::Failure, "TrackFailed", format!("priority {priority} was not taken: {why}"));
         }
-        self.drain_for(now, DrainCause::Track, !change.forbidding.is_empty());
+        let before = std::mem::replace(&mut self.fitness.forbidden, change.forbids);
+        if change.forbids != before
+            && let Err(why) = self.drain_role(now, Cause::Track, change.forbids)
+        {
+            // Only the classic profile does not drain, and it has no tracks.
+            self.journal.note(now, Weight::Failure, "TrackFailed", format!("the role was not given up: {why}"));
+        }
     }
 
     fn note_track(&mut self, now: Instant, track: &TrackState, priority: u8) {
@@ -90,18 +86,6 @@ impl Driver {
             _ => format!("priority {priority} of {} configured", self.fitness.configured_priority()),
         };
         self.journal.note(now, weighty, event, format!("track {name} ({kind}) is {is}{words}; {means}"));
-    }
-
-    /// Begins or ends to be without the role for one cause; it lasts as long as there is any.
-    pub(super) fn drain_for(&mut self, now: Instant, cause: DrainCause, wanted: bool) {
-        let bit = 1 << cause as u8;
-        let before = self.fitness.drains;
-        self.fitness.drains = if wanted { before | bit } else { before & !bit };
-        if (before == 0) != (self.fitness.drains == 0)
-            && let Some(engine) = self.engine.ssyncp1()
-        {
-            engine.set_draining(now, wanted);
-        }
     }
 
     /// Takes other settings; the tracks count as before.

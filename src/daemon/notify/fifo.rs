@@ -94,6 +94,7 @@ async fn serve(
     let mut unwritten = newest.clone();
     loop {
         if let Some(transition) = unwritten.take() {
+            transition.arrived().await;
             if write_line(sender, &format!("{transition}\n")).await.is_err() {
                 return End::ReaderGone;
             }

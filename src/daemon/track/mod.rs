@@ -155,8 +155,8 @@ pub struct Change {
     pub changed: Vec<TrackState>,
     /// Sum of the weights that count now, to be added to the priority.
     pub bonus: i32,
-    /// Names of those that are down and have weight 0.
-    pub forbidding: Vec<String>,
+    /// One of weight 0 is down: this node is to be without the role.
+    pub forbids: bool,
 }
 
 impl Heed {
@@ -197,7 +197,7 @@ impl Heed {
         Some(Change {
             changed: self.known.iter().filter(is_news).cloned().collect(),
             bonus: self.known.iter().map(bonus).sum(),
-            forbidding: self.known.iter().filter(|track| forbids(track)).map(|track| track.name.clone()).collect(),
+            forbids: self.known.iter().any(forbids),
         })
     }
 
@@ -279,19 +279,19 @@ mod tests {
         let board = board(&[("minus", -40), ("plus", 7), ("zero", 0)]);
         let mut heed = heed(&board, &["minus", "plus", "zero"]);
         let first = heed.look().unwrap();
-        assert_eq!(first, Change { changed: vec![], bonus: 0, forbidding: vec![] });
+        assert_eq!(first, Change { changed: vec![], bonus: 0, forbids: false });
         assert_eq!(heed.look(), None);
         for name in ["minus", "plus", "zero"] {
             say(&board, name, true);
         }
         let up = heed.look().unwrap();
         assert_eq!(names(&up), [("minus", Some(true)), ("plus", Some(true)), ("zero", Some(true))]);
-        assert_eq!((up.bonus, up.forbidding.len()), (7, 0));
+        assert_eq!((up.bonus, up.forbids), (7, false));
         for name in ["minus", "plus", "zero"] {
             say(&board, name, false);
         }
         let down = heed.look().unwrap();
-        assert_eq!((down.changed.len(), down.bonus, down.forbidding), (3, -40, vec!["zero".to_owned()]));
+        assert_eq!((down.changed.len(), down.bonus, down.forbids), (3, -40, true));
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         let change = heed.look().unwrap();
         assert_eq!((names(&change), change.bonus), (vec![("b", Some(false))], -2));
         heed.replace(&[]);
-        assert_eq!(heed.look().unwrap(), Change { changed: vec![], bonus: 0, forbidding: vec![] });
+        assert_eq!(heed.look().unwrap(), Change { changed: vec![], bonus: 0, forbids: false });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod audit;
 mod chaos;
 mod classic;
+mod clocks;
 mod counters;
 mod digests;
 mod durability;

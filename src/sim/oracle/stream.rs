@@ -250,14 +250,20 @@ impl Oracle {
             }
             Some((header, stream, Content::Advert(beat))) => {
                 let followed = self.nodes[at].following == Some(stream);
+                self.nodes[at].handed = Some((header.node, header.incarnation, beat));
                 let news = self.note_heard(now, at, &header, beat);
+                self.note_told(now, at, engine, (header.node, header.incarnation), beat);
                 self.look_further(now, at, engine, None, followed.then_some(beat.history_start));
                 if news {
                     self.judge_beat_taken(now, at, engine, &header, beat);
                 }
             }
+            Some((header, _, Content::Other)) => {
+                self.note_control(at, &header);
+                self.look(now, at, engine);
+            }
             // Damaged, or nobody's.
-            Some((_, _, Content::Other)) | None => self.look(now, at, engine),
+            None => self.look(now, at, engine),
         }
     }
 
