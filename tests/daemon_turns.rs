@@ -10,8 +10,10 @@ use ssyncp::daemon::driver::{Driver, Parts};
 use ssyncp::daemon::flows::FlowFilter;
 use ssyncp::daemon::journal::Journal;
 use ssyncp::daemon::link::AlwaysUp;
+use ssyncp::daemon::notify::Notify;
 use ssyncp::daemon::settings::{AuditMode, Commit};
-use ssyncp::engine::{Config, Engine};
+use ssyncp::daemon::track::Heed;
+use ssyncp::engine::{Config, Engine, Tuning};
 use ssyncp::flow::{Change, FlowKey};
 use ssyncp::time::{Duration, Instant};
 use ssyncp::transport::memory::MemoryHub;
@@ -96,6 +98,7 @@ impl Pair {
             let options = SyntheticOptions { flows: FLOWS, changes_per_second, ..SyntheticOptions::default() };
             let told = Rc::clone(&clock);
             let mut driver = Driver::new(Parts {
+                tuning: Tuning::from(&config),
                 advert_interval: config.advert_interval,
                 batch_delay: config.batch_delay,
                 frame_len: config.frame_len,
@@ -110,6 +113,8 @@ impl Pair {
                     orders: AuditOrders { mode: AuditMode::Repair, interval: Duration::from_secs(60), sole: true },
                 },
                 takeover: None,
+                tracks: Heed::nothing(),
+                notify: Notify::nobody(51),
                 desk,
                 journal: Journal::new(51),
                 dump_interval: Duration::from_millis(20),

@@ -54,7 +54,7 @@ fn exit_status(error: &RunError) -> u8 {
     match error {
         RunError::Start { error: StartError::Config(_), .. } => EXIT_USAGE,
         RunError::Missing(_) | RunError::Control(_) | RunError::Start { .. } => EXIT_REFUSED,
-        RunError::Died { .. } | RunError::Io(_) => EXIT_NO,
+        RunError::Died { .. } | RunError::Errand | RunError::Io(_) => EXIT_NO,
     }
 }
 

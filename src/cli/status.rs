@@ -4,7 +4,7 @@ use super::output::{colour, complain, print, unanswered};
 use super::{EXIT_NO, EXIT_UNREACHABLE, Reach};
 use crate::daemon::client;
 use crate::daemon::settings::Profile;
-use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus, PeerRow, ProgressRow};
+use crate::daemon::status::{GroupStatus, KernelVerified, NodeStatus, PeerRow, ProgressRow, TrackRow};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -92,7 +92,12 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     let master = group.master.map_or("none known".to_owned(), |node| format!("node {node}"));
     match group.profile {
         Profile::Ssyncp1 => {
-            writeln!(text, "  master      {master}, term {}, own priority {}", group.term, group.priority)?;
+            let configured = match group.configured_priority {
+                Some(configured) if configured != group.priority => format!(" ({configured} configured)"),
+                _ => String::new(),
+            };
+            let (term, priority) = (group.term, group.priority);
+            writeln!(text, "  master      {master}, term {term}, own priority {priority}{configured}")?;
         }
         Profile::Classic => writeln!(text, "  profile     classic: roles by hand, nothing is proven")?,
     }
@@ -162,6 +167,16 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
             "  link        {}: {}, MTU {}, {} frames in, {} out, {} not sent",
             link.name, link.condition, link.mtu, link.frames_received, link.frames_sent, link.send_errors
         )?;
+    }
+    for track in &group.tracks {
+        let state = match track.up {
+            None => "not known yet".to_owned(),
+            Some(true) => "up".to_owned(),
+            Some(false) => "down".to_owned(),
+        };
+        let TrackRow { name, kind, age_s, weight, output, .. } = track;
+        let output = if output.is_empty() { String::new() } else { format!(": {output}") };
+        writeln!(text, "  track       {name} ({kind}, weight {weight}): {state} for {age_s:.1} s{output}")?;
     }
     for address in &group.addresses {
         let held = match address.held {
@@ -258,6 +273,31 @@ mod tests {
                     ..LinkRow::default()
                 },
             ],
+            configured_priority: Some(150),
+            tracks: vec![
+                TrackRow {
+                    name: "uplink".into(),
+                    kind: "interface".into(),
+                    up: Some(false),
+                    age_s: 3.25,
+                    weight: -50,
+                    output: "no carrier".into(),
+                    checks: 2,
+                    failures: 1,
+                    not_run: 0,
+                },
+                TrackRow {
+                    name: "web".into(),
+                    kind: "http".into(),
+                    up: None,
+                    age_s: 0.5,
+                    weight: 0,
+                    output: String::new(),
+                    checks: 0,
+                    failures: 0,
+                    not_run: 0,
+                },
+            ],
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
             peers: vec![PeerRow {
                 node: 2,
@@ -310,7 +350,7 @@ mod tests {
         reload refused, 12.0 s ago: not reloaded: x
 
         group 51: backup, ready
-          master      node 2, term 7, own priority 100
+          master      node 2, term 7, own priority 100 (150 configured)
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
           table       3 of 10 flows
           annex       5 of 64 blocks
@@ -324,6 +364,8 @@ mod tests {
           link        up
           link        eth1: up, MTU 9000, 12 frames in, 34 out, 0 not sent
           link        eth2: no carrier, MTU 1500, 0 frames in, 0 out, 5 not sent
+          track       uplink (interface, weight -50): down for 3.2 s: no carrier
+          track       web (http, weight 0): not known yet for 0.5 s
           address     192.0.2.10/24 dev eth0: not held
           peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
           event       7.0 s ago: LinkUp: 2
@@ -388,7 +430,7 @@ mod tests {
         (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
         (group.unacknowledged_records, group.rpo_records) = (None, None);
-        (group.drops, group.links) = (BTreeMap::new(), vec![]);
+        (group.drops, group.links, group.tracks) = (BTreeMap::new(), vec![], vec![]);
         status.reload = None;
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0

@@ -22,7 +22,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::NodeId;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::oneshot;
 
 /// Commands that may wait for one driver.
@@ -167,6 +167,20 @@ struct Shared {
     news: Mutex<Option<News>>,
 }
 
+/// Wakes a driver that may have ended meanwhile.
+#[derive(Clone, Debug)]
+pub struct Alarm(Weak<Shared>);
+
+impl Alarm {
+    /// Wakes it; whether it was still there.
+    pub fn ring(&self) -> bool {
+        self.0.upgrade().is_some_and(|shared| {
+            shared.waker.wake();
+            true
+        })
+    }
+}
+
 /// A new pair of handle and desk.
 ///
 /// # Errors
@@ -252,6 +266,11 @@ impl GroupDesk {
     /// What wakes the driver.
     pub fn waker(&self) -> &Waker {
         &self.shared.waker
+    }
+
+    /// A way to wake this driver for whoever has something for it.
+    pub fn alarm(&self) -> Alarm {
+        Alarm(Arc::downgrade(&self.shared))
     }
 
     /// Whether the driver shall end.

@@ -17,6 +17,7 @@
 
 mod commands;
 mod duty;
+mod fitness;
 mod reins;
 
 use crate::bridge::conntrack::Filter;
@@ -30,16 +31,19 @@ use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
 use crate::daemon::measures::{Histogram, Measures};
+use crate::daemon::notify::Notify;
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::protocol::Protocol;
 use crate::daemon::room::{RoomWatch, Wanted};
-use crate::daemon::settings::Commit;
+use crate::daemon::settings::{Commit, Profile};
 use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
 use crate::daemon::takeover::Takeover;
-use crate::engine::{Counters, KernelRoom, Role};
+use crate::daemon::track::Heed;
+use crate::engine::{Counters, KernelRoom, Role, Tuning};
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
+use fitness::Fitness;
 use reins::Reins;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -80,6 +84,12 @@ pub struct Parts {
     pub audit: AuditParts,
     /// Who adds and removes the addresses; none if the group has none.
     pub takeover: Option<Takeover>,
+    /// What the priority depends on.
+    pub tracks: Heed,
+    /// The engine's settings, with the configured priority.
+    pub tuning: Tuning,
+    /// Who is told of the role.
+    pub notify: Notify,
     /// Where commands come from.
     pub desk: GroupDesk,
     /// What happened before the driver was made.
@@ -107,6 +117,8 @@ pub struct Driver {
     audit: Audit,
     room: RoomWatch,
     takeover: Option<Takeover>,
+    fitness: Fitness,
+    notify: Notify,
     /// If keepalived decides the role.
     reins: Option<Reins>,
     desk: GroupDesk,
@@ -168,6 +180,8 @@ impl Driver {
             audit: Audit::new(parts.audit, now),
             room: RoomWatch::default(),
             takeover: parts.takeover,
+            fitness: Fitness::new(parts.tuning, parts.tracks),
+            notify: parts.notify,
             reins: None,
             desk: parts.desk,
             journal: parts.journal,
@@ -238,6 +252,7 @@ impl Driver {
         if self.feed.take_unheard() {
             self.audit.hurry(now);
         }
+        self.follow_tracks(now);
         self.engine.handle_timeout(now);
         self.follow_keepalived(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
@@ -435,6 +450,8 @@ impl Driver {
         let mut status = GroupStatus::of_engine(&engine, now);
         status.profile = self.engine.profile();
         status.draining = self.draining.names();
+        status.configured_priority = (status.profile == Profile::Ssyncp1).then(|| self.fitness.configured_priority());
+        status.tracks = self.fitness.heed().rows(now);
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
@@ -459,6 +476,7 @@ impl Driver {
         status.count("driver", self.drain.counters());
         status.count("driver", self.audit.counters());
         status.count("driver", [("turns", self.turns)]);
+        status.count("notify", self.notify.counters());
         status.rates = self.meter.rates;
         status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();

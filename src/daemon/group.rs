@@ -13,21 +13,25 @@ use crate::daemon::audit::{AuditOrders, AuditParts};
 use crate::daemon::build::{self, OpenError};
 use crate::daemon::control::{Command, GroupDesk, Page};
 use crate::daemon::driver::{Driver, Parts};
+use crate::daemon::errands::Errands;
 use crate::daemon::events::Events;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, REOPEN_INTERVAL};
 use crate::daemon::measures::Measures;
+use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
 use crate::daemon::protocol::Protocol;
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
+use crate::daemon::track::{Board, Heed};
 use crate::engine::{ClassicEngine, ConfigError, Engine};
 use crate::sys::{clock, poll, socket};
 use crate::time::Duration;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 /// Why a group could not be started.
@@ -44,6 +48,17 @@ pub enum StartError {
     Config(#[from] ConfigError),
 }
 
+/// What all groups of a node share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Whoever listens to the node's events.
+    pub events: Events,
+    /// What is known of the tracks.
+    pub board: Arc<Board>,
+    /// Who runs what may take its time.
+    pub errands: Errands,
+}
+
 /// What a group's thread reports to who started it.
 #[derive(Debug)]
 pub enum News {
@@ -56,7 +71,7 @@ pub enum News {
 }
 
 /// Runs a group until its desk says stop. The body of its thread.
-pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, events: Events, report: &Sender<(u8, News)>) {
+pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, report: &Sender<(u8, News)>) {
     let node = &settings.node;
     // If who started this has ended, the stop is on its way too.
     let tell = |news| drop(report.send((group.sync_id, news)));
@@ -67,9 +82,11 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, events: Events, 
         Ok(takeover) => takeover,
         Err(error) => return tell(News::Failed(error)),
     };
-    let journal = Journal::published(group.sync_id, events);
+    let journal = Journal::published(group.sync_id, shared.events);
     let audit = settings.audit_orders(group);
-    let mut waiting = Waiting { group: group.clone(), audit, desk, journal, takeover };
+    let tracks = Heed::new(&shared.board, &group.track, desk.alarm());
+    let notify = Notify::new(group, &shared.errands, desk.alarm());
+    let mut waiting = Waiting { group: group.clone(), audit, desk, journal, takeover, tracks, notify };
     let mut told = false;
     let line = loop {
         match build::line(&waiting.group) {
@@ -112,12 +129,15 @@ struct Waiting {
     desk: GroupDesk,
     journal: Journal,
     takeover: Takeover,
+    tracks: Heed,
+    notify: Notify,
 }
 
 impl Waiting {
     fn say_that_it_waits(&mut self, name: &str) {
         let text = format!("there is no interface {name}; waiting for it");
         self.journal.note(clock::now(), Weight::Warning, "LinkDown", text);
+        self.notify.state(notify::State::Fault, self.group.priority);
     }
 
     /// Answers commands for one second; false if the group shall end.
@@ -153,6 +173,8 @@ impl Waiting {
             Command::Flush(order) => drop(order.answer.send(Err(trouble))),
             Command::Reconfigure { group, audit, realtime_priority, answer } => {
                 self.takeover.replace((&*group).into());
+                self.tracks.replace(&group.track);
+                self.notify.replace(&group);
                 privilege::be_heard_in_time(realtime_priority);
                 (self.group, self.audit) = (*group, audit);
                 drop(answer.send(Ok(())));
@@ -168,6 +190,7 @@ impl Waiting {
         let now = clock::now();
         let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
         status.profile = self.group.profile;
+        status.tracks = self.tracks.rows(now);
         status.addresses = self.takeover.status();
         status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
@@ -187,6 +210,9 @@ impl Waiting {
             filter: group.flow_filter(),
             audit: AuditParts { inspector: bridge.inspector, orders: self.audit },
             takeover: Some(self.takeover),
+            tracks: self.tracks,
+            tuning: group.tuning(),
+            notify: self.notify,
             desk: self.desk,
             journal: self.journal,
             dump_interval: group.dump_interval,
@@ -202,8 +228,10 @@ impl Waiting {
         })
     }
 
-    fn end(self) {
+    fn end(mut self) {
         self.takeover.finish();
+        self.notify.state(notify::State::Stop, self.group.priority);
+        self.notify.finish();
     }
 }
 

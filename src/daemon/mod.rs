@@ -8,6 +8,7 @@
 //!                    │              │ └─ link ◀─▶ transport   frames
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
+//!                    ├─▶ errands ─ track, notify                checks, hooks, FIFOs: one thread
 //!                    ├── driven ─▲                            one thread a FIFO of keepalived's
 //!                    ├── reload ─ roster                      what is in force, and what comes instead
 //!                    └── signals, systemd
@@ -26,6 +27,7 @@ mod drain;
 pub mod draining;
 pub mod driven;
 pub mod driver;
+pub mod errands;
 pub mod events;
 mod feed;
 pub mod flows;
@@ -34,8 +36,10 @@ pub mod http;
 pub mod journal;
 pub mod link;
 pub mod measures;
+pub mod notify;
 pub mod pace;
 pub mod privilege;
+pub mod program;
 pub mod protocol;
 pub mod reload;
 mod room;
@@ -44,3 +48,4 @@ pub mod run;
 pub mod settings;
 pub mod status;
 pub mod takeover;
+pub mod track;

@@ -40,7 +40,18 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "lag_limit",
     "commit_deadline",
     "handover_deadline",
+    "track",
+    "notify",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify_fifo",
+    "notify_timeout",
 ];
+/// Keys of `[[track]]` that are applied without a restart: all but the name, which is the identity.
+const TRACK_KEYS_LIVE: &[&str] =
+    &["interface", "script", "process", "http", "weight", "interval", "timeout", "rise", "fall"];
 /// Keys of `[node]` that are applied without a restart.
 pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority"];
 
@@ -137,6 +148,7 @@ impl Plan {
                 plan.changed.push(group.clone());
             }
         }
+        compare_tracks(old, new, &mut plan.sentences, &mut fixed);
         let mut meanwhile = old.clone();
         meanwhile.groups.extend(plan.added.iter().cloned());
         let crowded = old.groups.iter().filter(|group| old.is_sole(group) && !meanwhile.is_sole(group));
@@ -148,6 +160,21 @@ impl Plan {
         wandering_addresses(old, new, &mut fixed);
         if fixed.is_empty() { Ok(plan) } else { Err(Refusal::NeedsRestart(fixed)) }
     }
+}
+
+/// Tracks come, change and go as they like.
+fn compare_tracks(old: &Settings, new: &Settings, sentences: &mut Vec<String>, fixed: &mut Vec<String>) {
+    let named = |settings: &Settings, name: &str| settings.tracks.iter().find(|track| track.name == name).cloned();
+    for track in &new.tracks {
+        match named(old, &track.name) {
+            Some(before) => {
+                compare(&format!("track {}", track.name), &before, track, TRACK_KEYS_LIVE, sentences, fixed);
+            }
+            None => sentences.push(format!("track {}: added", track.name)),
+        }
+    }
+    let gone = old.tracks.iter().filter(|track| named(new, &track.name).is_none());
+    sentences.extend(gone.map(|track| format!("track {}: removed", track.name)));
 }
 
 fn find(settings: &Settings, sync_id: u8) -> Option<&Group> {
@@ -320,6 +347,32 @@ mod tests {
             ]
         );
         assert_eq!(plan(&classic(""), &classic("capacity = 9")).unwrap_err().problems().len(), 1);
+    }
+
+    #[test]
+    fn tracks_and_hooks_come_change_and_go_without_a_restart() {
+        let track = |name: &str, more: &str| format!("[[track]]\nname = \"{name}\"\n{more}\n");
+        let one = track("a", "interface = \"eth0\"\nweight = -10") + &track("b", "process = \"nginx\"");
+        let two = track("c", "http = \"http://127.0.0.1/\"") + &track("a", "script = [\"/bin/true\"]\nweight = 5");
+        let old = group(51, "track = [\"a\", \"b\"]\nnotify_fifo = \"/run/a\"") + &one;
+        let new = group(51, "track = [\"a\"]\nnotify = [\"/bin/hook\"]") + &two;
+        assert_eq!(
+            plan(&old, &new).unwrap().sentences,
+            [
+                "group 51: notify: nothing is now [\"/bin/hook\"]",
+                "group 51: notify_fifo: \"/run/a\" is now nothing",
+                "group 51: track: [\"a\",\"b\"] is now [\"a\"]",
+                "track c: added",
+                "track a: fall: nothing is now 1",
+                "track a: interface: \"eth0\" is now nothing",
+                "track a: interval: nothing is now \"1s\"",
+                "track a: rise: nothing is now 1",
+                "track a: script: nothing is now [\"/bin/true\"]",
+                "track a: timeout: nothing is now \"1s\"",
+                "track a: weight: -10 is now 5",
+                "track b: removed",
+            ]
+        );
     }
 
     #[test]

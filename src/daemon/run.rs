@@ -13,13 +13,14 @@
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{self, Command, GroupHandle};
 use crate::daemon::driven::Readers;
-use crate::daemon::events::Events;
-use crate::daemon::group::{self, News, StartError};
+use crate::daemon::errands::ErrandsThread;
+use crate::daemon::group::{self, News, Shared, StartError};
 use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
 use crate::daemon::privilege;
 use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
 use crate::daemon::settings::{Group, Node, Settings};
+use crate::daemon::track::Tracker;
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -60,6 +61,9 @@ pub enum RunError {
         /// Which.
         sync_id: u8,
     },
+    /// The thread of checks and hooks has a task that panicked.
+    #[error("a check or a hook has stopped by itself; see the lines above")]
+    Errand,
     /// The operating system refused something that it never refuses.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -87,7 +91,8 @@ pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
         listen: settings.control.listen,
         answer_deadline: ANSWER_DEADLINE,
     })?;
-    let mut groups = Groups::new(waker, roster.events().clone());
+    let errands = ErrandsThread::start(Arc::clone(&waker))?;
+    let mut groups = Groups::new(waker, &roster, errands);
     let handles = roster.groups();
     let started = groups.start(&settings, members).and_then(|()| Ok(groups.readers.follow(&settings, &handles)?));
     let result = started.and_then(|()| {
@@ -147,9 +152,11 @@ impl Member {
 /// The threads of all groups, in the order of the configuration.
 struct Groups {
     members: Vec<Member>,
+    shared: Shared,
+    tracker: Tracker,
+    errands: ErrandsThread,
     /// Whoever reads what keepalived says.
     readers: Readers,
-    events: Events,
     reporter: Reporter,
     reports: mpsc::Receiver<(u8, News)>,
 }
@@ -172,15 +179,15 @@ impl Drop for ReportsItsEnd {
 }
 
 impl Groups {
-    fn new(waker: Arc<Waker>, events: Events) -> Self {
+    fn new(waker: Arc<Waker>, roster: &Roster, errands: ErrandsThread) -> Self {
         let (sender, reports) = mpsc::channel();
-        Groups {
-            members: Vec::new(),
-            readers: Readers::default(),
-            events,
-            reporter: Reporter { reports: sender, waker },
-            reports,
-        }
+        let mut tracker = Tracker::new(errands.errands().clone());
+        tracker.replace(&roster.settings());
+        let (events, board) = (roster.events().clone(), Arc::clone(tracker.board()));
+        let shared = Shared { events, board, errands: errands.errands().clone() };
+        let reporter = Reporter { reports: sender, waker };
+        let readers = Readers::default();
+        Groups { members: Vec::new(), shared, tracker, errands, readers, reporter, reports }
     }
 
     /// Starts every group and waits until each runs, or waits for its link.
@@ -203,10 +210,10 @@ impl Groups {
     fn spawn(&mut self, settings: &Settings, group: &Group, mut member: Member) -> io::Result<()> {
         let Some(desk) = member.desk.take() else { return Ok(()) };
         let (settings, group, reporter) = (settings.clone(), group.clone(), self.reporter.clone());
-        let (sync_id, events) = (group.sync_id, self.events.clone());
+        let (sync_id, shared) = (group.sync_id, self.shared.clone());
         let body = move || {
             let end = ReportsItsEnd(sync_id, reporter);
-            group::run(&settings, &group, desk, events, &end.1.reports);
+            group::run(&settings, &group, desk, shared, &end.1.reports);
         };
         member.thread = Some(std::thread::Builder::new().name(format!("group-{sync_id}")).spawn(body)?);
         self.members.push(member);
@@ -223,6 +230,9 @@ impl Groups {
         loop {
             poll::wait(&[signals.0.as_fd(), self.reporter.waker.as_fd()], None)?;
             self.reporter.waker.drain();
+            if self.errands.died() {
+                return Err(RunError::Errand);
+            }
             while let Some(signal) = signals.next()? {
                 if signal != Signal::SIGHUP {
                     tracing::info!("{signal}: leaving");
@@ -277,6 +287,7 @@ impl Groups {
         for sync_id in &plan.removed {
             self.remove(*sync_id)?;
         }
+        self.tracker.replace(&new);
         self.change(&new.node, plan.changed.iter().map(|group| (group, new.audit_orders(group))));
         let place = |member: &Member| new.groups.iter().position(|group| group.sync_id == member.sync_id);
         self.members.sort_by_key(place);

@@ -2,6 +2,7 @@
 
 use crate::daemon::journal::Entry;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
+use crate::daemon::track::TrackState;
 use crate::engine::{EngineStatus, PeerStatus, Progress};
 use crate::time::Instant;
 use crate::transport::LinkStatus;
@@ -75,8 +76,14 @@ pub struct GroupStatus {
     pub role: String,
     /// Newest term known.
     pub term: u64,
-    /// VRRP priority in force.
+    /// VRRP priority in force: the configured one, and what the tracks add.
     pub priority: u8,
+    /// VRRP priority of the configuration; null with the classic profile, which has none.
+    #[serde(default)]
+    pub configured_priority: Option<u8>,
+    /// The tracks that the priority depends on, in the order of the configuration.
+    #[serde(default)]
+    pub tracks: Vec<TrackRow>,
     /// The master's node number; null while none is known.
     pub master: Option<u32>,
     /// The node that this master gives the role to at present; null if it gives it to nobody.
@@ -325,6 +332,39 @@ pub struct PeerRow {
     pub heard_ms: u64,
 }
 
+/// One track of [`GroupStatus`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct TrackRow {
+    /// Its name.
+    pub name: String,
+    /// interface, script, process or http.
+    pub kind: String,
+    /// Whether it is up; null before the first result.
+    pub up: Option<bool>,
+    /// Time since that changed.
+    pub age_s: f64,
+    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down.
+    pub weight: i16,
+    /// What the last look found: of a script its last line.
+    pub output: String,
+    /// Looks so far.
+    pub checks: u64,
+    /// Of these, how many were bad.
+    pub failures: u64,
+    /// Of these, how many could not even be made.
+    pub not_run: u64,
+}
+
+impl TrackRow {
+    /// What is known of a track, seen from now.
+    pub fn new(track: &TrackState, now: Instant) -> Self {
+        let TrackState { name, kind, weight, up, since, output, checks, failures, not_run } = track.clone();
+        let age_s = now.since(since).as_secs_f64();
+        TrackRow { name, kind: kind.to_owned(), up, age_s, weight, output, checks, failures, not_run }
+    }
+}
+
 /// One event of [`GroupStatus`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -360,6 +400,8 @@ impl GroupStatus {
             role: engine.role.name().into(),
             term: engine.term,
             priority: engine.priority,
+            configured_priority: None,
+            tracks: Vec::new(),
             master: engine.master.map(|node| node.0),
             heir: engine.heir.map(|node| node.0),
             asks: engine.asks,

@@ -2,6 +2,7 @@
 //! and it knows nothing of frames, flows or roles.
 
 pub mod cbpf;
+pub mod child;
 pub mod clock;
 pub mod interface;
 pub mod mmsg;

@@ -36,11 +36,16 @@ impl Name {
         Ok(kind(name.to_owned()))
     }
 
-    fn is(&self, kind: &str, name: &str) -> bool {
+    /// Its kind and its name, as a line says them.
+    pub fn words(&self) -> (&'static str, &str) {
         match self {
-            Name::Instance(own) => kind == "INSTANCE" && own == name,
-            Name::Group(own) => kind == "GROUP" && own == name,
+            Name::Instance(name) => ("INSTANCE", name),
+            Name::Group(name) => ("GROUP", name),
         }
+    }
+
+    fn is(&self, kind: &str, name: &str) -> bool {
+        self.words() == (kind, name)
     }
 }
 

@@ -130,7 +130,8 @@ impl Driver {
             self.drain.set_filter(&filter);
             self.filter = filter;
         }
-        self.engine.reconfigure(now, &group.tuning())?;
+        self.tune(now, group.tuning(), &group.track)?;
+        self.notify.replace(group);
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }

@@ -2,9 +2,12 @@
 
 use super::{Driver, EVENTS_PER_TURN, FAREWELL, Load};
 use crate::daemon::draining::Cause;
+use crate::daemon::journal::Weight;
+use crate::daemon::notify::{Arrival, Notify};
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Event, Role};
 use crate::time::{Duration, Instant};
+use std::sync::Arc;
 
 /// Longest time that a master's guard waits for the kernel to have the table.
 pub(crate) const GUARD_PATIENCE: Duration = Duration::from_secs(5);
@@ -91,9 +94,17 @@ impl Driver {
         while let Some(told) = self.takeover.as_ref().and_then(Takeover::next_told) {
             self.journal.note(now, told.weight, told.event, told.text);
         }
+        while let Some(text) = self.notify.next_failure() {
+            self.journal.note(now, Weight::Warning, "HookFailed", text);
+        }
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.engine.poll_event() else { return };
             self.journal.event(now, &event);
+            if let Event::RoleChanged { to, .. } = &event {
+                let takeover = self.takeover.as_ref().filter(|_| *to == Role::Master);
+                let arrival = takeover.map(|takeover| Arc::new(takeover.arrival()) as Arrival);
+                self.notify.role(*to, self.fitness.priority(), arrival);
+            }
             // Whoever comes back may have held the addresses meanwhile, and have told the neighbours so.
             if let (Event::PeerUp { .. } | Event::DuplicateMaster { .. }, Some(takeover)) = (&event, &self.takeover) {
                 takeover.announce();
@@ -123,5 +134,8 @@ impl Driver {
         if let Some(takeover) = self.takeover.take() {
             takeover.finish();
         }
+        let mut notify = std::mem::replace(&mut self.notify, Notify::nobody(self.desk.sync_id));
+        notify.role(Role::None, self.fitness.priority(), None);
+        notify.finish();
     }
 }

@@ -184,7 +184,8 @@ impl Families {
         let established = group.peers.iter().filter(|peer| peer.established).count();
         let gauges = [
             ("term", "Newest term known", Some(group.term as f64)),
-            ("priority", "VRRP priority in force", Some(f64::from(group.priority))),
+            ("priority", "VRRP priority in force, with what the tracks add", Some(f64::from(group.priority))),
+            ("configured_priority", "VRRP priority of the configuration", group.configured_priority.map(f64::from)),
             ("entries", "Flows in the table", Some(group.entries as f64)),
             ("capacity_entries", "Flows that fit", Some(group.capacity as f64)),
             ("digest_age_seconds", "Time since the table was last proven equal to the master's", group.digest_age_s),
@@ -245,6 +246,12 @@ impl Families {
             if let Some(behind) = peer.behind {
                 let help = "Records of this master that the proven peer is not known to hold";
                 self.gauge("peer_behind_records", help, labels(), behind as f64);
+            }
+        }
+        for track in &group.tracks {
+            if let Some(up) = track.up {
+                let labels = vec![("group", group.sync_id.to_string()), ("name", track.name.clone())];
+                self.gauge("track_up", "Whether what the group tracks is up", labels, f64::from(u8::from(up)));
             }
         }
         for address in &group.addresses {
@@ -346,6 +353,7 @@ fn text_format(openmetrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::status::TrackRow;
     use crate::time::Duration;
 
     fn text(status: GroupStatus) -> String {
@@ -401,6 +409,28 @@ mod tests {
         says(&text, "ssyncp_sync_state{group=\"51\",state=\"in_sync\"} 1.0");
         says(&text, "ssyncp_term{group=\"51\"} 7.0");
         assert!(!text.contains("digest_age") && !text.contains("unacknowledged") && !text.contains("rpo"), "{text}");
+    }
+
+    #[test]
+    fn a_track_has_a_gauge_once_it_is_known_and_the_priority_has_two() {
+        let row = |name: &str, up| TrackRow {
+            name: name.into(),
+            kind: "script".into(),
+            up,
+            age_s: 0.0,
+            weight: -50,
+            output: String::new(),
+            checks: 1,
+            failures: 0,
+            not_run: 0,
+        };
+        let tracks = vec![row("a", Some(true)), row("b", Some(false)), row("c", None)];
+        let text = text(GroupStatus { tracks, priority: 100, configured_priority: Some(150), ..group() });
+        says(&text, "ssyncp_track_up{group=\"51\",name=\"a\"} 1.0");
+        says(&text, "ssyncp_track_up{group=\"51\",name=\"b\"} 0.0");
+        assert!(!text.contains("name=\"c\""), "{text}");
+        says(&text, "ssyncp_priority{group=\"51\"} 100.0");
+        says(&text, "ssyncp_configured_priority{group=\"51\"} 150.0");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::read::Section;
 use super::{
-    Commit, Group, Profile, RoleKind, SourceKind, TransportKind, driven, duration_words as durations,
+    Commit, Group, Notifications, Profile, RoleKind, SourceKind, TransportKind, driven, duration_words as durations,
     size_words as sizes,
 };
 use crate::bridge::conntrack::Rule;
@@ -28,6 +28,7 @@ const LACKS: &[(&str, &str)] = &[
     ("priority", NO_ELECTION),
     ("advert_interval", NO_ELECTION),
     ("preempt", NO_ELECTION),
+    ("track", NO_ELECTION),
     ("addresses", NO_ADDRESSES),
     ("foreign_addresses", NO_ADDRESSES),
     ("routes", NO_ADDRESSES),
@@ -111,6 +112,8 @@ struct Written<'a> {
     #[serde(serialize_with = "sizes")]
     tap_size: u64,
     tap_files: u32,
+    #[serde(flatten)]
+    notifications: &'a Notifications,
 }
 
 /// Either kind of group.
@@ -145,6 +148,7 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             tap: group.tap.as_deref(),
             tap_size: group.tap_size,
             tap_files: group.tap_files,
+            notifications: &group.notifications,
         }),
     }))
 }
@@ -182,6 +186,7 @@ capacity = 262144
 batch_delay = "1ms"
 tap_size = "64MiB"
 tap_files = 8
+notify_timeout = "10s"
 "#
         );
         assert_eq!(parse(&printed).unwrap(), settings);

@@ -80,8 +80,8 @@ pub(super) fn problems(section: &Section<'_, '_>, group: &Group) {
         }
         return;
     }
-    for key in ["keepalived_fifo", "instance"].into_iter().filter(|key| given(key)) {
-        section.wrong(key, "only role \"keepalived\" has one; remove it, or write role = \"keepalived\"");
+    if given("keepalived_fifo") {
+        section.wrong("keepalived_fifo", "only role \"keepalived\" has one; remove it, or write role = \"keepalived\"");
     }
 }
 
@@ -151,10 +151,10 @@ mod tests {
         ssyncp.toml:7: instance: "group:" is no name of keepalived's; write "VI_51", or "group:NAME"
         ssyncp.toml:8: keepalived_fifo: "/run/k/" is no absolute path; write "/run/ssyncp/keepalived.fifo"
         "#);
+        // Hooks are told an instance's name whoever decides.
         insta::assert_snapshot!(
             problems("instance = \"VI_51\"\nkeepalived_fifo = \"/run/k\"\n"),
             @r#"
-        ssyncp.toml:6: instance: only role "keepalived" has one; remove it, or write role = "keepalived"
         ssyncp.toml:7: keepalived_fifo: only role "keepalived" has one; remove it, or write role = "keepalived"
         "#);
     }

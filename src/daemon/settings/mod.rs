@@ -11,16 +11,20 @@
 
 mod classic;
 pub mod driven;
+mod notify;
 mod problems;
 mod read;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod track;
 mod value;
 
 pub use driven::RoleKind;
+pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
+pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
 pub use value::duration as parse_duration;
 
 use crate::bridge::conntrack::{Division, Filter, Rule};
@@ -86,6 +90,9 @@ pub struct Settings {
     /// Every `[[group]]`, in the order of the file.
     #[serde(rename = "group", serialize_with = "classic::groups")]
     pub groups: Vec<Group>,
+    /// Every `[[track]]`, in the order of the file.
+    #[serde(rename = "track", skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<Track>,
 }
 
 /// `[node]`: who this machine is.
@@ -159,7 +166,8 @@ pub struct Group {
     /// The FIFO that keepalived writes to, if it decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keepalived_fifo: Option<PathBuf>,
-    /// keepalived's instance, or `group:NAME`, if it decides.
+    /// Whose role it is, in keepalived's words: an instance, or `group:NAME`. Followed if keepalived decides, and told to
+    /// hooks; these are told the sync id unless it is set.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "driven::name")]
     #[schemars(with = "Option<String>")]
     pub instance: Option<Name>,
@@ -235,6 +243,11 @@ pub struct Group {
     pub tap_size: u64,
     /// Files of the tap that are kept.
     pub tap_files: u32,
+    /// The tracks that the priority depends on, by their names.
+    pub track: Vec<String>,
+    /// Who is told of the role.
+    #[serde(flatten)]
+    pub notifications: Notifications,
 }
 
 /// How frames travel.

@@ -7,7 +7,7 @@ use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
     Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX,
-    TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, takeover, value,
+    TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, takeover, track, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};
@@ -20,7 +20,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const ROOT_KEYS: &[&str] = &["node", "group", "control"];
+const ROOT_KEYS: &[&str] = &["node", "group", "control", "track"];
 const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "secret_file"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
 const GROUP_KEYS: &[&str] = &[
@@ -67,6 +67,14 @@ const GROUP_KEYS: &[&str] = &[
     "tap_size",
     "tap_files",
     "filter",
+    "track",
+    "notify",
+    "notify_master",
+    "notify_backup",
+    "notify_fault",
+    "notify_stop",
+    "notify_fifo",
+    "notify_timeout",
 ];
 /// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
 const KEYS_NOT_YET: &[(&str, &str)] = &[("secret_file", "not in this version: frames cannot be sealed yet; remove it")];
@@ -86,9 +94,10 @@ pub(super) fn settings(text: &str) -> Result<Settings, Vec<Problem>> {
     let root = Section::open(&report, "the file", document.get_ref(), 0..0, ROOT_KEYS);
     let node = node(&root);
     let control = control(&root);
-    let groups = groups(&root, &node);
+    let tracks = track::tracks(&root);
+    let groups = groups(&root, &node, &tracks);
     let problems = report.into_problems();
-    if problems.is_empty() { Ok(Settings { node, control, groups }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Settings { node, control, groups, tracks }) } else { Err(problems) }
 }
 
 /// Where problems are collected.
@@ -139,6 +148,31 @@ impl<'a, 't> Section<'a, 't> {
         Section { report, table, span }
     }
 
+    /// The tables of a list, as `[[key]]` writes it, at most so many.
+    pub(super) fn sections(
+        &self,
+        key: &'static str,
+        most: usize,
+        known: &'static [&'static str],
+    ) -> Vec<Section<'a, 't>> {
+        let Some(found) = self.get(key) else { return Vec::new() };
+        let Some(array) = found.get_ref().as_array() else {
+            self.wrong(key, format!("there can be several; write [[{key}]] with two brackets"));
+            return Vec::new();
+        };
+        if array.len() > most {
+            self.wrong(key, format!("{} of them; at most {most}", array.len()));
+        }
+        let open = |item: &'a Spanned<DeValue<'t>>| match item.get_ref().as_table() {
+            Some(table) => Some(Section::open(self.report, &format!("[[{key}]]"), table, item.span(), known)),
+            None => {
+                self.report.note(item.span(), format!("{key}: is no section; write [[{key}]] on a line of its own"));
+                None
+            }
+        };
+        array.iter().take(most).filter_map(open).collect()
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
         self.table.get(key)
     }
@@ -161,7 +195,7 @@ impl<'a, 't> Section<'a, 't> {
         }
     }
 
-    fn number<T: TryFrom<i128>>(&self, key: &str, default: T, range: RangeInclusive<i128>) -> T {
+    pub(super) fn number<T: TryFrom<i128>>(&self, key: &str, default: T, range: RangeInclusive<i128>) -> T {
         self.read(key, default, |found| number(found, range))
     }
 
@@ -275,7 +309,7 @@ fn control(root: &Section<'_, '_>) -> Control {
 /// `sun_path` of linux/un.h holds 108 bytes with its terminating zero.
 const SOCKET_PATH_MAX: usize = 107;
 
-fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
+fn groups(root: &Section<'_, '_>, node: &Node, tracks: &[track::Track]) -> Vec<Group> {
     let Some(found) = root.get("group") else {
         root.report.note(0..0, "no [[group]]; write one with sync_id = 51 and interfaces = [\"eth1\"]".into());
         return Vec::new();
@@ -298,6 +332,7 @@ fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
         contradictions(&section, &group);
         takeover::contradictions(&section, &group);
         classic::problems(&section, &group);
+        track::problems(&section, &group, tracks);
         driven::problems(&section, &group);
         ranges(&section, &group, node);
         between_groups(&section, &group, groups.iter().map(|(group, _)| group));
@@ -402,6 +437,8 @@ fn group(section: &Section<'_, '_>) -> Group {
             None => Err(format!("{} is no size; write \"64MiB\"", shown(found))),
         }),
         tap_files: section.number("tap_files", TAP_FILES, 1..=i128::from(TAP_FILES_MAX)),
+        track: track::heeded(section),
+        notifications: notify::notifications(section),
     }
 }
 

@@ -64,6 +64,8 @@ startup_delay = "0s"
 handover_deadline = "2s"
 tap_size = "64MiB"
 tap_files = 8
+track = []
+notify_timeout = "10s"
 "#
     );
 }
@@ -190,7 +192,7 @@ ack = "quorum"
 listen = "localhost"
 "#;
     insta::assert_snapshot!(problems(text), @r#"
-        ssyncp.toml:1: unknown key "colour" in the file; known are node, group, control
+        ssyncp.toml:1: unknown key "colour" in the file; known are node, group, control, track
         ssyncp.toml:3: id: "one" is no whole number; write one from 1 to 4294967295
         ssyncp.toml:4: unknown key "nam" in [node]; did you mean "name"?
         ssyncp.toml:5: unknown key "socket" in [node]; it belongs in [control]

@@ -90,6 +90,17 @@ pub(super) fn interface(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks a name that is passed on to scripts and metrics: no blanks, no quotes, nothing that a terminal obeys.
+pub(super) fn plain_name(name: &str, most: usize) -> Result<String, String> {
+    if name.is_empty() || name.len() > most {
+        return Err(format!("\"{name}\" is no name; one has 1 to {most} bytes"));
+    }
+    if name.chars().any(|letter| letter.is_control() || letter.is_whitespace() || letter == '"') {
+        return Err(format!("{name:?} is no name; one has no blank, no quote and no control character"));
+    }
+    Ok(name.to_owned())
+}
+
 /// Writes a policy as its word.
 pub(super) fn ack_word<S: serde::Serializer>(ack: &crate::engine::Ack, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(ack.name())

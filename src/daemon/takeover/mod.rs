@@ -245,6 +245,12 @@ impl Takeover {
         self.wish.send_modify(|wish| wish.orders = Arc::clone(&self.orders));
     }
 
+    /// Tells whoever waits elsewhere whether everything is here.
+    pub fn arrival(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let orders = Arc::clone(&self.orders);
+        move || orders.items.iter().all(|item| item.held() == Some(true))
+    }
+
     /// Whether nothing of it is here, as far as the kernel has said.
     pub fn is_withdrawn(&self) -> bool {
         self.orders.items.iter().all(|item| item.held() == Some(false))
