@@ -133,6 +133,7 @@ impl Oracle {
     /// The frame was handed to it.
     pub(super) fn after_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.judge_taken(now, node, engine, frame);
+        self.judge_inheritance(now, node, engine);
         self.judge_echo(now, node, engine, frame);
         self.judge_claim(now, node, engine);
     }
@@ -257,6 +258,7 @@ impl Oracle {
         self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.wish_is_over(node);
+        self.judge_inheritance(now, node, engine);
         self.judge_mastership(now, node);
         self.judge_claim(now, node, engine);
         self.judge_lagging(now, node, engine);
