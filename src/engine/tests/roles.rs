@@ -359,6 +359,10 @@ fn an_engine_refuses_a_configuration_that_cannot_work() {
     assert_eq!(refused(Config { history: 15, ..config(1) }), "history");
     assert_eq!(refused(Config { history: 1_048_577, ..config(1) }), "history");
     assert_eq!(refused(Config { incarnation: 0, ..config(1) }), "incarnation");
+    let deadlines = [99, 60_001].map(Duration::from_millis);
+    for handover_deadline in deadlines {
+        assert_eq!(refused(Config { handover_deadline, ..config(1) }), "handover_deadline");
+    }
     let nonsense = Config { node: NodeId(0), priority: 0, capacity: 0, ..config(1) };
     assert_eq!(nonsense.problems().len(), 3, "every problem at once");
 }

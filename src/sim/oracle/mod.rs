@@ -12,12 +12,13 @@
 //! there is in its frame; tables are compared whole at proofs, and so often that it comes to the same.
 //!
 //! `stream` judges what is said and what becomes of it, `proof` what is claimed and what vanishes, `acks` tickets, `roles` and
-//! `mastership` who is master, `heed` who counts for whom, `bounds` sizes and the end.
+//! `mastership` who is master, `merge` what two tables owe each other, `heed` who counts for whom, `bounds` sizes and the end.
 
 mod acks;
 mod bounds;
 mod heed;
 mod mastership;
+mod merge;
 mod node;
 mod prints;
 mod proof;
