@@ -44,7 +44,7 @@ pub(super) struct Duty {
     wished: bool,
     /// As a backup: when somebody last told it of a master, living or to be, or its role began.
     told_at: Instant,
-    /// The same of a master itself, and of others who follow a living one, as far as they were established.
+    /// The same of the followed master itself, and of others who follow a living one, as far as they were established.
     led_at: Option<Instant>,
     led_by: Option<(NodeId, u64)>,
     witnessed_at: Option<Instant>,
@@ -108,7 +108,8 @@ impl Oracle {
         duty.told_at = now;
         if (leads || follows) && engine.role() == Role::Backup {
             let is_established = |peer: &PeerStatus| (peer.node, peer.incarnation) == from && peer.established;
-            if engine.status().peers.iter().any(is_established) {
+            let followed = engine.following().map(StreamId::from) == Some(stream);
+            if engine.status().peers.iter().any(is_established) && (follows || followed) {
                 if leads {
                     (duty.led_at, duty.led_by, duty.left) = (Some(now), Some(from), false);
                 } else {
