@@ -144,8 +144,10 @@ impl Engine {
                 self.input(now, Input::MasterLeft { interval: word.interval });
             }
         }
+        let elsewhere = word.follows.node != NodeId(0) && word.follows.node != self.config.node;
+        // A master lives: when it does no more, a cold node gives way anew [5.1.1].
+        self.deferred &= !elsewhere;
         if self.role() == Role::Master {
-            let elsewhere = word.follows.node != NodeId(0) && word.follows.node != self.config.node;
             if elsewhere && word.follows.term > self.term {
                 // It hears a living master of a higher term, which we do not hear.
                 self.given_to(word.follows.node);

@@ -86,8 +86,6 @@ impl Engine {
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
         if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
-            // From the last word of a living master on a cold node gives its one master-down anew.
-            self.deferred = false;
             return Some(Input::Hold { wait: short });
         }
         // Somebody is taking over already, and only waits for its sink. One who has nothing stops nobody who has something.

@@ -254,7 +254,7 @@ fn config(random: &mut Random) -> Config {
         reorder_delay: Duration::from_micros(random.pick(&[500, 1000, 2000, 5000])),
         one_way_hold: interval * random.within(4, 20) as u32,
         commit_deadline: interval * random.within(2, 10) as u32,
-        handover_deadline: interval * random.within(2, 10) as u32,
+        handover_deadline: (interval * random.within(2, 10) as u32).max(ms(100)),
         merge_deadline: interval * 30,
         ack: random.pick(&[Ack::None, Ack::None, Ack::One, Ack::Quorum]),
         ack_timeout: interval * random.within(2, 10) as u32,

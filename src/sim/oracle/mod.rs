@@ -134,6 +134,7 @@ impl Oracle {
     /// The frame was handed to it.
     pub(super) fn after_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.judge_taken(now, node, engine, frame);
+        self.judge_inheritance(now, node, engine);
         self.judge_echo(now, node, engine, frame);
         self.judge_claim(now, node, engine);
     }
@@ -154,6 +155,12 @@ impl Oracle {
         if let Some((ticket, ack)) = ticket {
             self.submitted(now, node, name, ticket, ack);
         }
+    }
+
+    /// What a node's source speaks of was given to its sink before, which has not taken it: it will hear of the old value yet.
+    pub(super) fn overtaken(&mut self, node: usize, key: &FlowKey) {
+        let name = self.flow_name(key);
+        self.nodes[node].unsunk.insert(name, ());
     }
 
     /// The node's owner changed a section, and the engine took it.
@@ -258,6 +265,7 @@ impl Oracle {
         self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.wish_is_over(node);
+        self.judge_inheritance(now, node, engine);
         self.judge_mastership(now, node);
         self.judge_claim(now, node, engine);
         self.judge_lagging(now, node, engine);
