@@ -17,13 +17,15 @@
 
 mod commands;
 mod duty;
+mod reins;
 
-use crate::bridge::conntrack::Rule;
+use crate::bridge::conntrack::Filter;
 use crate::bridge::{Sink, Source};
 use crate::daemon::audit::{Audit, AuditParts};
 use crate::daemon::control::{FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing};
 use crate::daemon::drain::Drain;
 use crate::daemon::draining::Draining;
+use crate::daemon::driven::line::Name;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
@@ -38,7 +40,9 @@ use crate::engine::{Counters, KernelRoom, Role};
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
+use reins::Reins;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// Calls of the transport, in each direction, that one turn makes.
 pub const BATCHES_PER_TURN: usize = 8;
@@ -69,7 +73,7 @@ pub struct Parts {
     /// Where flows go to.
     pub sink: Option<Box<dyn Sink>>,
     /// Which flows source and audit were told to take.
-    pub filter: Vec<Rule>,
+    pub filter: Filter,
     /// When a backup writes into the sink.
     pub commit: Commit,
     /// Who compares what the sink has really become with the table.
@@ -98,11 +102,13 @@ pub struct Driver {
     engine: Protocol,
     line: Box<dyn Line>,
     feed: Feed,
-    rules: Vec<Rule>,
+    filter: Filter,
     drain: Drain,
     audit: Audit,
     room: RoomWatch,
     takeover: Option<Takeover>,
+    /// If keepalived decides the role.
+    reins: Option<Reins>,
     desk: GroupDesk,
     journal: Journal,
     watch: Watch,
@@ -155,11 +161,12 @@ impl Driver {
             engine: parts.engine,
             line: parts.line,
             feed: Feed::new(parts.source, parts.dump_interval),
-            rules: parts.filter,
+            filter: parts.filter,
             drain: Drain::new(parts.sink, parts.commit),
             audit: Audit::new(parts.audit, now),
             room: RoomWatch::default(),
             takeover: parts.takeover,
+            reins: None,
             desk: parts.desk,
             journal: parts.journal,
             // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
@@ -183,6 +190,12 @@ impl Driver {
             meter,
             clock: parts.clock,
         }
+    }
+
+    /// The same, driven by what keepalived says of an instance in a FIFO.
+    pub fn driven_by(mut self, fifo: &Path, instance: &Name, advert_interval: Duration) -> Self {
+        self.reins = Some(Reins::new(fifo, instance, advert_interval));
+        self
     }
 
     /// Turns until the desk says stop, then says goodbye.
@@ -218,6 +231,7 @@ impl Driver {
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
         self.engine.handle_timeout(now);
+        self.follow_keepalived(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.turn(now, engine, &mut self.drain, &mut self.journal);
@@ -418,6 +432,10 @@ impl Driver {
         status.frame_len = self.frame_len as u64;
         status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
+        if let Some(reins) = &self.reins {
+            status.trouble = status.trouble.or_else(|| reins.trouble());
+            status.count("keepalived", reins.counters());
+        }
         status.kernel_verified = self.audit.verified(now);
         status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
@@ -445,7 +463,8 @@ impl Driver {
         let mut deadline = self.watch.look_at();
         let bridges = [self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at(), self.audit.wake_at()];
         let flushes = self.flushes.iter().map(|order| order.deadline);
-        for at in bridges.into_iter().chain([self.engine.poll_timeout()]).flatten().chain(flushes) {
+        let roles = [self.engine.poll_timeout(), self.reins.as_ref().and_then(Reins::wake_at)];
+        for at in bridges.into_iter().chain(roles).flatten().chain(flushes) {
             deadline = deadline.min(at);
         }
         if self.withdraws {

@@ -73,6 +73,8 @@ pub(crate) struct Feed {
     dumped_at: Option<Instant>,
     paused_until: Option<Instant>,
     trouble: Option<String>,
+    /// Connections that no group owns have been told of.
+    left_over_told: bool,
     counts: Counts,
 }
 
@@ -93,7 +95,16 @@ impl Feed {
     /// `dump_interval`: from the end of one dump to the next.
     pub(crate) fn new(source: Option<Box<dyn Source>>, dump_interval: Duration) -> Self {
         let (dump, counts) = (Dump::Silent, Counts::default());
-        Feed { source, dump_interval, dump, dumped_at: None, paused_until: None, trouble: None, counts }
+        Feed {
+            source,
+            dump_interval,
+            dump,
+            dumped_at: None,
+            paused_until: None,
+            trouble: None,
+            left_over_told: false,
+            counts,
+        }
     }
 
     /// Asks for a first dump although nothing is done with it yet: a source that cannot dump shall say so at the start,
@@ -191,6 +202,7 @@ impl Feed {
                     self.counts.dumps_completed += 1;
                     self.dump = Dump::Due(now + self.dump_interval);
                     engine.end_dump(now);
+                    self.tell_left_over(now, journal);
                 }
                 if outcome.changes > 0 && self.trouble.take().is_some() {
                     journal.note(now, Weight::Notice, "SourceRecovered", "the source works again".into());
@@ -214,6 +226,19 @@ impl Feed {
                 None
             }
         }
+    }
+
+    /// Says once that connections pass here that are in no group's share.
+    fn tell_left_over(&mut self, now: Instant, journal: &mut Journal) {
+        let count = self.source.as_ref().map_or(0, |source| source.left_over());
+        if count > 0 && !self.left_over_told {
+            let text = format!(
+                "connections pass this node that belong to no group, {count} at present: none of the groups' addresses \
+                 occurs in them (divide = \"address\"), and they are not replicated"
+            );
+            journal.note(now, Weight::Warning, "FlowsLeftOver", text);
+        }
+        self.left_over_told = count > 0;
     }
 
     fn request_dump(&mut self, now: Instant, engine: &mut impl Listener, journal: &mut Journal) {

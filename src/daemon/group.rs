@@ -184,7 +184,7 @@ impl Waiting {
             source: bridge.source,
             sink: bridge.sink,
             commit: group.commit,
-            filter: group.filter.clone(),
+            filter: group.flow_filter(),
             audit: AuditParts { inspector: bridge.inspector, orders: self.audit },
             takeover: Some(self.takeover),
             desk: self.desk,
@@ -195,7 +195,11 @@ impl Waiting {
             frame_len,
             clock: Box::new(clock::now),
         };
-        Ok(Driver::new(parts))
+        let driver = Driver::new(parts);
+        Ok(match group.keepalived() {
+            Some((fifo, instance)) => driver.driven_by(fifo, instance, group.advert_interval),
+            None => driver,
+        })
     }
 
     fn end(self) {

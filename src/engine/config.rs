@@ -79,6 +79,8 @@ pub struct Config {
     pub merge_deadline: Duration,
     /// At least this long an entry lives after a takeover, however little its clock had left [4.6.4].
     pub takeover_grace: Duration,
+    /// So long after the first link is up this node's own timer does not run out [5.0.7].
+    pub startup_delay: Duration,
     /// Whether the source reports every death itself (a kernel does); otherwise the master expires flows by time.
     pub source_expires: bool,
     /// Whose acknowledgement a submission waits for that does not say so itself.
@@ -132,6 +134,7 @@ impl Config {
             handover_deadline: Duration::from_secs(2),
             merge_deadline: Duration::from_secs(10),
             takeover_grace: Duration::from_secs(180),
+            startup_delay: Duration::ZERO,
             source_expires: true,
             ack: Ack::None,
             ack_timeout: Duration::from_secs(1),
@@ -197,6 +200,11 @@ impl Config {
         let interval = self.advert_interval;
         if !(Duration::from_millis(5)..=Duration::from_secs(40)).contains(&interval) {
             wrong("advert_interval", format!("{interval:?}; 5ms to 40s"));
+        }
+        for (key, time) in [("takeover_grace", self.takeover_grace), ("startup_delay", self.startup_delay)] {
+            if time > Duration::from_secs(3600) {
+                wrong(key, format!("{time:?}; at most 1h"));
+            }
         }
         if self.ack_every == 0 {
             wrong("ack_every", "0 frames; at least 1".into());

@@ -21,6 +21,7 @@ impl Engine {
         let Some((from, to)) = self.election.handle(now, input) else { return };
         if from == Role::Master {
             self.end_waiting(now);
+            self.table.set_clocks_back(self.copy_margin());
         }
         self.handover_follows_role(from, to);
         match to {
@@ -137,6 +138,7 @@ impl Engine {
             self.term += 1;
         }
         self.table.begin_stream();
+        self.table.restart_clocks(now, self.config.takeover_grace);
         self.outbox.begin_mastership();
         self.answers.clear();
         self.peers.forget_frontiers();

@@ -13,6 +13,10 @@ use crate::time::Duration;
 /// Number of kinds.
 pub(super) const FAULTS: usize = Fault::ALL.len();
 
+/// The longest frame that passes a black hole, at the least and at the most: ADVERTs of eight nodes pass mostly, and a
+/// frame with many records does not.
+const SHORT: (u64, u64) = (250, 500);
+
 /// A kind of fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
@@ -46,10 +50,12 @@ pub(super) enum Fault {
     Replay,
     /// Entries of a kernel die without an event.
     SilentDeath,
+    /// Short frames pass, and long ones do not.
+    BlackHole,
 }
 
 impl Fault {
-    pub(super) const ALL: [Fault; 15] = [
+    pub(super) const ALL: [Fault; 16] = [
         Fault::Crash,
         Fault::Pause,
         Fault::Freeze,
@@ -65,6 +71,7 @@ impl Fault {
         Fault::Request,
         Fault::Replay,
         Fault::SilentDeath,
+        Fault::BlackHole,
     ];
 
     /// One of so many worlds has it.
@@ -90,7 +97,7 @@ impl World {
                 let time = self.intervals(2, 15);
                 self.lasts("slow", node, time, What::Hurry(node as u8));
             }
-            Fault::Cut | Fault::OneWay | Fault::Partition | Fault::Flap => self.cut(fault, node),
+            Fault::Cut | Fault::OneWay | Fault::Partition | Fault::Flap | Fault::BlackHole => self.cut(fault, node),
             Fault::LinkDown => {
                 self.network.plug(node, false);
                 self.tell_link(node, false);
@@ -158,13 +165,16 @@ impl World {
             Fault::OneWay if self.dice.one_in(2) => ("one-way", one, all & !one, false),
             Fault::OneWay => ("one-way", all & !one, one, false),
             Fault::Flap => ("flap", one, all & !one, !self.dice.one_in(3)),
+            Fault::BlackHole => ("black-hole", one, all & !one, self.dice.one_in(2)),
             _ => ("cut", one, 1 << other, true),
         };
-        let time = if self.dice.one_in(2) { self.intervals(0, 4) } else { self.intervals(4, 30) };
+        let (least, most) = if fault == Fault::BlackHole { (30, 80) } else { (4, 30) };
+        let time = if self.dice.one_in(2) { self.intervals(0, 4) } else { self.intervals(least, most) };
+        let passes = if fault == Fault::BlackHole { self.dice.within(SHORT.0, SHORT.1) as usize } else { 0 };
         let links = if self.dice.one_in(2) { 0b11 } else { 0b01 << self.dice.below(2) };
         let links = if self.links == 1 { 0b11 } else { links };
         let flaps = if fault == Fault::Flap { self.intervals(0, 3) } else { Duration::ZERO };
-        let cut = Cut { from, to, both, links, begins: self.now, ends: self.now + time, flaps };
+        let cut = Cut { from, to, both, links, begins: self.now, ends: self.now + time, flaps, passes };
         self.watch.tell(self.now, format_args!("{name}: {from:08b} {to:08b}, links {links:02b}, for {time:?}"));
         self.watch.happened(Seen(name));
         self.network.cut(self.now, cut);

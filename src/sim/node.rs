@@ -209,6 +209,9 @@ impl Node {
             Ok(engine) => engine,
             Err(error) => return watch.violated(now, "starts", error.to_string()),
         };
+        if self.seat.knows_room {
+            engine.set_receive_room(self.seat.socket as u32);
+        }
         let preloaded = self.kernel.flows().filter(|flow| engine.preload(local, flow).is_ok()).count();
         if preloaded > 0 {
             watch.saw("preload");

@@ -57,8 +57,9 @@ pub(super) struct Seat {
     pub(super) drift: i32,
     /// How long a turn takes at the least.
     pub(super) turn: Duration,
-    /// Frames that its receive socket holds.
+    /// Frames that its receive socket holds, and whether the daemon knows it and says so.
     pub(super) socket: usize,
+    pub(super) knows_room: bool,
     /// Frames that it receives, and that it sends, in one turn.
     pub(super) frames_per_turn: usize,
     /// Events that its kernel keeps for it.
@@ -285,6 +286,7 @@ fn seat(random: &mut Random, interval: Duration, config: &Config, unlike: bool) 
         dump_spacing: interval * random.within(1, 5) as u32,
         batch: random.doubling(8, 1024) as usize,
         continuous: !random.one_in(4),
+        knows_room: random.one_in(2),
     }
 }
 

@@ -359,10 +359,12 @@ impl World {
             What::Strikes(_) => {}
             What::Restart(node) => self.restart(usize::from(node)),
             What::Wake(node) => {
-                if self.nodes[usize::from(node)].wake(self.now) {
-                    self.watch.oracle.froze(self.now, usize::from(node));
+                let node = usize::from(node);
+                if self.nodes[node].wake(self.now) {
+                    self.watch.oracle.froze(self.now, node);
                 }
-                self.reschedule(usize::from(node));
+                self.tell_link(node, self.network.is_plugged(node));
+                self.reschedule(node);
             }
             What::Hurry(node) => self.nodes[usize::from(node)].slowness = 1,
             What::SinkWorks(node) => self.nodes[usize::from(node)].kernel.refuses = false,
@@ -424,14 +426,15 @@ impl World {
         self.reschedule(node);
     }
 
-    /// A node learns how its links stand.
+    /// A node learns how its links stand. Who does not run learns it when it runs: a daemon looks at its links.
     pub(super) fn tell_link(&mut self, node: usize, up: bool) {
-        // Who does not run will see it when it runs: a daemon looks at its links.
-        let local = self.nodes[node].clock.local(self.now);
-        if let Some(engine) = &mut self.nodes[node].engine {
-            engine.handle_link(local, up);
-            self.spoken(node);
+        let Some((local, engine)) = self.nodes[node].speak(self.now) else { return };
+        engine.handle_link(local, up);
+        // Not asked for by anybody: what a node does because of its links is held to the rules.
+        if let Some(engine) = &self.nodes[node].engine {
+            self.watch.oracle.turned(self.now, node, engine);
         }
+        self.reschedule(node);
     }
 
     // ------------------------------------------------------------------ nodes

@@ -8,6 +8,15 @@ use crate::engine::{Event, Role};
 use crate::time::{Duration, Instant};
 
 impl Driver {
+    /// Gives the role machine what keepalived has said, and says it again where it did not last.
+    pub(super) fn follow_keepalived(&mut self, now: Instant) {
+        let Some(reins) = &mut self.reins else { return };
+        if let Some(news) = self.desk.news() {
+            reins.hear(now, news, &mut self.engine, &mut self.journal);
+        }
+        reins.look(now, &mut self.engine, &mut self.journal);
+    }
+
     /// Carries out what another role means outside the engine.
     pub(super) fn follow_role(&mut self, now: Instant) {
         let role = self.engine.role();

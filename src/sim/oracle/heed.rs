@@ -32,12 +32,16 @@ struct Follower {
     edge: u64,
     frontier: u64,
     proven: bool,
+    /// The newest STATUS, which says so or not.
+    status: u64,
     /// It follows this stream, by its newest ADVERT.
     follows: bool,
     /// The newest ADVERT.
     advert: u64,
     /// Since when it lacks something, or can take nothing more, and has not moved.
     behind_since: Option<Instant>,
+    /// It was called lagging, and has not moved on since.
+    released: bool,
     /// Since when it is seen that it should be called lagging, and is not.
     overdue_since: Option<Instant>,
 }
@@ -85,7 +89,13 @@ impl Oracle {
 
     /// A master sends new DATA.
     pub(super) fn judge_credit(&mut self, now: Instant, at: usize, engine: &Engine, seq: u64) {
-        let heed = &mut self.nodes[at].heed;
+        let node = &mut self.nodes[at];
+        let current = node.saying.as_ref().and_then(|saying| saying.stream);
+        let heed = &mut node.heed;
+        // At a new term a master knows nothing of its followers, and heeds nobody until they speak [3.6.9].
+        if heed.stream != current {
+            return;
+        }
         for follower in heed.followers.values_mut() {
             follower.behind_since.get_or_insert(now);
         }
@@ -140,7 +150,7 @@ impl Oracle {
         }
     }
 
-    fn note_advert(&mut self, now: Instant, at: usize, header: &Header, advert: &Advert<'_>) {
+    pub(super) fn note_advert(&mut self, now: Instant, at: usize, header: &Header, advert: &Advert<'_>) {
         let node = &mut self.nodes[at];
         let Some(own) = node.config.as_ref().map(|config| (config.node, node.incarnation)) else { return };
         if advert.role == crate::wire::WireRole::MASTER {
@@ -151,20 +161,24 @@ impl Oracle {
         let follows =
             StreamId { node: advert.follows.node, incarnation: advert.follows.incarnation, term: advert.follows.term };
         // Who has taken this node for gone lists it no more, and follows it no more either. An ADVERT that was overtaken
-        // by a newer one says nothing.
-        if let Some(follower) = node.heed.followers.get_mut(&who).filter(|it| header.seq > it.advert) {
-            (follower.follows, follower.advert) = (stream == Some(follows), header.seq);
+        // by a newer one says nothing more [3.4.4].
+        let mut newest = true;
+        if let Some(follower) = node.heed.followers.get_mut(&who) {
+            newest = header.seq > follower.advert;
+            if newest {
+                (follower.follows, follower.advert) = (stream == Some(follows), header.seq);
+            }
         }
         let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
             return;
         };
         node.heed.listed_by.insert(who);
-        if stream == Some(follows) {
+        if newest && stream == Some(follows) {
             self.note_follower(now, at, who, (header.seq, report.frontier(), report.credit()), None);
         }
     }
 
-    fn note_status(&mut self, now: Instant, at: usize, header: &Header, status: &Status<'_>) {
+    pub(super) fn note_status(&mut self, now: Instant, at: usize, header: &Header, status: &Status<'_>) {
         let Some(stream) = self.nodes[at].saying.as_ref().and_then(|saying| saying.stream) else { return };
         let is_ours = (status.target.node, status.target.incarnation) == (stream.node, stream.incarnation);
         if is_ours && header.term >= stream.term {
@@ -180,13 +194,19 @@ impl Oracle {
             (node.heed.stream, node.heed.followers) = (Some(stream), BTreeMap::new());
         }
         let Some(said) = self.sent.streams.get(&stream) else { return };
-        let (newest, (by, frontier, credit)) = (said.newest(), told);
+        let (newest, start, (by, frontier, credit)) = (said.newest(), said.start, told);
+        let near = node.config.as_ref().map_or(0, |config| u64::from(config.history / 2));
         let follower = node.heed.followers.entry(who).or_default();
-        let frontier = frontier.clamp(said.start, newest);
+        let frontier = frontier.clamp(start, newest);
         let moved = frontier > follower.frontier;
         follower.frontier = follower.frontier.max(frontier);
-        follower.proven = proven.unwrap_or(follower.proven);
-        follower.follows |= proven.is_none();
+        match proven {
+            // One that was overtaken by a newer one says nothing more of the proof [3.4.4].
+            Some(proven) if by > follower.status => (follower.proven, follower.status) = (proven, by),
+            Some(_) => {}
+            None => follower.follows = true,
+        }
+        let grew = frontier + u64::from(credit) > follower.edge;
         if by > follower.told_by {
             (follower.told_by, follower.edge) = (by, frontier + u64::from(credit));
         }
@@ -197,6 +217,18 @@ impl Oracle {
         if behind {
             follower.behind_since.get_or_insert(now);
         }
+        // Who was released is heeded again, and has its time anew [3.6.6].
+        let near = newest - follower.frontier.max(start) <= near && follower.edge > newest;
+        if follower.released && (moved || grew) && near {
+            follower.released = false;
+            (follower.behind_since, follower.overdue_since) = (behind.then_some(now), None);
+        }
+    }
+
+    /// A master has called a follower lagging.
+    pub(super) fn note_released(&mut self, at: usize, node: NodeId) {
+        let followers = self.nodes[at].heed.followers.iter_mut().filter(|((id, _), _)| *id == node);
+        followers.for_each(|(_, follower)| follower.released = true);
     }
 
     // ------------------------------------------------------------------ at every moment

@@ -242,6 +242,9 @@ impl Oracle {
         if let Event::PeerUp { node: peer, incarnation, .. } = event {
             self.note_established(node, (*peer, *incarnation));
         }
+        if let Event::Lagging { node: peer } = event {
+            self.note_released(node, *peer);
+        }
         self.judge_event(now, node, event);
     }
 

@@ -355,7 +355,7 @@ impl Oracle {
     }
 
     /// After a new frame the last word on an entry stands. Whether a delete was refused, so that the frame was not received.
-    fn judge_word(
+    pub(super) fn judge_word(
         &mut self,
         now: Instant,
         at: usize,
@@ -408,6 +408,12 @@ impl Oracle {
             return value.is_none() || !self.is_flow(name);
         }
         if seen.is_none() && word.value == expected {
+            self.removed(now, at, name);
+            return false;
+        }
+        // The frontier, which this frame lets go on, passes the end of a walk that named the entry in vain [8.0.2].
+        if wins && seen.is_none() && self.nodes[at].walk.is_some() && self.nodes[at].frontier >= seq {
+            self.nodes[at].shadow.put(now, name, value, seq);
             self.removed(now, at, name);
             return false;
         }
