@@ -161,7 +161,7 @@ impl Engine {
 
     fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
         if self.role() == Role::Master {
-            if !self.gives_to(header.node) {
+            if !self.gives_to(header.node) && !self.was_given_by(word) {
                 self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
             }
             let rank = |term| if self.breaks(Breakage::PriorityBeforeTerm) { 0 } else { term };
