@@ -69,6 +69,9 @@ mod tests {
         ("backup-expires-by-time", 0),
         ("takeover-despite-witness", 2),
         ("priority-before-term", 5),
+        ("adopt-unasked", 1),
+        ("bucket-ends-during-merge", 11),
+        ("no-merge-before-takeover", 30),
     ];
 
     #[test]
