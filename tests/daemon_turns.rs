@@ -2,6 +2,7 @@
 //! what a command asks for is served piece by piece.
 
 use ssyncp::bridge::Sink;
+use ssyncp::bridge::conntrack::Filter;
 use ssyncp::bridge::synthetic::{SyntheticOptions, SyntheticSource};
 use ssyncp::daemon::audit::{AuditOrders, AuditParts};
 use ssyncp::daemon::control::{Command, GroupHandle, Listing, desk};
@@ -103,7 +104,7 @@ impl Pair {
                 source: Some(Box::new(SyntheticSource::new(&options).unwrap())),
                 sink: Some(Box::new(kernel.clone())),
                 commit: Commit::Continuous,
-                filter: vec![],
+                filter: Filter::default(),
                 audit: AuditParts {
                     inspector: None,
                     orders: AuditOrders { mode: AuditMode::Repair, interval: Duration::from_secs(60), sole: true },

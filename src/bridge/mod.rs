@@ -55,6 +55,12 @@ pub trait Source {
         Ok(())
     }
 
+    /// Connections of the last whole dump that pass through this machine and that no group owns, where several groups
+    /// divide what the source tells.
+    fn left_over(&self) -> u64 {
+        0
+    }
+
     /// What to wait on for the next change; `None` if there is nothing to wait on. A source with several descriptors
     /// hands out an epoll descriptor that stands for all of them.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
@@ -78,6 +84,10 @@ pub trait Sink {
     /// # Errors
     /// As for [`Sink::apply`].
     fn flush(&mut self) -> io::Result<usize>;
+
+    /// Has it write only what is this group's share of the kernel by this filter. Nothing happens at a sink that has a place
+    /// of its own.
+    fn set_filter(&mut self, _filter: &Filter) {}
 
     /// Counters by name, for status and metrics.
     fn counters(&self) -> Vec<(&'static str, u64)>;

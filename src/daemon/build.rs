@@ -1,16 +1,13 @@
 //! Which implementation stands behind each word of the configuration. The only file of the daemon that names concrete
 //! transports, sources and sinks; everything else knows them by their traits.
 
-use crate::bridge::conntrack::{
-    self, ConntrackInspector, ConntrackSink, ConntrackSource, Filter, SinkOptions, SourceOptions,
-};
+use crate::bridge::conntrack::{self, ConntrackInspector, ConntrackSink, ConntrackSource, SinkOptions, SourceOptions};
 use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
-use crate::daemon::settings::{Group, Profile, SourceKind, TransportKind};
+use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::{self, PacketSocket};
-use crate::time::Duration;
 use crate::transport::memory::MemoryHub;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawTransport;
@@ -125,9 +122,10 @@ pub struct Bridge {
 pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
     match group.source {
         SourceKind::Conntrack => {
-            let sink = ConntrackSink::open(&sink_options(group))?;
+            let filter = group.flow_filter();
+            let mut sink = ConntrackSink::open(&SinkOptions::default())?;
+            sink.set_filter(&filter);
             let ignore_port_ids = vec![sink.port_id()?];
-            let filter = Filter::new(&group.filter);
             let inspector = ConntrackInspector::open(filter.clone())?;
             let receive_buffer = usize::try_from(group.event_buffer).unwrap_or(usize::MAX);
             let options = SourceOptions { receive_buffer, ignore_port_ids, filter };
@@ -142,14 +140,6 @@ pub fn bridge(group: &Group) -> Result<Bridge, OpenError> {
             let source = SyntheticSource::new(&SyntheticOptions::default())?;
             Ok(Bridge { source: Some(Box::new(source)), sink: Some(Box::new(MapSink::new())), inspector: None })
         }
-    }
-}
-
-fn sink_options(group: &Group) -> SinkOptions {
-    match group.profile {
-        Profile::Ssyncp1 => SinkOptions::default(),
-        // Nobody says when an entry has ended: it must not outlive its state, and table and kernel age alike.
-        Profile::Classic => SinkOptions { minimum_timeout: Duration::from_secs(1), ..SinkOptions::default() },
     }
 }
 

@@ -8,6 +8,8 @@
 
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
+use crate::daemon::draining::Cause;
+use crate::daemon::driven::News;
 use crate::daemon::flows::FlowFilter;
 use crate::daemon::measures::Measures;
 use crate::daemon::settings::Group;
@@ -17,9 +19,10 @@ use crate::flow::Flow;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::time::{Duration, Instant};
-use std::sync::Arc;
+use crate::wire::NodeId;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 /// Commands that may wait for one driver.
@@ -48,6 +51,31 @@ pub enum Command {
         full: bool,
         /// Where the answer goes.
         answer: oneshot::Sender<Result<u32, String>>,
+    },
+    /// Whoever is master gives the role away, to this node if one is named; a backup asks for it, if it may.
+    Switchover {
+        /// To whom.
+        to: Option<NodeId>,
+        /// Whether a backup asks its master for the role.
+        asks: bool,
+        /// Where the answer goes: who is to be master, or nobody because this node is backup and was not to ask.
+        answer: oneshot::Sender<Result<Option<NodeId>, String>>,
+    },
+    /// There is a reason to be without the role, or there is that reason no more; the answer is the role, and all reasons.
+    Drain {
+        /// Which reason.
+        cause: Cause,
+        /// Whether it holds.
+        holds: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<(Role, Vec<String>), String>>,
+    },
+    /// The operator swears that a node is dead; the answer is this node's role right after that.
+    PeerDead {
+        /// Which node.
+        node: NodeId,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Role, String>>,
     },
     /// Somebody waits until what was submitted has arrived.
     Flush(FlushOrder),
@@ -135,6 +163,8 @@ struct Shared {
     waker: Waker,
     stop: AtomicBool,
     turned_at: AtomicU64,
+    /// What keepalived says, until the loop has taken it: only the newest counts.
+    news: Mutex<Option<News>>,
 }
 
 /// A new pair of handle and desk.
@@ -144,7 +174,8 @@ struct Shared {
 pub fn desk(sync_id: u8) -> std::io::Result<(GroupHandle, GroupDesk)> {
     let (sender, receiver) = mpsc::sync_channel(QUEUE_MAX);
     let turned_at = AtomicU64::new(clock::now().as_nanos());
-    let shared = Arc::new(Shared { waker: Waker::new()?, stop: AtomicBool::new(false), turned_at });
+    let (waker, stop, news) = (Waker::new()?, AtomicBool::new(false), Mutex::new(None));
+    let shared = Arc::new(Shared { waker, stop, turned_at, news });
     let handle = GroupHandle { sync_id, commands: sender, shared: Arc::clone(&shared) };
     Ok((handle, GroupDesk { sync_id, commands: receiver, shared }))
 }
@@ -189,6 +220,12 @@ impl GroupHandle {
         self.shared.waker.wake();
     }
 
+    /// Leaves what keepalived says for the driver, in the place of what it has not taken yet.
+    pub fn drive(&self, news: News) {
+        *self.shared.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(news);
+        self.shared.waker.wake();
+    }
+
     /// Asks the driver to say goodbye and end.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -205,6 +242,11 @@ impl GroupDesk {
     /// The next command, if one waits.
     pub fn next(&self) -> Option<Command> {
         self.commands.try_recv().ok()
+    }
+
+    /// What keepalived has said since this was asked last.
+    pub fn news(&self) -> Option<News> {
+        self.shared.news.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What wakes the driver.
@@ -238,6 +280,18 @@ mod tests {
         handle.send(Command::Status(oneshot::channel().0)).unwrap();
         drop(desk);
         assert_eq!(handle.send(Command::Status(oneshot::channel().0)), Err(Unanswered::Stopped));
+    }
+
+    #[test]
+    fn of_what_keepalived_says_only_the_newest_waits_and_it_is_taken_once() {
+        let (handle, desk) = desk(51).unwrap();
+        assert_eq!(desk.news(), None);
+        for malformed in 0..100 {
+            let counters = crate::daemon::driven::Counters { malformed, ..Default::default() };
+            handle.drive(News { counters, ..News::default() });
+        }
+        assert_eq!(desk.news().unwrap().counters.malformed, 99);
+        assert_eq!(desk.news(), None);
     }
 
     #[test]

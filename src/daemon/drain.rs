@@ -11,6 +11,7 @@
 //! kernel alone and writes while the node is promoting (and, as master, what the deadline or a merge left over).
 
 use crate::bridge::Sink;
+use crate::bridge::conntrack::Filter;
 use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::protocol::Protocol;
@@ -70,6 +71,13 @@ impl Drain {
     /// Another time at which a backup writes.
     pub(crate) fn set_commit(&mut self, commit: Commit) {
         self.commit = commit;
+    }
+
+    /// Other rules say which share of the kernel is this group's.
+    pub(crate) fn set_filter(&mut self, filter: &Filter) {
+        if let Some(sink) = &mut self.sink {
+            sink.set_filter(filter);
+        }
     }
 
     /// Writes what may be written in one turn. Writing takes time, and the engine is told after each batch, by the clock: many

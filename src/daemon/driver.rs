@@ -17,12 +17,15 @@
 
 mod commands;
 mod duty;
+mod reins;
 
-use crate::bridge::conntrack::Rule;
+use crate::bridge::conntrack::Filter;
 use crate::bridge::{Sink, Source};
 use crate::daemon::audit::{Audit, AuditParts};
 use crate::daemon::control::{FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing};
 use crate::daemon::drain::Drain;
+use crate::daemon::draining::Draining;
+use crate::daemon::driven::line::Name;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch};
@@ -37,7 +40,9 @@ use crate::engine::{Counters, KernelRoom, Role};
 use crate::sys::poll;
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
+use reins::Reins;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// Calls of the transport, in each direction, that one turn makes.
 pub const BATCHES_PER_TURN: usize = 8;
@@ -51,6 +56,8 @@ pub const FAREWELL: Duration = Duration::from_millis(100);
 const INTERVALS_OF_PATIENCE: u32 = 3;
 /// Time that rates are measured over.
 const METER_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks whether the addresses of a master that gives its role away are gone.
+const WITHDRAWAL_LOOK: Duration = Duration::from_micros(200);
 /// Time between two looks at a source that has nothing to wait on.
 pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -66,7 +73,7 @@ pub struct Parts {
     /// Where flows go to.
     pub sink: Option<Box<dyn Sink>>,
     /// Which flows source and audit were told to take.
-    pub filter: Vec<Rule>,
+    pub filter: Filter,
     /// When a backup writes into the sink.
     pub commit: Commit,
     /// Who compares what the sink has really become with the table.
@@ -95,17 +102,24 @@ pub struct Driver {
     engine: Protocol,
     line: Box<dyn Line>,
     feed: Feed,
-    rules: Vec<Rule>,
+    filter: Filter,
     drain: Drain,
     audit: Audit,
     room: RoomWatch,
     takeover: Option<Takeover>,
+    /// If keepalived decides the role.
+    reins: Option<Reins>,
     desk: GroupDesk,
     journal: Journal,
     watch: Watch,
     tap_failed: bool,
     pace: Pace,
     role: Role,
+    /// The group's addresses are to be here.
+    holds_addresses: bool,
+    /// They are not to be here, and the role waits until they are gone.
+    withdraws: bool,
+    draining: Draining,
     frame_len: usize,
     listings: Vec<Listing>,
     flushes: Vec<FlushOrder>,
@@ -147,11 +161,12 @@ impl Driver {
             engine: parts.engine,
             line: parts.line,
             feed: Feed::new(parts.source, parts.dump_interval),
-            rules: parts.filter,
+            filter: parts.filter,
             drain: Drain::new(parts.sink, parts.commit),
             audit: Audit::new(parts.audit, now),
             room: RoomWatch::default(),
             takeover: parts.takeover,
+            reins: None,
             desk: parts.desk,
             journal: parts.journal,
             // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
@@ -159,6 +174,9 @@ impl Driver {
             tap_failed: false,
             pace: Pace::new(parts.batch_delay),
             role,
+            holds_addresses: false,
+            withdraws: false,
+            draining: Draining::default(),
             frame_len: parts.frame_len,
             listings: Vec::with_capacity(LISTINGS_MAX),
             flushes: Vec::with_capacity(FLUSHES_MAX),
@@ -174,6 +192,12 @@ impl Driver {
         }
     }
 
+    /// The same, driven by what keepalived says of an instance in a FIFO.
+    pub fn driven_by(mut self, fifo: &Path, instance: &Name, advert_interval: Duration) -> Self {
+        self.reins = Some(Reins::new(fifo, instance, advert_interval));
+        self
+    }
+
     /// Turns until the desk says stop, then says goodbye.
     pub fn run(mut self) {
         self.start();
@@ -187,7 +211,9 @@ impl Driver {
     /// Tells the engine how its link stands; to be called once, before the first turn.
     pub fn start(&mut self) {
         let now = (self.clock)();
-        self.feed.start(now, &mut self.journal);
+        let fills = self.audit.room().is_some() && self.engine.ssyncp1().is_some();
+        self.feed.set_keeps(self.audit.keeps());
+        self.feed.start(now, &mut self.engine, fills, &mut self.journal);
         self.follow_receive_room();
         if self.line.is_up() {
             self.engine.handle_link(now, true);
@@ -206,7 +232,11 @@ impl Driver {
         self.note_lateness(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
+        if self.feed.take_unheard() {
+            self.audit.hurry(now);
+        }
         self.engine.handle_timeout(now);
+        self.follow_keepalived(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.turn(now, engine, &mut self.drain, &mut self.journal);
@@ -401,11 +431,16 @@ impl Driver {
         let engine = self.engine.status();
         let mut status = GroupStatus::of_engine(&engine, now);
         status.profile = self.engine.profile();
+        status.draining = self.draining.names();
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
         status.links = self.line.links().iter().map(LinkRow::new).collect();
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
+        if let Some(reins) = &self.reins {
+            status.trouble = status.trouble.or_else(|| reins.trouble());
+            status.count("keepalived", reins.counters());
+        }
         status.kernel_verified = self.audit.verified(now);
         status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
@@ -433,8 +468,12 @@ impl Driver {
         let mut deadline = self.watch.look_at();
         let bridges = [self.feed.wake_at(now, self.drain.settled()), self.drain.wake_at(), self.audit.wake_at()];
         let flushes = self.flushes.iter().map(|order| order.deadline);
-        for at in bridges.into_iter().chain([self.engine.poll_timeout()]).flatten().chain(flushes) {
+        let roles = [self.engine.poll_timeout(), self.reins.as_ref().and_then(Reins::wake_at)];
+        for at in bridges.into_iter().chain(roles).flatten().chain(flushes) {
             deadline = deadline.min(at);
+        }
+        if self.withdraws {
+            deadline = deadline.min(now + WITHDRAWAL_LOOK);
         }
         // What is due at once was not asked for by a timer.
         self.due_at = (deadline > now).then_some(deadline);

@@ -158,7 +158,9 @@ impl Waiting {
                 drop(answer.send(Ok(())));
             }
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
-            Command::Role(_, answer) => drop(answer.send(Err(trouble))),
+            Command::Role(_, answer) | Command::PeerDead { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Switchover { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Drain { answer, .. } => drop(answer.send(Err(trouble))),
         }
     }
 
@@ -182,7 +184,7 @@ impl Waiting {
             source: bridge.source,
             sink: bridge.sink,
             commit: group.commit,
-            filter: group.filter.clone(),
+            filter: group.flow_filter(),
             audit: AuditParts { inspector: bridge.inspector, orders: self.audit },
             takeover: Some(self.takeover),
             desk: self.desk,
@@ -193,7 +195,11 @@ impl Waiting {
             frame_len,
             clock: Box::new(clock::now),
         };
-        Ok(Driver::new(parts))
+        let driver = Driver::new(parts);
+        Ok(match group.keepalived() {
+            Some((fifo, instance)) => driver.driven_by(fifo, instance, group.advert_interval),
+            None => driver,
+        })
     }
 
     fn end(self) {

@@ -100,6 +100,7 @@ fn weight(event: &Event) -> Weight {
         | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
         | Event::MergeGivenUp { .. }
+        | Event::HandoverFailed { .. }
         | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }
@@ -110,6 +111,9 @@ fn weight(event: &Event) -> Weight {
         | Event::PeerUp { .. }
         | Event::PeerLeft { .. }
         | Event::LinkUp
+        | Event::HandoverStarted { .. }
+        | Event::HandoverDone { .. }
+        | Event::Draining { .. }
         | Event::SyncStarted { .. }
         | Event::SyncProgress { .. }
         | Event::Repaired { .. }
@@ -150,6 +154,11 @@ pub fn describe(event: &Event) -> String {
         Event::Repaired { buckets, removed, took } => {
             format!("repaired: {buckets} buckets differed, {removed} flows removed, after {} ms", took.as_millis())
         }
+        Event::HandoverStarted { heir } => format!("the role goes to node {}; addresses are withdrawn", heir.0),
+        Event::HandoverDone { heir } => format!("node {} has taken the role over", heir.0),
+        Event::HandoverFailed { heir } => format!("node {} has not become master in time; all stays as it was", heir.0),
+        Event::Draining { draining: true } => "draining: somebody else is to be master".into(),
+        Event::Draining { draining: false } => "draining no more: this node may be master".into(),
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
         Event::Merged { from, adopted, took } => {
             format!("{adopted} flows that only node {} had are adopted, after {} ms", from.0, took.as_millis())

@@ -8,6 +8,7 @@
 //!                    │              │ └─ link ◀─▶ transport   frames
 //!                    │              └─ takeover               one thread a group with addresses
 //!                    ├─▶ http ─ control ─▲                    one thread; client is its other end
+//!                    ├── driven ─▲                            one thread a FIFO of keepalived's
 //!                    ├── reload ─ roster                      what is in force, and what comes instead
 //!                    └── signals, systemd
 //! ```
@@ -22,6 +23,8 @@ pub mod build;
 pub mod client;
 pub mod control;
 mod drain;
+pub mod draining;
+pub mod driven;
 pub mod driver;
 pub mod events;
 mod feed;

@@ -25,6 +25,10 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "advert_interval",
     "preempt",
     "addresses",
+    "routes",
+    "announce_refresh",
+    "guard",
+    "divide",
     "batch_delay",
     "ack",
     "ack_timeout",
@@ -34,6 +38,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
+    "handover_deadline",
 ];
 /// Keys of `[node]` that are applied without a restart.
 pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority"];
@@ -234,7 +239,7 @@ mod tests {
             51,
             "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
              addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
-             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
+             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nhandover_deadline = \"3s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
              audit_interval = \"2m\"",
         );
         let plan = plan(&group(51, ""), &new).unwrap();
@@ -253,6 +258,7 @@ mod tests {
                 "group 51: commit_deadline: \"1s\" is now \"2s\"",
                 "group 51: dump_interval: \"30s\" is now \"5s\"",
                 "group 51: filter: [] is now [\"not dport 22\"]",
+                "group 51: handover_deadline: \"2s\" is now \"3s\"",
                 "group 51: preempt: true is now false",
                 "group 51: priority: 100 is now 200",
                 "group 51: reorder_delay: \"2ms\" is now \"3ms\"",

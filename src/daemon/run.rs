@@ -12,6 +12,7 @@
 
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{self, Command, GroupHandle};
+use crate::daemon::driven::Readers;
 use crate::daemon::events::Events;
 use crate::daemon::group::{self, News, StartError};
 use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
@@ -87,7 +88,9 @@ pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
         answer_deadline: ANSWER_DEADLINE,
     })?;
     let mut groups = Groups::new(waker, roster.events().clone());
-    let result = groups.start(&settings, members).and_then(|()| {
+    let handles = roster.groups();
+    let started = groups.start(&settings, members).and_then(|()| Ok(groups.readers.follow(&settings, &handles)?));
+    let result = started.and_then(|()| {
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("{} groups run", settings.groups.len()))]);
         tracing::info!(
             node = settings.node.id.0,
@@ -144,6 +147,8 @@ impl Member {
 /// The threads of all groups, in the order of the configuration.
 struct Groups {
     members: Vec<Member>,
+    /// Whoever reads what keepalived says.
+    readers: Readers,
     events: Events,
     reporter: Reporter,
     reports: mpsc::Receiver<(u8, News)>,
@@ -169,7 +174,13 @@ impl Drop for ReportsItsEnd {
 impl Groups {
     fn new(waker: Arc<Waker>, events: Events) -> Self {
         let (sender, reports) = mpsc::channel();
-        Groups { members: Vec::new(), events, reporter: Reporter { reports: sender, waker }, reports }
+        Groups {
+            members: Vec::new(),
+            readers: Readers::default(),
+            events,
+            reporter: Reporter { reports: sender, waker },
+            reports,
+        }
     }
 
     /// Starts every group and waits until each runs, or waits for its link.
@@ -269,7 +280,8 @@ impl Groups {
         self.change(&new.node, plan.changed.iter().map(|group| (group, new.audit_orders(group))));
         let place = |member: &Member| new.groups.iter().position(|group| group.sync_id == member.sync_id);
         self.members.sort_by_key(place);
-        let handles = self.members.iter().map(|member| member.handle.clone()).collect();
+        let handles: Vec<_> = self.members.iter().map(|member| member.handle.clone()).collect();
+        self.readers.follow(&new, &handles)?;
         roster.replace(new, handles);
         Ok(Ok(Reloaded { changes: plan.sentences }))
     }

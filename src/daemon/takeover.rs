@@ -167,6 +167,11 @@ impl Takeover {
         self.wish.send_modify(|wish| wish.addresses = addresses);
     }
 
+    /// Whether none of the addresses is here, as far as the kernel has said.
+    pub fn is_withdrawn(&self) -> bool {
+        self.addresses.iter().all(|address| address.held() == Some(false))
+    }
+
     /// How long it took until every address was here, for the next takeover that has come so far.
     pub fn next_move(&self) -> Option<Duration> {
         self.moves.try_recv().ok()

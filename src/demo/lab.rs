@@ -8,6 +8,8 @@
 //!                     lb-a  192.0.2.1 ── sync ── 192.0.2.2  lb-b
 //! ```
 //!
+//! A third balancer, lb-c with .4 (and 192.0.2.3), stands beside them where three are asked for.
+//!
 //! front, back and sync are switches in a namespace of their own, as they would be devices of their own: when a
 //! balancer dies, the other one keeps its carrier and everybody hears its announcement. A client knows only the virtual
 //! address; a balancer translates the destination to a server and the source to the gateway address, so that answers
@@ -20,6 +22,7 @@ use super::kernel;
 use super::links::{FarEnd, Links};
 use super::nftables::{self, Policy};
 use crate::sys::namespace::Namespace;
+use crate::sys::socket::own_addresses;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::io;
 
@@ -61,6 +64,10 @@ pub const PREFIX6_LEN: u8 = 64;
 /// Source ports that a client can use towards one service: 1024 to 65535.
 pub const CLIENT_PORTS: u32 = 64_512;
 
+/// Most balancers.
+pub const BALANCERS_MAX: usize = NAMES.len();
+/// Names of the balancers.
+const NAMES: [&str; 3] = ["lb-a", "lb-b", "lb-c"];
 /// Ports that never go down carry this group; the balancers' groups follow.
 const GROUP_OF_ENDS: u32 = 100;
 
@@ -87,8 +94,10 @@ const fn back6(host: u16) -> Ipv6Addr {
 pub struct Balancer {
     /// Its kernel.
     pub namespace: Namespace,
-    /// Its name: `lb-a` or `lb-b`.
+    /// Its name: `lb-a`, `lb-b` or `lb-c`.
     pub name: &'static str,
+    /// Hardware address of its interface on front.
+    pub hardware_address: [u8; 6],
     /// Last byte of its own addresses on front and back.
     host: u8,
     /// Group of its ports on the switches.
@@ -102,8 +111,8 @@ pub struct Lab {
     pub client: Namespace,
     /// The machine of the servers.
     pub server: Namespace,
-    /// `lb-a` and `lb-b`.
-    pub balancers: [Balancer; 2],
+    /// `lb-a`, `lb-b`, and `lb-c` if there are three.
+    pub balancers: Vec<Balancer>,
     switches: Switches,
     with_ipv6: bool,
 }
@@ -124,6 +133,14 @@ impl Lab {
     /// # Errors
     /// The operating system's error, with the part that could not be built.
     pub fn build(with_ipv6: bool) -> io::Result<Self> {
+        Self::with_balancers(2, with_ipv6)
+    }
+
+    /// The same with this many balancers, at most [`BALANCERS_MAX`].
+    ///
+    /// # Errors
+    /// The operating system's error, with the part that could not be built.
+    pub fn with_balancers(count: usize, with_ipv6: bool) -> io::Result<Self> {
         let switches = Switches::build()?;
         let client = machine(with_ipv6)?;
         let server = machine(with_ipv6)?;
@@ -141,10 +158,10 @@ impl Lab {
                 links.address(BACK, address, PREFIX6_LEN)?;
             }
         }
-        let balancers = [
-            Balancer::build("lb-a", 2, 1, &switches, with_ipv6)?,
-            Balancer::build("lb-b", 3, 2, &switches, with_ipv6)?,
-        ];
+        let names = NAMES.into_iter().take(count).zip(1..);
+        let balancers =
+            names.map(|(name, number)| Balancer::build(name, number + 1, number.into(), &switches, with_ipv6));
+        let balancers = balancers.collect::<io::Result<_>>()?;
         Ok(Lab { client, server, balancers, switches, with_ipv6 })
     }
 
@@ -166,6 +183,23 @@ impl Lab {
         self.switches.links.group_remove(old.group)?;
         self.balancers[balancer] = Balancer::build(old.name, old.host, old.group, &self.switches, self.with_ipv6)?;
         Ok(())
+    }
+
+    /// Pulls a balancer's cable out of the sync switch, or puts it back.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn plug_sync(&self, balancer: usize, plugged: bool) -> io::Result<()> {
+        let port = format!("{}-{SYNC}", self.balancers[balancer].name);
+        if plugged { self.switches.links.up(&port) } else { self.switches.links.down(&port) }
+    }
+
+    /// Lets a balancer hear nothing on the sync link, or hear again; what it says is heard all the while.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn hear_sync(&self, balancer: usize, hears: bool) -> io::Result<()> {
+        self.balancers[balancer].namespace.run(|| if hears { nftables::hear() } else { nftables::deafen(SYNC) })
     }
 
     /// The machine of the switches: who listens at [`SYNC`] there hears whatever the balancers tell each other.
@@ -214,7 +248,17 @@ impl Balancer {
             links.address(FRONT, front6(host.into()), PREFIX6_LEN)?;
             links.address(BACK, back6(host.into()), PREFIX6_LEN)?;
         }
-        Ok(Balancer { namespace, name, host, group })
+        let hardware_address = links.hardware_address(FRONT)?;
+        Ok(Balancer { namespace, name, hardware_address, host, group })
+    }
+
+    /// Whether its kernel holds an address now.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn holds(&self, address: IpAddr) -> io::Result<bool> {
+        let own = self.namespace.run(own_addresses)?;
+        Ok(own.contains(&address))
     }
 
     /// Connections that its kernel tracks now.

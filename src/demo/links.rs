@@ -89,6 +89,30 @@ impl Links {
             .map_err(|error| failed(&format!("link {name}"), error))
     }
 
+    /// Sets a link down; whoever is at the other end of a cable loses its carrier.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn down(&self, name: &str) -> io::Result<()> {
+        let message = LinkUnspec::new_with_name(name).down().build();
+        self.runtime
+            .block_on(self.handle.link().set(message).execute())
+            .map_err(|error| failed(&format!("link {name}"), error))
+    }
+
+    /// The hardware address of a link.
+    ///
+    /// # Errors
+    /// The operating system's error; `InvalidData` for a link whose address does not have six bytes.
+    pub fn hardware_address(&self, name: &str) -> io::Result<[u8; 6]> {
+        let six = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
+            _ => None,
+        };
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, format!("link {name} has no hardware address"));
+        self.link(name)?.attributes.iter().find_map(six).ok_or_else(missing)
+    }
+
     /// Sets all links of `group` down with one message.
     ///
     /// # Errors

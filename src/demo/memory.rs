@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     fn options(connections: u32, mix: bool) -> Options {
-        Options { connections, failovers: 1, mix, no_sync: false, record: None, table: None, json: true }
+        Options { connections, mix, ..crate::demo::tests::options(&["--json"]) }
     }
 
     #[test]

@@ -3,18 +3,21 @@
 //! [`run`] finds out what this user may do, builds the laboratory ([`lab`]), and lets the story happen in it:
 //!
 //! ```text
-//!   story ── node      two `ssyncp run`, each in a balancer of the lab
+//!   story ── node      `ssyncp run`, each in a balancer of the lab
+//!     │   ── cause                      what happens to them, and why
 //!     │   ── client, probe, sctp, server      processes with the traffic
-//!     │   ── watch, kernel              what is seen from outside: announcements, both kernels' tables
+//!     │   ── watch, ear, kernel         what is seen from outside: announcements, ADVERTs, the kernels' tables
 //!     │   ── recorder                   what is kept: a recording of the sync link, the backup's table
-//!   report             figures, verdict, --json
+//!   report, spread     figures, verdict, --json
 //!   lab ── links (rtnetlink), nftables (nf_tables over netlink)
 //! ```
 //!
 //! Where the kernel lets this user make no namespaces, [`memory`](self) mode shows what can be shown in one process.
 
+pub mod cause;
 pub mod client;
 mod connection;
+pub mod ear;
 mod interrupt;
 pub mod kernel;
 pub mod lab;
@@ -31,12 +34,15 @@ pub mod report;
 pub mod scratch;
 pub mod sctp;
 pub mod server;
+pub mod spread;
 mod story;
 mod traffic;
 pub mod watch;
 
+use crate::daemon::settings::duration;
 use crate::sys::namespace::{Namespace, become_root_in_user_namespace};
-use lab::Lab;
+use cause::Cause;
+use lab::{BALANCERS_MAX, Lab};
 use narrator::Narrator;
 use report::{Failover, Mode, Report};
 use scratch::Scratch;
@@ -51,9 +57,27 @@ pub struct Options {
     /// Live TCP connections.
     #[arg(long, default_value_t = 1000)]
     pub connections: u32,
-    /// How many times the master of the moment dies.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// How many times the master of the moment dies, or whatever else the cause is.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub failovers: u32,
+    /// Why the role moves.
+    #[arg(long, value_enum, default_value_t = Cause::NodeDeath)]
+    pub cause: Cause,
+    /// How long a stopped node, or a cut link, stays so.
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
+    pub stop_for: Duration,
+    /// Time between two ADVERTs of a node: "10ms" (and "30ms" for who is not root), "1s".
+    #[arg(long, value_name = "DURATION")]
+    pub advert_interval: Option<String>,
+    /// Load balancers. With three, nobody who died comes back: one failover, or two.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=BALANCERS_MAX as i64))]
+    pub nodes: u8,
+    /// What the random bytes, and the cuts of a reboot loop, follow from.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Half of the connections over IPv6.
+    #[arg(long)]
+    pub ipv6: bool,
     /// Not TCP over IPv4 alone: half of the connections over IPv6, and UDP flows and SCTP associations beside them.
     #[arg(long)]
     pub mix: bool,
@@ -70,6 +94,26 @@ pub struct Options {
     /// One JSON object instead of words.
     #[arg(long)]
     pub json: bool,
+}
+
+impl Options {
+    /// Refuses what makes no sense together, in one line.
+    fn check(&self) -> Result<(), String> {
+        if let Some(interval) = &self.advert_interval {
+            duration(interval).map_err(|wrong| format!("--advert-interval: {wrong}"))?;
+        }
+        if self.no_sync && (self.cause != Cause::NodeDeath || self.nodes > 2) {
+            return Err("--no-sync: only the death of one of two nodes can be shown without SSYNCP".into());
+        }
+        if self.nodes > 2 && self.cause != Cause::NodeDeath {
+            return Err(format!("--nodes {}: only with --cause node-death", self.nodes));
+        }
+        if self.nodes > 2 && self.failovers >= u32::from(self.nodes) {
+            let most = self.nodes - 1;
+            return Err(format!("--nodes {}: nobody comes back, so at most {most} --failovers", self.nodes));
+        }
+        Ok(())
+    }
 }
 
 /// What the demo's own processes (clients, servers, probe) are told; not for people.
@@ -96,9 +140,9 @@ enum DemoError {
     /// The traffic beside TCP did not get going.
     #[error("only {udp} UDP flows and {sctp} SCTP associations work after {within:?}")]
     NotAlive { udp: u32, sctp: u32, within: Duration },
-    /// There is no link to record, and no node to ask.
-    #[error("--record and --table need network namespaces, which this user cannot build here ({0})")]
-    NothingToKeep(io::Error),
+    /// There is no link to record, no node to ask, and none to stop.
+    #[error("--record, --table, --cause and --nodes need network namespaces, which this user cannot build here ({0})")]
+    NoNamespaces(io::Error),
     /// An engine in memory did not do what it should.
     #[error("{0}")]
     Stuck(&'static str),
@@ -128,7 +172,7 @@ const USAGE: u8 = 2;
 /// Must be called by the first thread of the process before there is another one: an ordinary user becomes root of a user
 /// namespace here.
 pub fn run(options: &Options) -> ExitCode {
-    if let Err(line) = limits::prepare(options.connections) {
+    if let Err(line) = options.check().and_then(|()| limits::prepare(options.connections)) {
         eprintln!("ssyncp demo: {line}");
         return ExitCode::from(USAGE);
     }
@@ -165,18 +209,19 @@ pub fn run_part(options: &PartOptions) -> ExitCode {
 
 /// Everything between the options and the report.
 fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> {
-    let stage = Stage::find(options.mix);
+    let with_ipv6 = options.mix || options.ipv6;
+    let stage = Stage::find(options.nodes.into(), with_ipv6);
     let scratch = Scratch::create(&std::env::temp_dir()).doing("making a temporary directory")?;
     interrupt::watch(scratch.path().to_owned()).doing("watching for Ctrl-C")?;
     let report = |mode: Mode, transport: &'static str, failovers: Vec<Failover>| {
         let transport = (!options.no_sync).then_some(transport);
-        Report::new(mode, transport, narrator.elapsed().as_secs_f64(), failovers)
+        Report::new(mode, options.cause, transport, narrator.elapsed().as_secs_f64(), failovers)
     };
+    let keeps = options.record.is_some() || options.table.is_some();
+    let needs_namespaces = keeps || options.nodes > 2 || options.cause != Cause::NodeDeath;
     let (mode, lab) = match stage {
         Stage::Lab(mode, lab) => (mode, lab),
-        Stage::Memory(reason) if options.record.is_some() || options.table.is_some() => {
-            return Err(DemoError::NothingToKeep(reason));
-        }
+        Stage::Memory(reason) if needs_namespaces => return Err(DemoError::NoNamespaces(reason)),
         Stage::Memory(reason) => {
             narrator.say(format_args!("this user cannot build network namespaces here ({reason}):"));
             narrator.say("both nodes run in this one process, over the memory transport, with synthetic flows");
@@ -188,11 +233,14 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
         _ => "",
     };
     narrator.say(format_args!(
-        "built{how}: clients, load balancers lb-a and lb-b, servers, a sync link; strict NAT on both"
+        "built{how}: clients, {} load balancers, servers, a sync link; strict NAT on all of them",
+        options.nodes
     ));
     // Only root's nodes get real-time scheduling; the others must be allowed to be late on a busy machine.
-    let advert_interval = if mode == Mode::Root { "10ms" } else { "30ms" };
-    let told = story::Told { with_ipv6: options.mix, directory: scratch.path(), advert_interval };
+    let usual = if mode == Mode::Root { "10ms" } else { "30ms" };
+    let advert_interval = options.advert_interval.as_deref().unwrap_or(usual);
+    let (directory, preempt) = (scratch.path(), options.cause.preempts());
+    let told = story::Told { with_ipv6, directory, advert_interval, preempt };
     let failovers = story::play(options, *lab, told, narrator)?;
     Ok(report(mode, "raw", failovers))
 }
@@ -207,7 +255,7 @@ enum Stage {
 
 impl Stage {
     /// Tries the best first.
-    fn find(with_ipv6: bool) -> Stage {
+    fn find(balancers: usize, with_ipv6: bool) -> Stage {
         let mode = match Namespace::create() {
             Ok(_) => Mode::Root,
             Err(_) => match become_root_in_user_namespace() {
@@ -215,9 +263,45 @@ impl Stage {
                 Err(error) => return Stage::Memory(error),
             },
         };
-        match Lab::build(with_ipv6) {
+        match Lab::with_balancers(balancers, with_ipv6) {
             Ok(lab) => Stage::Lab(mode, Box::new(lab)),
             Err(error) => Stage::Memory(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, Command, FromArgMatches};
+
+    /// What these arguments mean.
+    pub(super) fn options(arguments: &[&str]) -> Options {
+        let command = Options::augment_args(Command::new("demo").no_binary_name(true));
+        Options::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused() {
+        for (arguments, words) in [
+            (&["--no-sync", "--cause", "stop"][..], "--no-sync: only the death of one of two nodes"),
+            (&["--no-sync", "--nodes", "3"], "--no-sync: only the death of one of two nodes"),
+            (&["--nodes", "3", "--cause", "graceful"], "--nodes 3: only with --cause node-death"),
+            (&["--nodes", "3", "--failovers", "3"], "--nodes 3: nobody comes back, so at most 2 --failovers"),
+            (&["--advert-interval", "10"], "--advert-interval: \"10\" has no unit; write \"10ms\" or \"10s\""),
+        ] {
+            let refused = options(arguments).check().unwrap_err();
+            assert!(refused.starts_with(words), "{refused}");
+        }
+        for arguments in [&[][..], &["--no-sync"], &["--nodes", "3", "--failovers", "2"], &["--cause", "one-way"]] {
+            assert_eq!(options(arguments).check(), Ok(()), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_demo_that_is_asked_for_nothing_is_one_death_at_ten_milliseconds_an_advert() {
+        let usual = options(&[]);
+        assert_eq!((usual.connections, usual.failovers, usual.nodes, usual.cause), (1000, 1, 2, Cause::NodeDeath));
+        assert_eq!((usual.stop_for, usual.advert_interval, usual.seed), (Duration::from_secs(3), None, None));
     }
 }

@@ -21,8 +21,10 @@ use crate::sys::netlink::{MessageWriter, Messages, NetlinkSocket};
 use core::net::{IpAddr, SocketAddr};
 use std::io;
 
-/// Name of the one table that the demo makes.
+/// Name of the table that a balancer lives by.
 pub(super) const TABLE: &str = "ssyncp_demo";
+/// Name of the table that makes a machine deaf.
+const DEAF: &str = "ssyncp_demo_deaf";
 
 /// What the rules of a balancer are about.
 #[derive(Debug, Clone)]
@@ -48,6 +50,31 @@ pub fn load(policy: &Policy) -> io::Result<()> {
         batch.table();
         batch.chains_and_rules(policy, *gateway);
     }
+    batch.commit()
+}
+
+/// From now on nothing that comes in by `interface` is heard, in the network namespace of the calling thread; what it sends
+/// goes out as before. [`hear`] ends it.
+///
+/// # Errors
+/// The operating system's error.
+pub fn deafen(interface: &str) -> io::Result<()> {
+    let mut batch = Batch { table: DEAF, ..Batch::begin() };
+    batch.table();
+    batch.chain("deaf", "filter", hook::PREROUTING, priority::RAW, NF_ACCEPT);
+    let mut rule = phrase::interface(libc::NFT_META_IIFNAME, interface);
+    rule.extend([Expression::Count, Expression::Verdict(NF_DROP)]);
+    batch.rule("deaf", rule);
+    batch.commit()
+}
+
+/// Undoes [`deafen`].
+///
+/// # Errors
+/// The operating system's error.
+pub fn hear() -> io::Result<()> {
+    let mut batch = Batch { table: DEAF, ..Batch::begin() };
+    batch.message(libc::NFT_MSG_DELTABLE, 0, format!("the end of table {DEAF}"), |to| to.attribute_text(1, DEAF));
     batch.commit()
 }
 
@@ -230,13 +257,15 @@ struct Batch {
     parts: Vec<String>,
     /// Of the table that is written at present.
     family: u8,
+    /// Its name.
+    table: &'static str,
 }
 
 impl Batch {
     fn begin() -> Self {
         let mut writer = MessageWriter::new();
         mark(&mut writer, libc::NFNL_MSG_BATCH_BEGIN);
-        Batch { writer, parts: Vec::new(), family: libc::NFPROTO_IPV4 as u8 }
+        Batch { writer, parts: Vec::new(), family: libc::NFPROTO_IPV4 as u8, table: TABLE }
     }
 
     fn message(&mut self, kind: i32, flags: i32, part: String, body: impl FnOnce(&mut MessageWriter)) {
@@ -249,14 +278,16 @@ impl Batch {
     }
 
     fn table(&mut self) {
-        self.message(libc::NFT_MSG_NEWTABLE, 0, format!("table {TABLE}"), |to| {
-            to.attribute_text(1, TABLE); // NFTA_TABLE_NAME
+        let table = self.table;
+        self.message(libc::NFT_MSG_NEWTABLE, 0, format!("table {table}"), |to| {
+            to.attribute_text(1, table); // NFTA_TABLE_NAME
         });
     }
 
     fn chain(&mut self, name: &str, kind: &str, hook: u32, priority: i32, policy: u32) {
+        let table = self.table;
         self.message(libc::NFT_MSG_NEWCHAIN, 0, format!("chain {name}"), |to| {
-            to.attribute_text(1, TABLE); // NFTA_CHAIN_TABLE
+            to.attribute_text(1, table); // NFTA_CHAIN_TABLE
             to.attribute_text(3, name); // NFTA_CHAIN_NAME
             to.nest(4, |to| {
                 // NFTA_CHAIN_HOOK
@@ -269,8 +300,9 @@ impl Batch {
     }
 
     fn rule(&mut self, chain: &str, expressions: Vec<Expression>) {
+        let table = self.table;
         self.message(libc::NFT_MSG_NEWRULE, libc::NLM_F_APPEND, format!("a rule of chain {chain}"), |to| {
-            to.attribute_text(1, TABLE); // NFTA_RULE_TABLE
+            to.attribute_text(1, table); // NFTA_RULE_TABLE
             to.attribute_text(2, chain); // NFTA_RULE_CHAIN
             to.nest(4, |to| {
                 // NFTA_RULE_EXPRESSIONS: a list of NFTA_LIST_ELEM, each NFTA_EXPR_NAME and NFTA_EXPR_DATA

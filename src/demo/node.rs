@@ -1,9 +1,10 @@
 //! One `ssyncp run` in a balancer: its configuration, its process, and what it says of itself.
 
 use super::DemoError;
-
 use super::lab::{BACK, Balancer, FRONT, GATEWAY, GATEWAY6, PREFIX_LEN, PREFIX6_LEN, SYNC, VIRTUAL, VIRTUAL6};
 use crate::daemon::client;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,9 @@ pub(super) struct NodePlan<'a> {
     /// Its VRRP priority.
     pub(super) priority: u8,
     /// Time between two of its ADVERTs, as the configuration says it.
-    pub(super) advert_interval: &'static str,
+    pub(super) advert_interval: &'a str,
+    /// Whether it takes the role from one of lower priority.
+    pub(super) preempt: bool,
     /// Whether it has addresses of IPv6 too.
     pub(super) with_ipv6: bool,
     /// Where its files go.
@@ -123,9 +126,27 @@ impl Node {
         &self.socket
     }
 
-    /// Kills it as a machine dies: without a word, and without waiting.
-    pub(super) fn kill(&mut self) -> io::Result<()> {
-        self.child.kill()
+    /// Sends it a signal, and waits for nothing.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let process = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        Ok(kill(Pid::from_raw(process), signal)?)
+    }
+
+    /// Waits until it has ended by itself.
+    pub(super) fn wait_ended(&mut self, within: Duration) -> Result<(), DemoError> {
+        let start = Instant::now();
+        while !matches!(self.child.try_wait(), Ok(Some(_))) {
+            if start.elapsed() > within {
+                return Err(self.failure(format!("does not end within {within:?}")));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Asks it to hand its role over.
+    pub(super) fn hand_over(&self) -> io::Result<()> {
+        client::post(&self.socket, "/v1/switchover", &serde_json::json!({})).map(|_| ())
     }
 
     /// What it says of itself over its control socket.
@@ -156,7 +177,7 @@ impl Drop for Node {
 
 /// The configuration file, as an operator would write it.
 fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
-    let NodePlan { id, priority, advert_interval, .. } = plan;
+    let NodePlan { id, priority, advert_interval, preempt, .. } = plan;
     let socket = toml::Value::String(socket.display().to_string());
     let more = if plan.with_ipv6 {
         format!(", \"{VIRTUAL6}/{PREFIX6_LEN} dev {FRONT}\", \"{GATEWAY6}/{PREFIX6_LEN} dev {BACK}\"")
@@ -178,7 +199,7 @@ commit = "continuous"
 role = "vrrp"
 priority = {priority}
 advert_interval = "{advert_interval}"
-preempt = false
+preempt = {preempt}
 addresses = ["{VIRTUAL}/{PREFIX_LEN} dev {FRONT}", "{GATEWAY}/{PREFIX_LEN} dev {BACK}"{more}]
 
 [control]
@@ -194,13 +215,15 @@ mod tests {
     #[test]
     fn the_configuration_is_toml_whatever_the_directory_is_called() {
         let directory = Path::new("/tmp/a \"strange\" place");
-        let plan = NodePlan { id: 2, priority: 100, advert_interval: "10ms", with_ipv6: true, directory };
+        let plan = NodePlan { id: 2, priority: 100, advert_interval: "1s", preempt: true, with_ipv6: true, directory };
         let text = configuration("lb-b", plan, &directory.join("lb-b.sock"));
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["control"]["socket"].as_str(), Some("/tmp/a \"strange\" place/lb-b.sock"));
         assert_eq!(table["node"]["id"].as_integer(), Some(2));
         let group = &table["group"].as_array().unwrap()[0];
         assert_eq!(group["priority"].as_integer(), Some(100));
+        assert_eq!(group["advert_interval"].as_str(), Some("1s"));
+        assert_eq!(group["preempt"].as_bool(), Some(true));
         assert_eq!(group["addresses"][0].as_str(), Some("198.51.100.10/24 dev front"));
         assert_eq!(group["addresses"][1].as_str(), Some("203.0.113.1/24 dev back"));
         assert_eq!(group["addresses"][2].as_str(), Some("2001:db8:f::10/64 dev front"));

@@ -2,7 +2,9 @@
 //!
 //! What was not measured is null, never 0.
 
+use super::cause::{Cause, Event};
 use super::narrator::number;
+use super::spread::{self, Times};
 use serde::Serialize;
 
 /// Name and version of the form of [`Report`].
@@ -20,10 +22,12 @@ pub enum Mode {
     Memory,
 }
 
-/// The figures of one death.
+/// The figures of one event: a death, or whatever else the cause is made of.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Failover {
-    /// Who died.
+    /// What happened.
+    pub event: Event,
+    /// To whom: who died.
     pub died: String,
     /// Connections that were alive, or should have been: the sum of the next three.
     pub connections: u32,
@@ -33,9 +37,9 @@ pub struct Failover {
     pub reset: u32,
     /// Brought nothing back in time.
     pub stalled: u32,
-    /// Entries in the master's kernel just before the kill.
+    /// Entries in the master's kernel just before the event (after one that mends: when the pair is in sync again).
     pub flows_master: u32,
-    /// Entries in the backup's kernel just before the kill.
+    /// Entries in the backup's kernel then; with several backups in the one that differs most.
     pub flows_backup: u32,
     /// Entries of the master's that the backup has not.
     pub missing: u32,
@@ -45,7 +49,7 @@ pub struct Failover {
     pub stale: u32,
     /// Connections that ever brought back a wrong byte.
     pub mismatches: u64,
-    /// Milliseconds from SIGKILL to the first announcement seen on the wire.
+    /// Milliseconds from the event to the new master's first announcement seen on the wire; null where the role does not move.
     pub takeover_ms: Option<f64>,
     /// Median over the UDP probes of the longest hole, milliseconds.
     pub blackout_ms_p50: Option<f64>,
@@ -57,6 +61,17 @@ pub struct Failover {
     pub tcp_gap_ms_max: Option<f64>,
     /// The minimum of TCP's retransmission time-out in use: a lower bound of what a lost segment costs, milliseconds.
     pub rto_min_ms: Option<u32>,
+    /// The latest that the UDP probe was with sending: its holes may be this much longer than the network's, milliseconds.
+    pub probe_late_ms: Option<f64>,
+    /// ADVERTs as master that the node sent on the sync link after its successor's first one; null where it was dead.
+    pub late_adverts: Option<u32>,
+    /// Time from the first of these to the last, milliseconds.
+    pub two_masters_ms: Option<f64>,
+    /// How long the node went on holding the address after it could have known better, milliseconds; null where it was not
+    /// woken.
+    pub duplicate_address_ms: Option<f64>,
+    /// How often the node that returned took the role while the two kernels differed; null where none returned.
+    pub taken_differing: Option<u32>,
     /// What flowed beside TCP over IPv4; null without `--mix`.
     pub mix: Option<Mix>,
 }
@@ -119,6 +134,17 @@ impl Failover {
         [("UDP blackout", format!("median {}, longest {}", blackout[0], blackout[1])), ("TCP gap", gap)]
     }
 
+    /// Who spoke or acted as master too late, for people; only what was looked at.
+    fn claims_in_words(&self) -> Vec<(&'static str, String)> {
+        let late = self.late_adverts.map(|adverts| {
+            let lasting = milliseconds(self.two_masters_ms);
+            ("two masters", format!("{adverts} late ADVERTs within {lasting}"))
+        });
+        let duplicate = self.duplicate_address_ms.map(|held| ("address twice", milliseconds(Some(held))));
+        let differing = self.taken_differing.map(|taken| ("taken differing", number(taken.into())));
+        late.into_iter().chain(duplicate).chain(differing).collect()
+    }
+
     /// Whether all was lost that cannot live on without its entry. (A UDP flow begins anew with any packet.)
     fn is_all_lost(&self) -> bool {
         self.survived == 0 && self.mix.is_none_or(|mix| mix.sctp_survived == 0)
@@ -127,7 +153,12 @@ impl Failover {
     /// Whether nothing was lost.
     fn is_clean(&self) -> bool {
         let mix_lost = self.mix.map_or(0, |mix| mix.lost());
-        self.survived == self.connections && self.differences() == 0 && self.mismatches == 0 && mix_lost == 0
+        self.survived == self.connections
+            && self.differences() == 0
+            && self.mismatches == 0
+            && mix_lost == 0
+            && self.taken_differing.unwrap_or(0) == 0
+            && (self.event != Event::Continue || self.late_adverts == Some(0))
     }
 }
 
@@ -139,6 +170,8 @@ pub struct Report {
     pub schema: &'static str,
     /// Where it ran.
     pub mode: Mode,
+    /// Why the role moved.
+    pub cause: Cause,
     /// What carried the frames; null where SSYNCP did not run.
     pub transport: Option<&'static str>,
     /// Whether SSYNCP ran.
@@ -148,7 +181,9 @@ pub struct Report {
     pub worst: Failover,
     /// How long all of it took.
     pub seconds: f64,
-    /// Each death by itself.
+    /// The times of each kind of event: median, 99th percentile, maximum.
+    pub times: Vec<Times>,
+    /// Each event by itself.
     pub failovers: Vec<Failover>,
     /// Whether the outcome is the expected one: with SSYNCP nothing is lost, without it every connection is.
     pub as_expected: bool,
@@ -156,13 +191,20 @@ pub struct Report {
 
 impl Report {
     /// Judges.
-    pub fn new(mode: Mode, transport: Option<&'static str>, seconds: f64, failovers: Vec<Failover>) -> Self {
+    pub fn new(
+        mode: Mode,
+        cause: Cause,
+        transport: Option<&'static str>,
+        seconds: f64,
+        failovers: Vec<Failover>,
+    ) -> Self {
         let sync = transport.is_some();
         let as_expected = !failovers.is_empty()
             && failovers.iter().all(|failover| {
                 failover.connections > 0 && if sync { failover.is_clean() } else { failover.is_all_lost() }
             });
-        Report { schema: SCHEMA, mode, transport, sync, worst: worst(&failovers), seconds, failovers, as_expected }
+        let (worst, times) = (worst(&failovers), spread::times(&failovers));
+        Report { schema: SCHEMA, mode, cause, transport, sync, worst, seconds, times, failovers, as_expected }
     }
 
     /// One JSON object on one line.
@@ -205,12 +247,16 @@ impl Report {
         }
         if self.mode != Mode::Memory {
             rows.extend(worst.times_on_the_wire());
+            rows.extend(worst.claims_in_words());
         }
         rows.push(("time", format!("{:.1} s", self.seconds)));
         if self.failovers.len() > 1 {
-            rows.insert(0, ("failovers", format!("{}; the worst of each figure:", self.failovers.len())));
+            rows.insert(0, ("events", format!("{}; the worst of each figure:", self.failovers.len())));
         }
-        let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<16}{value}")).collect();
+        let mut lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:<16}{value}")).collect();
+        if self.failovers.len() > 1 {
+            lines.extend(self.times.iter().flat_map(Times::in_lines));
+        }
         frame(verdict, &lines)
     }
 }
@@ -235,6 +281,11 @@ fn worst(failovers: &[Failover]) -> Failover {
         tcp_gap_ms_p50: most(|failover| failover.tcp_gap_ms_p50),
         tcp_gap_ms_max: most(|failover| failover.tcp_gap_ms_max),
         rto_min_ms: failovers.iter().filter_map(|failover| failover.rto_min_ms).max(),
+        probe_late_ms: most(|failover| failover.probe_late_ms),
+        late_adverts: failovers.iter().filter_map(|failover| failover.late_adverts).max(),
+        two_masters_ms: most(|failover| failover.two_masters_ms),
+        duplicate_address_ms: most(|failover| failover.duplicate_address_ms),
+        taken_differing: failovers.iter().filter_map(|failover| failover.taken_differing).max(),
         mix: failovers.iter().filter_map(|failover| failover.mix).max_by_key(Mix::lost),
         ..most_lost.clone()
     }
@@ -259,6 +310,7 @@ fn frame(title: &str, lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
     use std::collections::BTreeSet;
 
     fn clean() -> Failover {
@@ -279,7 +331,7 @@ mod tests {
     }
 
     fn judged(failover: Failover) -> bool {
-        Report::new(Mode::Root, Some("raw"), 12.0, vec![clean(), failover]).as_expected
+        Report::new(Mode::Root, Cause::NodeDeath, Some("raw"), 12.0, vec![clean(), failover]).as_expected
     }
 
     #[test]
@@ -292,6 +344,15 @@ mod tests {
         assert!(!judged(Failover { stale: 1, ..clean() }));
         assert!(!judged(Failover { mismatches: 1, ..clean() }));
         assert!(!judged(Failover { connections: 0, survived: 0, ..clean() }));
+        assert!(judged(Failover { taken_differing: Some(0), ..clean() }));
+        assert!(!judged(Failover { taken_differing: Some(1), ..clean() }));
+        let woken = Failover { event: Event::Continue, late_adverts: Some(0), ..clean() };
+        assert!(judged(woken.clone()));
+        assert!(!judged(Failover { late_adverts: Some(1), ..woken }), "who was stopped must not speak as master");
+        assert!(
+            judged(Failover { event: Event::SyncUp, late_adverts: Some(1), ..clean() }),
+            "it cannot know before it hears"
+        );
         let mix = Mix { udp_flows: 9, udp_survived: 9, sctp_associations: 4, sctp_survived: 4, ..Mix::default() };
         assert!(judged(Failover { mix: Some(mix), ..clean() }));
         assert!(!judged(Failover { mix: Some(Mix { udp_survived: 8, ..mix }), ..clean() }));
@@ -301,18 +362,20 @@ mod tests {
     #[test]
     fn without_ssyncp_one_survivor_is_unexpected() {
         let lost = Failover { survived: 0, stalled: 1000, ..clean() };
-        assert!(Report::new(Mode::Root, None, 12.0, vec![lost.clone()]).as_expected);
+        assert!(Report::new(Mode::Root, Cause::NodeDeath, None, 12.0, vec![lost.clone()]).as_expected);
         let survivor = Failover { survived: 1, stalled: 999, ..lost.clone() };
-        assert!(!Report::new(Mode::Root, None, 12.0, vec![survivor]).as_expected);
+        assert!(!Report::new(Mode::Root, Cause::NodeDeath, None, 12.0, vec![survivor]).as_expected);
         let mix = Mix { udp_flows: 9, udp_survived: 9, sctp_associations: 4, ..Mix::default() };
-        let with = |mix| Report::new(Mode::Root, None, 12.0, vec![Failover { mix: Some(mix), ..lost.clone() }]);
+        let with = |mix| {
+            Report::new(Mode::Root, Cause::NodeDeath, None, 12.0, vec![Failover { mix: Some(mix), ..lost.clone() }])
+        };
         assert!(with(mix).as_expected, "UDP begins anew");
         assert!(!with(Mix { sctp_survived: 1, ..mix }).as_expected);
     }
 
     #[test]
     fn nothing_done_is_no_success() {
-        assert!(!Report::new(Mode::Root, Some("raw"), 1.0, Vec::new()).as_expected);
+        assert!(!Report::new(Mode::Root, Cause::NodeDeath, Some("raw"), 1.0, Vec::new()).as_expected);
     }
 
     #[test]
@@ -320,7 +383,7 @@ mod tests {
         let slow = Failover { takeover_ms: Some(90.0), blackout_ms_max: None, ..clean() };
         let lossy = Failover { survived: 990, reset: 4, stalled: 6, ..clean() };
         let stale = Failover { stale: 3, flows_master: 1010, died: "lb-b".into(), ..clean() };
-        let worst = Report::new(Mode::Userns, Some("raw"), 30.0, vec![slow, lossy, stale]).worst;
+        let worst = Report::new(Mode::Userns, Cause::NodeDeath, Some("raw"), 30.0, vec![slow, lossy, stale]).worst;
         assert_eq!((worst.connections, worst.survived, worst.reset, worst.stalled), (1000, 990, 4, 6));
         assert_eq!((worst.stale, worst.flows_master, worst.missing), (3, 1010, 0));
         assert_eq!((worst.takeover_ms, worst.blackout_ms_max), (Some(90.0), Some(41.0)));
@@ -336,25 +399,25 @@ mod tests {
             flows_backup: 7,
             ..Failover::default()
         };
-        let report = Report::new(Mode::Memory, Some("memory"), 1.5, vec![memory]);
-        let expected = concat!(
-            r#"{"schema":"ssyncp.demo/1","mode":"memory","transport":"memory","sync":true,"died":"a","#,
-            r#""connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"flows_backup":7,"#,
-            r#""missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"blackout_ms_p50":null,"#,
-            r#""blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"rto_min_ms":null,"mix":null,"#,
-            r#""seconds":1.5,"#,
-            r#""failovers":[{"died":"a","connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"#,
+        let report = Report::new(Mode::Memory, Cause::NodeDeath, Some("memory"), 1.5, vec![memory]);
+        let failover = concat!(
+            r#""event":"node-death","died":"a","connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"#,
             r#""flows_backup":7,"missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"#,
             r#""blackout_ms_p50":null,"blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"#,
-            r#""rto_min_ms":null,"mix":null}],"as_expected":true}"#,
+            r#""rto_min_ms":null,"probe_late_ms":null,"late_adverts":null,"two_masters_ms":null,"#,
+            r#""duplicate_address_ms":null,"taken_differing":null,"mix":null"#,
         );
+        let head = r#""schema":"ssyncp.demo/1","mode":"memory","cause":"node-death","transport":"memory","sync":true"#;
+        let times = r#"{"event":"node-death","count":1,"takeover_ms":null,"blackout_ms":null,"tcp_gap_ms":null}"#;
+        let tail = format!(r#""seconds":1.5,"times":[{times}],"failovers":[{{{failover}}}],"as_expected":true"#);
+        let expected = format!("{{{head},{failover},{tail}}}");
         assert_eq!(report.in_json(), expected);
     }
 
     #[test]
     fn the_committed_schema_names_exactly_what_is_printed() {
         let schema: serde_json::Value = serde_json::from_str(include_str!("../../docs/schemas/demo.json")).unwrap();
-        let report = Report::new(Mode::Root, Some("raw"), 12.0, vec![clean()]);
+        let report = Report::new(Mode::Root, Cause::NodeDeath, Some("raw"), 12.0, vec![clean()]);
         let printed: serde_json::Value = serde_json::from_str(&report.in_json()).unwrap();
         let keys = |object: &serde_json::Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         let required = |form: &serde_json::Value| {
@@ -365,11 +428,22 @@ mod tests {
                 .map(|key| key.as_str().unwrap().to_owned())
                 .collect::<BTreeSet<_>>()
         };
-        for (form, object) in [(&schema, &printed), (&schema["$defs"]["failover"], &printed["failovers"][0])] {
+        for (form, object) in [
+            (&schema, &printed),
+            (&schema["$defs"]["failover"], &printed["failovers"][0]),
+            (&schema["$defs"]["times"], &printed["times"][0]),
+            (&schema["$defs"]["spread"], &printed["times"][0]["takeover_ms"]),
+        ] {
             assert_eq!(keys(&form["properties"]), keys(object));
             assert_eq!(required(form), keys(object));
         }
         assert_eq!(schema["properties"]["schema"]["const"], printed["schema"]);
+        let causes: Vec<_> = Cause::value_variants().iter().map(|cause| serde_json::to_value(cause).unwrap()).collect();
+        assert_eq!(schema["properties"]["cause"]["enum"].as_array().unwrap(), &causes);
+        let events = schema["$defs"]["event"]["enum"].as_array().unwrap();
+        for event in Cause::value_variants().iter().flat_map(|cause| cause.events()) {
+            assert!(events.contains(&serde_json::to_value(event).unwrap()), "{event:?}");
+        }
         for mode in [Mode::Root, Mode::Userns, Mode::Memory] {
             let mode = serde_json::to_value(mode).unwrap();
             assert!(schema["properties"]["mode"]["enum"].as_array().unwrap().contains(&mode));

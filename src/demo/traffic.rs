@@ -44,6 +44,11 @@ impl Noise {
         }
     }
 
+    /// Word number `at`, for whoever wants a number that follows from the seed.
+    pub(super) fn number(self, at: u64) -> u64 {
+        word(self.0, at)
+    }
+
     /// Bytes of message number `message`.
     pub(super) fn length(self, message: u64) -> u64 {
         MESSAGE_MIN + word(!self.0, message) % (MESSAGE_MAX - MESSAGE_MIN + 1)

@@ -31,26 +31,7 @@ const FRAME_LENGTH: usize = 42;
 
 /// Watches for announcements in a thread of its own, which ends when this is dropped.
 #[derive(Debug)]
-pub struct Watcher {
-    seen: Arc<Seen>,
-    stop: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What has been seen, and who waits for more.
-#[derive(Debug, Default)]
-struct Seen {
-    log: Mutex<Log>,
-    grown: Condvar,
-    stopping: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Log {
-    /// Arrivals by CLOCK_REALTIME since the epoch, in order.
-    arrivals: VecDeque<Duration>,
-    over: bool,
-}
+pub struct Watcher(Watch<Announcements>);
 
 impl Watcher {
     /// Begins to watch `interface` inside `namespace` for announcements of `addresses`.
@@ -58,39 +39,118 @@ impl Watcher {
     /// # Errors
     /// The operating system's error (no such interface; no CAP_NET_RAW).
     pub fn start(namespace: &Namespace, interface: &str, addresses: Vec<Ipv4Addr>) -> io::Result<Watcher> {
-        let mut socket = namespace.run(|| PacketSocket::open(socket::interface(interface)?.index, ETHERTYPE_ARP))?;
-        let (seen, stop) = (Arc::new(Seen::default()), Arc::new(Waker::new()?));
-        let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
-        let thread = std::thread::Builder::new().name("arp-watch".into()).spawn(move || {
-            if let Err(error) = watch(&mut socket, &addresses, &seen_there, &stop_there) {
-                tracing::error!(%error, "cannot watch for announcements any more");
-            }
-            seen_there.lock().over = true;
-            seen_there.grown.notify_all();
-        })?;
-        Ok(Watcher { seen, stop, thread: Some(thread) })
+        let announcements = Announcements { addresses, arrivals: VecDeque::new() };
+        Watch::start::<FRAME_LENGTH>(namespace, interface, ETHERTYPE_ARP, announcements).map(Watcher)
     }
 
     /// When the first announcement after `at` arrived; both by CLOCK_REALTIME since the epoch. Waits for it up to
     /// `timeout`. Announcements of the past count, as far as they are remembered (4096 of them). `None` also if
     /// watching has failed.
     pub fn first_announcement_after(&self, at: Duration, timeout: Duration) -> Option<Duration> {
+        self.first_announcement(at, timeout, |_| true)
+    }
+
+    /// The same of the first announcement by the machine with this hardware address.
+    pub fn first_announcement_by(&self, machine: [u8; 6], at: Duration, timeout: Duration) -> Option<Duration> {
+        self.first_announcement(at, timeout, |sender| sender == machine)
+    }
+
+    fn first_announcement(&self, at: Duration, timeout: Duration, by: impl Fn([u8; 6]) -> bool) -> Option<Duration> {
+        self.0.find(timeout, |seen| {
+            seen.arrivals.iter().find(|(arrival, sender)| *arrival > at && by(*sender)).map(|(arrival, _)| *arrival)
+        })
+    }
+}
+
+/// What has been announced.
+#[derive(Debug)]
+struct Announcements {
+    addresses: Vec<Ipv4Addr>,
+    /// Arrivals by CLOCK_REALTIME since the epoch, in order, each with the hardware address of the frame's sender.
+    arrivals: VecDeque<(Duration, [u8; 6])>,
+}
+
+impl Frames for Announcements {
+    fn take(&mut self, frame: &[u8], at: Duration) -> bool {
+        let Some(address) = announced(frame) else { return false };
+        let (Some(sender), true) = (frame[6..].first_chunk(), self.addresses.contains(&address)) else { return false };
+        if self.arrivals.len() == ANNOUNCEMENTS_MAX {
+            self.arrivals.pop_front();
+        }
+        self.arrivals.push_back((at, *sender));
+        true
+    }
+}
+
+/// What becomes of the frames that a [`Watch`] sees.
+pub(super) trait Frames: Send + 'static {
+    /// Takes a frame, cut off at the watch's length, with its time of arrival by CLOCK_REALTIME since the epoch. Says whether
+    /// that was worth waiting for.
+    fn take(&mut self, frame: &[u8], at: Duration) -> bool;
+}
+
+/// A thread that hands the frames of one interface to a [`Frames`], until this is dropped.
+#[derive(Debug)]
+pub(super) struct Watch<F> {
+    seen: Arc<Seen<F>>,
+    stop: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What has been seen, and who waits for more.
+#[derive(Debug)]
+struct Seen<F> {
+    frames: Mutex<F>,
+    grown: Condvar,
+    stopping: AtomicBool,
+    over: AtomicBool,
+}
+
+impl<F: Frames> Watch<F> {
+    /// Begins to hand over frames of `ethertype`, the first `LENGTH` bytes of each.
+    ///
+    /// # Errors
+    /// The operating system's error (no such interface; no CAP_NET_RAW).
+    pub(super) fn start<const LENGTH: usize>(
+        namespace: &Namespace,
+        interface: &str,
+        ethertype: u16,
+        frames: F,
+    ) -> io::Result<Self> {
+        let mut socket = namespace.run(|| PacketSocket::open(socket::interface(interface)?.index, ethertype))?;
+        let (seen, stop) = (Arc::new(Seen::new(frames)), Arc::new(Waker::new()?));
+        let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
+        let thread = std::thread::Builder::new().name(format!("watch-{interface}")).spawn(move || {
+            if let Err(error) = watch::<LENGTH, F>(&mut socket, &seen_there, &stop_there) {
+                tracing::error!(%error, "cannot watch any more");
+            }
+            seen_there.over.store(true, Ordering::Release);
+            seen_there.grown.notify_all();
+        })?;
+        Ok(Watch { seen, stop, thread: Some(thread) })
+    }
+
+    /// What has been seen so far.
+    pub(super) fn lock(&self) -> MutexGuard<'_, F> {
+        self.seen.lock()
+    }
+
+    /// Waits until `find` finds something, up to `timeout`; `None` also if watching has failed.
+    pub(super) fn find<T>(&self, timeout: Duration, find: impl Fn(&F) -> Option<T>) -> Option<T> {
         let until = now() + timeout;
-        let mut log = self.seen.lock();
+        let mut frames = self.seen.lock();
         loop {
-            if let Some(arrival) = log.arrivals.iter().find(|arrival| **arrival > at) {
-                return Some(*arrival);
-            }
+            let found = find(&frames);
             let left = until.since(now());
-            if left.is_zero() || log.over {
-                return None;
+            if found.is_some() || left.is_zero() || self.seen.over.load(Ordering::Acquire) {
+                return found;
             }
-            log = self.seen.grown.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+            frames = self.seen.grown.wait_timeout(frames, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-impl Drop for Watcher {
+impl<F> Drop for Watch<F> {
     fn drop(&mut self) {
         self.seen.stopping.store(true, Ordering::Release);
         self.stop.wake();
@@ -101,31 +161,27 @@ impl Drop for Watcher {
     }
 }
 
-impl Seen {
-    fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+impl<F> Seen<F> {
+    fn new(frames: F) -> Self {
+        let [stopping, over] = [AtomicBool::new(false), AtomicBool::new(false)];
+        Seen { frames: Mutex::new(frames), grown: Condvar::new(), stopping, over }
     }
 
-    fn note(&self, arrival: Duration) {
-        let mut log = self.lock();
-        if log.arrivals.len() == ANNOUNCEMENTS_MAX {
-            log.arrivals.pop_front();
-        }
-        log.arrivals.push_back(arrival);
-        self.grown.notify_all();
+    fn lock(&self) -> MutexGuard<'_, F> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The thread: takes frames until it is told to stop.
-fn watch(socket: &mut PacketSocket, addresses: &[Ipv4Addr], seen: &Seen, stop: &Waker) -> io::Result<()> {
-    let mut frame = [0; FRAME_LENGTH];
+fn watch<const LENGTH: usize, F: Frames>(socket: &mut PacketSocket, seen: &Seen<F>, stop: &Waker) -> io::Result<()> {
+    let mut frame = [0; LENGTH];
     while !seen.stopping.load(Ordering::Acquire) {
         wait(&[socket.as_fd(), stop.as_fd()], None)?;
         loop {
             match socket.receive(&mut frame) {
                 Ok(Some((length, at))) => {
-                    if announced(&frame[..length]).is_some_and(|address| addresses.contains(&address)) {
-                        seen.note(at);
+                    if seen.lock().take(&frame[..length], at) {
+                        seen.grown.notify_all();
                     }
                 }
                 Ok(None) => break,
@@ -182,14 +238,22 @@ mod tests {
 
     #[test]
     fn the_first_after_a_time_is_found_among_many_and_old_ones_are_forgotten() {
-        let seen = Arc::new(Seen::default());
+        let mut announcements =
+            Announcements { addresses: vec![Ipv4Addr::new(192, 0, 2, 10)], arrivals: VecDeque::new() };
         for millisecond in 0..5000 {
-            seen.note(Duration::from_millis(millisecond));
+            assert!(announcements.take(&REQUEST, Duration::from_millis(millisecond)));
         }
-        let watcher = Watcher { seen: Arc::clone(&seen), stop: Arc::new(Waker::new().unwrap()), thread: None };
+        let mut other = REQUEST;
+        (other[31], other[41]) = (11, 11);
+        assert!(!announcements.take(&other, Duration::from_millis(6000)));
+        let seen = Arc::new(Seen::new(announcements));
+        let watcher = Watcher(Watch { seen, stop: Arc::new(Waker::new().unwrap()), thread: None });
         let first_after = |ms| watcher.first_announcement_after(Duration::from_millis(ms), Duration::ZERO);
         assert_eq!(first_after(1000), Some(Duration::from_millis(1001)));
         assert_eq!(first_after(0), Some(Duration::from_millis(904)));
         assert_eq!(first_after(4999), None);
+        let first_by = |sender| watcher.first_announcement_by(sender, Duration::from_millis(1000), Duration::ZERO);
+        assert_eq!(first_by([0x00, 0x00, 0x5e, 0x00, 0x01, 0x33]), Some(Duration::from_millis(1001)));
+        assert_eq!(first_by([0x00, 0x00, 0x5e, 0x00, 0x01, 0x34]), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What an owner needs who compares the sink's side with the table. See [`crate::table`] for how entries are marked.
 
 use super::peers::Peer;
-use super::{Engine, Role};
+use super::{Engine, Role, clocks};
 use crate::flow::{Flow, FlowKey};
 use crate::table::Held;
 use crate::time::Instant;
@@ -57,7 +57,8 @@ impl Engine {
         repair: bool,
         agrees: impl FnOnce(&Flow) -> bool,
     ) -> Held {
-        self.table.audit_held(key, now, repair, agrees)
+        let margin = self.copy_margin();
+        self.table.audit_held(key, now, repair, |flow| agrees(&clocks::with_margin(flow.clone(), margin)))
     }
 
     /// Flows in these of the table's [`Engine::slots`] that the audit has not named, and that the sink takes: how many.

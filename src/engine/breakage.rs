@@ -77,6 +77,10 @@ breakages! {
     BucketEndsDuringMerge, "bucket-ends-during-merge", "5.5.4";
     /// A node takes over without what a peer holds beyond it.
     NoMergeBeforeTakeover, "no-merge-before-takeover", "5.2.5";
+    /// An heir takes over although it misses what the master has sent.
+    HeirBeforeLastNumber, "heir-before-final-number", "5.3.4";
+    /// Who hears that another is to be master takes the role itself.
+    OthersStartTimersInHandover, "others-start-timers-in-handover", "5.3.5";
 }
 
 impl Breakage {

@@ -4,6 +4,7 @@ use super::durability::Ack;
 use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
 use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX};
+use core::ops::RangeInclusive;
 
 /// Most flows, and most tombstones, that a table can be made for.
 pub const CAPACITY_MAX: u32 = 1 << 28;
@@ -18,6 +19,9 @@ pub const MEMBERS_MAX: u32 = PEERS_MAX as u32 + 1;
 pub const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// Longest time that a submission can wait for acknowledgement.
 pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// What `handover_deadline` may be: a switch takes a few milliseconds, and all of it is an outage if it fails.
+pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +79,8 @@ pub struct Config {
     pub merge_deadline: Duration,
     /// At least this long an entry lives after a takeover, however little its clock had left [4.6.4].
     pub takeover_grace: Duration,
+    /// So long after the first link is up this node's own timer does not run out [5.0.7].
+    pub startup_delay: Duration,
     /// Whether the source reports every death itself (a kernel does); otherwise the master expires flows by time.
     pub source_expires: bool,
     /// Whose acknowledgement a submission waits for that does not say so itself.
@@ -128,6 +134,7 @@ impl Config {
             handover_deadline: Duration::from_secs(2),
             merge_deadline: Duration::from_secs(10),
             takeover_grace: Duration::from_secs(180),
+            startup_delay: Duration::ZERO,
             source_expires: true,
             ack: Ack::None,
             ack_timeout: Duration::from_secs(1),
@@ -194,11 +201,19 @@ impl Config {
         if !(Duration::from_millis(5)..=Duration::from_secs(40)).contains(&interval) {
             wrong("advert_interval", format!("{interval:?}; 5ms to 40s"));
         }
+        for (key, time) in [("takeover_grace", self.takeover_grace), ("startup_delay", self.startup_delay)] {
+            if time > Duration::from_secs(3600) {
+                wrong(key, format!("{time:?}; at most 1h"));
+            }
+        }
         if self.ack_every == 0 {
             wrong("ack_every", "0 frames; at least 1".into());
         }
         if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.lag_limit) {
             wrong("lag_limit", format!("{:?}; 10ms to 60s", self.lag_limit));
+        }
+        if !HANDOVER_DEADLINES.contains(&self.handover_deadline) {
+            wrong("handover_deadline", format!("{:?}; 100ms to 60s", self.handover_deadline));
         }
         if self.first_seq > super::STREAM_SEQ_MAX {
             wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));

@@ -73,6 +73,10 @@ counters! {
     data_no_partial_room,
     /// Values that changed while they were being sent, so that the rest of them was not sent.
     section_values_restarted,
+    /// Copies that the sink was given again because their clock had run out without a word of the master.
+    copies_renewed,
+    /// Copies that the sink was given again because its kernel had dropped them.
+    copies_put_back,
     /// Entries of sections whose time was over.
     sections_expired,
     /// Changes refused because the sections are full.

@@ -5,7 +5,7 @@
 //! its table is written to the sink, and Master only afterwards, so that the addresses never go live before the state.
 //!
 //! ```text
-//!            LinkUp              TimerExpired, Preempt, Request(Master)          Committed, TimerExpired
+//!            LinkUp              TimerExpired, Preempt, Inherit, Request(Master) Committed, TimerExpired
 //!   Init ───────────▶ Backup ─────────────────────────────────────▶ Promoting ─────────────────────▶ Master
 //!    ▲                ▲ │  ▲────────────── MasterHeard ────────────────┘                               │
 //!    │  LinkDown      │ │  ▲──────────── Outranked, Stalled, Request(Backup) ──────────────────────────┘
@@ -98,6 +98,11 @@ pub enum Input {
         /// That master's term.
         term: u64,
     },
+    /// The living master of `term` has named this node its heir, and this node holds all that it has sent.
+    Inherit {
+        /// That master's term.
+        term: u64,
+    },
     /// The sink holds the whole table.
     Committed,
     /// Another master stands above this one.
@@ -118,13 +123,22 @@ pub struct Election {
     priority: u8,
     interval: Duration,
     commit_deadline: Duration,
+    startup_delay: Duration,
+    /// Before this the own timer does not run out.
+    held_until: Instant,
     state: State,
 }
 
 impl Election {
     /// A machine in state Init.
     pub fn new(mode: RoleMode, priority: u8, interval: Duration, commit_deadline: Duration) -> Self {
-        Election { mode, priority, interval, commit_deadline, state: State::Init }
+        let (startup_delay, held_until) = (Duration::ZERO, Instant::ZERO);
+        Election { mode, priority, interval, commit_deadline, startup_delay, held_until, state: State::Init }
+    }
+
+    /// One whose own timer does not run out for so long after a link has come up [5.0.7].
+    pub fn with_startup_delay(self, startup_delay: Duration) -> Self {
+        Election { startup_delay, ..self }
     }
 
     /// The state now.
@@ -159,6 +173,9 @@ impl Election {
     /// Moves by one input and says from which role to which, if the role changed.
     pub fn handle(&mut self, now: Instant, input: Input) -> Option<(Role, Role)> {
         let before = self.state;
+        if let (Input::LinkUp, State::Init | State::Fault) = (input, before) {
+            self.held_until = now + self.startup_delay;
+        }
         self.state = self.next(now, input);
         let (from, to) = (before.role(), self.state.role());
         (from != to).then_some((from, to))
@@ -181,11 +198,14 @@ impl Election {
 
             (State::Backup { .. }, MasterHeard { interval, .. }) => self.backup(now, interval),
             (State::Backup { down_at: Some(at) }, MasterLeft { interval }) => {
-                State::Backup { down_at: Some(at.min(now + skew(self.priority, interval))) }
+                let shorter = at.min(now + skew(self.priority, interval));
+                State::Backup { down_at: Some(shorter.max(self.held_until)) }
             }
             (State::Backup { down_at: Some(at) }, Hold { wait }) => State::Backup { down_at: Some(at.max(now + wait)) },
             (State::Backup { down_at: Some(_) }, TimerExpired) => self.promoting(now, 0),
+            (State::Backup { down_at: Some(_) }, Preempt { .. }) if now < self.held_until => state,
             (State::Backup { down_at: Some(_) }, Preempt { term }) => self.promoting(now, term),
+            (State::Backup { .. }, Inherit { term }) => self.promoting(now, term),
             (State::Backup { .. }, Request(Wish::Master)) => self.promoting(now, u64::MAX),
             (State::Backup { .. }, Request(Wish::Backup)) => self.backup(now, self.interval),
             (State::Backup { .. }, Stalled) => self.backup(now, self.interval),
@@ -200,18 +220,18 @@ impl Election {
             (State::Promoting { .. }, Stalled) => state, // writing the table is what took so long
             (State::Promoting { .. }, Outranked { interval }) => self.backup(now, interval),
             (State::Promoting { .. }, MasterHeard { .. } | MasterLeft { .. } | Hold { .. }) => state,
-            (State::Promoting { .. }, Preempt { .. } | Request(Wish::Master)) => state,
+            (State::Promoting { .. }, Preempt { .. } | Inherit { .. } | Request(Wish::Master)) => state,
 
             (State::Master, Outranked { interval }) => self.backup(now, interval),
             (State::Master, Stalled | Request(Wish::Backup)) => self.backup(now, self.interval),
             (State::Master, MasterHeard { .. } | MasterLeft { .. } | Hold { .. } | TimerExpired) => state,
-            (State::Master, Preempt { .. } | Committed | Request(Wish::Master)) => state,
+            (State::Master, Preempt { .. } | Inherit { .. } | Committed | Request(Wish::Master)) => state,
         }
     }
 
     fn backup(&self, now: Instant, interval: Duration) -> State {
         let down_at = match self.mode {
-            RoleMode::Vrrp => Some(now + master_down(self.priority, interval)),
+            RoleMode::Vrrp => Some(self.held_until.max(now + master_down(self.priority, interval))),
             RoleMode::Manual => None,
         };
         State::Backup { down_at }
@@ -267,7 +287,7 @@ mod tests {
         ];
         let heard = Input::MasterHeard { term: 7, interval: ms(100) };
         #[rustfmt::skip]
-        let table: [(Input, [Role; 7]); 13] = [
+        let table: [(Input, [Role; 7]); 14] = [
             (Input::LinkUp,                               [Backup, Backup,    Promoting, Promoting, Master, Backup, None]),
             (Input::LinkDown,                             [Init,   Fault,     Fault,     Fault,     Fault,  Fault,  None]),
             (heard,                                       [Init,   Backup,    Backup,    Promoting, Master, Fault,  None]),
@@ -275,6 +295,7 @@ mod tests {
             (Input::Hold { wait: ms(100) },               [Init,   Backup,    Promoting, Promoting, Master, Fault,  None]),
             (Input::TimerExpired,                         [Init,   Promoting, Master,    Master,    Master, Fault,  None]),
             (Input::Preempt { term: 7 },                  [Init,   Promoting, Promoting, Promoting, Master, Fault,  None]),
+            (Input::Inherit { term: 7 },                  [Init,   Promoting, Promoting, Promoting, Master, Fault,  None]),
             (Input::Committed,                            [Init,   Backup,    Master,    Master,    Master, Fault,  None]),
             (Input::Outranked { interval: ms(100) },      [Init,   Backup,    Backup,    Backup,    Backup, Fault,  None]),
             (Input::Stalled,                              [Init,   Backup,    Promoting, Promoting, Backup, Fault,  None]),
@@ -342,5 +363,42 @@ mod tests {
         let mut election = machine(RoleMode::Vrrp, State::Backup { down_at: Some(at(500)) });
         election.handle(at(500), Input::TimerExpired);
         assert_eq!(election.deadline(), Some(at(1500)));
+    }
+
+    /// [5.0.7] Until the startup hold is over neither the own timer makes a master, nor a goodbye, nor preemption; a request
+    /// does. After it, the timer is what it always is.
+    #[test]
+    fn a_node_that_has_just_come_up_takes_no_role_by_itself_before_its_hold_is_over() {
+        let fresh = || Election::new(RoleMode::Vrrp, 100, ms(100), ms(1000)).with_startup_delay(ms(5000));
+        let mut election = fresh();
+        election.handle(at(1000), Input::LinkUp);
+        assert_eq!(election.deadline(), Some(at(6000)));
+        election.handle(at(1500), Input::MasterHeard { term: 1, interval: ms(256) });
+        assert_eq!(election.deadline(), Some(at(6000)));
+        election.handle(at(1600), Input::MasterLeft { interval: ms(256) });
+        assert_eq!(election.deadline(), Some(at(6000)));
+        assert_eq!(election.handle(at(1700), Input::Preempt { term: 1 }), None);
+        election.handle(at(5900), Input::MasterHeard { term: 1, interval: ms(256) });
+        assert_eq!(election.deadline(), Some(at(6824)));
+        election.handle(at(6000), Input::MasterLeft { interval: ms(256) });
+        assert_eq!(election.deadline(), Some(at(6156)));
+        assert_eq!(election.handle(at(6000), Input::Preempt { term: 1 }), Some((Role::Backup, Role::Promoting)));
+
+        let mut election = fresh();
+        election.handle(at(1000), Input::LinkUp);
+        let asked = election.handle(at(1001), Input::Request(RoleRequest::Master));
+        assert_eq!(asked, Some((Role::Backup, Role::Promoting)));
+    }
+
+    /// [5.0.7] A link that comes back is a start, too; a second link that joins the first is none.
+    #[test]
+    fn the_hold_begins_with_the_first_link_and_anew_when_all_were_down() {
+        let mut election = Election::new(RoleMode::Vrrp, 100, ms(256), ms(1000)).with_startup_delay(ms(5000));
+        election.handle(at(0), Input::LinkUp);
+        election.handle(at(4900), Input::LinkUp);
+        assert_eq!(election.deadline(), Some(at(5000)));
+        election.handle(at(9000), Input::LinkDown);
+        election.handle(at(10_000), Input::LinkUp);
+        assert_eq!(election.deadline(), Some(at(15_000)));
     }
 }

@@ -192,6 +192,26 @@ pub enum Event {
         /// Time since the proof was lost.
         took: Duration,
     },
+    /// This master gives its role to another node: from now on it does without the addresses.
+    HandoverStarted {
+        /// To whom.
+        heir: NodeId,
+    },
+    /// The heir is master.
+    HandoverDone {
+        /// Who.
+        heir: NodeId,
+    },
+    /// There was no planned switch: the heir did not come in time, or the master has not granted this node's wish.
+    HandoverFailed {
+        /// Who was to be the next master.
+        heir: NodeId,
+    },
+    /// This node is to be without the role from now on, or may have it again.
+    Draining {
+        /// Which of both.
+        draining: bool,
+    },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
     /// What another node held and this one did not is in the table now.
@@ -261,6 +281,10 @@ impl Event {
             Event::Diverged { .. } => "Diverged",
             Event::Lagging { .. } => "Lagging",
             Event::Repaired { .. } => "Repaired",
+            Event::HandoverStarted { .. } => "HandoverStarted",
+            Event::HandoverDone { .. } => "HandoverDone",
+            Event::HandoverFailed { .. } => "HandoverFailed",
+            Event::Draining { .. } => "Draining",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
             Event::Merged { .. } => "Merged",
             Event::MergeGivenUp { .. } => "MergeGivenUp",

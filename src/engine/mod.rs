@@ -17,6 +17,7 @@
 mod audit;
 pub mod breakage;
 pub mod classic;
+mod clocks;
 pub mod config;
 pub mod counters;
 mod digests;
@@ -53,7 +54,7 @@ pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
-pub use handover::SwitchoverError;
+pub use handover::{SwitchoverError, UnknownPeer};
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
 pub use status::{EngineStatus, PeerStatus};
@@ -65,10 +66,12 @@ use crate::table::{Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
+use clocks::Copies;
 use digests::Answers;
 use durability::Durability;
 use election::{Election, Input, State};
 use exposure::Exposure;
+use handover::Handover;
 use inbox::Inbox;
 use merge::Merge;
 use outbox::Outbox;
@@ -126,6 +129,7 @@ pub struct Engine {
     exposure: Exposure,
     answers: Answers,
     merge: Merge,
+    handover: Handover,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -173,6 +177,8 @@ pub struct Engine {
     duplicate_reported: Option<(u64, Instant)>,
     versions_reported: Vec<(NodeId, u8)>,
     expiry_hand: u32,
+    /// Looks after a backup's copies.
+    copies: Copies,
     /// The owner does not want a living master to be replaced yet.
     preemption_held: bool,
     /// The size of this node's kernel's table, for the others.
@@ -196,7 +202,8 @@ impl Engine {
         Ok(Engine {
             incarnation: config.incarnation,
             table: config.table(hash_seed),
-            election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline),
+            election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline)
+                .with_startup_delay(config.startup_delay),
             peers: Peers::new(config.broken()),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
@@ -205,6 +212,7 @@ impl Engine {
             exposure: Exposure::new(config.history),
             answers: Answers::new(),
             merge: Merge::new(),
+            handover: Handover::default(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -235,6 +243,7 @@ impl Engine {
             duplicate_reported: None,
             versions_reported: Vec::with_capacity(status::VERSIONS_MAX),
             expiry_hand: 0,
+            copies: Copies::new(now),
             preemption_held: false,
             kernel_room: KernelRoom::default(),
             #[cfg(any(test, feature = "breakages"))]
@@ -268,6 +277,7 @@ impl Engine {
         if self.election.deadline().is_some_and(|at| at <= now) {
             self.role_timer(now);
         }
+        self.look_at_handover(now);
         if self.dump_complete {
             self.sweep(now);
         }
@@ -281,6 +291,7 @@ impl Engine {
             }
         }
         self.expire_sections(now);
+        self.renew_copies(now);
         if self.role() == Role::Backup && self.breaks(Breakage::BackupExpiresByTime) {
             self.table.age(now, &mut self.expiry_hand, EXPIRY_SLOTS);
         }
@@ -469,12 +480,13 @@ impl Engine {
     // ------------------------------------------------------------------ the engine answers
 
     /// Moves changes that the sink has not seen into `batch`, until it holds `limit`; says how many were moved. For a master,
-    /// whose source is the truth, only what a merge has brought [5.5.1], and what the commit deadline left over.
+    /// whose source is the truth, only what a merge has brought [5.5.1], and what the commit deadline left over. What a flow
+    /// says of its time is what its copy is to have: more than the flow [4.6.5].
     pub fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
         let before = batch.len();
         while batch.len() < limit {
             let Some(change) = self.table.pop_applied(now) else { break };
-            batch.push(change);
+            batch.push(self.with_margin(change));
         }
         batch.len() - before
     }
@@ -496,8 +508,10 @@ impl Engine {
         also(self.settle_at());
         also(self.data_at());
         also(self.section_expiry_at());
+        also(self.copies_at());
         also(self.lag_at());
         also(self.merge_at());
+        also(self.handover_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.inbox.lag_at(&self.config));
@@ -529,22 +543,6 @@ impl Engine {
     /// One flow, with its time-out as of `now`.
     pub fn flow(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
         self.table.get(key, now)
-    }
-
-    /// Fills the table with what this node's sink still holds from before a restart, so that only what differs has to come
-    /// over the wire. Only while no stream is followed and this node is not master; it stays cold all the same.
-    ///
-    /// # Errors
-    /// [`UpdateError::NotMaster`] if a stream is followed or this node is master already; or that there is no room.
-    pub fn preload(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
-        if self.inbox.stream().is_some() || matches!(self.role(), Role::Promoting | Role::Master) {
-            return Err(UpdateError::NotMaster);
-        }
-        self.table.preload(flow, now).map_err(|refused| match refused {
-            Refused::Unsupported => UpdateError::Unsupported,
-            Refused::TableFull | Refused::TombstonesFull => UpdateError::TableFull,
-            Refused::AnnexFull => UpdateError::AnnexFull,
-        })
     }
 
     /// Every flow in the table, with its time-out as of `now`.

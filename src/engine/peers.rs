@@ -76,6 +76,10 @@ impl Word {
     pub(super) fn offers(&self) -> bool {
         self.flags.contains(AdvertFlags::OFFERS)
     }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.flags.contains(AdvertFlags::DRAINING)
+    }
 }
 
 /// How far a node was in the stream that it followed, by its own word; it is kept when the stream's master is silent.

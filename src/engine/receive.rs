@@ -105,6 +105,7 @@ impl Engine {
             self.hear_offer(now, header);
         }
         self.note_company();
+        self.hand_over_if_draining(now);
         self.settle(now);
         Ok(())
     }
@@ -136,24 +137,31 @@ impl Engine {
     /// A node that is no master speaks. If it was the one we follow, its mastership is over.
     fn hear_backup(&mut self, now: Instant, header: &Header, word: &Word) {
         let followed = self.inbox.stream();
-        if followed.is_some_and(|stream| stream.node == header.node && stream.incarnation == header.incarnation) {
+        let same = |stream: &Stream| stream.node == header.node && stream.incarnation == header.incarnation;
+        if let Some(stream) = followed.filter(same) {
             self.peer_is_gone(now, header.node, header.incarnation);
-            self.input(now, Input::MasterLeft { interval: word.interval });
+            if !self.has_named_another(stream) {
+                self.input(now, Input::MasterLeft { interval: word.interval });
+            }
         }
         if self.role() == Role::Master {
             let elsewhere = word.follows.node != NodeId(0) && word.follows.node != self.config.node;
             if elsewhere && word.follows.term > self.term {
                 // It hears a living master of a higher term, which we do not hear.
+                self.given_to(word.follows.node);
                 self.step_down(now, word);
             } else if header.term > self.term || (elsewhere && word.follows.term == self.term) {
                 self.renew_term(now, header.term);
             }
+            self.asked_for_role(now, header, word);
         }
     }
 
     fn hear_master(&mut self, now: Instant, header: &Header, word: &Word) {
         if self.role() == Role::Master {
-            self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
+            if !self.gives_to(header.node) {
+                self.event(Event::DuplicateMaster { node: header.node, term: word.term, own_term: self.term });
+            }
             let rank = |term| if self.breaks(Breakage::PriorityBeforeTerm) { 0 } else { term };
             let theirs = (!word.is_cold(), rank(word.term), word.priority, header.node);
             let ours = (!self.cold, rank(self.term), self.election.priority(), self.config.node);
@@ -164,6 +172,7 @@ impl Engine {
                 }
                 return self.advert_soon(now);
             }
+            self.given_to(header.node);
             self.step_down(now, word);
             self.term = self.term.max(word.term);
         } else if word.is_cold() && !self.cold {
@@ -173,12 +182,16 @@ impl Engine {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: word.term };
         match self.inbox.stream() {
             Some(followed) if followed == stream => {}
+            None if self.copies.filling && self.role() == Role::Backup => {
+                return self.input(now, Input::MasterHeard { term: word.term, interval: word.interval });
+            }
             // A mastership that lost against the followed one; it will learn that by itself.
             Some(followed) if followed.term > stream.term => return,
             Some(followed) if followed.term == stream.term && !self.outranks_followed(&stream, word) => return,
             _ => self.follow(now, stream, word),
         }
         self.input(now, Input::MasterHeard { term: word.term, interval: word.interval });
+        self.hear_handover(now, stream, word);
         if self.role() == Role::Backup {
             self.compare(now, word);
             self.consider_preempting(now, word);
@@ -199,6 +212,7 @@ impl Engine {
     /// Begins to follow a mastership (docs/protocol.md 4.1).
     fn follow(&mut self, now: Instant, stream: Stream, word: &Word) {
         self.event(Event::NewMaster { node: stream.node, term: stream.term });
+        self.follows_anew(stream);
         self.table.begin_stream();
         if self.table.seed() != word.hash_seed {
             self.table.reseed(word.hash_seed);
@@ -275,6 +289,7 @@ impl Engine {
         let (digest, entries) = (self.table.digest(), u64::from(self.table.len()));
         self.event(Event::InSync { digest, entries, took });
         self.proof_changed(now);
+        self.consider_inheriting(now);
     }
 
     /// What stood proven does no longer; how many buckets differ is told when it is known.
@@ -282,23 +297,6 @@ impl Engine {
         let Some(stream) = self.inbox.stream() else { return };
         self.event(Event::SyncStarted { from: stream.node, buckets: self.repair.dirty() });
         self.proof_changed(now);
-    }
-
-    /// A node of higher priority takes the role from a living master only when it is proven equal to it.
-    /// Of several that may, the highest goes first, and each of the others waits for one ADVERT more.
-    fn consider_preempting(&mut self, now: Instant, word: &Word) {
-        let higher = self.election.priority() > word.priority;
-        let whole = self.repair.is_proven() && self.inbox.frontier() >= word.stream_seq;
-        if !self.config.preempt || self.preemption_held || !higher || !whole {
-            return;
-        }
-        let own = (self.election.priority(), self.config.node);
-        let warm = self.peers.established().filter(|peer| peer.role() == Role::Backup && !peer.word.is_cold());
-        if warm.filter(|peer| (peer.word.priority, peer.node) > own).count() as u32 > self.chances {
-            self.chances += 1;
-        } else {
-            self.input(now, Input::Preempt { term: word.term });
-        }
     }
 
     fn doubt(&mut self, now: Instant) {
@@ -333,7 +331,10 @@ impl Engine {
         }
         self.sign_of_life(now, header);
         match self.inbox.number(header.seq) {
-            Number::New => self.apply_frame(now, header.seq, records),
+            Number::New => {
+                self.apply_frame(now, header.seq, records);
+                self.consider_inheriting(now);
+            }
             Number::Duplicate => {
                 self.counters.data_duplicate += 1;
                 self.inbox.duplicate(now, &self.config);
@@ -350,7 +351,7 @@ impl Engine {
         self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
     }
 
-    fn sign_of_life(&mut self, now: Instant, header: &Header) {
+    pub(super) fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
         let (term, interval) = (peer.word.term, peer.word.interval);
@@ -463,6 +464,7 @@ impl Engine {
             self.outbox.ask_again(range.first(), range.length());
         }
         self.hear_proof_of_status(header, status);
+        self.hand_over_if_draining(now);
         self.settle(now);
         Ok(())
     }

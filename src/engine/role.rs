@@ -17,15 +17,19 @@ use crate::wire::NodeId;
 impl Engine {
     /// Gives the role machine an input and does what the change of role asks for.
     pub(super) fn input(&mut self, now: Instant, input: Input) {
+        // Each time that its timer starts anew a cold node has one master-down to give to a warmer one.
+        self.deferred &= !matches!(input, Input::MasterHeard { .. } | Input::MasterLeft { .. });
         let give_up = self.election.deadline();
         let Some((from, to)) = self.election.handle(now, input) else { return };
         if from == Role::Master {
             self.end_waiting(now);
             self.offer();
+            self.table.set_clocks_back(self.copy_margin());
         }
         if !matches!(to, Role::Promoting | Role::Master) {
             self.forget_merge();
         }
+        self.handover_follows_role(from, to);
         match to {
             Role::Promoting => {
                 self.table.queue_expired(now);
@@ -62,6 +66,9 @@ impl Engine {
     }
 
     pub(super) fn reason_to_hold(&mut self, now: Instant) -> Option<Input> {
+        if self.meddles() {
+            return None;
+        }
         let own = self.config.node;
         let short = (self.config.advert_interval / 4).max(Duration::from_millis(1));
         let one_way_hold = self.config.one_way_hold;
@@ -79,11 +86,16 @@ impl Engine {
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
         if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
+            // From the last word of a living master on a cold node gives its one master-down anew.
+            self.deferred = false;
             return Some(Input::Hold { wait: short });
         }
         // Somebody is taking over already, and only waits for its sink. One who has nothing stops nobody who has something.
         let promoting = |peer: &peers::Peer| peer.role() == Role::Promoting && (self.cold || !peer.word.is_cold());
         if self.peers.established().any(promoting) {
+            return Some(Input::Hold { wait: short });
+        }
+        if self.yields(now) {
             return Some(Input::Hold { wait: short });
         }
         let waits = !self.deferred && !self.breaks(Breakage::ColdDoesNotWait);
@@ -131,6 +143,7 @@ impl Engine {
             self.term += 1;
         }
         self.table.begin_stream();
+        self.table.restart_clocks(now, self.config.takeover_grace);
         self.outbox.begin_mastership();
         self.know_own(true);
         self.answers.clear();

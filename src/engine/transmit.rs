@@ -40,6 +40,7 @@ impl Engine {
             return None;
         }
         self.renew_before_numbers_end(now);
+        self.advance_handover(now);
         let limit = slot.len().min(self.config.frame_len);
         let length = self.next_frame(now, &mut slot[..limit])?;
         self.counters.frames_sent += 1;
@@ -281,7 +282,7 @@ impl Engine {
     }
 
     fn advert_flags(&self) -> AdvertFlags {
-        let mut flags = AdvertFlags::default();
+        let mut flags = self.handover_flags();
         if self.cold {
             flags = flags.with(AdvertFlags::COLD);
         }
@@ -294,7 +295,7 @@ impl Engine {
 
     /// The stream that is followed, while its master lives.
     fn follows(&self, now: Instant) -> Follows {
-        let nobody = Follows::default();
+        let nobody = self.named_heir();
         let Some(stream) = self.inbox.stream() else { return nobody };
         match self.peers.get(stream.node, stream.incarnation) {
             Some(peer) if peer.is_living(now) => {

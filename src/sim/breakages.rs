@@ -39,6 +39,8 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::AdoptUnasked => &["adopts"],
         Breakage::BucketEndsDuringMerge => &["merge"],
         Breakage::NoMergeBeforeTakeover => &["merge-first"],
+        Breakage::HeirBeforeLastNumber => &["live-flow", "acknowledged"],
+        Breakage::OthersStartTimersInHandover => &["takeover", "two-masters"],
     }
 }
 

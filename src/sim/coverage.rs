@@ -5,6 +5,7 @@ use crate::engine::Counters;
 /// What a batch must have seen in one of a hundred seeds: without it, "no violation" would not mean much.
 pub const REQUIRED: &[&str] = &[
     // What the network does.
+    "black-hole",
     "burst-loss",
     "corrupt",
     "cut",

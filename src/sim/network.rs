@@ -40,15 +40,17 @@ pub(super) struct Cut {
     pub(super) ends: Instant,
     /// Passes and does not pass in turn, each for so long; zero if nothing passes at all.
     pub(super) flaps: Duration,
+    /// Frames of at most so many bytes pass all the same: a path whose MTU is smaller than its ends believe.
+    pub(super) passes: usize,
 }
 
 impl Cut {
-    fn stops(&self, now: Instant, from: usize, to: usize, link: u8) -> bool {
+    fn stops(&self, now: Instant, (from, to, link): (usize, usize, u8), length: usize) -> bool {
         let way = |one: Nodes, other: Nodes| one >> from & 1 == 1 && other >> to & 1 == 1;
         let covers = way(self.from, self.to) || (self.both && way(self.to, self.from));
         let flaps = self.flaps.as_nanos() as u64;
         let up = flaps > 0 && now.since(self.begins).as_nanos() as u64 / flaps % 2 == 1;
-        covers && self.links >> link & 1 == 1 && now < self.ends && !up
+        covers && self.links >> link & 1 == 1 && now < self.ends && !up && length > self.passes
     }
 }
 
@@ -114,7 +116,7 @@ impl Network {
         agenda: &mut Agenda,
         watch: &mut Watch,
     ) {
-        if self.cuts.iter().any(|cut| cut.stops(now, from, to, link)) {
+        if self.cuts.iter().any(|cut| cut.stops(now, (from, to, link), frame.len())) {
             return watch.saw("cut-frame");
         }
         if self.is_lost(from, to, link, watch) {
@@ -342,14 +344,19 @@ mod tests {
             begins: at(100),
             ends: at(200),
             flaps: Duration::ZERO,
+            passes: 0,
         };
-        assert!(cut.stops(at(199), 0, 1, 0));
-        assert!(!cut.stops(at(200), 0, 1, 0), "it has ended");
-        assert!(!cut.stops(at(150), 1, 0, 0), "the other direction");
-        assert!(!cut.stops(at(150), 0, 1, 1), "the other link");
-        assert!(Cut { both: true, ..cut.clone() }.stops(at(150), 1, 0, 0));
+        assert!(cut.stops(at(199), (0, 1, 0), 40));
+        assert!(!cut.stops(at(200), (0, 1, 0), 40), "it has ended");
+        assert!(!cut.stops(at(150), (1, 0, 0), 40), "the other direction");
+        assert!(!cut.stops(at(150), (0, 1, 1), 40), "the other link");
+        assert!(Cut { both: true, ..cut.clone() }.stops(at(150), (1, 0, 0), 40));
+        let narrow = Cut { passes: 200, ..cut.clone() };
+        assert!(narrow.stops(at(150), (0, 1, 0), 201));
+        assert!(!narrow.stops(at(150), (0, 1, 0), 200));
         let flapping = Cut { flaps: Duration::from_millis(10), ..cut };
-        let stopped: Vec<bool> = [100, 109, 110, 119, 120].iter().map(|ms| flapping.stops(at(*ms), 0, 1, 0)).collect();
+        let stops = |ms: &u64| flapping.stops(at(*ms), (0, 1, 0), 40);
+        let stopped: Vec<bool> = [100, 109, 110, 119, 120].iter().map(stops).collect();
         assert_eq!(stopped, [true, true, false, false, true]);
     }
 

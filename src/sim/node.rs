@@ -209,6 +209,9 @@ impl Node {
             Ok(engine) => engine,
             Err(error) => return watch.violated(now, "starts", error.to_string()),
         };
+        if self.seat.knows_room {
+            engine.set_receive_room(self.seat.socket as u32);
+        }
         let preloaded = self.kernel.flows().filter(|flow| engine.preload(local, flow).is_ok()).count();
         if preloaded > 0 {
             watch.saw("preload");
@@ -276,6 +279,16 @@ impl Node {
         }
         self.busy_until = self.busy_until.max(now);
         froze
+    }
+
+    /// Whether it does not run, or takes longer than usual.
+    pub(super) fn is_idle(&self) -> bool {
+        self.resting.is_some() || self.slowness > 1
+    }
+
+    /// From its next start on it has this priority.
+    pub(super) fn set_priority(&mut self, priority: u8) {
+        self.config.priority = priority;
     }
 
     /// The engine and its own time, if it can be spoken to from outside now.
@@ -558,6 +571,9 @@ impl Node {
         if (before == Role::Master) != (role == Role::Master) {
             self.holds = role == Role::Master;
             self.dump = if self.holds { Dump::Due(local) } else { Dump::Silent };
+        }
+        if role == Role::Master {
+            self.holds = engine.holds_addresses();
         }
     }
 

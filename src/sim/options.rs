@@ -57,8 +57,9 @@ pub(super) struct Seat {
     pub(super) drift: i32,
     /// How long a turn takes at the least.
     pub(super) turn: Duration,
-    /// Frames that its receive socket holds.
+    /// Frames that its receive socket holds, and whether the daemon knows it and says so.
     pub(super) socket: usize,
+    pub(super) knows_room: bool,
     /// Frames that it receives, and that it sends, in one turn.
     pub(super) frames_per_turn: usize,
     /// Events that its kernel keeps for it.
@@ -253,7 +254,8 @@ fn config(random: &mut Random) -> Config {
         reorder_delay: Duration::from_micros(random.pick(&[500, 1000, 2000, 5000])),
         one_way_hold: interval * random.within(4, 20) as u32,
         commit_deadline: interval * random.within(2, 10) as u32,
-        merge_deadline: interval * 30,
+        handover_deadline: interval * random.within(2, 10) as u32,
+        merge_deadline: interval * random.within(5, 30) as u32,
         ack: random.pick(&[Ack::None, Ack::None, Ack::One, Ack::Quorum]),
         ack_timeout: interval * random.within(2, 10) as u32,
         lag_limit: interval * random.within(2, 6) as u32,
@@ -288,6 +290,7 @@ fn seat(random: &mut Random, interval: Duration, config: &Config, unlike: bool) 
         dump_spacing: interval * random.within(1, 5) as u32,
         batch: random.doubling(8, 1024) as usize,
         continuous: !random.one_in(4),
+        knows_room: random.one_in(2),
     }
 }
 

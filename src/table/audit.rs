@@ -65,8 +65,8 @@ impl Table {
     }
 
     /// Every entry that is there has been named: flows in these slots that were not are missing, if `takes` says that
-    /// the sink takes them, and if their time is not over (it has run out there too, and is written again at a takeover
-    /// [4.6]). Those that are to be repaired go to the sink again. How many are missing.
+    /// the sink takes them; also those whose clock has run out, which live until a master says otherwise [4.6.3]. Those
+    /// that are to be repaired go to the sink again. How many are missing.
     pub fn audit_missing(
         &mut self,
         slots: Range<u32>,
@@ -78,7 +78,7 @@ impl Table {
         for at in slots.start..slots.end.min(self.slots()) {
             let entry: Entry = *self.slots.get(at);
             let settled = entry.kind == Kind::Live && entry.place == Place::Nowhere && entry.dump != self.dump;
-            if !settled || entry.expired(now) || !takes(&self.flow_at(at, now)) {
+            if !settled || !takes(&self.flow_at(at, now)) {
                 continue;
             }
             missing += 1;
@@ -227,11 +227,12 @@ mod tests {
         assert!(table.lacks(&key(1)));
     }
 
+    /// [4.6.3] A clock that has run out is no end.
     #[test]
-    fn what_has_expired_is_not_missing() {
+    fn what_has_expired_is_missing_like_any_other() {
         let mut table = audited(1..3);
-        assert_eq!(table.audit_missing(ALL, Instant::from_nanos(110_000_000_000), true, |_| true), 0);
-        assert_eq!(table.audit_missing(ALL, Instant::from_nanos(109_999_999_999), true, |_| true), 2);
+        assert_eq!(table.audit_missing(ALL, Instant::from_nanos(110_000_000_000), true, |_| true), 2);
+        assert_eq!(popped(&mut table), [1, 2]);
     }
 
     #[test]

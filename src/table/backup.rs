@@ -1,10 +1,11 @@
 //! The backup's side: what the followed stream says goes in, what the sink must hear comes out.
 
-use super::entry::{Entry, Kind, OWED, Place, TOMBSTONE, Version};
+use super::clocks::whole_seconds;
+use super::entry::{Entry, FOUND, Kind, Place, TOMBSTONE, Version};
 use super::record::{Key, Packed};
 use super::{Applied, Refused, Table, deadline};
 use crate::flow::{Change, Flow, FlowKey};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 impl Table {
     /// Frame `number` of the followed stream says that the flow is this. It applies if the key is unknown or its
@@ -45,16 +46,27 @@ impl Table {
     }
 
     /// The sink already holds this flow, from before any stream: it does not hear of it, and all that a stream says is
-    /// newer.
+    /// newer. Its clock in the sink has no `margin` over its own, as what is written there has: the table's is set back by
+    /// that [4.6.5]. `found`: others may write to the sink as well, so that it may be theirs.
     ///
     /// # Errors
     /// As [`Table::apply_upsert`].
-    pub fn preload(&mut self, flow: &Flow, now: Instant) -> Result<(), Refused> {
+    pub fn preload(&mut self, flow: &Flow, margin: Duration, found: bool, now: Instant) -> Result<(), Refused> {
         let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        let deadline = deadline(flow.timeout, now).saturating_sub(whole_seconds(margin));
         match self.slots.find(&said.key) {
-            Ok(at) => self.assign(at, (&said, flow.timeout), now, Place::Nowhere).map(drop),
-            Err(at) => self.create(at, &said, Kind::Live, deadline(flow.timeout, now)),
+            Ok(at) => {
+                self.assign(at, (&said, flow.timeout), now, Place::Nowhere)?;
+                self.slots.get_mut(at).deadline = deadline;
+            }
+            Err(at) => {
+                self.create(at, &said, Kind::Live, deadline)?;
+                if found {
+                    self.slots.get_mut(at).set(FOUND);
+                }
+            }
         }
+        Ok(())
     }
 
     /// Frame `number` of the followed stream says that the flow is gone, while the frontier stands at `frontier`. It
@@ -138,18 +150,26 @@ impl Table {
 
     /// The walk of a bucket has ended, and `since` is the stream number before its first [4.5]: entries of the bucket
     /// whose version is of a former stream, or not above `since`, were not named by it. They die, and the sink hears
-    /// of it. How many.
+    /// of it; but not of what was found there and no stream ever named: that may be somebody else's, and who compares
+    /// the two looks twice before it removes anything [5.2.6]. How many.
     pub fn remove_older(&mut self, bucket: u16, since: u64) -> u32 {
         let named = Version::new(self.ordinal, since);
         let mut walk = self.slots.walk(bucket);
         let mut removed = 0;
         while let Some(at) = self.slots.next_of(&mut walk) {
-            let Entry { kind, version, .. } = *self.slots.get(at);
-            if kind == Kind::Live && version <= named {
-                let hash = self.slots.hash_at(at);
-                self.kill(at, hash);
+            let entry = *self.slots.get(at);
+            if entry.kind != Kind::Live || entry.version > named {
+                continue;
+            }
+            let hash = self.slots.hash_at(at);
+            self.kill(at, hash);
+            removed += 1;
+            if entry.is_hearsay() {
+                self.place(at, hash, Place::Nowhere);
+                self.free(at);
+                walk.again(at);
+            } else {
                 self.place(at, hash, Place::Sink);
-                removed += 1;
             }
         }
         removed + self.remove_older_sections(bucket, since)
@@ -214,17 +234,9 @@ impl Table {
     fn queue_to_sink(&mut self, wanted: impl Fn(&Entry) -> bool) -> u32 {
         let before = self.unapplied();
         for at in 0..self.slots.count() {
-            let entry = self.slots.get_mut(at);
-            if entry.kind != Kind::Live || !wanted(entry) {
-                continue;
-            }
-            match entry.place {
-                Place::Wire if !entry.is(OWED) => {
-                    entry.set(OWED);
-                    self.owed += 1;
-                }
-                Place::Nowhere => self.place(at, self.slots.hash_at(at), Place::Sink),
-                _ => {}
+            let entry = self.slots.get(at);
+            if entry.kind == Kind::Live && wanted(entry) {
+                self.queue_at(at);
             }
         }
         self.unapplied() - before

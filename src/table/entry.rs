@@ -79,6 +79,8 @@ pub(super) const OWED: u8 = 1 << 2;
 pub(super) const SAID: u8 = 1 << 4;
 /// Not yet in its place under a new seed; never set outside `reseed`.
 pub(super) const ASTRAY: u8 = 1 << 3;
+/// Found in a sink that others write to as well; until a stream names it, it may be somebody else's.
+pub(super) const FOUND: u8 = 1 << 4;
 
 /// One slot.
 #[derive(Clone, Copy, Default)]

@@ -35,6 +35,7 @@
 mod annex;
 mod audit;
 mod backup;
+mod clocks;
 mod digest;
 mod entry;
 mod graves;

@@ -97,7 +97,7 @@ impl AdvertFlags {
     pub const ASKS: AdvertFlags = AdvertFlags(4);
     /// Is handing the role over to `follows.heir`.
     pub const HANDING_OVER: AdvertFlags = AdvertFlags(8);
-    /// Takes no new connections.
+    /// Is to be without the role while anybody else may have it.
     pub const DRAINING: AdvertFlags = AdvertFlags(16);
     /// Its table is proven equal to that of the master that `follows` names [6.0.2].
     pub const PROVEN: AdvertFlags = AdvertFlags(32);

@@ -219,7 +219,8 @@ impl Node {
         self.write(numbers.map(|number| Change::Delete(connection(number).key)));
     }
 
-    fn write(&self, changes: impl Iterator<Item = Change> + Send) {
+    /// Changes its kernel, as packets would.
+    pub fn write(&self, changes: impl Iterator<Item = Change> + Send) {
         let write = || {
             let options = SinkOptions { batch: 1024, ..SinkOptions::default() };
             let mut sink = ConntrackSink::open(&options).map_err(io::Error::other)?;

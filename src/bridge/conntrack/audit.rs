@@ -132,9 +132,14 @@ impl Inspector for ConntrackInspector {
     }
 
     fn is_local(&self, held: &Flow) -> bool {
-        let ends = [held.key.source, held.key.destination, held.replies_from().address, held.replies_to().address];
-        ends.iter().any(|end| self.own.contains(end) || ends_anywhere(*end))
+        ends_here(held, &self.own)
     }
+}
+
+/// Whether one end of an entry, before or behind translation, is a machine with these addresses.
+pub(super) fn ends_here(flow: &Flow, own: &HashSet<IpAddr>) -> bool {
+    let ends = [flow.key.source, flow.key.destination, flow.replies_from().address, flow.replies_to().address];
+    ends.iter().any(|end| own.contains(end) || ends_anywhere(*end))
 }
 
 /// Whether what is sent to the address ends on whatever machine hears it.

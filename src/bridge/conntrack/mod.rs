@@ -28,7 +28,7 @@ pub mod sink;
 pub mod source;
 
 pub use audit::ConntrackInspector;
-pub use filter::{Filter, Rule};
+pub use filter::{Division, Filter, Rule};
 pub use sink::{ConntrackSink, SinkOptions};
 pub use source::{ConntrackSource, SourceOptions};
 

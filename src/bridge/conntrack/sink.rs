@@ -23,8 +23,9 @@
 
 use super::codec::{self, Unwritable, Without};
 use super::expectations::ExpectationReader;
+use super::filter::Owner;
 use super::requests::{Answer, Requests};
-use super::{OpenError, Refusals};
+use super::{Division, Filter, OpenError, Refusals};
 use crate::bridge::Sink;
 use crate::flow::{Attributes, Change, Expectation, Flow, FlowKey, attribute};
 use crate::time::Duration;
@@ -46,7 +47,8 @@ const HELPERS_MISSING_MAX: usize = 16;
 /// Settings of a [`ConntrackSink`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SinkOptions {
-    /// Least time-out that a copy gets, in whole seconds: it must outlive the pauses between refreshments.
+    /// Least time-out that a copy gets, in whole seconds. How long a copy is to outlive its flow is the business of who
+    /// says what is to be written; but none may be dead before it is there.
     pub minimum_timeout: Duration,
     /// Changes that are handed to the kernel together, 1 to 1024; fewer where the kernel grants too small a buffer for
     /// the answers.
@@ -55,7 +57,7 @@ pub struct SinkOptions {
 
 impl Default for SinkOptions {
     fn default() -> Self {
-        SinkOptions { minimum_timeout: Duration::from_secs(180), batch: 256 }
+        SinkOptions { minimum_timeout: Duration::from_secs(1), batch: 256 }
     }
 }
 
@@ -70,6 +72,8 @@ pub struct ConntrackSink {
     positions: HashMap<FlowKey, usize>,
     work: Work,
     taken: usize,
+    /// Our share of the kernel, where it is shared.
+    division: Option<Division>,
     /// Helpers that this kernel does not have.
     helpers_missing: BTreeSet<String>,
     labels_warned: bool,
@@ -127,6 +131,8 @@ struct Counters {
     batches: u64,
     lost: u64,
     unsettled: u64,
+    /// Of another group's share of the kernel, and not written.
+    others: u64,
     masters_missing: u64,
     helpers_missing: u64,
     labels_lost: u64,
@@ -198,6 +204,7 @@ impl ConntrackSink {
             positions: HashMap::new(),
             work: Work::default(),
             taken: 0,
+            division: None,
             helpers_missing: BTreeSet::new(),
             labels_warned: false,
             counters: Counters::default(),
@@ -210,6 +217,15 @@ impl ConntrackSink {
     /// The operating system's error.
     pub fn port_id(&self) -> io::Result<u32> {
         self.requests.port_id()
+    }
+
+    /// Whether a change is for our share of the kernel: the groups of its sender may be divided otherwise.
+    fn is_own(&self, change: &Change) -> bool {
+        let Some(division) = &self.division else { return true };
+        match change {
+            Change::Upsert(flow) => division.owner(flow) == Owner::Own,
+            Change::Delete(key) => division.may_own(key),
+        }
     }
 
     /// Writes the batch. Afterwards it is empty, whatever happens: one that cannot be written is counted as lost, and
@@ -419,6 +435,10 @@ impl Sink for ConntrackSink {
             self.counters.refusals.count(refusal);
             return Ok(());
         }
+        if !self.is_own(change) {
+            self.counters.others += 1;
+            return Ok(());
+        }
         if let Some(earlier) = self.positions.insert(*change.key(), self.batch.len()) {
             self.batch[earlier].change = None;
             self.counters.coalesced += 1;
@@ -442,6 +462,10 @@ impl Sink for ConntrackSink {
         Ok(std::mem::take(&mut self.taken))
     }
 
+    fn set_filter(&mut self, filter: &Filter) {
+        self.division = filter.division().cloned();
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let counters = &self.counters;
         let mut named = vec![
@@ -454,6 +478,7 @@ impl Sink for ConntrackSink {
             ("batches", counters.batches),
             ("lost", counters.lost),
             ("unsettled", counters.unsettled),
+            ("others", counters.others),
             ("masters_missing", counters.masters_missing),
             ("helpers_missing", counters.helpers_missing),
             ("labels_lost", counters.labels_lost),

@@ -42,6 +42,7 @@ use crate::sys::netlink::{
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::{fs, io};
 use tracing::warn;
@@ -226,6 +227,7 @@ impl ConntrackSource {
         codec::write_dump(&mut self.dump_writer, self.dump_sequence, |writer| translator.filter.narrow_dump(writer));
         // The kernel builds the first datagram in this call.
         translator.touched.clear();
+        translator.left_over.begin(&translator.filter);
         self.dump_socket.send(self.dump_writer.bytes())?;
         self.dump = Dump::Running { interrupted: false, restarts };
         self.translator.counters.dumps_started += 1;
@@ -258,6 +260,7 @@ impl ConntrackSource {
         match dump {
             Dump::Running { interrupted: false, .. } => {
                 self.translator.counters.dumps_completed += 1;
+                self.translator.left_over.last = self.translator.left_over.seen;
                 return Ok(DumpProgress::Complete);
             }
             Dump::Running { interrupted: true, restarts } if restarts < DUMP_RESTARTS_MAX => {
@@ -334,6 +337,7 @@ impl Source for ConntrackSource {
     fn set_filter(&mut self, filter: &Filter) -> io::Result<()> {
         program::program(filter, &self.ignore_port_ids).attach(&self.events)?;
         self.translator.filter = filter.clone();
+        self.translator.left_over = LeftOver::default();
         Ok(())
     }
 
@@ -344,7 +348,14 @@ impl Source for ConntrackSource {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let mut named = self.translator.counters.named();
         named.push(("expectations_left_out", self.translator.pending.left_out));
+        if self.translator.filter.division().is_some() {
+            named.push(("left_over", self.translator.left_over.last));
+        }
         named
+    }
+
+    fn left_over(&self) -> u64 {
+        self.translator.left_over.last
     }
 }
 
@@ -361,7 +372,32 @@ struct Translator {
     unpromised_seen: bool,
     pending: Pending,
     filter: Filter,
+    left_over: LeftOver,
     counters: Counters,
+}
+
+/// Connections that pass through the machine and belong to no group of a divided kernel, as the dumps name them.
+#[derive(Default, Debug)]
+struct LeftOver {
+    /// Addresses of this machine: what ends on it is nobody's to replicate.
+    own: HashSet<IpAddr>,
+    /// Of the running dump.
+    seen: u64,
+    /// Of the last whole one.
+    last: u64,
+}
+
+impl LeftOver {
+    fn begin(&mut self, filter: &Filter) {
+        self.seen = 0;
+        // Without the addresses more count as passing through, which is only told.
+        self.own =
+            filter.division().map_or(HashSet::new(), |_| crate::sys::socket::own_addresses().unwrap_or_default());
+    }
+
+    fn see(&mut self, flow: &Flow, filter: &Filter) {
+        self.seen += u64::from(filter.is_left_over(flow) && !super::audit::ends_here(flow, &self.own));
+    }
 }
 
 impl Translator {
@@ -406,7 +442,13 @@ impl Translator {
     }
 
     fn dump_entry(&mut self, message: &Message<'_>, emit: &mut dyn FnMut(Change)) {
-        let Some(decoded) = self.decode(message) else { return };
+        let Some(decoded) = self.read(message) else { return };
+        self.left_over.see(&decoded.flow, &self.filter);
+        if !self.filter.may_take(&decoded.flow) {
+            self.counters.filtered += 1;
+            return;
+        }
+        self.unpromised_seen |= decoded.has_unpromised();
         if self.touched.contains(&decoded.flow.key) {
             self.counters.dump_superseded += 1;
         } else if self.filter.matches(&decoded.flow) {
@@ -465,21 +507,25 @@ impl Translator {
         unanswered.map_or(Ok(()), |errno| Err(errno.into()))
     }
 
-    fn decode(&mut self, message: &Message<'_>) -> Option<Decoded> {
+    fn read(&mut self, message: &Message<'_>) -> Option<Decoded> {
         match codec::decode(message) {
-            Ok(decoded) if self.filter.may_match(&decoded.flow.key) => {
-                self.unpromised_seen |= decoded.has_unpromised();
-                Some(decoded)
-            }
-            Ok(_) => {
-                self.counters.filtered += 1;
-                None
-            }
+            Ok(decoded) => Some(decoded),
             Err(refusal) => {
                 self.counters.refusals.count(refusal);
                 None
             }
         }
+    }
+
+    /// Reads a message of a flow that may be wanted.
+    fn decode(&mut self, message: &Message<'_>) -> Option<Decoded> {
+        let decoded = self.read(message)?;
+        if !self.filter.may_take(&decoded.flow) {
+            self.counters.filtered += 1;
+            return None;
+        }
+        self.unpromised_seen |= decoded.has_unpromised();
+        Some(decoded)
     }
 }
 
@@ -545,7 +591,6 @@ fn enable_events() {
 mod tests {
     use super::*;
     use crate::flow::{Expectation, Tuple, Zone};
-    use std::net::IpAddr;
 
     /// An event: a flow to `port` expects another one.
     fn expected_by(port: u16) -> MessageWriter {

@@ -1,8 +1,8 @@
 //! What operators ask of a group's loop, answered between two turns: never more than a few commands, and a page of a
 //! listing, at a time.
 
+use super::reins::Reins;
 use super::{COMMANDS_PER_TURN, Driver, INTERVALS_OF_PATIENCE, Load};
-use crate::bridge::conntrack::Filter;
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
@@ -22,6 +22,9 @@ impl Driver {
             match command {
                 // Whoever asked may have gone meanwhile; that is nobody's error.
                 Command::Status(answer) => drop(answer.send(self.status(now))),
+                Command::Role(_, answer) if self.reins.is_some() => {
+                    drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
+                }
                 Command::Role(request, answer) => {
                     self.engine.set_role(now, request);
                     drop(answer.send(Ok(self.engine.role())));
@@ -32,6 +35,16 @@ impl Driver {
                 Command::Measures(answer) => drop(answer.send(self.measures(now))),
                 Command::Resync { full, answer } => {
                     drop(answer.send(self.engine.resync(now, full)));
+                }
+                Command::Switchover { to, asks, answer } => {
+                    drop(answer.send(self.engine.switchover(now, to, asks)));
+                }
+                Command::Drain { cause, holds, answer } => {
+                    let drained = self.drain_role(now, cause, holds);
+                    drop(answer.send(drained.map(|()| (self.engine.role(), self.draining.names()))));
+                }
+                Command::PeerDead { node, answer } => {
+                    drop(answer.send(self.engine.peer_is_dead(now, node).map(|()| self.engine.role())));
                 }
                 Command::Flush(order) => self.begin_flush(now, order),
                 Command::Reconfigure { group, audit, realtime_priority, answer } => {
@@ -110,18 +123,23 @@ impl Driver {
         audit: AuditOrders,
         realtime_priority: u8,
     ) -> Result<(), String> {
-        if self.rules != group.filter {
-            let filter = Filter::new(&group.filter);
+        let filter = group.flow_filter();
+        if self.filter != filter {
             self.feed.set_filter(now, &filter).map_err(|error| format!("filter: {error}"))?;
             self.audit.set_filter(now, &filter);
-            self.rules = group.filter.clone();
+            self.drain.set_filter(&filter);
+            self.filter = filter;
         }
         self.engine.reconfigure(now, &group.tuning())?;
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }
+        self.feed.set_keeps(self.audit.keeps());
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
+        if let Some(reins) = &mut self.reins {
+            reins.set_interval(group.advert_interval);
+        }
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
         self.pace = Pace::new(group.batch_delay);
         if let Some(takeover) = &mut self.takeover {

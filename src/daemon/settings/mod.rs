@@ -10,27 +10,30 @@
 //! says so. [`Settings::to_toml`] prints what is in force, defaults included, and reads back as the same settings.
 
 mod classic;
+pub mod driven;
 mod problems;
 mod read;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use driven::RoleKind;
 pub use problems::{Problem, Problems};
+pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use value::duration as parse_duration;
 
-use crate::bridge::conntrack::Rule;
+use crate::bridge::conntrack::{Division, Filter, Rule};
 use crate::daemon::audit::AuditOrders;
-use crate::engine::{Ack, ClassicConfig, Config, RoleMode, Tuning};
+use crate::daemon::driven::line::Name;
+use crate::engine::{Ack, ClassicConfig, Config, Tuning};
 use crate::time::Duration;
 use crate::wire::classic::MESSAGE_LEN_MAX;
 use crate::wire::{FRAME_LEN_MAX, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// Where the configuration is read from unless `-c` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/ssyncp/ssyncp.toml";
@@ -129,6 +132,11 @@ pub struct Group {
     /// Which flows are replicated: those that meet every rule.
     #[schemars(with = "Vec<String>")]
     pub filter: Vec<Rule>,
+    /// Which flows of the kernel are this group's.
+    pub divide: Divide,
+    /// What that makes with the addresses of all groups; `None` if all of the kernel is this group's.
+    #[serde(skip)]
+    pub division: Option<Division>,
     /// Time from the end of one dump of the source to the next.
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
@@ -146,9 +154,15 @@ pub struct Group {
     #[schemars(with = "String")]
     pub audit_interval: Duration,
     /// Who decides the role.
-    #[serde(serialize_with = "role_word")]
     #[schemars(with = "String")]
-    pub role: RoleMode,
+    pub role: RoleKind,
+    /// The FIFO that keepalived writes to, if it decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalived_fifo: Option<PathBuf>,
+    /// keepalived's instance, or `group:NAME`, if it decides.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "driven::name")]
+    #[schemars(with = "Option<String>")]
+    pub instance: Option<Name>,
     /// VRRP priority.
     pub priority: u8,
     /// Time between two ADVERTs.
@@ -160,6 +174,9 @@ pub struct Group {
     /// The addresses that the master holds.
     #[schemars(with = "Vec<String>")]
     pub addresses: Vec<VirtualAddress>,
+    /// What else a takeover moves.
+    #[serde(flatten)]
+    pub moves: Moves,
     /// Most flows in the table.
     pub capacity: u32,
     /// Frames kept for re-sending.
@@ -197,6 +214,18 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub commit_deadline: Duration,
+    /// Time that an entry has left at least when the role is taken over.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub takeover_grace: Duration,
+    /// Time after the first link is up in which this node does not take the role by itself.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub startup_delay: Duration,
+    /// Longest time that a planned switch may take before the old master takes the role back.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub handover_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -261,37 +290,6 @@ pub enum AuditMode {
     Off,
 }
 
-/// An address that only the master holds: `192.0.2.10/24 dev eth0`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct VirtualAddress {
-    /// The address, IPv4 or IPv6.
-    pub address: IpAddr,
-    /// Length of the network's prefix, 0 to 32 or 128.
-    pub prefix_len: u8,
-    /// The interface that gets it.
-    pub device: String,
-}
-
-impl FromStr for VirtualAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        value::address(text)
-    }
-}
-
-impl fmt::Display for VirtualAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} dev {}", self.address, self.prefix_len, self.device)
-    }
-}
-
-impl Serialize for VirtualAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 impl Settings {
     /// Reads and checks a file.
     ///
@@ -338,7 +336,8 @@ impl Settings {
         ];
         if self.groups.len() > 1 && self.groups.iter().any(|group| !self.is_sole(group) && group.audits()) {
             warnings.push(
-                "several groups share this machine's kernel: audits do not look for stale entries, because what one \
+                "several groups share this machine's kernel and do not divide it: each takes the flows of the others, too \
+                 (divide = \"address\", with addresses), and audits do not look for stale entries, because what one \
                  group lacks may be another's"
                     .to_owned(),
             );
@@ -369,14 +368,20 @@ impl Settings {
         AuditOrders { mode, interval: group.audit_interval, sole: self.is_sole(group) }
     }
 
-    /// Whether no other group writes to the kernel's connection table.
+    /// Whether no other group writes to the kernel's connection table, or to this group's share of it.
     pub fn is_sole(&self, group: &Group) -> bool {
         let others = self.groups.iter().filter(|other| other.sync_id != group.sync_id);
-        others.into_iter().all(|other| other.source != SourceKind::Conntrack)
+        let divided = |group: &Group| group.divide == Divide::Address;
+        others.into_iter().all(|other| other.source != SourceKind::Conntrack || divided(group) && divided(other))
     }
 }
 
 impl Group {
+    /// Which flows of the kernel are replicated.
+    pub fn flow_filter(&self) -> Filter {
+        Filter::new(&self.filter).divided(self.division.clone())
+    }
+
     /// Whether a backup's kernel is compared with what was committed to it.
     pub fn audits(&self) -> bool {
         let committed = self.source == SourceKind::Conntrack && self.commit == Commit::Continuous;
@@ -410,7 +415,7 @@ impl Group {
             frame_len,
             capacity: self.capacity,
             history: self.history,
-            role: self.role,
+            role: self.role.mode(),
             priority: self.priority,
             preempt: self.preempt,
             advert_interval: self.advert_interval,
@@ -423,6 +428,9 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
+            takeover_grace: self.takeover_grace,
+            startup_delay: self.startup_delay,
+            handover_deadline: self.handover_deadline,
             ..Config::new(node.id, self.sync_id)
         }
     }
@@ -439,6 +447,7 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
+            handover_deadline: self.handover_deadline,
             ack: self.ack,
             ack_timeout: self.ack_timeout,
             members: self.members,
@@ -456,13 +465,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 fn node_number<S: Serializer>(id: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u32(id.0)
-}
-
-fn role_word<S: Serializer>(role: &RoleMode, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match role {
-        RoleMode::Vrrp => "vrrp",
-        RoleMode::Manual => "manual",
-    })
 }
 
 fn size_words<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {

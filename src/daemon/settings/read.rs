@@ -6,11 +6,11 @@
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX, TAP_SIZE,
-    TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, value,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX,
+    TAP_SIZE, TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, driven, takeover, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
-use crate::engine::{Ack, Config, HISTORY_MAX, RoleMode};
+use crate::engine::{Ack, Config, HISTORY_MAX};
 use crate::time::Duration;
 use crate::transport::pcap::Format;
 use crate::wire::{GROUP, LINKS_MAX, NAME_LEN_MAX, NodeId};
@@ -37,10 +37,17 @@ const GROUP_KEYS: &[&str] = &[
     "audit",
     "audit_interval",
     "role",
+    "keepalived_fifo",
+    "instance",
     "priority",
     "advert_interval",
     "preempt",
     "addresses",
+    "routes",
+    "announce_refresh",
+    "virtual_mac",
+    "guard",
+    "divide",
     "capacity",
     "history",
     "batch_delay",
@@ -52,6 +59,9 @@ const GROUP_KEYS: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
+    "takeover_grace",
+    "startup_delay",
+    "handover_deadline",
     "tap",
     "tap_size",
     "tap_files",
@@ -139,7 +149,7 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// Applies `read` to the key's value; the default if it is not there, or after a problem was noted.
-    fn read<T>(&self, key: &str, default: T, read: impl FnOnce(&DeValue<'t>) -> Result<T, String>) -> T {
+    pub(super) fn read<T>(&self, key: &str, default: T, read: impl FnOnce(&DeValue<'t>) -> Result<T, String>) -> T {
         let Some(found) = self.get(key) else { return default };
         match read(found.get_ref()) {
             Ok(value) => value,
@@ -154,13 +164,13 @@ impl<'a, 't> Section<'a, 't> {
         self.read(key, default, |found| number(found, range))
     }
 
-    fn truth(&self, key: &str, default: bool) -> bool {
+    pub(super) fn truth(&self, key: &str, default: bool) -> bool {
         self.read(key, default, |found| {
             found.as_bool().ok_or_else(|| format!("{} is no truth value; write true or false", shown(found)))
         })
     }
 
-    fn duration(&self, key: &str, default: Duration) -> Duration {
+    pub(super) fn duration(&self, key: &str, default: Duration) -> Duration {
         self.read(key, default, |found| match found {
             DeValue::String(text) => value::duration(text),
             DeValue::Integer(number) => Err(format!("{number} has no unit; write \"{number}ms\" or \"{number}s\"")),
@@ -169,7 +179,7 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// One word of `words`; those of `not_yet` are refused as such.
-    fn word<T: Copy>(&self, key: &str, default: T, words: &[(&str, T)], not_yet: &[&str]) -> T {
+    pub(super) fn word<T: Copy>(&self, key: &str, default: T, words: &[(&str, T)], not_yet: &[&str]) -> T {
         self.read(key, default, |found| {
             let named = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
             let text = found.as_str().ok_or_else(|| format!("{} is no word; write {named}", shown(found)))?;
@@ -182,7 +192,13 @@ impl<'a, 't> Section<'a, 't> {
     }
 
     /// A list of strings, each read by `read`; those that cannot be read are noted and left out.
-    fn list<T>(&self, key: &str, most: usize, example: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    pub(super) fn list<T>(
+        &self,
+        key: &str,
+        most: usize,
+        example: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         let Some(found) = self.get(key) else { return Vec::new() };
         let Some(array) = found.get_ref().as_array() else {
             self.wrong(key, format!("{} is no list; write [{example}]", shown(found.get_ref())));
@@ -270,7 +286,7 @@ fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
     if array.len() > GROUPS_MAX {
         root.wrong("group", format!("{} groups; at most {GROUPS_MAX}", array.len()));
     }
-    let mut groups: Vec<(Group, Range<usize>)> = Vec::new();
+    let mut groups: Vec<(Group, bool)> = Vec::new();
     for item in array.iter().take(GROUPS_MAX) {
         let Some(table) = item.get_ref().as_table() else {
             root.report.note(item.span(), "group: is no section; write [[group]] on a line of its own".into());
@@ -279,12 +295,14 @@ fn groups(root: &Section<'_, '_>, node: &Node) -> Vec<Group> {
         let section = Section::open(root.report, "[[group]]", table, item.span(), GROUP_KEYS);
         let group = group(&section);
         contradictions(&section, &group);
+        takeover::contradictions(&section, &group);
         classic::problems(&section, &group);
+        driven::problems(&section, &group);
         ranges(&section, &group, node);
         between_groups(&section, &group, groups.iter().map(|(group, _)| group));
-        groups.push((group, item.span()));
+        groups.push((group, section.get("divide").is_some()));
     }
-    groups.into_iter().map(|(group, _)| group).collect()
+    takeover::divide(groups)
 }
 
 fn group(section: &Section<'_, '_>) -> Group {
@@ -294,6 +312,12 @@ fn group(section: &Section<'_, '_>) -> Group {
     }
     let profile =
         section.word("profile", Profile::Ssyncp1, &[("ssyncp1", Profile::Ssyncp1), ("classic", Profile::Classic)], &[]);
+    let role = section.word(
+        "role",
+        if profile == Profile::Classic { RoleKind::Manual } else { RoleKind::Vrrp },
+        &[("vrrp", RoleKind::Vrrp), ("manual", RoleKind::Manual), ("keepalived", RoleKind::Keepalived)],
+        &["etcd"],
+    );
     Group {
         sync_id: section.number("sync_id", 0, 0..=255),
         transport: section.word(
@@ -333,16 +357,17 @@ fn group(section: &Section<'_, '_>) -> Group {
             &[],
         ),
         audit_interval: section.duration("audit_interval", AUDIT_INTERVAL),
-        role: section.word(
-            "role",
-            if profile == Profile::Classic { RoleMode::Manual } else { RoleMode::Vrrp },
-            &[("vrrp", RoleMode::Vrrp), ("manual", RoleMode::Manual)],
-            &["keepalived", "etcd"],
-        ),
+        role,
+        keepalived_fifo: driven::fifo(section, role),
+        instance: driven::instance(section),
         priority: section.number("priority", default.priority, 1..=255),
         advert_interval: section.duration("advert_interval", default.advert_interval),
-        preempt: section.truth("preempt", default.preempt),
-        addresses: section.list("addresses", ADDRESSES_MAX, "\"192.0.2.10/24 dev eth0\"", value::address),
+        // Where nobody elects, nobody preempts.
+        preempt: section.truth("preempt", default.preempt && role == RoleKind::Vrrp),
+        moves: takeover::read(section),
+        divide: takeover::read_divide(section),
+        division: None,
+        addresses: section.list("addresses", ADDRESSES_MAX, "\"192.0.2.10/24 dev eth0\"", str::parse),
         capacity: section.number("capacity", default.capacity, 0..=i128::from(u32::MAX)),
         history: section.number("history", default.history, 0..=i128::from(HISTORY_MAX)),
         batch_delay: section.duration("batch_delay", default.batch_delay),
@@ -354,6 +379,9 @@ fn group(section: &Section<'_, '_>) -> Group {
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
+        takeover_grace: section.duration("takeover_grace", default.takeover_grace),
+        startup_delay: section.duration("startup_delay", default.startup_delay),
+        handover_deadline: section.duration("handover_deadline", default.handover_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {
@@ -408,7 +436,7 @@ fn contradictions(section: &Section<'_, '_>, group: &Group) {
             "the owner of the addresses (priority 255) always preempts; remove it, or write priority = 254",
         );
     }
-    if group.role == RoleMode::Manual && given("preempt") && group.preempt {
+    if group.role == RoleKind::Manual && given("preempt") && group.preempt {
         section.wrong("preempt", "with role \"manual\" nobody preempts; remove it, or write role = \"vrrp\"");
     }
     if group.commit == Commit::OnTakeover && given("audit") && group.audit != AuditMode::Off {
@@ -470,6 +498,7 @@ fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Ite
         if other.sync_id == group.sync_id && section.get("sync_id").is_some() {
             section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
         }
+        takeover::between_groups(section, group, other);
         for address in group.addresses.iter().filter(|address| held_by(other, address)) {
             let problem = format!("{} is held by group {}; one group holds an address", address.address, other.sync_id);
             section.wrong("addresses", problem);
@@ -496,7 +525,7 @@ fn is_empty(found: &DeValue<'_>) -> bool {
 }
 
 /// A value as the operator wrote it, or its type if it is a long one.
-fn shown(found: &DeValue<'_>) -> String {
+pub(super) fn shown(found: &DeValue<'_>) -> String {
     match found {
         DeValue::String(text) => format!("\"{text}\""),
         DeValue::Integer(number) => number.to_string(),

@@ -33,6 +33,7 @@ group = "224.0.0.81"
 profile = "ssyncp1"
 source = "conntrack"
 filter = []
+divide = "none"
 dump_interval = "30s"
 event_buffer = "32MiB"
 commit = "continuous"
@@ -43,6 +44,10 @@ priority = 100
 advert_interval = "100ms"
 preempt = true
 addresses = []
+routes = []
+announce_refresh = "0s"
+virtual_mac = false
+guard = false
 capacity = 262144
 history = 4096
 batch_delay = "1ms"
@@ -53,6 +58,9 @@ ack_delay = "5ms"
 reorder_delay = "2ms"
 lag_limit = "500ms"
 commit_deadline = "1s"
+takeover_grace = "3m"
+startup_delay = "0s"
+handover_deadline = "2s"
 tap_size = "64MiB"
 tap_files = 8
 "#
@@ -83,7 +91,11 @@ fn what_show_prints_reads_back_as_the_same_settings() {
             priority = 150
             advert_interval = "1s"
             preempt = false
-            addresses = ["192.0.2.10/24 dev eth0"]
+            addresses = ["192.0.2.10/24 dev eth0 scope link label eth0:1"]
+            routes = ["198.51.100.0/24 via 192.0.2.1", "default via 2001:db8::1 table 7"]
+            announce_refresh = "1m"
+            virtual_mac = true
+            guard = true
             capacity = 1000
             history = 64
             batch_delay = "500us"
@@ -91,6 +103,9 @@ fn what_show_prints_reads_back_as_the_same_settings() {
             ack_delay = "1ms"
             reorder_delay = "3ms"
             commit_deadline = "1m"
+            takeover_grace = "90s"
+            startup_delay = "5s"
+            handover_deadline = "700ms"
             tap = "/var/tmp/sync.pcapng"
             tap_size = "1536KiB"
             tap_files = 3
@@ -106,7 +121,8 @@ fn what_show_prints_reads_back_as_the_same_settings() {
     assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
     assert_eq!(settings.groups[0].batch_delay, Duration::from_micros(500));
     assert_eq!(settings.groups[0].dump_interval, Duration::from_secs(60));
-    assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
+    let deadlines = (settings.groups[0].commit_deadline, settings.groups[0].handover_deadline);
+    assert_eq!(deadlines, (Duration::from_secs(60), Duration::from_millis(700)));
     assert_eq!((settings.groups[0].event_buffer, settings.groups[1].event_buffer), (8192, 33_554_432));
     assert_eq!(settings.groups[0].frame_len, Some(4000));
     let waits = (settings.groups[0].ack, settings.groups[0].ack_timeout, settings.groups[0].members);
@@ -121,11 +137,16 @@ fn what_show_prints_reads_back_as_the_same_settings() {
 
 #[test]
 fn an_engine_is_told_what_the_group_says() {
-    let settings = parse(&format!("{SMALLEST}priority = 150\nhistory = 64\npreempt = false\n")).unwrap();
+    let settings = parse(&format!(
+        "{SMALLEST}priority = 150\nhistory = 64\npreempt = false\n\
+        takeover_grace = \"90s\"\nstartup_delay = \"5s\"\n"
+    ))
+    .unwrap();
     let config = settings.groups[0].engine_config(&settings.node, 1400, 11, 12);
     assert_eq!((config.node, config.sync_id, config.frame_len), (NodeId(1), 51, 1400));
     assert_eq!((config.incarnation, config.seed), (11, 12));
     assert_eq!((config.priority, config.history, config.preempt), (150, 64, false));
+    assert_eq!((config.takeover_grace, config.startup_delay), (Duration::from_secs(90), Duration::from_secs(5)));
     assert_eq!(config.problems(), vec![]);
 }
 
@@ -143,7 +164,7 @@ interfaces = ["eth1", "eth1"]
 transport = "xdp"
 profile = "classical"
 source = "ipvs"
-role = "keepalived"
+role = "etcd"
 advert_interval = 100
 batch_delay = "1 fortnight"
 ack_delay = "5"
@@ -160,6 +181,8 @@ audit = "maybe"
 audit_interval = "2h"
 history = 2
 dump_interval = "999ms"
+takeover_grace = "2h"
+startup_delay = "3601s"
 filter = ["ct state establishd", "tcp"]
 ack = "quorum"
 [control]
@@ -175,7 +198,7 @@ listen = "localhost"
         ssyncp.toml:10: transport: "xdp" is not in this version; write "raw" or "memory"
         ssyncp.toml:11: profile: "classical" is unknown; write "ssyncp1" or "classic"
         ssyncp.toml:12: source: "ipvs" is not in this version; write "conntrack" or "synthetic"
-        ssyncp.toml:13: role: "keepalived" is not in this version; write "vrrp" or "manual"
+        ssyncp.toml:13: role: "etcd" is not in this version; write "vrrp" or "manual" or "keepalived"
         ssyncp.toml:14: advert_interval: 100 has no unit; write "100ms" or "100s"
         ssyncp.toml:15: batch_delay: "1 fortnight" is no duration; write a whole number with a unit, as "100ms", "1s" or "5m"
         ssyncp.toml:16: ack_delay: "5" has no unit; write "5ms" or "5s"
@@ -194,9 +217,11 @@ listen = "localhost"
         ssyncp.toml:27: audit_interval: 2h is not from 1s to 1h; write "1m", or "0s" for none
         ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
         ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
-        ssyncp.toml:30: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
-        ssyncp.toml:31: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
-        ssyncp.toml:33: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
+        ssyncp.toml:30: takeover_grace: 7200s; at most 1h
+        ssyncp.toml:31: startup_delay: 3601s; at most 1h
+        ssyncp.toml:32: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
+        ssyncp.toml:33: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
+        ssyncp.toml:35: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
 }
 

@@ -1,6 +1,5 @@
-//! Values that TOML has no type for: durations with units, and addresses with the interface that holds them.
+//! Values that TOML has no type for: durations and sizes with units, multicast groups, names of interfaces.
 
-use super::VirtualAddress;
 use crate::time::Duration;
 use crate::wire::{GROUP, GROUP6};
 use std::net::IpAddr;
@@ -64,35 +63,6 @@ pub(super) fn duration_words(duration: Duration) -> String {
     format!("{}{unit}", nanoseconds / scale)
 }
 
-/// Reads `"192.0.2.10/24 dev eth0"` or `"2001:db8::10/64 dev eth0"`.
-pub(super) fn address(text: &str) -> Result<VirtualAddress, String> {
-    let wrong = |what: &str| format!("\"{text}\" {what}; write it as \"192.0.2.10/24 dev eth0\"");
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let (network, device) = match words[..] {
-        [network, "dev", device] => (network, device),
-        [_] => return Err(wrong("does not say which interface holds it")),
-        _ => return Err(wrong("is no address with an interface")),
-    };
-    let Some((address, prefix)) = network.split_once('/') else {
-        return Err(wrong("has no prefix length"));
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong("has no valid address"))?;
-    let (broadcast, longest) = match address {
-        IpAddr::V4(address) => (address.is_broadcast(), 32),
-        IpAddr::V6(_) => (false, 128),
-    };
-    if address.is_unspecified() || address.is_multicast() || broadcast {
-        return Err(wrong("is not the address of a host"));
-    }
-    let prefix_len: u8 = prefix
-        .parse()
-        .ok()
-        .filter(|length| *length <= longest)
-        .ok_or_else(|| wrong(&format!("has a prefix length that is not 0 to {longest}")))?;
-    interface(device)?;
-    Ok(VirtualAddress { address, prefix_len, device: device.to_owned() })
-}
-
 /// Reads the multicast group of the frames. An IPv6 one says in itself how far routers may pass it on (RFC 4291 section
 /// 2.7), and frames are for the link alone.
 pub(super) fn multicast_group(text: &str) -> Result<IpAddr, String> {
@@ -146,28 +116,6 @@ mod tests {
         assert_eq!(duration("100"), Err("\"100\" has no unit; write \"100ms\" or \"100s\"".to_owned()));
         for wrong in ["", "ms", "-1s", "1.5s", "1 week", "99999999999999h"] {
             assert!(duration(wrong).unwrap_err().contains("is no duration"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_read_as_ip_writes_them() {
-        let read = address("192.0.2.10/24 dev eth0").unwrap();
-        assert_eq!((read.address, read.prefix_len), (IpAddr::from([192, 0, 2, 10]), 24));
-        assert_eq!(read.to_string(), "192.0.2.10/24 dev eth0");
-        let six = address("2001:db8::10/64 dev eth0").unwrap();
-        assert_eq!((six.address.to_string(), six.prefix_len), ("2001:db8::10".to_owned(), 64));
-        for wrong in [
-            "192.0.2.10/33 dev eth0",
-            "2001:db8::10/129 dev eth0",
-            "ff02::1/64 dev eth0",
-            "::/64 dev eth0",
-            "0.0.0.0/0 dev eth0",
-            "224.0.0.1/24 dev eth0",
-            "192.0.2.10/24 dev a-name-that-is-too-long",
-            "192.0.2.10/24 via eth0",
-            "",
-        ] {
-            assert!(address(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -4,9 +4,11 @@
 mod audit;
 mod chaos;
 mod classic;
+mod clocks;
 mod counters;
 mod digests;
 mod durability;
+mod handover;
 mod hostile;
 mod links;
 mod merge;

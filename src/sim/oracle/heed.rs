@@ -6,13 +6,11 @@
 //!   N acknowledges n                            N holds everything up to n                                         [3.6.1]
 //!   master sends a new DATA n                   the edge of no proven follower that is not lagging is below n      [3.6.6]
 //!   a proven follower is behind, stands still   after lag_limit it is lagging                                      [3.6.6]
-//!   cold N, that never heard of a master, takes over      it has waited twice, while it hears a warm backup        [5.1.1]
 //! ```
 
 use super::Oracle;
 use super::sent::StreamId;
-use crate::engine::election::master_down;
-use crate::engine::{Engine, PeerStatus, Role, RoleMode};
+use crate::engine::{Engine, PeerStatus, Role};
 use crate::time::{Duration, Instant};
 use crate::wire::{Advert, Frame, Header, Kind, NodeId, Payload, Status, SyncCode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,12 +30,16 @@ struct Follower {
     edge: u64,
     frontier: u64,
     proven: bool,
+    /// The newest STATUS, which says so or not.
+    status: u64,
     /// It follows this stream, by its newest ADVERT.
     follows: bool,
     /// The newest ADVERT.
     advert: u64,
     /// Since when it lacks something, or can take nothing more, and has not moved.
     behind_since: Option<Instant>,
+    /// It was called lagging, and has not moved on since.
+    released: bool,
     /// Since when it is seen that it should be called lagging, and is not.
     overdue_since: Option<Instant>,
 }
@@ -52,8 +54,6 @@ pub(super) struct Heed {
     stream: Option<StreamId>,
     /// It says goodbye: it waits for nobody.
     leaves: bool,
-    /// Since when it has been a backup that has heard of no master.
-    lonely_since: Option<Instant>,
 }
 
 impl Oracle {
@@ -64,9 +64,9 @@ impl Oracle {
 
     /// The role of a node has changed, or it was built.
     pub(super) fn note_role(&mut self, now: Instant, at: usize, role: Role) {
-        let heed = &mut self.nodes[at].heed;
-        heed.leaves = false;
-        heed.lonely_since = (role == Role::Backup).then_some(now);
+        let _ = role;
+        self.nodes[at].heed.leaves = false;
+        self.begin_duty(now, at);
     }
 
     // ------------------------------------------------------------------ the way out
@@ -85,7 +85,13 @@ impl Oracle {
 
     /// A master sends new DATA.
     pub(super) fn judge_credit(&mut self, now: Instant, at: usize, engine: &Engine, seq: u64) {
-        let heed = &mut self.nodes[at].heed;
+        let node = &mut self.nodes[at];
+        let current = node.saying.as_ref().and_then(|saying| saying.stream);
+        let heed = &mut node.heed;
+        // At a new term a master knows nothing of its followers, and heeds nobody until they speak [3.6.9].
+        if heed.stream != current {
+            return;
+        }
         for follower in heed.followers.values_mut() {
             follower.behind_since.get_or_insert(now);
         }
@@ -140,31 +146,32 @@ impl Oracle {
         }
     }
 
-    fn note_advert(&mut self, now: Instant, at: usize, header: &Header, advert: &Advert<'_>) {
+    pub(super) fn note_advert(&mut self, now: Instant, at: usize, header: &Header, advert: &Advert<'_>) {
         let node = &mut self.nodes[at];
         let Some(own) = node.config.as_ref().map(|config| (config.node, node.incarnation)) else { return };
-        if advert.role == crate::wire::WireRole::MASTER {
-            node.heed.lonely_since = None;
-        }
         let who = (header.node, header.incarnation);
         let stream = node.saying.as_ref().and_then(|saying| saying.stream);
         let follows =
             StreamId { node: advert.follows.node, incarnation: advert.follows.incarnation, term: advert.follows.term };
         // Who has taken this node for gone lists it no more, and follows it no more either. An ADVERT that was overtaken
-        // by a newer one says nothing.
-        if let Some(follower) = node.heed.followers.get_mut(&who).filter(|it| header.seq > it.advert) {
-            (follower.follows, follower.advert) = (stream == Some(follows), header.seq);
+        // by a newer one says nothing more [3.4.4].
+        let mut newest = true;
+        if let Some(follower) = node.heed.followers.get_mut(&who) {
+            newest = header.seq > follower.advert;
+            if newest {
+                (follower.follows, follower.advert) = (stream == Some(follows), header.seq);
+            }
         }
         let Some(report) = advert.peers.iter().find(|report| (report.node(), report.incarnation()) == own) else {
             return;
         };
         node.heed.listed_by.insert(who);
-        if stream == Some(follows) {
+        if newest && stream == Some(follows) {
             self.note_follower(now, at, who, (header.seq, report.frontier(), report.credit()), None);
         }
     }
 
-    fn note_status(&mut self, now: Instant, at: usize, header: &Header, status: &Status<'_>) {
+    pub(super) fn note_status(&mut self, now: Instant, at: usize, header: &Header, status: &Status<'_>) {
         let Some(stream) = self.nodes[at].saying.as_ref().and_then(|saying| saying.stream) else { return };
         let is_ours = (status.target.node, status.target.incarnation) == (stream.node, stream.incarnation);
         if is_ours && header.term >= stream.term {
@@ -180,13 +187,19 @@ impl Oracle {
             (node.heed.stream, node.heed.followers) = (Some(stream), BTreeMap::new());
         }
         let Some(said) = self.sent.streams.get(&stream) else { return };
-        let (newest, (by, frontier, credit)) = (said.newest(), told);
+        let (newest, start, (by, frontier, credit)) = (said.newest(), said.start, told);
+        let near = node.config.as_ref().map_or(0, |config| u64::from(config.history / 2));
         let follower = node.heed.followers.entry(who).or_default();
-        let frontier = frontier.clamp(said.start, newest);
+        let frontier = frontier.clamp(start, newest);
         let moved = frontier > follower.frontier;
         follower.frontier = follower.frontier.max(frontier);
-        follower.proven = proven.unwrap_or(follower.proven);
-        follower.follows |= proven.is_none();
+        match proven {
+            // One that was overtaken by a newer one says nothing more of the proof [3.4.4].
+            Some(proven) if by > follower.status => (follower.proven, follower.status) = (proven, by),
+            Some(_) => {}
+            None => follower.follows = true,
+        }
+        let grew = frontier + u64::from(credit) > follower.edge;
         if by > follower.told_by {
             (follower.told_by, follower.edge) = (by, frontier + u64::from(credit));
         }
@@ -197,6 +210,18 @@ impl Oracle {
         if behind {
             follower.behind_since.get_or_insert(now);
         }
+        // Who was released is heeded again, and has its time anew [3.6.6].
+        let near = newest - follower.frontier.max(start) <= near && follower.edge > newest;
+        if follower.released && (moved || grew) && near {
+            follower.released = false;
+            (follower.behind_since, follower.overdue_since) = (behind.then_some(now), None);
+        }
+    }
+
+    /// A master has called a follower lagging.
+    pub(super) fn note_released(&mut self, at: usize, node: NodeId) {
+        let followers = self.nodes[at].heed.followers.iter_mut().filter(|((id, _), _)| *id == node);
+        followers.for_each(|(_, follower)| follower.released = true);
     }
 
     // ------------------------------------------------------------------ at every moment
@@ -238,29 +263,6 @@ impl Oracle {
         if !heed.listed_by.contains(&(stream.node, stream.incarnation)) {
             let text = format!("node {at} follows {stream:?}, whose master has never said that it hears this node");
             self.broken(now, "established", text);
-        }
-    }
-
-    /// A cold node takes the role.
-    pub(super) fn judge_cold_takeover(&mut self, now: Instant, at: usize, engine: &Engine) {
-        let node = &self.nodes[at];
-        let Some(config) = node.config.as_ref().filter(|config| config.role == RoleMode::Vrrp) else { return };
-        let (down, Some(since)) = (master_down(config.priority, config.advert_interval), node.heed.lonely_since) else {
-            return;
-        };
-        if node.requested_at.is_some() || now.since(since) > down * 9 / 5 {
-            return;
-        }
-        let status = engine.status();
-        let warm = |peer: &&PeerStatus| peer.established && !peer.cold && peer.role == Role::Backup;
-        if status.cold
-            && let Some(peer) = status.peers.iter().find(warm)
-        {
-            let (waited, number) = (now.since(since), peer.node);
-            let text = format!(
-                "node {at} is cold and takes over after {waited:?}; it hears node number {number}, which is not"
-            );
-            self.broken(now, "cold-waits", text);
         }
     }
 }

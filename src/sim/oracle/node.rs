@@ -70,7 +70,8 @@ pub(super) struct Node {
     pub(super) stalled: Option<u64>,
     /// When it last ran again after it had stood, as a master, for nearly as long as a stall takes, or longer.
     pub(super) stood_until: Option<Instant>,
-    pub(super) requested_at: Option<Instant>,
+    /// The last ADVERT that was handed to it: sender, incarnation, what it says.
+    pub(super) handed: Option<(crate::wire::NodeId, u64, Beat)>,
     pub(super) rank: Option<super::roles::Rank>,
     pub(super) sent: u64,
     pub(super) events: usize,
@@ -79,6 +80,7 @@ pub(super) struct Node {
     pub(super) merging: super::merge::Merging,
     /// The stream that it followed last, and where it stood when it left it, proven.
     pub(super) left: Option<super::merge::Left>,
+    pub(super) duty: super::mastership::Duty,
 }
 
 impl Node {
@@ -211,8 +213,9 @@ impl Oracle {
 
     fn change_role(&mut self, now: Instant, at: usize, engine: &Engine, role: Role, except: Option<Name>) {
         let from = self.nodes[at].role.replace(role);
-        if from == Some(Role::Backup) && role == Role::Promoting {
+        if from == Some(Role::Backup) && matches!(role, Role::Promoting | Role::Master) {
             self.judge_takeover(now, at, engine);
+            self.judge_succession(now, at, engine);
             self.judge_cold_takeover(now, at, engine);
         }
         self.note_role(now, at, role);

@@ -256,11 +256,13 @@ impl Oracle {
             }
             Some((header, stream, Content::Advert(beat))) => {
                 let followed = self.nodes[at].following == Some(stream);
+                self.nodes[at].handed = Some((header.node, header.incarnation, beat));
                 let news = self.note_heard(now, at, &header, beat);
                 if let Ok(Payload::Advert(advert)) = Frame::parse(bytes).and_then(Frame::verify).map(|it| it.payload())
                 {
                     self.note_stand(at, &header, &advert);
                 }
+                self.note_told(now, at, engine, (header.node, header.incarnation), beat);
                 self.look_further(now, at, engine, None, followed.then_some(beat.history_start));
                 if news {
                     self.judge_beat_taken(now, at, engine, &header, beat);
@@ -269,8 +271,12 @@ impl Oracle {
             Some((header, _, Content::Page { target, cursor, range })) => {
                 self.judge_page_taken(now, at, engine, &header, (target, cursor), range);
             }
+            Some((header, _, Content::Other)) => {
+                self.note_control(at, &header);
+                self.look(now, at, engine);
+            }
             // Damaged, or nobody's.
-            Some((_, _, Content::Other)) | None => self.look(now, at, engine),
+            None => self.look(now, at, engine),
         }
     }
 
@@ -368,7 +374,7 @@ impl Oracle {
     }
 
     /// After a new frame the last word on an entry stands. Whether a delete was refused, so that the frame was not received.
-    fn judge_word(
+    pub(super) fn judge_word(
         &mut self,
         now: Instant,
         at: usize,
@@ -421,6 +427,12 @@ impl Oracle {
             return value.is_none() || !self.is_flow(name);
         }
         if seen.is_none() && word.value == expected {
+            self.removed(now, at, name);
+            return false;
+        }
+        // The frontier, which this frame lets go on, passes the end of a walk that named the entry in vain [8.0.2].
+        if wins && seen.is_none() && self.nodes[at].walk.is_some() && self.nodes[at].frontier >= seq {
+            self.nodes[at].shadow.put(now, name, value, seq);
             self.removed(now, at, name);
             return false;
         }

@@ -22,10 +22,14 @@
 //! rules has to be deleted at the peers: so its events are needed, and user space decides. Dumps name what the rules let
 //! through and nothing else, and there the kernel decides what it can (one mark, one status). User space always looks
 //! at every rule again, so that a kernel that cannot filter costs time and nothing else.
+//!
+//! **Division.** Where several groups share a kernel, a filter also holds its group's share of it ([`Division`]).
 
+mod division;
 mod parse;
 pub(super) mod program;
 
+pub use division::{Division, Owner};
 pub use parse::FilterError;
 
 use crate::bridge::conntrack::codec;
@@ -44,30 +48,61 @@ const ALWAYS: [&str; 2] = ["not addr 127.0.0.0/8, ::1, 224.0.0.0/24, ff02::/16",
 
 /// All rules of a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Filter(Vec<Rule>);
+pub struct Filter {
+    rules: Vec<Rule>,
+    division: Option<Division>,
+}
 
 impl Filter {
     /// The rules of the operator, all of which a flow must meet, and what is left out in all cases.
     pub fn new(rules: &[Rule]) -> Self {
         let always = ALWAYS.iter().filter_map(|text| text.parse().ok());
-        Filter(always.chain(rules.iter().cloned()).collect())
+        Filter { rules: always.chain(rules.iter().cloned()).collect(), division: None }
+    }
+
+    /// The same rules, for one group's share of a kernel.
+    #[must_use]
+    pub fn divided(self, division: Option<Division>) -> Self {
+        Filter { division, ..self }
     }
 
     /// Whether the flow is replicated.
     pub fn matches(&self, flow: &Flow) -> bool {
-        self.0.iter().all(|rule| rule.holds(&flow.key, Some(flow)))
+        self.is_own(flow) && self.rules.iter().all(|rule| rule.holds(&flow.key, Some(flow)))
     }
 
-    /// Whether a flow with this key may be replicated, whatever its mark and its state are.
+    /// Whether a flow with this key may be replicated, whatever its mark, its state and its translation are.
     pub fn may_match(&self, key: &FlowKey) -> bool {
-        self.0.iter().all(|rule| rule.holds(key, None))
+        let may_own = self.division.as_ref().is_none_or(|division| division.may_own(key));
+        may_own && self.rules.iter().all(|rule| rule.holds(key, None))
+    }
+
+    /// Whether a flow may be replicated that has this key and this translation, whatever its mark and its state are.
+    pub(super) fn may_take(&self, flow: &Flow) -> bool {
+        self.is_own(flow) && self.rules.iter().all(|rule| rule.holds(&flow.key, None))
+    }
+
+    /// Whether the rules let a flow through that no group of this kernel owns.
+    pub(super) fn is_left_over(&self, flow: &Flow) -> bool {
+        let nobodys = self.division.as_ref().is_some_and(|division| division.owner(flow) == Owner::Nobody);
+        nobodys && self.rules.iter().all(|rule| rule.holds(&flow.key, Some(flow)))
+    }
+
+    /// Whether the flow is no other group's, and not nobody's.
+    pub(super) fn is_own(&self, flow: &Flow) -> bool {
+        self.division.as_ref().is_none_or(|division| division.owner(flow) == Owner::Own)
+    }
+
+    /// Our share of the kernel; `None` if all of it is ours.
+    pub(super) fn division(&self) -> Option<&Division> {
+        self.division.as_ref()
     }
 
     /// Has a dump leave out what the kernel can recognise.
     pub(super) fn narrow_dump(&self, writer: &mut MessageWriter) {
         // Each can be said once; of several rules the first is taken, and user space looks at all.
         let (mut mark, mut bits) = (None, None);
-        for rule in &self.0 {
+        for rule in &self.rules {
             let [alternative] = rule.alternatives.as_slice() else { continue };
             for term in alternative.iter().filter(|term| !term.negated) {
                 match &term.test {

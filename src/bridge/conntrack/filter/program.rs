@@ -8,17 +8,20 @@
 //! for each rule:         rule = 0
 //!     for each alternative:   all = 1;  each term that fails: all = 0;  all == 1 ? rule = 1
 //!     rule == 0 ──▶ drop
+//! of a divided kernel:   rule = owner of the original destination;  0 ? rule = owner of the reply's;  not ours ──▶ drop
 //! ```
 //!
 //! A term that is about mark or state counts as met here. Whatever the program cannot make out it lets pass, so that it
 //! is refused by name and counted in user space.
 
-use super::{Ends, Filter, Network, Term, Test};
+use super::{Division, Ends, Filter, Network, Term, Test};
 use crate::bridge::conntrack::kernel::{
     self, AF_INET, AF_INET6, EXP_DELETE, EXP_NEW, IP_V4_DST, IP_V4_SRC, IP_V6_DST, IP_V6_SRC, PROTO_DST_PORT,
     PROTO_NUM, PROTO_SRC_PORT, TUPLE_IP, TUPLE_ORIG, TUPLE_PROTO, TUPLE_REPLY, TUPLE_ZONE,
 };
 use crate::sys::cbpf::Program;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Offsets in an event: `nlmsg_type`, `nlmsg_pid`, `nfgen_family`, the first attribute. An attribute's value is behind
 /// its header.
@@ -45,6 +48,9 @@ mod slot {
     pub(super) const PORTS: [u32; 2] = [6, 7];
     pub(super) const ZONE: u32 = 8;
     pub(super) const GROUP: u32 = 9;
+    /// Where the reply's destination is, or 0.
+    pub(super) const REPLY_V4: u32 = 10;
+    pub(super) const REPLY_V6: u32 = 11;
     pub(super) const TEST: u32 = 13;
     pub(super) const ALL: u32 = 14;
     pub(super) const RULE: u32 = 15;
@@ -63,10 +69,46 @@ pub(in crate::bridge::conntrack) fn program(filter: &Filter, ignore_port_ids: &[
     let program = [EXP_NEW, EXP_DELETE].into_iter().fold(program.load_u16(KIND), expectation);
     let program = program.load_u8(FAMILY).drop_unless(&[AF_INET.into(), AF_INET6.into()]);
     let program = fetch(program);
-    filter.0.iter().fold(program, |program, rule| {
-        let decided = rule_program(&rule.alternatives);
-        if program.len() + decided.len() > INSTRUCTIONS_MAX { program } else { program.then(decided) }
-    })
+    let fitting = |program: Program, part: Program| {
+        if program.len() + part.len() > INSTRUCTIONS_MAX { program } else { program.then(part) }
+    };
+    let divided = filter.division().map(division_program).unwrap_or_default();
+    let rules = filter.rules.iter().map(|rule| rule_program(&rule.alternatives));
+    rules.fold(fitting(program, divided), fitting)
+}
+
+/// Drops what is not ours.
+fn division_program(division: &Division) -> Program {
+    const OWN: u32 = 1;
+    const OTHER: u32 = 2;
+    let program = Program::new().find_attribute(ATTRIBUTES, TUPLE_REPLY).accept_if(0);
+    let program = program.find_nested(TUPLE_IP).accept_if(0).store(slot::GROUP);
+    let program = program.find_nested(IP_V4_DST).store(slot::REPLY_V4);
+    let program = program.recall(slot::GROUP).find_nested(IP_V6_DST).store(slot::REPLY_V6);
+    let [own, others] = division.addresses();
+    let owner =
+        |v4, v6| owner_program(own, [v4, v6], OWN).then(owner_program(others, [v4, v6], OTHER)).recall(slot::RULE);
+    let of_reply = owner(slot::REPLY_V4, slot::REPLY_V6);
+    let of_original = owner(slot::V4[1], slot::V6[1]);
+    program.constant(0).store(slot::RULE).then(of_original).when(0, of_reply).recall(slot::RULE).drop_unless(&[OWN])
+}
+
+/// Stores `owner` in [`slot::RULE`] if the address whose place is in the slot of its family is one of these.
+fn owner_program(addresses: &BTreeSet<IpAddr>, [v4, v6]: [u32; 2], owner: u32) -> Program {
+    let met = || Program::new().constant(owner).store(slot::RULE);
+    // All IPv4 addresses are compared with one loading of the word.
+    let four = addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(u32::from(*address)),
+        IpAddr::V6(_) => None,
+    });
+    // The program of an address that is met leaves its owner's number in A, which is no host's address.
+    let four = four.fold(Program::new().load_u32_behind(VALUE), |program, address| program.when(address, met()));
+    let six = addresses.iter().filter(|address| address.is_ipv6());
+    let six = six.fold(Program::new(), |program, address| match Network::new(*address, 128) {
+        Some(network) => program.then(address_program(v6, &network_words(&network).1, met())),
+        None => program,
+    });
+    Program::new().recall(v4).unless(0, four).then(six)
 }
 
 /// Puts what the tests need into its slots.

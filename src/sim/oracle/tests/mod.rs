@@ -1,6 +1,7 @@
 //! Each check is fed a lie that must make it fire, and the truth, at which it must stay silent. Two or three engines, a
 //! network without delay, and now and then an impostor: another engine in the place of the one that is watched.
 
+mod heed;
 mod roles;
 
 use super::*;
@@ -436,6 +437,29 @@ fn a_walk_may_take_what_it_named_in_vain_until_a_word_is_heard_for_sure() {
         node.walk = Some(stage.now);
         stage.oracle.removed(stage.now, 1, living);
         if fires { stage.fires("live-flow") } else { stage.is_silent() }
+    }
+}
+
+/// Frame 9 brings it, at last, and lets the frontier pass the end of a walk that had named it in vain.
+#[test]
+fn what_a_late_frame_brings_a_walk_may_take_if_it_was_named_in_vain_and_not_otherwise() {
+    for (refused, passed, walked, fires) in [
+        (true, true, true, None),
+        (false, true, true, Some("live-flow")),
+        (true, false, true, Some("last-word")),
+        (true, true, false, Some("last-word")),
+    ] {
+        let mut stage = Stage::pair();
+        let (name, value) = (Name::of_flow(&flow(99, 1).key), Value::of_flow(&flow(99, 1)));
+        // Its master holds it, and has done so for long.
+        stage.oracle.nodes[0].shadow.put(Instant::ZERO, name, Some(value), 0);
+        let node = &mut stage.oracle.nodes[1];
+        (node.frontier, node.walk) = (if passed { 12 } else { 8 }, walked.then_some(stage.now));
+        if refused {
+            node.note_refused(name, 10);
+        }
+        stage.oracle.judge_word(stage.now, 1, &stage.engines[1], (name, Some(value), 9), false);
+        assert_eq!(stage.oracle.violation().map(|it| it.rule), fires);
     }
 }
 
