@@ -128,6 +128,8 @@ pub struct Driver {
     due_at: Option<Instant>,
     /// When this node began to take the role over.
     promoting_since: Option<Instant>,
+    /// When it became master.
+    master_since: Option<Instant>,
     last_commit: Duration,
     lateness: Histogram,
     commits: Histogram,
@@ -183,6 +185,7 @@ impl Driver {
             turns: 0,
             due_at: None,
             promoting_since: None,
+            master_since: None,
             last_commit: Duration::ZERO,
             lateness: Histogram::of_lateness(),
             commits: Histogram::of_takeovers(),

@@ -99,8 +99,8 @@ fn weight(event: &Event) -> Weight {
         | Event::Diverged { .. }
         | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
-        | Event::MergeGivenUp { .. }
         | Event::HandoverFailed { .. }
+        | Event::MergeGivenUp { .. }
         | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }

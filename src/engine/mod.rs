@@ -128,8 +128,8 @@ pub struct Engine {
     durability: Durability,
     exposure: Exposure,
     answers: Answers,
-    merge: Merge,
     handover: Handover,
+    merge: Merge,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -211,8 +211,8 @@ impl Engine {
             durability: Durability::new(),
             exposure: Exposure::new(config.history),
             answers: Answers::new(),
-            merge: Merge::new(),
             handover: Handover::default(),
+            merge: Merge::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -510,8 +510,8 @@ impl Engine {
         also(self.section_expiry_at());
         also(self.copies_at());
         also(self.lag_at());
-        also(self.merge_at());
         also(self.handover_at());
+        also(self.merge_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
             also(self.inbox.lag_at(&self.config));

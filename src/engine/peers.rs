@@ -72,13 +72,13 @@ impl Word {
         self.flags.contains(AdvertFlags::COLD)
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.flags.contains(AdvertFlags::DRAINING)
+    }
+
     /// It was master, and has what the present one may lack.
     pub(super) fn offers(&self) -> bool {
         self.flags.contains(AdvertFlags::OFFERS)
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.flags.contains(AdvertFlags::DRAINING)
     }
 }
 

@@ -23,8 +23,8 @@ impl Engine {
         let Some((from, to)) = self.election.handle(now, input) else { return };
         if from == Role::Master {
             self.end_waiting(now);
-            self.offer();
             self.table.set_clocks_back(self.copy_margin());
+            self.offer();
         }
         if !matches!(to, Role::Promoting | Role::Master) {
             self.forget_merge();

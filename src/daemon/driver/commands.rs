@@ -143,7 +143,7 @@ impl Driver {
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
         self.pace = Pace::new(group.batch_delay);
         if let Some(takeover) = &mut self.takeover {
-            takeover.replace(&group.addresses);
+            takeover.replace(group.into());
         }
         crate::daemon::privilege::be_heard_in_time(realtime_priority);
         Ok(())

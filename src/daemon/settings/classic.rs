@@ -29,6 +29,7 @@ const LACKS: &[(&str, &str)] = &[
     ("advert_interval", NO_ELECTION),
     ("preempt", NO_ELECTION),
     ("addresses", NO_ADDRESSES),
+    ("foreign_addresses", NO_ADDRESSES),
     ("routes", NO_ADDRESSES),
     ("announce_refresh", NO_ADDRESSES),
     ("virtual_mac", NO_ADDRESSES),

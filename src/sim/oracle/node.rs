@@ -77,10 +77,10 @@ pub(super) struct Node {
     pub(super) events: usize,
     pub(super) turns: u64,
     pub(super) heed: super::heed::Heed,
+    pub(super) duty: super::mastership::Duty,
     pub(super) merging: super::merge::Merging,
     /// The stream that it followed last, and where it stood when it left it, proven.
     pub(super) left: Option<super::merge::Left>,
-    pub(super) duty: super::mastership::Duty,
 }
 
 impl Node {

@@ -258,22 +258,23 @@ impl Oracle {
                 let followed = self.nodes[at].following == Some(stream);
                 self.nodes[at].handed = Some((header.node, header.incarnation, beat));
                 let news = self.note_heard(now, at, &header, beat);
+                self.note_told(now, at, engine, (header.node, header.incarnation), beat);
                 if let Ok(Payload::Advert(advert)) = Frame::parse(bytes).and_then(Frame::verify).map(|it| it.payload())
                 {
                     self.note_stand(at, &header, &advert);
                 }
-                self.note_told(now, at, engine, (header.node, header.incarnation), beat);
                 self.look_further(now, at, engine, None, followed.then_some(beat.history_start));
                 if news {
                     self.judge_beat_taken(now, at, engine, &header, beat);
                 }
             }
-            Some((header, _, Content::Page { target, cursor, range })) => {
-                self.judge_page_taken(now, at, engine, &header, (target, cursor), range);
-            }
             Some((header, _, Content::Other)) => {
                 self.note_control(at, &header);
                 self.look(now, at, engine);
+            }
+            Some((header, _, Content::Page { target, cursor, range })) => {
+                self.note_control(at, &header);
+                self.judge_page_taken(now, at, engine, &header, (target, cursor), range);
             }
             // Damaged, or nobody's.
             None => self.look(now, at, engine),
