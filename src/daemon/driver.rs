@@ -263,6 +263,7 @@ impl Driver {
         self.follow_role(now);
         self.note_events(now);
         self.transmit(now, &mut load);
+        load.more |= self.drain.is_owed(&self.engine);
         self.answer(now, &mut load);
         self.flush(now);
         self.look_at_link(now);

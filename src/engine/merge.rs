@@ -279,6 +279,11 @@ impl Engine {
         self.merge.asking = Some(Asking { pull, upto, ask_at: now, delay, since: now, adopted: 0 });
     }
 
+    /// Whether [`Engine::poll_applied`] would yield something at a master, as after frames that told what a merge has brought.
+    pub fn sink_waits(&self) -> bool {
+        self.role() == Role::Master && self.table.sink_waits()
+    }
+
     /// Whether the first phase of a takeover has to wait for a merge.
     pub(super) fn merges_first(&self) -> bool {
         self.merge.asking.is_some() && self.role() == Role::Promoting

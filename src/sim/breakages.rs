@@ -71,6 +71,8 @@ mod tests {
         ("backup-expires-by-time", 0),
         ("takeover-despite-witness", 2),
         ("priority-before-term", 5),
+        ("adopt-unasked", 1),
+        ("bucket-ends-during-merge", 0),
     ];
 
     #[test]

@@ -202,6 +202,11 @@ impl Table {
         }
     }
 
+    /// Whether flows wait for the sink, and for nobody else before.
+    pub fn sink_waits(&self) -> bool {
+        self.slots.sink.first().is_some()
+    }
+
     /// Whether this node's source, or a merge, has said something of this entry in the present mastership. A walk says
     /// nothing.
     fn is_said_here(&self, at: u32) -> bool {
@@ -223,5 +228,125 @@ impl Table {
         if entry.kind == Kind::Live && entry.is(SAID) && !entry.is(TOMBSTONE) {
             entry.version = Version::new(ordinal, MAX_NUMBER);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Change, FlowKey, Zone};
+    use crate::table::Pending;
+    use core::net::{IpAddr, Ipv4Addr};
+    use std::collections::BTreeSet;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn flow(number: u32) -> Flow {
+        let key = FlowKey {
+            source: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
+            destination: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            source_port: 1,
+            destination_port: 2,
+            protocol: 17,
+            zone: Zone::DEFAULT,
+        };
+        Flow { timeout: 600, ..Flow::new(key) }
+    }
+
+    fn sources(table: &Table, page: &[PageEntry]) -> Vec<IpAddr> {
+        page.iter().map(|entry| table.flow_in_slot(entry.slot, NOW).key.source).collect()
+    }
+
+    /// Every entry of a full table comes exactly once, whatever the size of a page and of a step; and a page that is asked
+    /// for again, after others have come and gone, still holds what it held of those that stayed.
+    #[test]
+    fn pages_hold_each_entry_once_and_begin_where_they_began() {
+        for (room, slots) in [(8, 1), (16, 1000), (256, 64), (256, 1 << 30)] {
+            let mut table = Table::new(2000, 16, 77);
+            (0..2000).for_each(|number| drop(table.put(&flow(number), NOW)));
+            let (mut cursor, mut seen, mut page) = (Some(0), Vec::new(), Vec::with_capacity(room));
+            let mut second = None;
+            while let Some(from) = cursor {
+                cursor = table.page(from, slots, &mut page, |_, _| true);
+                assert!(page.len() <= page.capacity() && page.is_sorted());
+                seen.extend(sources(&table, &page));
+                second = second.or(cursor);
+            }
+            assert_eq!((seen.len(), seen.iter().collect::<BTreeSet<_>>().len()), (2000, 2000));
+            let second = second.unwrap_or(0);
+            table.page(second, slots, &mut page, |_, _| true);
+            let before: BTreeSet<IpAddr> = sources(&table, &page).into_iter().collect();
+            (0..1000).for_each(|number| drop(table.take(&flow(number).key)));
+            let mut after = BTreeSet::new();
+            let (mut cursor, mut pages) = (Some(second), 0);
+            while let Some(from) = cursor {
+                cursor = table.page(from, slots, &mut page, |_, _| true);
+                after.extend(sources(&table, &page));
+                pages += 1;
+                assert!(pages < 5000, "no end");
+            }
+            let gone = |source: &IpAddr| *source < flow(1000).key.source;
+            assert!(before.iter().filter(|source| !gone(source)).all(|source| after.contains(source)));
+        }
+    }
+
+    /// [5.5.1] What the source has said or ended since the mastership began stays; all else is taken, and the sink hears of
+    /// it after the wire.
+    #[test]
+    fn a_master_adopts_what_is_absent_or_was_not_said_here() {
+        let with = |number, mark| Flow { mark, ..flow(number) };
+        let mut table = Table::new(100, 16, 77);
+        table.begin_stream();
+        (0..4).for_each(|number| drop(table.apply_upsert(&flow(number), 1, NOW)));
+        while table.pop_applied(NOW).is_some() {}
+        table.begin_stream();
+        table.begin_reign();
+        table.put(&with(1, 9), NOW).unwrap();
+        table.take(&flow(2).key);
+        // A walk says nothing, and what is said again by it counts as old still.
+        (0..4096).for_each(|bucket| drop(table.queue_bucket(bucket)));
+        while table.peek_pending(NOW).is_some() {
+            table.sent(1);
+        }
+        let adopted = [0, 1, 2, 3, 50].map(|number| table.adopt(&with(number, 5), NOW).unwrap());
+        use Adopted::{Kept, Same, Taken};
+        assert_eq!(adopted, [Taken, Kept, Kept, Taken, Taken]);
+        assert_eq!(table.adopt(&with(3, 5), NOW), Ok(Kept), "the first merge wins");
+        let mut other = Table::new(10, 16, 77);
+        other.preload(&flow(7), NOW).unwrap();
+        assert_eq!(other.adopt(&flow(7), NOW), Ok(Same));
+        assert_eq!((table.pending(), table.unapplied()), (3, 3));
+        assert!(!table.sink_waits());
+        let mut told = BTreeSet::new();
+        while let Some(Pending::Upsert(flow)) = table.peek_pending(NOW) {
+            told.insert((flow.key.source, flow.mark));
+            table.sent(2);
+        }
+        assert_eq!(told, [0, 3, 50].map(|number| (flow(number).key.source, 5)).into());
+        assert!(table.sink_waits());
+        // A dump that began before the sink has taken it cannot name it.
+        table.begin_dump();
+        while table.dumping() {
+            table.end_dump(1000);
+        }
+        let written: Vec<Change> = std::iter::from_fn(|| table.pop_applied(NOW)).collect();
+        assert_eq!(written.len(), 3);
+        table.assert_consistent();
+    }
+
+    /// [5.2.5] Before a takeover, what came out of order and is newer than the peer stood is kept, deletes too.
+    #[test]
+    fn who_takes_over_keeps_what_is_newer_than_the_peer_can_know() {
+        let with = |number, mark| Flow { mark, ..flow(number) };
+        let mut table = Table::new(100, 16, 77);
+        table.begin_stream();
+        table.apply_upsert(&with(1, 8), 8, NOW).unwrap();
+        table.apply_upsert(&with(2, 4), 4, NOW).unwrap();
+        table.apply_delete(&flow(3).key, 9, 2).unwrap();
+        table.apply_delete(&flow(4).key, 5, 2).unwrap();
+        let adopted = [1, 2, 3, 4, 5].map(|number| table.adopt_early(&with(number, 6), 6, NOW).unwrap());
+        use Adopted::{Kept, Taken};
+        assert_eq!(adopted, [Kept, Taken, Kept, Taken, Taken]);
+        table.assert_consistent();
     }
 }

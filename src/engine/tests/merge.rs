@@ -119,7 +119,7 @@ fn what_waited_to_be_sent_when_the_loser_stepped_down_is_told() {
     assert_eq!(world.engine(1).flow(&key(8), world.now).map(|flow| flow.state), Some(7));
 }
 
-/// [5.5.1] A question or page that is lost is asked for again, and "done" is repeated.
+/// [5.5.1] [5.5.3] A question or page that is lost is asked for again, and "done" is repeated.
 #[test]
 fn a_merge_over_a_bad_link_comes_to_its_end() {
     let mut world = split();
@@ -225,7 +225,7 @@ fn what_a_dead_winner_never_asked_for_its_successor_asks_for() {
     assert_eq!(numbers(&world, 2).len(), 200);
 }
 
-/// [5.2.5] What a peer holds of the dead stream beyond the node that takes over is there before the node is master.
+/// [5.2.5] [1.5.3] What a peer holds of the dead stream beyond the node that takes over is there before the node is master.
 #[test]
 fn a_node_that_takes_over_first_asks_who_is_further() {
     let mut world =
