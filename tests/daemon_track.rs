@@ -100,6 +100,7 @@ fn a_track_without_a_weight_takes_the_role_away_while_it_is_down() {
         events(&pair.a, "TrackDown"),
         ["track uplink (interface) is down: switched off; this node is to be without the role"]
     );
+    assert_eq!(pair.a.group()["draining"], json!(["track"]));
     ip(&pair.a.namespace, "link set out up");
     eventually("and back", || pair.a.is("master", "source") && pair.b.is("backup", "in_sync"));
 }

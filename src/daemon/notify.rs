@@ -358,3 +358,106 @@ impl Notifications {
         [(key, own.clone()), ("notify", all)].into_iter().filter(|(_, words)| !words.is_empty()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::errands::ErrandsThread;
+    use crate::daemon::settings::Settings;
+    use crate::sys::poll::Waker;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    fn group(more: &str) -> Group {
+        let text = format!("[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\n{more}");
+        Settings::parse(&text, Path::new("ssyncp.toml")).unwrap().groups.remove(0)
+    }
+
+    fn errands() -> ErrandsThread {
+        ErrandsThread::start(Arc::new(Waker::new().unwrap())).unwrap()
+    }
+
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn alarm() -> Alarm {
+        crate::daemon::control::desk(51).unwrap().1.alarm()
+    }
+
+    #[test]
+    fn roles_are_told_in_keepalived_s_words_and_one_that_has_just_begun_is_none() {
+        let words = [Role::Init, Role::Backup, Role::Promoting, Role::Master, Role::Fault, Role::None]
+            .map(|role| State::of(role).map(State::word));
+        assert_eq!(words, [None, Some("BACKUP"), Some("BACKUP"), Some("MASTER"), Some("FAULT"), Some("STOP")]);
+    }
+
+    #[test]
+    fn the_hook_of_a_state_comes_before_the_one_for_all_and_only_that_gets_words() {
+        let settings = group("notify = [\"/all\", \"x\"]\nnotify_master = [\"/m\", \"y\"]\nnotify_stop = [\"/s\"]");
+        let said = |state| {
+            let whose = Name::Group("G".into());
+            let transition = Transition { whose, state, priority: 90, arrival: None };
+            let hooks = settings.notifications.hooks(&transition).into_iter();
+            hooks.map(|(key, words)| format!("{key} {}", words.join(" "))).collect::<Vec<_>>()
+        };
+        assert_eq!(said(State::Master), ["notify_master /m y", "notify /all x GROUP G MASTER 90"]);
+        assert_eq!(said(State::Fault), ["notify /all x GROUP G FAULT 90"]);
+        assert_eq!(said(State::Stop), ["notify_stop /s", "notify /all x GROUP G STOP 90"]);
+    }
+
+    #[test]
+    fn what_waits_for_a_hook_that_stands_still_is_bounded_and_the_oldest_is_lost_counted_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (began, goes_on) = (directory.path().join("began"), directory.path().join("goes-on"));
+        let hook = format!(
+            "notify = [\"/bin/sh\", \"-c\", \"touch {}; until test -e {}; do sleep 0.01; done\"]\nnotify_timeout = \"1m\"",
+            began.display(),
+            goes_on.display()
+        );
+        let errands = errands();
+        let mut notify = Notify::new(&group(&hook), errands.errands(), alarm());
+        notify.state(State::Backup, 1);
+        eventually("the hook runs", || began.exists());
+        for _ in 0..50 {
+            notify.state(State::Master, 1);
+            notify.state(State::Backup, 1);
+        }
+        std::fs::write(&goes_on, "").unwrap();
+        let mut failures = Vec::new();
+        eventually("the rest is told", || {
+            failures.extend(notify.next_failure());
+            notify.counters()[0] == ("hooks_run", 65)
+        });
+        failures.extend(notify.next_failure());
+        assert_eq!(failures, ["a hook does not keep up: it was not told of 36 changes of state"]);
+        assert_eq!(notify.counters()[3], ("transitions_lost", 36));
+        notify.finish();
+    }
+
+    #[test]
+    fn master_is_told_when_the_addresses_are_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let told = directory.path().join("told");
+        let here = Arc::new(AtomicBool::new(false));
+        let (looked, asked) = mpsc::channel();
+        let (seen, file) = (Arc::clone(&here), told.clone());
+        let arrival: Arrival = Arc::new(move || {
+            // Nothing has been told at any look at which they were not here.
+            let _ = looked.send(file.exists());
+            seen.load(Ordering::Relaxed)
+        });
+        let errands = errands();
+        let hook = format!("notify_master = [\"/usr/bin/touch\", \"{}\"]", told.display());
+        let mut notify = Notify::new(&group(&hook), errands.errands(), alarm());
+        notify.role(Role::Master, 100, Some(arrival));
+        assert_eq!([asked.recv(), asked.recv()], [Ok(false), Ok(false)]);
+        here.store(true, Ordering::Relaxed);
+        notify.finish();
+        assert!(told.exists());
+    }
+}
