@@ -48,15 +48,18 @@ fn the_openapi_document_in_docs_is_that_of_the_code_and_every_reference_in_it_le
             "/metrics",
             "/readyz",
             "/v1/config",
+            "/v1/drain",
             "/v1/events",
             "/v1/flows",
             "/v1/flush",
             "/v1/openapi.json",
+            "/v1/peer-dead",
             "/v1/peers",
             "/v1/reload",
             "/v1/resync",
             "/v1/role",
             "/v1/status",
+            "/v1/switchover",
         ]
     );
 }
@@ -141,6 +144,18 @@ fn everything_that_a_running_pair_says_fits_its_schema() {
     assert_eq!(says(a, &["reload"]), (json!({ "schema": "ssyncp.reload/1", "changes": [] }), Some(0)));
     fits(&a.ask("/v1/status").unwrap());
     assert_eq!(says(b, &["role", "backup"]).0["groups"][0]["role"], "backup");
+    assert_eq!(says(b, &["drain"]).0["groups"][0]["draining"], json!(["operator"]));
+    assert_eq!(says(b, &["drain", "--off"]).0["groups"][0]["draining"], json!([]));
+    eventually("b may inherit", || a.group()["peers"][0]["draining"] == false && b.is("backup", "in_sync"));
+    assert_eq!(
+        says(b, &["switchover", "--wait"]),
+        (json!({ "schema": "ssyncp.switchover/1", "groups": [{ "sync_id": 51, "heir": 2 }] }), Some(0))
+    );
+    eventually("a is in sync", || a.is("backup", "in_sync"));
+    assert_eq!(says(a, &["switchover", "--wait"]).0["groups"][0]["heir"], 1);
+    eventually("b is in sync", || b.is("backup", "in_sync"));
+    assert_eq!(says(a, &["peer-dead", "2"]).0["node"], 2);
+    eventually("b is back", || a.group()["peers"][0]["established"] == true && b.is("backup", "in_sync"));
 
     let mut events = Vec::new();
     ssyncp::daemon::client::follow(&b.socket(), "/v1/events", |data| {

@@ -12,6 +12,7 @@ use ssyncp::engine::{Role, RoleRequest};
 use ssyncp::flow::{Flow, FlowKey, Zone};
 use ssyncp::sys::poll::Waker;
 use ssyncp::sys::{clock, poll};
+use ssyncp::wire::NodeId;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
@@ -114,6 +115,18 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
                 Command::Resync { answer, .. } => answer.send(Err("not now".into())).unwrap(),
                 Command::Flush(order) => order.answer.send(Err("not master".into())).unwrap(),
                 Command::Reconfigure { answer, .. } => answer.send(Ok(())).unwrap(),
+                // Of group 52 it is master; of the others it is a backup, which may ask.
+                Command::Switchover { to, asks, answer } => {
+                    let heir =
+                        if desk.sync_id == 52 { Some(to.unwrap_or(NodeId(2))) } else { asks.then_some(NodeId(1)) };
+                    answer.send(Ok(heir)).unwrap();
+                }
+                Command::Drain { holds: true, answer, .. } => {
+                    answer.send(Ok((Role::Master, vec!["track".into()]))).unwrap()
+                }
+                Command::Drain { answer, .. } => answer.send(Err("no".into())).unwrap(),
+                Command::PeerDead { answer, .. } if desk.sync_id == 52 => answer.send(Ok(Role::Backup)).unwrap(),
+                Command::PeerDead { answer, .. } => answer.send(Err("who?".into())).unwrap(),
                 Command::Role(RoleRequest::Master, answer) => answer.send(Err("not proven".into())).unwrap(),
                 Command::Role(request, answer) => {
                     requests.push(request);
@@ -253,6 +266,31 @@ fn roles_are_passed_on_and_what_is_refused_is_said() {
     assert_eq!(master, (409, "group 51: not proven".into()));
     let told = world.end();
     assert_eq!(told, [vec![RoleRequest::None], vec![RoleRequest::Backup, RoleRequest::None]]);
+}
+
+/// Without a named group the masters give the role, and only who is master of nothing asks for it.
+#[test]
+fn a_switch_is_for_the_masters_and_else_for_all() {
+    let world = World::new(&[51, 52, 53], &[]);
+    let switch = |world: &World, body: Value| {
+        let answer = client::post(&world.socket, "/v1/switchover", &body).unwrap();
+        assert_eq!(answer["schema"], "ssyncp.switchover/1");
+        let rows = answer["groups"].as_array().unwrap().iter();
+        rows.map(|row| (row["sync_id"].as_u64().unwrap(), row["heir"].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(switch(&world, json!({})), [(52, 2)]);
+    assert_eq!(switch(&world, json!({ "to": 3 })), [(52, 3)]);
+    assert_eq!(switch(&world, json!({ "group": 51 })), [(51, 1)]);
+    let drained = client::post(&world.socket, "/v1/drain", &json!({ "group": 53 })).unwrap();
+    assert_eq!(drained["groups"], json!([{ "sync_id": 53, "role": "master", "draining": ["track"] }]));
+    assert_eq!(world.refused("POST", "/v1/drain", r#"{"off": true}"#), (409, "group 51: no".into()));
+    let dead = client::post(&world.socket, "/v1/peer-dead", &json!({ "node": 7 })).unwrap();
+    assert_eq!(dead["groups"], json!([{ "sync_id": 52, "role": "backup" }]));
+    assert_eq!(world.refused("POST", "/v1/peer-dead", r#"{"node": 7, "group": 51}"#), (409, "group 51: who?".into()));
+    world.end();
+    let backups = World::new(&[51, 53], &[]);
+    assert_eq!(switch(&backups, json!({})), [(51, 1), (53, 1)]);
+    backups.end();
 }
 
 #[test]

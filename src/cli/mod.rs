@@ -7,9 +7,11 @@
 mod check;
 mod config;
 mod decode;
+mod drain;
 mod events;
 mod flush;
 mod output;
+mod peer_dead;
 mod peers;
 mod record;
 mod recording;
@@ -20,7 +22,9 @@ mod role;
 mod run;
 mod sim;
 mod status;
+mod switchover;
 mod table;
+mod wait;
 
 use crate::daemon::settings::DEFAULT_SOCKET;
 use crate::demo;
@@ -66,6 +70,12 @@ enum Command {
     Config(config::Options),
     /// Tell the node its role.
     Role(role::Options),
+    /// Give the role to another node, in good order; on a backup: ask for it.
+    Switchover(switchover::Options),
+    /// Be without the role while anybody else may have it.
+    Drain(drain::Options),
+    /// Swear that a node is dead, so that nothing of it is waited for.
+    PeerDead(peer_dead::Options),
     /// Prove this node's table anew against its master's.
     Resync(resync::Options),
     /// Wait until the peers hold everything that was submitted so far; exit status 1 if they do not in time.
@@ -109,6 +119,9 @@ pub fn main() -> ExitCode {
         Command::Peers(options) => peers::run(&options),
         Command::Config(options) => config::run(&options),
         Command::Role(options) => role::run(&options),
+        Command::Switchover(options) => switchover::run(&options),
+        Command::Drain(options) => drain::run(&options),
+        Command::PeerDead(options) => peer_dead::run(&options),
         Command::Resync(options) => resync::run(&options),
         Command::Flush(options) => flush::run(&options),
         Command::Reload(options) => reload::run(&options),

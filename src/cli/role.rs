@@ -1,23 +1,28 @@
 //! `ssyncp role`: tell the node its role.
 
 use super::Reach;
-use super::output::{print, unanswered};
+use super::output::{show, unanswered};
+use super::wait::{Look, Wait};
+use crate::daemon::answers::{RoleAnswer, RoleRow};
 use crate::daemon::client;
 use hyper::Method;
-use serde_json::{Value, json};
-use std::fmt::Write;
+use serde_json::json;
 use std::process::ExitCode;
 
 /// What `ssyncp role` can be asked.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  ssyncp role master\n  ssyncp role backup --group 51\n\n\
-    The command returns when the node knows its wish; `ssyncp status` shows the role that it has.")]
+#[command(after_help = "Example:\n  ssyncp role master --wait\n  ssyncp role backup --group 51\n\n\
+    The command returns when the node knows its wish; with --wait when it has the role. `ssyncp switchover` moves the\n\
+    role in good order.\n\n\
+    Exit status: 0 done, 1 if the node does not have the role in time.")]
 pub(super) struct Options {
     /// The role to take: master takes over, backup gives up, none takes part in nothing.
     role: Role,
     /// Only this group (its sync id); all groups without it.
     #[arg(long, value_name = "ID")]
     group: Option<u8>,
+    #[command(flatten)]
+    wait: Wait,
     /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
@@ -42,19 +47,22 @@ pub(super) fn run(options: &Options) -> ExitCode {
     if let Some(group) = options.group {
         body["group"] = group.into();
     }
-    match client::send(&options.reach.socket, Method::POST, "/v1/role", body.to_string()) {
-        Ok(answer) if options.json => print(&String::from_utf8_lossy(&answer)),
-        Ok(answer) => print(&words(&serde_json::from_slice(&answer).unwrap_or_default())),
-        Err(error) => unanswered(&error),
+    let bytes = match client::send(&options.reach.socket, Method::POST, "/v1/role", body.to_string()) {
+        Ok(bytes) => bytes,
+        Err(error) => return unanswered(&error),
+    };
+    let printed = show(&bytes, options.json, words);
+    let Ok(answer) = serde_json::from_slice::<RoleAnswer>(&bytes) else { return printed };
+    if printed != ExitCode::SUCCESS {
+        return printed;
     }
+    let groups: Vec<u8> = answer.groups.iter().map(|group| group.sync_id).collect();
+    let has = |found: &str| if found == role { Look::Done } else { Look::Waiting };
+    options.wait.until(&options.reach, &groups, |group| has(&group.role))
 }
 
-fn words(answer: &Value) -> String {
-    let mut text = String::new();
-    for group in answer["groups"].as_array().into_iter().flatten() {
-        let (requested, role) = (group["requested"].as_str().unwrap_or("?"), group["role"].as_str().unwrap_or("?"));
-        // Writing into a string cannot fail.
-        let _ = writeln!(text, "group {}: {requested} requested, {role} now", group["sync_id"]);
-    }
-    text
+fn words(answer: &RoleAnswer) -> String {
+    let line =
+        |group: &RoleRow| format!("group {}: {} requested, {} now\n", group.sync_id, group.requested, group.role);
+    answer.groups.iter().map(line).collect()
 }

@@ -99,6 +99,15 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     let digest = group.digest.as_deref().unwrap_or("none yet");
     let age = group.digest_age_s.map_or(String::new(), |age| format!(", proven {age:.1} s ago"));
     writeln!(text, "  sync        {}, digest {digest}{age}", group.sync)?;
+    if !group.draining.is_empty() {
+        writeln!(text, "  draining    {}", group.draining.join(", "))?;
+    }
+    if let Some(heir) = group.heir {
+        writeln!(text, "  switch      the role goes to node {heir}")?;
+    }
+    if group.asks {
+        writeln!(text, "  switch      asks for the role")?;
+    }
     if let Some(progress) = &group.progress {
         let ProgressRow { percent, buckets_left, records_per_s, eta_s } = progress;
         let eta = eta_s.map_or("end not known yet".to_owned(), |eta| format!("{eta:.1} s left"));
@@ -168,6 +177,7 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
             (true, true) => "cold",
             (true, false) => "warm",
         };
+        let state = if peer.draining { format!("{state}, draining") } else { state.to_owned() };
         writeln!(
             text,
             "  peer        node {} ({}): {}, priority {}, {state}, {}heard {} ms ago",
@@ -259,6 +269,7 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
+                draining: false,
                 frontier: 0,
                 credit: 0,
                 lagging: false,
@@ -352,8 +363,11 @@ mod tests {
         let text = words(&status, false);
         assert!(text.contains("warm, proven, 130 records behind, credit 512, heard 12 ms ago\n"), "{text}");
         status.groups[0].peers[0].lagging = true;
+        status.groups[0].peers[0].draining = true;
+        status.groups[0].draining = vec!["operator".into(), "track".into()];
+        (status.groups[0].heir, status.groups[0].asks) = (Some(3), true);
         let text = words(&status, false);
-        assert!(text.contains("warm, proven, 130 records behind, lagging, heard 12 ms ago\n"), "{text}");
+        assert!(text.contains("warm, draining, proven, 130 records behind, lagging, heard 12 ms ago\n"), "{text}");
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub const CONFIG_SCHEMA: &str = "ssyncp.config/1";
 pub const RESYNC_SCHEMA: &str = "ssyncp.resync/1";
 /// The schema of [`FlushAnswer`].
 pub const FLUSH_SCHEMA: &str = "ssyncp.flush/1";
+/// The schema of [`SwitchoverAnswer`].
+pub const SWITCHOVER_SCHEMA: &str = "ssyncp.switchover/1";
+/// The schema of [`DrainAnswer`].
+pub const DRAIN_SCHEMA: &str = "ssyncp.drain/1";
+/// The schema of [`PeerDeadAnswer`].
+pub const PEER_DEAD_SCHEMA: &str = "ssyncp.peer-dead/1";
 /// The schema of [`ReloadAnswer`].
 pub const RELOAD_SCHEMA: &str = "ssyncp.reload/1";
 /// The schema of [`CheckAnswer`].
@@ -85,6 +91,73 @@ pub struct RoleRow {
     /// The wish.
     pub requested: String,
     /// The role right after it was told.
+    pub role: String,
+}
+
+/// `POST /v1/switchover`: what has begun. Whether it came to its end is told by status and events.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SwitchoverAnswer {
+    /// `ssyncp.switchover/1`.
+    #[schemars(extend("const" = "ssyncp.switchover/1"))]
+    pub schema: String,
+    /// Each group whose role is to change hands.
+    pub groups: Vec<SwitchoverRow>,
+}
+
+/// One group of [`SwitchoverAnswer`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SwitchoverRow {
+    /// The group.
+    pub sync_id: u8,
+    /// The node that is to be master.
+    pub heir: u32,
+}
+
+/// `POST /v1/drain`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DrainAnswer {
+    /// `ssyncp.drain/1`.
+    #[schemars(extend("const" = "ssyncp.drain/1"))]
+    pub schema: String,
+    /// Each group that was told.
+    pub groups: Vec<DrainRow>,
+}
+
+/// One group of [`DrainAnswer`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DrainRow {
+    /// The group.
+    pub sync_id: u8,
+    /// The role right after it was told.
+    pub role: String,
+    /// Every reason to be without the role that there is now: operator, track.
+    pub draining: Vec<String>,
+}
+
+/// `POST /v1/peer-dead`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PeerDeadAnswer {
+    /// `ssyncp.peer-dead/1`.
+    #[schemars(extend("const" = "ssyncp.peer-dead/1"))]
+    pub schema: String,
+    /// Who is dead.
+    pub node: u32,
+    /// Each group that knew the node.
+    pub groups: Vec<PeerDeadRow>,
+}
+
+/// One group of [`PeerDeadAnswer`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct PeerDeadRow {
+    /// The group.
+    pub sync_id: u8,
+    /// This node's role right after it was told.
     pub role: String,
 }
 
@@ -248,15 +321,18 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
     vec![
         ("check", schema::<CheckAnswer>()),
         ("config", schema::<ConfigAnswer>()),
+        ("drain", schema::<DrainAnswer>()),
         ("error", schema::<ErrorAnswer>()),
         ("event", schema::<EventMessage>()),
         ("flows", schema::<FlowsAnswer>()),
         ("flush", schema::<FlushAnswer>()),
         ("health", schema::<HealthAnswer>()),
+        ("peer-dead", schema::<PeerDeadAnswer>()),
         ("peers", schema::<PeersAnswer>()),
         ("reload", schema::<ReloadAnswer>()),
         ("resync", schema::<ResyncAnswer>()),
         ("role", schema::<RoleAnswer>()),
         ("status", schema::<NodeStatus>()),
+        ("switchover", schema::<SwitchoverAnswer>()),
     ]
 }

@@ -8,6 +8,7 @@
 
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
+use crate::daemon::draining::Cause;
 use crate::daemon::driven::News;
 use crate::daemon::flows::FlowFilter;
 use crate::daemon::measures::Measures;
@@ -18,6 +19,7 @@ use crate::flow::Flow;
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::time::{Duration, Instant};
+use crate::wire::NodeId;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,31 @@ pub enum Command {
         full: bool,
         /// Where the answer goes.
         answer: oneshot::Sender<Result<u32, String>>,
+    },
+    /// Whoever is master gives the role away, to this node if one is named; a backup asks for it, if it may.
+    Switchover {
+        /// To whom.
+        to: Option<NodeId>,
+        /// Whether a backup asks its master for the role.
+        asks: bool,
+        /// Where the answer goes: who is to be master, or nobody because this node is backup and was not to ask.
+        answer: oneshot::Sender<Result<Option<NodeId>, String>>,
+    },
+    /// There is a reason to be without the role, or there is that reason no more; the answer is the role, and all reasons.
+    Drain {
+        /// Which reason.
+        cause: Cause,
+        /// Whether it holds.
+        holds: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<(Role, Vec<String>), String>>,
+    },
+    /// The operator swears that a node is dead; the answer is this node's role right after that.
+    PeerDead {
+        /// Which node.
+        node: NodeId,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Role, String>>,
     },
     /// Somebody waits until what was submitted has arrived.
     Flush(FlushOrder),

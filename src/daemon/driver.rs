@@ -24,6 +24,7 @@ use crate::bridge::{Sink, Source};
 use crate::daemon::audit::{Audit, AuditParts};
 use crate::daemon::control::{FLUSHES_MAX, FlushOrder, GroupDesk, LISTINGS_MAX, Listing};
 use crate::daemon::drain::Drain;
+use crate::daemon::draining::Draining;
 use crate::daemon::driven::line::Name;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
@@ -55,6 +56,8 @@ pub const FAREWELL: Duration = Duration::from_millis(100);
 const INTERVALS_OF_PATIENCE: u32 = 3;
 /// Time that rates are measured over.
 const METER_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks whether the addresses of a master that gives its role away are gone.
+const WITHDRAWAL_LOOK: Duration = Duration::from_micros(200);
 /// Time between two looks at a source that has nothing to wait on.
 pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -112,6 +115,11 @@ pub struct Driver {
     tap_failed: bool,
     pace: Pace,
     role: Role,
+    /// The group's addresses are to be here.
+    holds_addresses: bool,
+    /// They are not to be here, and the role waits until they are gone.
+    withdraws: bool,
+    draining: Draining,
     frame_len: usize,
     listings: Vec<Listing>,
     flushes: Vec<FlushOrder>,
@@ -168,6 +176,9 @@ impl Driver {
             tap_failed: false,
             pace: Pace::new(parts.batch_delay),
             role,
+            holds_addresses: false,
+            withdraws: false,
+            draining: Draining::default(),
             frame_len: parts.frame_len,
             listings: Vec::with_capacity(LISTINGS_MAX),
             flushes: Vec::with_capacity(FLUSHES_MAX),
@@ -203,7 +214,9 @@ impl Driver {
     /// Tells the engine how its link stands; to be called once, before the first turn.
     pub fn start(&mut self) {
         let now = (self.clock)();
-        self.feed.start(now, &mut self.journal);
+        let fills = self.audit.room().is_some() && self.engine.ssyncp1().is_some();
+        self.feed.set_keeps(self.audit.keeps());
+        self.feed.start(now, &mut self.engine, fills, &mut self.journal);
         self.follow_receive_room();
         if self.line.is_up() {
             self.engine.handle_link(now, true);
@@ -222,6 +235,9 @@ impl Driver {
         self.note_lateness(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
+        if self.feed.take_unheard() {
+            self.audit.hurry(now);
+        }
         self.engine.handle_timeout(now);
         self.follow_keepalived(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);
@@ -418,6 +434,7 @@ impl Driver {
         let engine = self.engine.status();
         let mut status = GroupStatus::of_engine(&engine, now);
         status.profile = self.engine.profile();
+        status.draining = self.draining.names();
         status.unapplied += self.drain.in_hand();
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
@@ -457,6 +474,9 @@ impl Driver {
         let roles = [self.engine.poll_timeout(), self.reins.as_ref().and_then(Reins::wake_at)];
         for at in bridges.into_iter().chain(roles).flatten().chain(flushes) {
             deadline = deadline.min(at);
+        }
+        if self.withdraws {
+            deadline = deadline.min(now + WITHDRAWAL_LOOK);
         }
         // What is due at once was not asked for by a timer.
         self.due_at = (deadline > now).then_some(deadline);

@@ -158,7 +158,9 @@ impl Waiting {
                 drop(answer.send(Ok(())));
             }
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
-            Command::Role(_, answer) => drop(answer.send(Err(trouble))),
+            Command::Role(_, answer) | Command::PeerDead { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Switchover { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Drain { answer, .. } => drop(answer.send(Err(trouble))),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod build;
 pub mod client;
 pub mod control;
 mod drain;
+pub mod draining;
 pub mod driven;
 pub mod driver;
 pub mod events;

@@ -13,14 +13,15 @@ use crate::engine::{
 };
 use crate::flow::{Change, Flow, FlowKey};
 use crate::time::{Duration, Instant};
-use crate::wire::FrameMeta;
 use crate::wire::classic::MESSAGE_LEN_MAX;
+use crate::wire::{FrameMeta, NodeId};
 use std::ops::Range;
 
 /// The answer to whoever asks a classic group for what it does not have.
 const NO_RESYNC: &str =
     "profile \"classic\" proves nothing that could be proven anew; its master sends all it holds every 30 s";
 const NO_FLUSH: &str = "profile \"classic\" has no acknowledgement that could be waited for";
+const NO_SWITCH: &str = "profile \"classic\" has no election; tell each node its role (ssyncp role)";
 
 /// The engine of one group.
 #[derive(Debug)]
@@ -215,6 +216,47 @@ impl Protocol {
         match self {
             Protocol::Ssyncp1(engine) => engine.flush_state(now, flush),
             Protocol::Classic(_) => Err(NotMaster),
+        }
+    }
+
+    /// A master gives the role away, or a backup asks for it if it may; who is to be master then, or why there is no switch.
+    pub(crate) fn switchover(
+        &mut self,
+        now: Instant,
+        to: Option<NodeId>,
+        asks: bool,
+    ) -> Result<Option<NodeId>, String> {
+        match self {
+            Protocol::Ssyncp1(engine) if engine.role() != Role::Master && !asks => Ok(None),
+            Protocol::Ssyncp1(engine) => engine.switchover(now, to).map(Some).map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err(NO_SWITCH.to_owned()),
+        }
+    }
+
+    /// Whether this node is to be without the role.
+    pub(crate) fn set_draining(&mut self, now: Instant, draining: bool) -> Result<(), String> {
+        match self {
+            Protocol::Ssyncp1(engine) => {
+                engine.set_draining(now, draining);
+                Ok(())
+            }
+            Protocol::Classic(_) => Err(NO_SWITCH.to_owned()),
+        }
+    }
+
+    /// A node is dead, by its operator's oath; why that changes nothing, if so.
+    pub(crate) fn peer_is_dead(&mut self, now: Instant, node: NodeId) -> Result<(), String> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.peer_is_dead(now, node).map_err(|error| error.to_string()),
+            Protocol::Classic(_) => Err(NO_SWITCH.to_owned()),
+        }
+    }
+
+    /// Whether the group's addresses belong here.
+    pub(crate) fn holds_addresses(&self) -> bool {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.holds_addresses(),
+            Protocol::Classic(engine) => engine.role() == Role::Master,
         }
     }
 

@@ -39,6 +39,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
+    "handover_deadline",
 ];
 /// Keys of `[node]` that are applied without a restart.
 pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority"];
@@ -239,7 +240,7 @@ mod tests {
             51,
             "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
              addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
-             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
+             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nhandover_deadline = \"3s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
              audit_interval = \"2m\"",
         );
         let plan = plan(&group(51, ""), &new).unwrap();
@@ -258,6 +259,7 @@ mod tests {
                 "group 51: commit_deadline: \"1s\" is now \"2s\"",
                 "group 51: dump_interval: \"30s\" is now \"5s\"",
                 "group 51: filter: [] is now [\"not dport 22\"]",
+                "group 51: handover_deadline: \"2s\" is now \"3s\"",
                 "group 51: preempt: true is now false",
                 "group 51: priority: 100 is now 200",
                 "group 51: reorder_delay: \"2ms\" is now \"3ms\"",

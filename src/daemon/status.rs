@@ -79,6 +79,15 @@ pub struct GroupStatus {
     pub priority: u8,
     /// The master's node number; null while none is known.
     pub master: Option<u32>,
+    /// The node that this master gives the role to at present; null if it gives it to nobody.
+    #[serde(default)]
+    pub heir: Option<u32>,
+    /// This backup asks its master for the role, or was named heir.
+    #[serde(default)]
+    pub asks: bool,
+    /// Why this node is to be without the role: operator, track; none if it may have it.
+    #[serde(default)]
+    pub draining: Vec<String>,
     /// cold, syncing, lagging, diverged, in_sync or source; unknown with the classic profile, which proves nothing.
     pub sync: String,
     /// Not yet proven equal since the start.
@@ -291,6 +300,9 @@ pub struct PeerRow {
     pub established: bool,
     /// Not yet proven equal, by its own word.
     pub cold: bool,
+    /// Is to be without the role, by its own word.
+    #[serde(default)]
+    pub draining: bool,
     /// What it can take, by its last ADVERT: `conn6`, `attributes`, …
     pub capabilities: Vec<String>,
     /// Most entries that its kernel's connection table takes; null until it is told.
@@ -349,6 +361,9 @@ impl GroupStatus {
             term: engine.term,
             priority: engine.priority,
             master: engine.master.map(|node| node.0),
+            heir: engine.heir.map(|node| node.0),
+            asks: engine.asks,
+            draining: Vec::new(),
             sync: engine.sync.name().into(),
             cold: engine.cold,
             entries: engine.entries,
@@ -421,6 +436,7 @@ impl PeerRow {
             priority: peer.priority,
             established: peer.established,
             cold: peer.cold,
+            draining: peer.draining,
             capabilities: Capabilities::NAMES
                 .iter()
                 .filter(|(bit, _)| peer.capabilities.contains(*bit))
@@ -486,6 +502,9 @@ mod tests {
             priority: 100,
             term: 7,
             master: Some(NodeId(2)),
+            heir: None,
+            asks: false,
+            draining: false,
             sync: SyncState::InSync,
             cold: false,
             entries: 3,
@@ -517,6 +536,7 @@ mod tests {
                 priority: 150,
                 established: true,
                 cold: false,
+                draining: false,
                 frontier: 0,
                 credit: 0,
                 lagging: false,

@@ -4,6 +4,7 @@ use super::durability::Ack;
 use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
 use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX};
+use core::ops::RangeInclusive;
 
 /// Most flows, and most tombstones, that a table can be made for.
 pub const CAPACITY_MAX: u32 = 1 << 28;
@@ -18,6 +19,9 @@ pub const MEMBERS_MAX: u32 = PEERS_MAX as u32 + 1;
 pub const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// Longest time that a submission can wait for acknowledgement.
 pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// What `handover_deadline` may be: a switch takes a few milliseconds, and all of it is an outage if it fails.
+pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -207,6 +211,9 @@ impl Config {
         }
         if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.lag_limit) {
             wrong("lag_limit", format!("{:?}; 10ms to 60s", self.lag_limit));
+        }
+        if !HANDOVER_DEADLINES.contains(&self.handover_deadline) {
+            wrong("handover_deadline", format!("{:?}; 100ms to 60s", self.handover_deadline));
         }
         if self.first_seq > super::STREAM_SEQ_MAX {
             wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));

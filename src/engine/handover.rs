@@ -184,6 +184,14 @@ impl Engine {
         self.handover.giving.map(|giving| giving.heir)
     }
 
+    /// Whether this backup asks for the role, or was named heir and does not have it yet.
+    pub fn is_about_to_inherit(&self) -> bool {
+        let Handover { wish_until, preempting_since, heard, .. } = &self.handover;
+        let named =
+            heard.is_some_and(|heard| heard.heir == self.config.node && self.inbox.stream() == Some(heard.stream));
+        self.role() == Role::Backup && (wish_until.is_some() || preempting_since.is_some() || named)
+    }
+
     /// While held, a master that gives its role away does not say its last number: the owner has addresses still to
     /// withdraw, and its source may yield more. To be said before [`Engine::poll_transmit`] is next asked.
     pub fn hold_handover(&mut self, held: bool) {
@@ -217,7 +225,7 @@ impl Engine {
     /// Who may inherit: established backups whose newest word is that they are proven, and that do not drain.
     fn heirs(&self) -> impl Iterator<Item = &Peer> {
         self.peers.established().filter(|peer| {
-            let willing = peer.role() == Role::Backup && !peer.word.flags.contains(AdvertFlags::DRAINING);
+            let willing = peer.role() == Role::Backup && !peer.word.is_draining();
             willing && !peer.word.is_cold() && !peer.follower.lagging && peer.acked.frontier().is_some()
         })
     }
@@ -432,7 +440,7 @@ impl Engine {
         }
         let own = (self.election.priority(), self.config.node);
         let warm = self.peers.established().filter(|peer| {
-            let drains = peer.word.flags.contains(AdvertFlags::DRAINING);
+            let drains = peer.word.is_draining();
             peer.role() == Role::Backup && !peer.word.is_cold() && !drains
         });
         if warm.filter(|peer| (peer.word.priority, peer.node) > own).count() as u32 > self.chances {
@@ -470,7 +478,7 @@ impl Engine {
     pub(super) fn yields(&mut self, now: Instant) -> bool {
         let willing = self.peers.established().any(|peer| {
             let takes_part = matches!(peer.role(), Role::Backup | Role::Promoting) && !peer.word.is_cold();
-            takes_part && !peer.word.flags.contains(AdvertFlags::DRAINING)
+            takes_part && !peer.word.is_draining()
         });
         if !self.handover.draining || !willing {
             return false;

@@ -27,6 +27,8 @@ pub struct PeerStatus {
     pub established: bool,
     /// Not yet proven equal to a master since it started, by its own word.
     pub cold: bool,
+    /// Is to be without the role, by its own word.
+    pub draining: bool,
     /// The last number of our stream up to which it holds everything (0 unless it follows us).
     pub frontier: u64,
     /// Frames of our stream that it can take above the newest, by its own word (0 unless it follows us).
@@ -63,6 +65,12 @@ pub struct EngineStatus {
     pub term: u64,
     /// Who is master, if that is known.
     pub master: Option<NodeId>,
+    /// To whom this master gives the role at present.
+    pub heir: Option<NodeId>,
+    /// This backup asks for the role, or was named heir.
+    pub asks: bool,
+    /// This node is to be without the role.
+    pub draining: bool,
     /// How far our table is from its master's.
     pub sync: SyncState,
     /// Whether the table has not been proven since the start.
@@ -157,6 +165,9 @@ impl Engine {
             } else {
                 self.inbox.stream().map(|stream| stream.node)
             },
+            heir: self.heir(),
+            asks: self.is_about_to_inherit(),
+            draining: self.is_draining(),
             sync: self.sync_state(),
             cold: self.cold,
             entries: u64::from(self.table.len()),
@@ -201,6 +212,7 @@ impl Engine {
             priority: peer.word.priority,
             established: peer.established,
             cold: peer.word.is_cold(),
+            draining: peer.word.is_draining(),
             frontier: peer.frontier,
             credit: peer.follower.credit(self.outbox.seq()),
             lagging: peer.follower.lagging,

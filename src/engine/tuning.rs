@@ -20,6 +20,7 @@ pub struct Tuning {
     pub reorder_delay: Duration,
     pub lag_limit: Duration,
     pub commit_deadline: Duration,
+    pub handover_deadline: Duration,
     pub ack: Ack,
     pub ack_timeout: Duration,
     pub members: Option<u32>,
@@ -37,6 +38,7 @@ impl From<&Config> for Tuning {
             reorder_delay: config.reorder_delay,
             lag_limit: config.lag_limit,
             commit_deadline: config.commit_deadline,
+            handover_deadline: config.handover_deadline,
             ack: config.ack,
             ack_timeout: config.ack_timeout,
             members: config.members,
@@ -51,7 +53,8 @@ impl Engine {
     /// The first of [`Config::problems`]; nothing has changed then.
     pub fn reconfigure(&mut self, now: Instant, tuning: &Tuning) -> Result<(), ConfigError> {
         let Tuning { priority, preempt, advert_interval, batch_delay, ack_every, .. } = *tuning;
-        let Tuning { ack_delay, reorder_delay, lag_limit, commit_deadline, ack, ack_timeout, members, .. } = *tuning;
+        let Tuning { ack_delay, reorder_delay, lag_limit, commit_deadline, handover_deadline, .. } = *tuning;
+        let Tuning { ack, ack_timeout, members, .. } = *tuning;
         let before = self.config.clone();
         let config = Config {
             priority,
@@ -63,6 +66,7 @@ impl Engine {
             reorder_delay,
             lag_limit,
             commit_deadline,
+            handover_deadline,
             ack,
             ack_timeout,
             members,

@@ -38,6 +38,9 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::PriorityBeforeTerm => &["two-masters"],
         Breakage::HeirBeforeLastNumber => &["live-flow", "acknowledged"],
         Breakage::OthersStartTimersInHandover => &["takeover", "two-masters"],
+        Breakage::AdoptUnasked => &["adopts"],
+        Breakage::BucketEndsDuringMerge => &["merge"],
+        Breakage::NoMergeBeforeTakeover => &["merge-first"],
     }
 }
 

@@ -36,6 +36,16 @@ impl Driver {
                 Command::Resync { full, answer } => {
                     drop(answer.send(self.engine.resync(now, full)));
                 }
+                Command::Switchover { to, asks, answer } => {
+                    drop(answer.send(self.engine.switchover(now, to, asks)));
+                }
+                Command::Drain { cause, holds, answer } => {
+                    let drained = self.drain_role(now, cause, holds);
+                    drop(answer.send(drained.map(|()| (self.engine.role(), self.draining.names()))));
+                }
+                Command::PeerDead { node, answer } => {
+                    drop(answer.send(self.engine.peer_is_dead(now, node).map(|()| self.engine.role())));
+                }
                 Command::Flush(order) => self.begin_flush(now, order),
                 Command::Reconfigure { group, audit, realtime_priority, answer } => {
                     drop(answer.send(self.reconfigure(now, &group, audit, realtime_priority)));
@@ -124,6 +134,7 @@ impl Driver {
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }
+        self.feed.set_keeps(self.audit.keeps());
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
         if let Some(reins) = &mut self.reins {

@@ -1,6 +1,7 @@
 //! What a role means outside the engine: addresses, the source's dump, the journal, and the goodbye.
 
 use super::{Driver, EVENTS_PER_TURN, FAREWELL, Load};
+use crate::daemon::draining::Cause;
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Event, Role};
 use crate::time::{Duration, Instant};
@@ -24,13 +25,35 @@ impl Driver {
         let before = std::mem::replace(&mut self.role, role);
         self.note_takeover(now, before, role);
         self.follow_guard(now, role);
-        if (before == Role::Master) == (role == Role::Master) {
-            return;
+        self.follow_addresses();
+        if (before == Role::Master) != (role == Role::Master) {
+            self.feed.master(now, role == Role::Master);
         }
-        if let Some(takeover) = &self.takeover {
-            takeover.hold(role == Role::Master);
+    }
+
+    /// A master that gives its role away does without the addresses first, and tells its heir when they are gone.
+    fn follow_addresses(&mut self) {
+        let holds = self.engine.holds_addresses();
+        let changed = std::mem::replace(&mut self.holds_addresses, holds) != holds;
+        if let Some(takeover) = self.takeover.as_ref().filter(|_| changed) {
+            takeover.hold(holds);
         }
-        self.feed.master(now, role == Role::Master);
+        self.withdraws =
+            !holds && self.role == Role::Master && !self.takeover.as_ref().is_none_or(Takeover::is_withdrawn);
+        let held = self.withdraws;
+        if let Some(engine) = self.engine.ssyncp1() {
+            engine.hold_handover(held);
+        }
+    }
+
+    /// There is a reason to be without the role, or that one holds no more.
+    pub(super) fn drain_role(&mut self, now: Instant, cause: Cause, holds: bool) -> Result<(), String> {
+        let draining = self.draining.set(cause, holds);
+        let told = self.engine.set_draining(now, draining);
+        if told.is_err() {
+            self.draining.set(cause, false);
+        }
+        told
     }
 
     /// The guard is lifted when this node is master and its kernel has the table. A sink that never gets done must not keep

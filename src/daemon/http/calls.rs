@@ -1,11 +1,11 @@
 //! What can be called: one table, from which the routes are made, and the OpenAPI document, and the list that an unknown
 //! path is answered with. A call that is not in it does not exist; one that is in it is documented.
 
-use super::request::{FlushBody, ResyncBody, RoleBody};
-use super::{Access, Desk, change, events, finish_router, flows, look, metrics};
+use super::request::{DrainBody, FlushBody, PeerDeadBody, ResyncBody, RoleBody, SwitchoverBody};
+use super::{Access, Desk, change, events, finish_router, flows, handover, look, metrics};
 use crate::daemon::answers::{
-    ConfigAnswer, ErrorAnswer, FlowsAnswer, FlushAnswer, HealthAnswer, PeersAnswer, ReloadAnswer, ResyncAnswer,
-    RoleAnswer, generator,
+    ConfigAnswer, DrainAnswer, ErrorAnswer, FlowsAnswer, FlushAnswer, HealthAnswer, PeerDeadAnswer, PeersAnswer,
+    ReloadAnswer, ResyncAnswer, RoleAnswer, SwitchoverAnswer, generator,
 };
 use crate::daemon::events::EventMessage;
 use crate::daemon::status::NodeStatus;
@@ -92,6 +92,18 @@ fn calls() -> Vec<Call> {
         Call {
             body: Some(schema::<RoleBody>),
             ..change::<RoleAnswer>("/v1/role", || post(change::role), "Wish for a role: master, backup or none.")
+        },
+        Call {
+            body: Some(schema::<SwitchoverBody>),
+            ..change::<SwitchoverAnswer>("/v1/switchover", || post(handover::switchover), "Give the role to another node; on a backup: ask for it.")
+        },
+        Call {
+            body: Some(schema::<DrainBody>),
+            ..change::<DrainAnswer>("/v1/drain", || post(handover::drain), "Be without the role while anybody else may have it.")
+        },
+        Call {
+            body: Some(schema::<PeerDeadBody>),
+            ..change::<PeerDeadAnswer>("/v1/peer-dead", || post(handover::peer_dead), "Swear that a node is dead: nothing of it is waited for.")
         },
         Call {
             body: Some(schema::<ResyncBody>),

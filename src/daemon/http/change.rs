@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 const RELOAD_DEADLINE: Duration = Duration::from_secs(50);
 
 /// Takes the body of a request.
-async fn body(request: Request) -> Result<Bytes, Refusal> {
+pub(super) async fn body(request: Request) -> Result<Bytes, Refusal> {
     let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_too_late", "the body did not come in time");
     let too_large =
         |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {BODY_MAX} bytes"));
@@ -47,7 +47,7 @@ async fn change_role(desk: &Desk, request: Request) -> Result<RoleAnswer, Refusa
     Ok(RoleAnswer { schema: ROLE_SCHEMA.to_owned(), groups })
 }
 
-fn refused(reason: &'static str, group: &GroupHandle, why: &str) -> Refusal {
+pub(super) fn refused(reason: &'static str, group: &GroupHandle, why: &str) -> Refusal {
     Refusal::new(StatusCode::CONFLICT, reason, format!("group {}: {why}", group.sync_id))
 }
 

@@ -15,6 +15,7 @@ mod calls;
 mod change;
 mod events;
 mod flows;
+mod handover;
 mod look;
 mod metrics;
 pub mod request;

@@ -131,6 +131,68 @@ impl RoleBody {
     }
 }
 
+/// The body of `POST /v1/switchover`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwitchoverBody {
+    /// Only this group; without it every group of which this node is master, or, if there is none, every group.
+    pub group: Option<u8>,
+    /// The number of the node that is to be master; without it the best of those that may. A backup can name only itself.
+    #[schemars(range(min = 1))]
+    pub to: Option<u32>,
+}
+
+impl SwitchoverBody {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`BadRequest`]: `bad_json`.
+    pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
+        read(body, "{\"group\": 51, \"to\": 2}")
+    }
+}
+
+/// The body of `POST /v1/drain`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainBody {
+    /// Only this group; all without it.
+    pub group: Option<u8>,
+    /// No longer.
+    pub off: bool,
+}
+
+impl DrainBody {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`BadRequest`]: `bad_json`.
+    pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
+        read(body, "{\"group\": 51, \"off\": false}")
+    }
+}
+
+/// The body of `POST /v1/peer-dead`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PeerDeadBody {
+    /// Only this group; without it every group that knows the node.
+    pub group: Option<u8>,
+    /// The number of the node that is dead.
+    #[schemars(range(min = 1))]
+    pub node: u32,
+}
+
+impl PeerDeadBody {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`BadRequest`]: `bad_json`.
+    pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
+        read(body, "{\"node\": 2}")
+    }
+}
+
 /// The body of `POST /v1/resync`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -239,6 +301,10 @@ mod tests {
     fn a_body_with_a_field_too_many_is_refused_and_a_role_needs_a_name() {
         assert_eq!(ResyncBody::parse(b"{\"fill\": true}").unwrap_err().reason, "bad_json");
         assert_eq!(ResyncBody::parse(b"").unwrap(), ResyncBody { group: None, full: false });
+        assert_eq!(SwitchoverBody::parse(b"").unwrap(), SwitchoverBody { group: None, to: None });
+        assert_eq!(DrainBody::parse(b"{\"off\": true}").unwrap(), DrainBody { group: None, off: true });
+        assert_eq!(PeerDeadBody::parse(b"").unwrap_err().reason, "bad_json");
+        assert_eq!(PeerDeadBody::parse(b"{\"node\": 2}").unwrap(), PeerDeadBody { group: None, node: 2 });
         assert_eq!(RoleBody::parse(b"").unwrap_err().reason, "bad_json");
         assert_eq!(RoleBody::parse(b"{\"role\": \"none\"}").unwrap().request(), Ok(RoleRequest::None));
         let other = RoleBody::parse(b"{\"role\": \"Master\", \"group\": 51}").unwrap();

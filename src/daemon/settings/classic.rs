@@ -47,6 +47,7 @@ const LACKS: &[(&str, &str)] = &[
     ("startup_delay", NO_ELECTION),
     ("takeover_grace", "profile \"classic\" has one time-out for each state, and no other; remove it"),
     ("commit_deadline", "profile \"classic\" takes the role at once and writes its table then; remove it"),
+    ("handover_deadline", "profile \"classic\" has no election; remove it (ssyncp role says who is master)"),
 ];
 
 /// Whether the profile has no such setting.
@@ -211,6 +212,7 @@ ack_delay = "5ms"
 commit_deadline = "1s"
 takeover_grace = "3m"
 startup_delay = "5s"
+handover_deadline = "2s"
 audit = "repair"
 audit_interval = "1m"
 frame_len = 1480
@@ -232,11 +234,12 @@ batch_delay = "2s"
         ssyncp.toml:17: commit_deadline: profile "classic" takes the role at once and writes its table then; remove it
         ssyncp.toml:18: takeover_grace: profile "classic" has one time-out for each state, and no other; remove it
         ssyncp.toml:19: startup_delay: profile "classic" has no election; remove it (ssyncp role says who is master)
-        ssyncp.toml:20: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:21: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:22: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
-        ssyncp.toml:23: capacity: 0; a table holds 1 to 268435456 flows
-        ssyncp.toml:24: batch_delay: 2s; at most 1s
+        ssyncp.toml:20: handover_deadline: profile "classic" has no election; remove it (ssyncp role says who is master)
+        ssyncp.toml:21: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:22: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:23: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
+        ssyncp.toml:24: capacity: 0; a table holds 1 to 268435456 flows
+        ssyncp.toml:25: batch_delay: 2s; at most 1s
         "#);
     }
 

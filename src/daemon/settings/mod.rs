@@ -222,6 +222,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub startup_delay: Duration,
+    /// Longest time that a planned switch may take before the old master takes the role back.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub handover_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -426,6 +430,7 @@ impl Group {
             commit_deadline: self.commit_deadline,
             takeover_grace: self.takeover_grace,
             startup_delay: self.startup_delay,
+            handover_deadline: self.handover_deadline,
             ..Config::new(node.id, self.sync_id)
         }
     }
@@ -442,6 +447,7 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
+            handover_deadline: self.handover_deadline,
             ack: self.ack,
             ack_timeout: self.ack_timeout,
             members: self.members,

@@ -62,6 +62,7 @@ const GROUP_KEYS: &[&str] = &[
     "commit_deadline",
     "takeover_grace",
     "startup_delay",
+    "handover_deadline",
     "tap",
     "tap_size",
     "tap_files",
@@ -381,6 +382,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
         takeover_grace: section.duration("takeover_grace", default.takeover_grace),
         startup_delay: section.duration("startup_delay", default.startup_delay),
+        handover_deadline: section.duration("handover_deadline", default.handover_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {

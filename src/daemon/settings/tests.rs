@@ -61,6 +61,7 @@ lag_limit = "500ms"
 commit_deadline = "1s"
 takeover_grace = "3m"
 startup_delay = "0s"
+handover_deadline = "2s"
 tap_size = "64MiB"
 tap_files = 8
 "#
@@ -105,6 +106,7 @@ fn what_show_prints_reads_back_as_the_same_settings() {
             commit_deadline = "1m"
             takeover_grace = "90s"
             startup_delay = "5s"
+            handover_deadline = "700ms"
             tap = "/var/tmp/sync.pcapng"
             tap_size = "1536KiB"
             tap_files = 3
@@ -120,7 +122,8 @@ fn what_show_prints_reads_back_as_the_same_settings() {
     assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
     assert_eq!(settings.groups[0].batch_delay, Duration::from_micros(500));
     assert_eq!(settings.groups[0].dump_interval, Duration::from_secs(60));
-    assert_eq!(settings.groups[0].commit_deadline, Duration::from_secs(60));
+    let deadlines = (settings.groups[0].commit_deadline, settings.groups[0].handover_deadline);
+    assert_eq!(deadlines, (Duration::from_secs(60), Duration::from_millis(700)));
     assert_eq!((settings.groups[0].event_buffer, settings.groups[1].event_buffer), (8192, 33_554_432));
     assert_eq!(settings.groups[0].frame_len, Some(4000));
     let waits = (settings.groups[0].ack, settings.groups[0].ack_timeout, settings.groups[0].members);

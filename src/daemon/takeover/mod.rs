@@ -240,6 +240,11 @@ impl Takeover {
         self.wish.send_modify(|wish| wish.orders = Arc::clone(&self.orders));
     }
 
+    /// Whether none of what moves is here, as far as the kernel has said.
+    pub fn is_withdrawn(&self) -> bool {
+        self.orders.items.iter().all(|item| item.held() == Some(false))
+    }
+
     /// How long it took until everything was here, for the next takeover that has come so far.
     pub fn next_move(&self) -> Option<Duration> {
         self.moves.try_recv().ok()
