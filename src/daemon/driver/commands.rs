@@ -1,7 +1,7 @@
 //! What operators ask of a group's loop, answered between two turns: never more than a few commands, and a page of a
 //! listing, at a time.
 
-use super::{COMMANDS_PER_TURN, Driver, INTERVALS_OF_PATIENCE, Load};
+use super::{COMMANDS_PER_TURN, Driver, INTERVALS_OF_PATIENCE, Load, Reins};
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
