@@ -55,9 +55,7 @@ pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         table: LARGE_TABLE,
         known_gap: true,
-        ..scenario("silent-split", "the same with an election: two masters, which merge", |c| {
-            silent(c, false)
-        })
+        ..scenario("silent-split", "the same with an election: two masters, which merge", |c| silent(c, false))
     },
     scenario("receiver-kill", "SIGKILL of the backup's daemon, back after 2 s", receiver_kill),
     scenario(
