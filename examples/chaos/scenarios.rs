@@ -29,7 +29,7 @@ pub struct Scenario {
     pub what: &'static str,
     /// Entries that the kernels must be able to hold, where the usual limit may be too small.
     pub table: u64,
-    /// Whether it is outside the verdict, because it shows what this version is known not to do yet.
+    /// Whether it is outside the verdict, because it shows what this version is not known to do yet.
     pub known_gap: bool,
     /// Does it.
     pub run: fn(&Context) -> Result<Outcome, Trouble>,
@@ -55,9 +55,7 @@ pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         table: LARGE_TABLE,
         known_gap: true,
-        ..scenario("silent-split", "the same with an election: two masters, and nobody merges yet", |c| {
-            silent(c, false)
-        })
+        ..scenario("silent-split", "the same with an election: two masters, which merge", |c| silent(c, false))
     },
     scenario("receiver-kill", "SIGKILL of the backup's daemon, back after 2 s", receiver_kill),
     scenario(

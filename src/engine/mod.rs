@@ -10,7 +10,7 @@
 //! The engine knows no socket, no clock and no thread. Time comes in as `now`, randomness as [`Config::seed`], so the same
 //! calls give the same answers, always. Its parts: [`election`] (who is master), `peers` (whom we hear and who hears us),
 //! `outbox` (the stream as its master sends it), `inbox` (the stream as a backup follows it), `repair` (what is not proven
-//! equal), and the table. `receive` and `transmit` are the two directions of the wire.
+//! equal), `merge` (what only one of two tables holds), and the table. `receive` and `transmit` are the two directions of the wire.
 
 #![forbid(unsafe_code)]
 

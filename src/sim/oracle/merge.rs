@@ -159,6 +159,13 @@ impl Oracle {
         }
     }
 
+    /// Another node is gone for this one: what it said is forgotten.
+    pub(super) fn forget_stand(&mut self, at: usize, peer: NodeId) {
+        if let Some(peer) = self.index(peer) {
+            self.nodes[at].merging.stands.remove(&peer);
+        }
+    }
+
     // ------------------------------------------------------------------ the loser
 
     /// A master's source has changed an entry.

@@ -253,6 +253,9 @@ impl Oracle {
         if let Event::PeerUp { node: peer, incarnation, .. } = event {
             self.note_established(node, (*peer, *incarnation));
         }
+        if let Event::PeerDown { node: peer } | Event::PeerLeft { node: peer } = event {
+            self.forget_stand(node, *peer);
+        }
         if let Event::Lagging { node: peer } = event {
             self.note_released(node, *peer);
         }
