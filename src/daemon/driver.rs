@@ -29,7 +29,7 @@ use crate::daemon::draining::Draining;
 use crate::daemon::driven::line::Name;
 use crate::daemon::feed::Feed;
 use crate::daemon::journal::{Journal, Weight};
-use crate::daemon::link::{Line, Verdict, Watch};
+use crate::daemon::link::{Line, Verdict, Watch, Way};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::notify::Notify;
 use crate::daemon::pace::{Found, Pace, Rest};
@@ -299,9 +299,9 @@ impl Driver {
                 Ok(0) => return,
                 Ok(_) => {
                     load.worked = true;
-                    self.watch.moved();
+                    self.watch.moved(Way::In);
                 }
-                Err(error) => return self.link_failed(now, "receiving", &error),
+                Err(error) => return self.link_failed(now, Way::In, &error),
             }
         }
         load.more = true;
@@ -324,7 +324,7 @@ impl Driver {
                 Ok(sent) => {
                     load.worked |= sent > 0;
                     if sent > 0 {
-                        self.watch.moved();
+                        self.watch.moved(Way::Out);
                     }
                     // Not asked for a frame, or not rid of those that it got: a queue below us is full, and nothing
                     // will call when it has drained.
@@ -336,17 +336,18 @@ impl Driver {
                         return;
                     }
                 }
-                Err(error) => return self.link_failed(now, "sending", &error),
+                Err(error) => return self.link_failed(now, Way::Out, &error),
             }
         }
         load.more = true;
     }
 
-    fn link_failed(&mut self, now: Instant, doing: &str, error: &std::io::Error) {
+    fn link_failed(&mut self, now: Instant, way: Way, error: &std::io::Error) {
+        let doing = if way == Way::In { "receiving" } else { "sending" };
         if !self.watch.failing() {
             self.journal.note(now, Weight::Warning, "TransportFailed", format!("{doing} failed: {error}"));
         }
-        if self.watch.failed(now) == Verdict::WentDown {
+        if self.watch.failed(now, way) == Verdict::WentDown {
             self.journal.note(now, Weight::Failure, "TransportFailed", format!("{doing} still fails: {error}"));
             self.engine.handle_link(now, false);
         }

@@ -136,11 +136,29 @@ pub enum Verdict {
     Reopen,
 }
 
+/// Where frames go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To us.
+    In,
+    /// From us.
+    Out,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    Up,
-    Failing { since: Instant },
-    Down { retry_at: Instant, carrier: bool },
+    /// Since when each way fails; that one works says nothing of the other.
+    Up {
+        failing: [Option<Instant>; 2],
+    },
+    Down {
+        retry_at: Instant,
+        carrier: bool,
+    },
+}
+
+impl State {
+    const WORKS: State = State::Up { failing: [None; 2] };
 }
 
 /// The watch over one line.
@@ -156,7 +174,7 @@ impl Watch {
     /// A link that works; errors may last for `patience` before it is called down.
     pub fn new(now: Instant, patience: Duration) -> Self {
         let look_every = LOOK_INTERVAL.min(patience / LOOKS_WITHIN_PATIENCE);
-        Watch { state: State::Up, patience, look_every, look_at: now }
+        Watch { state: State::WORKS, patience, look_every, look_at: now }
     }
 
     /// Errors may last this long from now on.
@@ -170,9 +188,9 @@ impl Watch {
         !matches!(self.state, State::Down { .. })
     }
 
-    /// Whether the last thing heard of it was an error.
+    /// Whether the last thing heard of one of its ways was an error.
     pub fn failing(&self) -> bool {
-        !matches!(self.state, State::Up)
+        self.state != State::WORKS
     }
 
     /// When [`Watch::look`] is due.
@@ -180,21 +198,18 @@ impl Watch {
         self.look_at
     }
 
-    /// Frames have moved.
-    pub fn moved(&mut self) {
-        if let State::Failing { .. } = self.state {
-            self.state = State::Up;
+    /// Frames have moved this way.
+    pub fn moved(&mut self, way: Way) {
+        if let State::Up { failing } = &mut self.state {
+            failing[way as usize] = None;
         }
     }
 
-    /// Moving frames has failed.
-    pub fn failed(&mut self, now: Instant) -> Verdict {
-        match self.state {
-            State::Up => self.state = State::Failing { since: now },
-            State::Failing { since } if now.since(since) >= self.patience => return self.go_down(now, true),
-            State::Failing { .. } | State::Down { .. } => {}
-        }
-        Verdict::Steady
+    /// Moving frames this way has failed.
+    pub fn failed(&mut self, now: Instant, way: Way) -> Verdict {
+        let State::Up { failing } = &mut self.state else { return Verdict::Steady };
+        let since = *failing[way as usize].get_or_insert(now);
+        if now.since(since) >= self.patience { self.go_down(now, true) } else { Verdict::Steady }
     }
 
     /// A look at the carrier, due at [`Watch::look_at`].
@@ -206,8 +221,8 @@ impl Watch {
 
     fn judge(&mut self, now: Instant, carrier: bool) -> Verdict {
         match self.state {
-            State::Up | State::Failing { .. } if !carrier => self.go_down(now, false),
-            State::Up | State::Failing { .. } => Verdict::Steady,
+            State::Up { .. } if !carrier => self.go_down(now, false),
+            State::Up { .. } => Verdict::Steady,
             State::Down { retry_at, carrier: before } if now >= retry_at || (carrier && !before) => {
                 self.state = State::Down { retry_at: now + REOPEN_INTERVAL, carrier };
                 Verdict::Reopen
@@ -222,7 +237,7 @@ impl Watch {
     /// The attempt that [`Verdict::Reopen`] asked for has been made; `works` if it succeeded and the carrier is there.
     pub fn reopened(&mut self, works: bool) {
         if works {
-            self.state = State::Up;
+            self.state = State::WORKS;
         }
     }
 
@@ -326,21 +341,34 @@ mod tests {
     #[test]
     fn one_error_is_an_accident_and_forgotten_when_frames_move() {
         let mut watch = watch();
-        assert_eq!(watch.failed(at(0)), Verdict::Steady);
+        assert_eq!(watch.failed(at(0), Way::In), Verdict::Steady);
         assert!(watch.failing() && watch.usable());
-        watch.moved();
-        assert_eq!(watch.failed(at(400)), Verdict::Steady);
-        assert_eq!(watch.failed(at(699)), Verdict::Steady);
+        watch.moved(Way::In);
+        assert!(!watch.failing());
+        assert_eq!(watch.failed(at(400), Way::In), Verdict::Steady);
+        assert_eq!(watch.failed(at(699), Way::In), Verdict::Steady);
         assert!(watch.usable());
     }
 
     #[test]
     fn errors_that_last_longer_than_our_own_detection_time_are_a_link_that_is_down() {
         let mut watch = watch();
-        watch.failed(at(0));
-        assert_eq!(watch.failed(at(300)), Verdict::WentDown);
+        watch.failed(at(0), Way::In);
+        assert_eq!(watch.failed(at(300), Way::In), Verdict::WentDown);
         assert!(!watch.usable());
-        assert_eq!(watch.failed(at(301)), Verdict::Steady);
+        assert_eq!(watch.failed(at(301), Way::In), Verdict::Steady);
+    }
+
+    /// [5.0.8] Who hears all and says nothing would stay master, and would be none to the others.
+    #[test]
+    fn a_link_that_only_receives_is_down_after_the_same_time() {
+        let mut watch = watch();
+        for time in (0..300).step_by(100) {
+            assert_eq!(watch.failed(at(time), Way::Out), Verdict::Steady);
+            watch.moved(Way::In);
+        }
+        assert_eq!(watch.failed(at(300), Way::Out), Verdict::WentDown);
+        assert!(!watch.usable());
     }
 
     #[test]

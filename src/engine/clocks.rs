@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// As [`Engine::preload`], from a sink that others write to as well, as a kernel's connection table: if the stream does
-    /// not name the flow, it is forgotten, and not taken from the sink, because it may be somebody else's [4.6.8].
+    /// not name the flow, it is forgotten, and not taken from the sink, because it may be somebody else's [4.5.7].
     ///
     /// # Errors
     /// As there.

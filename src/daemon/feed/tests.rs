@@ -49,7 +49,7 @@ struct Heard(Vec<&'static str>);
 
 /// The table behind it holds the flows with an even port.
 fn holds(key: &FlowKey) -> bool {
-    key.source_port % 2 == 0
+    key.source_port.is_multiple_of(2)
 }
 
 impl Listener for Heard {
