@@ -12,7 +12,7 @@ use ssyncp::sys::namespace::Namespace;
 use std::io;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
-use support::{Node, Pair, eventually, ip, root, run};
+use support::{Node, Pair, eventually, figure, ip, root, run};
 
 /// The flow of one UDP port in a namespace's kernel, with the seconds that it has left.
 fn of_port(namespace: &Namespace, port: u16) -> Option<Flow> {
@@ -150,4 +150,43 @@ fn a_daemon_that_comes_back_to_a_full_kernel_asks_for_what_has_changed() {
     // What ended meanwhile is not deleted unseen: the audit looks twice.
     eventually("what has ended is removed", || pair.b.counter("driver_audit_removed") == 5);
     pair.until_equal(20_000);
+}
+
+/// Seconds of the day of the last line of a log that says this.
+fn logged_at(log: &str, text: &str) -> f64 {
+    let line = log.lines().rfind(|line| line.contains(text)).unwrap_or_else(|| panic!("no \"{text}\" in the log"));
+    let (_, time) = line.split_once('T').unwrap();
+    let (time, _) = time.split_once('Z').unwrap();
+    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap())
+}
+
+/// [5.2.1] Seconds of the first phase of a takeover from a master with so many connections.
+fn first_phase(entries: u32, commit: &str) -> f64 {
+    let capacity = entries + entries / 4;
+    let settings =
+        format!("commit = \"{commit}\"\ncommit_deadline = \"1m\"\ncapacity = {capacity}\nevent_buffer = \"512MiB\"");
+    let mut pair = Pair::new(&settings);
+    pair.start();
+    pair.a.connect(0..entries);
+    let held = |node: &Node| node.group()["entries"].as_u64() == Some(entries.into());
+    eventually("b has all", || held(&pair.b) && pair.b.is("backup", "in_sync"));
+    let written = if commit == "continuous" { entries.into() } else { 0 };
+    eventually("b's kernel is as it should be", || pair.b.kernel_entries() == written);
+    pair.a.end(Signal::SIGKILL);
+    eventually("b is master", || pair.b.is("master", "source") && pair.b.kernel_entries() == u64::from(entries));
+    assert_eq!(pair.b.counter("driver_sink_changes_written"), u64::from(entries), "each of them once");
+    let log = pair.b.log();
+    assert!(!log.contains("CommitDeadlinePassed"));
+    logged_at(&log, "role: promoting to master") - logged_at(&log, "role: backup to promoting")
+}
+
+/// [5.2.1] By hand: `COMMIT_ENTRIES=500000 cargo test --release --test pair_clocks nothing_twice -- --nocapture`
+#[test]
+fn a_takeover_writes_what_the_kernel_lacks_and_nothing_twice() {
+    if !root() {
+        return;
+    }
+    let entries = figure("COMMIT_ENTRIES", 5_000);
+    let [continuous, on_takeover] = ["continuous", "on-takeover"].map(|commit| first_phase(entries, commit));
+    println!("first phase, {entries} entries: continuous {continuous:.6} s, on-takeover {on_takeover:.6} s");
 }

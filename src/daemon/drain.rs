@@ -35,6 +35,8 @@ pub(crate) trait Applied {
     fn role(&self) -> Role;
     fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize;
     fn handle_committed(&mut self, now: Instant);
+    /// Whether a master's frames have just told what its sink does not know.
+    fn sink_waits(&self) -> bool;
 }
 
 impl Applied for Protocol {
@@ -46,6 +48,9 @@ impl Applied for Protocol {
     }
     fn handle_committed(&mut self, now: Instant) {
         Protocol::handle_committed(self, now);
+    }
+    fn sink_waits(&self) -> bool {
+        Protocol::sink_waits(self)
     }
 }
 
@@ -163,6 +168,11 @@ impl Drain {
         written.then_some(count)
     }
 
+    /// Whether the next turn need not wait for anything: a merge has left work for the sink.
+    pub(crate) fn is_owed(&self, engine: &impl Applied) -> bool {
+        self.retry_at.is_none() && engine.sink_waits()
+    }
+
     /// Whether the sink has taken everything that it was to take by the end of the last turn.
     pub(crate) fn settled(&self) -> bool {
         self.settled
@@ -230,6 +240,9 @@ mod tests {
         }
         fn handle_committed(&mut self, _: Instant) {
             self.committed += 1;
+        }
+        fn sink_waits(&self) -> bool {
+            self.role() == Role::Master && self.waiting > 0
         }
     }
 
@@ -307,6 +320,19 @@ mod tests {
         let mut table = table(Role::Master, 7);
         drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
         assert_eq!(*kernel.taken.borrow(), 7);
+    }
+
+    #[test]
+    fn a_master_whom_a_merge_has_left_work_does_not_rest_unless_the_sink_refuses() {
+        let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
+        let mut table = table(Role::Master, 5);
+        assert!(drain.is_owed(&table));
+        *kernel.refusals.borrow_mut() = 1;
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
+        table.waiting = 5;
+        assert!(!drain.is_owed(&table), "the same batch again, and not at once");
+        drain.turn(&|| at(100), &mut table, &mut journal, &mut Load::default());
+        assert!(!drain.is_owed(&table), "all is written");
     }
 
     #[test]

@@ -140,6 +140,8 @@ pub struct Driver {
     due_at: Option<Instant>,
     /// When this node began to take the role over.
     promoting_since: Option<Instant>,
+    /// When it became master.
+    master_since: Option<Instant>,
     last_commit: Duration,
     lateness: Histogram,
     commits: Histogram,
@@ -197,6 +199,7 @@ impl Driver {
             turns: 0,
             due_at: None,
             promoting_since: None,
+            master_since: None,
             last_commit: Duration::ZERO,
             lateness: Histogram::of_lateness(),
             commits: Histogram::of_takeovers(),
@@ -260,6 +263,7 @@ impl Driver {
         self.follow_role(now);
         self.note_events(now);
         self.transmit(now, &mut load);
+        load.more |= self.drain.is_owed(&self.engine);
         self.answer(now, &mut load);
         self.flush(now);
         self.look_at_link(now);

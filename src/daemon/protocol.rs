@@ -83,6 +83,11 @@ impl Protocol {
         }
     }
 
+    /// Whether a merge has left work for a master's sink; the classic profile merges nothing.
+    pub(crate) fn sink_waits(&self) -> bool {
+        matches!(self, Protocol::Ssyncp1(engine) if engine.sink_waits())
+    }
+
     pub(crate) fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
         each!(self, engine => engine.update(now, change))
     }

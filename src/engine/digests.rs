@@ -219,7 +219,7 @@ impl Engine {
 
     pub(super) fn send_digests_request(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         let stream = self.inbox.stream()?;
-        if self.repair.ask_at()? > now {
+        if self.repair_waits() || self.repair.ask_at()? > now {
             return None;
         }
         let buckets = self.repair.request_leaves(now)?;

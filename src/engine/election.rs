@@ -141,6 +141,11 @@ impl Election {
         Election { startup_delay, ..self }
     }
 
+    /// Whether this node has come up so lately that it takes no role by itself.
+    pub fn is_held(&self, now: Instant) -> bool {
+        now < self.held_until
+    }
+
     /// The state now.
     pub fn state(&self) -> State {
         self.state

@@ -326,6 +326,11 @@ impl Engine {
         self.heir() == Some(node)
     }
 
+    /// Whether the other master gives its role to this one, and has not heard yet that it is taken.
+    pub(super) fn was_given_by(&self, word: &Word) -> bool {
+        word.flags.contains(AdvertFlags::HANDING_OVER) && word.follows.heir == self.config.node
+    }
+
     fn pause(&mut self, now: Instant) {
         self.handover.not_before = Some(now + self.config.handover_deadline * PAUSE_IN_DEADLINES);
     }
@@ -435,7 +440,7 @@ impl Engine {
             return;
         }
         let whole = self.repair.is_proven() && self.inbox.frontier() >= word.stream_seq;
-        if self.preemption_held || !whole {
+        if self.preemption_held || self.election.is_held(now) || !whole {
             return;
         }
         let own = (self.election.priority(), self.config.node);

@@ -38,6 +38,9 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::PriorityBeforeTerm => &["two-masters"],
         Breakage::HeirBeforeLastNumber => &["live-flow", "acknowledged"],
         Breakage::OthersStartTimersInHandover => &["takeover", "two-masters"],
+        Breakage::AdoptUnasked => &["adopts"],
+        Breakage::BucketEndsDuringMerge => &["merge"],
+        Breakage::NoMergeBeforeTakeover => &["merge-first"],
     }
 }
 
@@ -68,6 +71,8 @@ mod tests {
         ("backup-expires-by-time", 0),
         ("takeover-despite-witness", 2),
         ("priority-before-term", 5),
+        ("adopt-unasked", 1),
+        ("bucket-ends-during-merge", 0),
     ];
 
     #[test]

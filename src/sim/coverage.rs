@@ -88,6 +88,8 @@ pub const REQUIRED: &[&str] = &[
     "LinkDown",
     "LinkUp",
     "MasterLost",
+    "MergeGivenUp",
+    "Merged",
     "NewMaster",
     "PeerDown",
     "PeerLeft",

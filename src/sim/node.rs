@@ -444,6 +444,9 @@ impl Node {
         } else {
             engine.update(local, change).map(|()| None)
         };
+        if self.hand.iter().any(|waiting| waiting.key() == change.key()) {
+            stage.watch.oracle.overtaken(self.number, change.key());
+        }
         told(stage, taken, |watch, now, ticket| watch.oracle.updated(now, self.number, engine, change, ticket));
     }
 

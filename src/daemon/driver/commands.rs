@@ -6,6 +6,7 @@ use super::{COMMANDS_PER_TURN, Driver, INTERVALS_OF_PATIENCE, Load};
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
+use crate::daemon::draining::Cause;
 use crate::daemon::pace::Pace;
 use crate::daemon::protocol::Protocol;
 use crate::daemon::settings::Group;
@@ -35,6 +36,12 @@ impl Driver {
                 Command::Measures(answer) => drop(answer.send(self.measures(now))),
                 Command::Resync { full, answer } => {
                     drop(answer.send(self.engine.resync(now, full)));
+                }
+                Command::Switchover { answer, .. } if self.reins.is_some() => {
+                    drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
+                }
+                Command::Drain { cause: Cause::Operator, answer, .. } if self.reins.is_some() => {
+                    drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
                 }
                 Command::Switchover { to, asks, answer } => {
                     drop(answer.send(self.engine.switchover(now, to, asks)));
@@ -144,7 +151,7 @@ impl Driver {
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
         self.pace = Pace::new(group.batch_delay);
         if let Some(takeover) = &mut self.takeover {
-            takeover.replace(&group.addresses);
+            takeover.replace(group.into());
         }
         crate::daemon::privilege::be_heard_in_time(realtime_priority);
         Ok(())

@@ -30,6 +30,7 @@ const LACKS: &[(&str, &str)] = &[
     ("preempt", NO_ELECTION),
     ("track", NO_ELECTION),
     ("addresses", NO_ADDRESSES),
+    ("foreign_addresses", NO_ADDRESSES),
     ("routes", NO_ADDRESSES),
     ("announce_refresh", NO_ADDRESSES),
     ("virtual_mac", NO_ADDRESSES),

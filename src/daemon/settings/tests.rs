@@ -44,6 +44,7 @@ priority = 100
 advert_interval = "100ms"
 preempt = true
 addresses = []
+foreign_addresses = []
 routes = []
 announce_refresh = "0s"
 virtual_mac = false

@@ -11,6 +11,7 @@ mod durability;
 mod handover;
 mod hostile;
 mod links;
+mod merge;
 mod operator;
 mod repair;
 mod roles;

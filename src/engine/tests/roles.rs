@@ -434,12 +434,19 @@ fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
         world.run(Duration::from_secs(1));
         world.kill(0);
     };
+    let dies_soon = |world: &mut World| {
+        let now = world.now;
+        world.node(0).engine.set_priority(now, 149).expect("valid");
+        world.run(Duration::from_millis(20));
+        world.kill(0);
+    };
     let leaves = |world: &mut World| {
         let now = world.now;
         world.node(0).engine.leave(now);
     };
     assert_eq!(after(|_| true, dies), (Role::Master, Role::Backup), "after a sign of life");
     assert_eq!(after(|to| to == 1, dies), (Role::Master, Role::Backup), "after the word of a witness");
+    assert_eq!(after(|to| to == 1, dies_soon), (Role::Master, Role::Backup), "after a witness who came and went");
     assert_eq!(after(|_| true, leaves), (Role::Master, Role::Backup), "after a goodbye");
 }
 

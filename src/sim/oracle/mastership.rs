@@ -6,8 +6,8 @@
 //!   a backup is told of nobody who is, becomes, or
 //!   is followed as a master                         for at most PATIENCE intervals: then it takes the role  [5.0.1, 3.5.8]
 //!   Promoting                                       until its deadlines at most                             [5.2.2]
-//!   Backup ▶ Promoting beside a living master       of higher priority and allowed to, proven, with all that the master
-//!                                                   has said that it sent, and an equal table               [5.3.1]
+//!   Backup ▶ Promoting beside a living master       its heir, or of higher priority and allowed to; proven, with all that
+//!                                                   the master has said that it sent, an equal table        [5.3.1, 5.3.4]
 //!   cold Backup ▶ Promoting beside a warm backup    twice as late as that one, and one master-down after the last word of
 //!                                                   a living master, by whomever                            [5.1.1]
 //! ```
@@ -15,11 +15,11 @@
 //! Nobody is held to a time who is paused, frozen or slow, nor for the time before.
 
 use super::Oracle;
-use super::sent::Beat;
+use super::sent::{Beat, StreamId};
 use crate::engine::election::master_down;
 use crate::engine::{Engine, PeerStatus, Role, RoleMode, SyncState};
 use crate::time::{Duration, Instant};
-use crate::wire::{NodeId, WireRole};
+use crate::wire::{AdvertFlags, NodeId, WireRole};
 
 /// Intervals within which two masters that hear each other have found out who stays: each hears the other at least once in
 /// 5/2 of them, by the second time each has proven itself (3.5.2), and by the third both have judged; with a clock that is
@@ -44,10 +44,14 @@ pub(super) struct Duty {
     wished: bool,
     /// As a backup: when somebody last told it of a master, living or to be, or its role began.
     told_at: Instant,
-    /// The same of a master itself, and of others who follow a living one, as far as they were established.
+    /// The same of the followed master itself, and of others who follow a living one, as far as they were established.
     led_at: Option<Instant>,
     led_by: Option<(NodeId, u64)>,
     witnessed_at: Option<Instant>,
+    /// The stream whose master hands over to this node, and the last number that it first heard of.
+    inherits: Option<(StreamId, u64)>,
+    /// It has taken the role from a living master, and what it holds is still to be looked at.
+    succeeds: bool,
     /// The master has said since that it is none any more, or has started anew: then only the skew is waited (5.0.3, 5.1.2).
     left: bool,
 }
@@ -91,6 +95,11 @@ impl Oracle {
         let Some(own) = self.nodes[at].config.as_ref().map(|config| config.node) else { return };
         let leads = beat.is_master();
         let duty = &mut self.nodes[at].duty;
+        let stream = StreamId { node: from.0, incarnation: from.1, term: beat.term };
+        if leads && beat.flags.contains(AdvertFlags::HANDING_OVER) && beat.follows.heir == own {
+            let known = duty.inherits.filter(|(inherited, _)| *inherited == stream);
+            duty.inherits = known.or(Some((stream, beat.stream_seq)));
+        }
         duty.left |= duty.led_by.is_some_and(|led_by| led_by.0 == from.0 && (led_by.1 != from.1 || !leads));
         let follows = beat.follows.node != NodeId(0) && beat.follows.node != own;
         if !leads && !follows && beat.role != WireRole::PROMOTING {
@@ -99,7 +108,8 @@ impl Oracle {
         duty.told_at = now;
         if (leads || follows) && engine.role() == Role::Backup {
             let is_established = |peer: &PeerStatus| (peer.node, peer.incarnation) == from && peer.established;
-            if engine.status().peers.iter().any(is_established) {
+            let followed = engine.following().map(StreamId::from) == Some(stream);
+            if engine.status().peers.iter().any(is_established) && (follows || followed) {
                 if leads {
                     (duty.led_at, duty.led_by, duty.left) = (Some(now), Some(from), false);
                 } else {
@@ -174,25 +184,41 @@ impl Oracle {
         let (master, node) = (said.master, &self.nodes[at]);
         let word = node.handed.filter(|handed| (handed.0, handed.1) == (stream.node, stream.incarnation));
         let word = word.map(|(.., beat)| beat);
-        let missing = word.filter(|word| word.term == stream.term && word.stream_seq > node.frontier);
+        let heir = node.duty.inherits.filter(|(inherited, _)| *inherited == stream);
+        let last =
+            heir.map_or(word.filter(|word| word.term == stream.term).map_or(0, |word| word.stream_seq), |it| it.1);
         let above = word.is_none_or(|word| priority > word.priority);
         let problem = if !self.handovers && !preempt {
             Some("it may not preempt".into())
-        } else if !self.handovers && !above {
+        } else if heir.is_none() && !above {
             Some(format!("its priority {priority} is not above that of its master"))
         } else if engine.sync_state() != SyncState::InSync {
             Some(format!("it is {}", engine.sync_state().name()))
-        } else if let Some(word) = missing {
-            Some(format!("it holds everything up to {}, and has heard of {}", node.frontier, word.stream_seq))
+        } else if last > node.frontier {
+            Some(format!("it holds everything up to {}, and has heard of {last}", node.frontier))
         } else {
-            self.compare_whole(now, at, engine, None);
-            let expected = self.sent.streams.get(&stream).and_then(|said| said.print(self.nodes[at].frontier));
-            let differs = expected != Some(self.nodes[at].shadow.print());
-            (differs && self.nodes[at].taken.is_empty()).then(|| "its table is another".into())
+            None
         };
-        self.sightings.insert("preemption");
+        // What is in the frame that led to it is known when all of it was looked at.
+        self.nodes[at].duty.succeeds = true;
+        self.sightings.insert(if heir.is_some() { "inheritance" } else { "preemption" });
         if let Some(problem) = problem {
             let text = format!("node {at} takes the role from the living master {master}; {problem}");
+            self.broken(now, "succession", text);
+        }
+    }
+
+    /// Whoever has just taken the role from a living master holds what that had said, up to its frontier.
+    pub(super) fn judge_inheritance(&mut self, now: Instant, at: usize, engine: &Engine) {
+        if !core::mem::take(&mut self.nodes[at].duty.succeeds) {
+            return;
+        }
+        self.compare_whole(now, at, engine, None);
+        let node = &self.nodes[at];
+        let Some(stream) = node.following.filter(|_| node.taken.is_empty()) else { return };
+        let expected = self.sent.streams.get(&stream).and_then(|said| said.print(node.frontier));
+        if expected != Some(node.shadow.print()) {
+            let text = format!("node {at} takes the role from the living master of {stream:?}; its table is another");
             self.broken(now, "succession", text);
         }
     }

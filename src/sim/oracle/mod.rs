@@ -12,12 +12,13 @@
 //! there is in its frame; tables are compared whole at proofs, and so often that it comes to the same.
 //!
 //! `stream` judges what is said and what becomes of it, `proof` what is claimed and what vanishes, `acks` tickets, `roles` and
-//! `mastership` who is master, `heed` who counts for whom, `bounds` sizes and the end.
+//! `mastership` who is master, `merge` what two tables owe each other, `heed` who counts for whom, `bounds` sizes and the end.
 
 mod acks;
 mod bounds;
 mod heed;
 mod mastership;
+mod merge;
 mod node;
 mod prints;
 mod proof;
@@ -133,6 +134,7 @@ impl Oracle {
     /// The frame was handed to it.
     pub(super) fn after_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.judge_taken(now, node, engine, frame);
+        self.judge_inheritance(now, node, engine);
         self.judge_echo(now, node, engine, frame);
         self.judge_claim(now, node, engine);
     }
@@ -153,6 +155,12 @@ impl Oracle {
         if let Some((ticket, ack)) = ticket {
             self.submitted(now, node, name, ticket, ack);
         }
+    }
+
+    /// What a node's source speaks of was given to its sink before, which has not taken it: it will hear of the old value yet.
+    pub(super) fn overtaken(&mut self, node: usize, key: &FlowKey) {
+        let name = self.flow_name(key);
+        self.nodes[node].unsunk.insert(name, ());
     }
 
     /// The node's owner changed a section, and the engine took it.
@@ -257,6 +265,7 @@ impl Oracle {
         self.settle_expired(now, node, engine);
         self.look(now, node, engine);
         self.wish_is_over(node);
+        self.judge_inheritance(now, node, engine);
         self.judge_mastership(now, node);
         self.judge_claim(now, node, engine);
         self.judge_lagging(now, node, engine);

@@ -210,6 +210,11 @@ impl Oracle {
         (fresh(there) && fresh(back)).then(|| there.since.max(back.since))
     }
 
+    /// Whether a node has heard another in this time.
+    pub(super) fn is_heard_lately(&self, at: usize, peer: usize, now: Instant, time: Duration) -> bool {
+        self.hearing.adverts[at][peer].is_some_and(|heard| now.since(heard.last) <= time)
+    }
+
     /// A warm node does not follow a cold master.
     pub(super) fn judge_followed(&mut self, now: Instant, at: usize, stream: StreamId) {
         // The ADVERT that was just handed to it; the last one of its sender, perhaps, from before that started anew.
