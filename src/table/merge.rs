@@ -236,6 +236,7 @@ mod tests {
     use super::*;
     use crate::flow::{Change, FlowKey, Zone};
     use crate::table::Pending;
+    use crate::time::Duration;
     use core::net::{IpAddr, Ipv4Addr};
     use std::collections::BTreeSet;
 
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(adopted, [Taken, Kept, Kept, Taken, Taken]);
         assert_eq!(table.adopt(&with(3, 5), NOW), Ok(Kept), "the first merge wins");
         let mut other = Table::new(10, 16, 77);
-        other.preload(&flow(7), NOW).unwrap();
+        other.preload(&flow(7), Duration::ZERO, false, NOW).unwrap();
         assert_eq!(other.adopt(&flow(7), NOW), Ok(Same));
         assert_eq!((table.pending(), table.unapplied()), (3, 3));
         assert!(!table.sink_waits());

@@ -1,7 +1,6 @@
 //! What operators ask of a group's loop, answered between two turns: never more than a few commands, and a page of a
 //! listing, at a time.
 
-use super::reins::Reins;
 use super::{COMMANDS_PER_TURN, Driver, INTERVALS_OF_PATIENCE, Load};
 use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
@@ -23,12 +22,9 @@ impl Driver {
             match command {
                 // Whoever asked may have gone meanwhile; that is nobody's error.
                 Command::Status(answer) => drop(answer.send(self.status(now))),
-                Command::Role(_, answer) if self.reins.is_some() => {
-                    drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
-                }
                 Command::Role(request, answer) => {
-                    self.engine.set_role(now, request);
-                    drop(answer.send(Ok(self.engine.role())));
+                    let told = self.undriven().map(|()| self.engine.set_role(now, request));
+                    drop(answer.send(told.map(|()| self.engine.role())));
                 }
                 // A listing too many is dropped, which its asker sees as an answer that ends early.
                 Command::Flows(listing) if self.listings.len() < LISTINGS_MAX => self.listings.push(listing),
@@ -44,10 +40,10 @@ impl Driver {
                     drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
                 }
                 Command::Switchover { to, asks, answer } => {
-                    drop(answer.send(self.engine.switchover(now, to, asks)));
+                    drop(answer.send(self.undriven().and_then(|()| self.engine.switchover(now, to, asks))));
                 }
                 Command::Drain { cause, holds, answer } => {
-                    let drained = self.drain_role(now, cause, holds);
+                    let drained = self.undriven().and_then(|()| self.drain_role(now, cause, holds));
                     drop(answer.send(drained.map(|()| (self.engine.role(), self.draining.names()))));
                 }
                 Command::PeerDead { node, answer } => {
@@ -70,6 +66,11 @@ impl Driver {
                 Served::Done => false,
             });
         }
+    }
+
+    /// Where keepalived decides, nobody else is asked: the addresses would stay where they are.
+    fn undriven(&self) -> Result<(), String> {
+        self.reins.as_ref().map_or(Ok(()), |reins| Err(reins.refusal()))
     }
 
     pub(super) fn begin_flush(&mut self, now: Instant, order: FlushOrder) {
