@@ -32,11 +32,12 @@ impl Alone {
         script(&self.path(name), body)
     }
 
+    /// With ADVERTs so seldom that a busy machine is not taken for a stall, which would be one more change of role.
     fn configure(&self, more: &str) {
         let socket = self.path("control.sock");
         let text = format!(
             "[node]\nid = 1\nrealtime_priority = 0\n[control]\nsocket = \"{}\"\n[[group]]\nsync_id = 51\n\
-             transport = \"memory\"\nsource = \"synthetic\"\nadvert_interval = \"20ms\"\n{more}\n",
+             transport = \"memory\"\nsource = \"synthetic\"\nadvert_interval = \"400ms\"\n{more}\n",
             socket.display()
         );
         fs::write(self.path("ssyncp.toml"), text).unwrap();
