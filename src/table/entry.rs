@@ -76,7 +76,7 @@ pub(super) const TOMBSTONE: u8 = 1 << 1;
 pub(super) const OWED: u8 = 1 << 2;
 /// The own source, or a merge, has said something of it; in the present mastership, if `version` is of that or it waits for
 /// the wire.
-pub(super) const SAID: u8 = 1 << 4;
+pub(super) const SAID: u8 = 1 << 5;
 /// Not yet in its place under a new seed; never set outside `reseed`.
 pub(super) const ASTRAY: u8 = 1 << 3;
 /// Found in a sink that others write to as well; until a stream names it, it may be somebody else's.
