@@ -231,10 +231,10 @@ impl Ear {
     /// Reads what there is, looks where the path leads, and tells the groups; whether there may be more.
     fn turn(&mut self) -> bool {
         let before = self.said.clone();
-        let more = self.listen();
+        let mut more = self.listen();
         if !more && !self.fifo.as_ref().is_some_and(Fifo::is_at_its_path) {
             self.open();
-            self.listen();
+            more = self.listen();
         }
         if self.said != before {
             self.keep();
