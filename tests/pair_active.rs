@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use ssyncp::flow::{Change, Endpoint, Flow, status};
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use support::{Node, Pair, connection, eventually, root, run};
 
 /// Connections of each group.
@@ -152,4 +153,24 @@ fn a_backup_removes_what_is_stale_in_its_share_and_touches_nothing_of_the_other(
     pair.until_equal(2000);
     let removed = |number: usize| group(&pair.b, number)["counters"]["driver_audit_removed"].as_u64();
     assert_eq!((removed(0), removed(1)), (Some(10), Some(0)));
+}
+
+/// The demo's own processes, traffic and judge: real connections through both groups.
+#[test]
+fn the_demo_of_both_nodes_at_work_loses_no_connection_to_either_death() {
+    if !root() {
+        return;
+    }
+    let demo = Command::new(env!("CARGO_BIN_EXE_ssyncp"))
+        .args(["demo", "--active-active", "--connections", "200", "--json"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&demo.stderr);
+    assert!(demo.status.success(), "{told}");
+    let report: Value = serde_json::from_slice(&demo.stdout).unwrap();
+    let died: Vec<_> = report["deaths"].as_array().unwrap().iter().map(|death| death["died"].clone()).collect();
+    assert_eq!(died, ["lb-a", "lb-b"]);
+    for death in report["deaths"].as_array().unwrap() {
+        assert_eq!((death["survived"].as_u64(), death["reset"].as_u64()), (Some(200), Some(0)), "{report}");
+    }
 }

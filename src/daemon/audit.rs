@@ -48,6 +48,10 @@ pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Time between the two readings. A conntrack clock tells whole seconds: two of them are the fewest that tell an entry that
 /// is refreshed from one that runs down; and what a dead daemon did not hear is to be gone within 3 s of its return.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+/// Rest before an audit that begins because events were lost: what they told of goes on for a while.
+pub(crate) const HURRY_DELAY: Duration = Duration::from_millis(250);
+/// Time between two such audits.
+pub(crate) const HURRY_SPACING: Duration = Duration::from_secs(10);
 /// A reading that was torn is nobody's fault, and is told of when the rest after it is so long.
 pub(crate) const TORN_PATIENCE: Duration = Duration::from_secs(8);
 /// A kernel that says nothing for so long, in the middle of a reading, has forgotten us.
@@ -173,6 +177,9 @@ pub(crate) struct Audit {
     last: Option<(Findings, Instant)>,
     /// Rest after the next audit that comes to nothing.
     retry: Duration,
+    /// The running audit is to be followed by another soon.
+    hurry: bool,
+    hurried_at: Option<Instant>,
     trouble: bool,
     counts: Counts,
 }
@@ -204,6 +211,8 @@ impl Audit {
             piece: Vec::new(),
             last: None,
             retry: RETRY,
+            hurry: false,
+            hurried_at: None,
             trouble: false,
             counts: Counts::default(),
         }
@@ -270,6 +279,22 @@ impl Audit {
 
     fn repairs(&self) -> bool {
         self.parts.orders.mode == AuditMode::Repair
+    }
+
+    /// Whether what the kernel says that it has dropped is put back: unless the owner wants to be told, and nothing more.
+    pub(crate) fn keeps(&self) -> bool {
+        self.parts.orders.mode != AuditMode::Report
+    }
+
+    /// The kernel may have dropped what it should hold, and nobody has heard of it: the next audit begins soon.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        let spaced = self.hurried_at.is_none_or(|at| now.since(at) >= HURRY_SPACING);
+        if self.phase == Phase::Idle && self.again.is_none() && spaced {
+            self.hurried_at = Some(now);
+            self.next_at = self.next_at.min(now + HURRY_DELAY);
+        } else {
+            self.hurry = spaced;
+        }
     }
 
     fn keeps_from_preempting(&self, now: Instant) -> bool {
@@ -423,7 +448,7 @@ impl Audit {
         let fewer =
             |before: Findings| found.wrong() < before.wrong() || (found.has_more() && found.entries < before.entries);
         let less = before.is_none_or(|before| before.wrong() == 0 || fewer(before));
-        let soon = found.wrong() > 0 && less;
+        let soon = (found.wrong() > 0 && less) || std::mem::take(&mut self.hurry);
         let rest = if soon { RECHECK.min(self.parts.orders.interval) } else { self.parts.orders.interval };
         self.last = Some((found, now));
         self.idle(now + rest);

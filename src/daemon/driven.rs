@@ -88,6 +88,9 @@ impl Counters {
     }
 }
 
+/// A pipe with so many bytes was full when it was opened: 16 pages (pipe(7)), each less a line that did not fit into it.
+const FULL_PIPE: usize = 16 * (4096 - line::LINE_LEN_MAX);
+
 /// What a group is told: always all of it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct News {
@@ -197,6 +200,8 @@ struct Ear {
     connected: bool,
     /// Nothing has been recalled of this pipe yet.
     fresh: bool,
+    /// Bytes that stood in the pipe at the start.
+    waited: usize,
     trouble: Option<String>,
     counters: Counters,
     followers: Vec<Follower>,
@@ -214,6 +219,7 @@ impl Ear {
             lines: Lines::default(),
             connected: false,
             fresh: true,
+            waited: 0,
             trouble: None,
             counters: Counters::default(),
             said: vec![None; followers.len()],
@@ -270,6 +276,7 @@ impl Ear {
             match fifo.read(&mut buffer) {
                 Ok(Found::Bytes(length)) => {
                     self.connected = true;
+                    self.waited += if self.fresh { length } else { 0 };
                     self.hear(&buffer[..length]);
                 }
                 Ok(Found::Nothing) => {
@@ -296,10 +303,11 @@ impl Ear {
     }
 
     fn hear(&mut self, piece: &[u8]) {
-        let Ear { lines, counters, followers, said, .. } = self;
+        let Ear { lines, counters, followers, said, waited, fresh, trouble, .. } = self;
         lines.feed(piece, |line| match line.and_then(Line::parse) {
             Ok(line) => {
                 let mut known = false;
+                let full = *waited >= FULL_PIPE && !*fresh;
                 for (follower, said) in followers.iter().zip(said.iter_mut()) {
                     let Some((state, priority)) = line.about(&follower.name) else { continue };
                     known = true;
@@ -308,6 +316,10 @@ impl Ear {
                 }
                 let count = if known { &mut counters.words } else { &mut counters.others };
                 *count += 1;
+                // A word that was said since makes up for those that were lost.
+                if known && full {
+                    (*waited, *trouble) = (0, None);
+                }
             }
             Err(Refused::Malformed) => counters.malformed += 1,
             Err(Refused::UnknownState) => counters.unknown_states += 1,
@@ -318,6 +330,10 @@ impl Ear {
     /// At the start: of whom the pipe says nothing, what was kept is true still.
     fn recall(&mut self) {
         let Some(fifo) = self.fifo.as_ref().filter(|_| std::mem::take(&mut self.fresh)) else { return };
+        if self.waited >= FULL_PIPE {
+            let path = self.path.display();
+            self.trouble = Some(format!("{path} was full: keepalived's newest words may be lost; reload keepalived"));
+        }
         for (follower, said) in self.followers.iter().zip(&mut self.said) {
             if said.is_none() {
                 let kept = memory::recall(&self.memory, fifo.identity(), &follower.name);

@@ -128,6 +128,8 @@ pub struct Driver {
     due_at: Option<Instant>,
     /// When this node began to take the role over.
     promoting_since: Option<Instant>,
+    /// When it became master.
+    master_since: Option<Instant>,
     last_commit: Duration,
     lateness: Histogram,
     commits: Histogram,
@@ -183,6 +185,7 @@ impl Driver {
             turns: 0,
             due_at: None,
             promoting_since: None,
+            master_since: None,
             last_commit: Duration::ZERO,
             lateness: Histogram::of_lateness(),
             commits: Histogram::of_takeovers(),
@@ -211,7 +214,9 @@ impl Driver {
     /// Tells the engine how its link stands; to be called once, before the first turn.
     pub fn start(&mut self) {
         let now = (self.clock)();
-        self.feed.start(now, &mut self.journal);
+        let fills = self.audit.room().is_some() && self.engine.ssyncp1().is_some();
+        self.feed.set_keeps(self.audit.keeps());
+        self.feed.start(now, &mut self.engine, fills, &mut self.journal);
         self.follow_receive_room();
         if self.line.is_up() {
             self.engine.handle_link(now, true);
@@ -230,6 +235,9 @@ impl Driver {
         self.note_lateness(now);
         self.receive(now, &mut load);
         self.feed.turn(now, &mut self.engine, self.drain.settled(), &mut self.journal, &mut load);
+        if self.feed.take_unheard() {
+            self.audit.hurry(now);
+        }
         self.engine.handle_timeout(now);
         self.follow_keepalived(now);
         self.drain.turn(&*self.clock, &mut self.engine, &mut self.journal, &mut load);

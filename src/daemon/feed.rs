@@ -1,16 +1,20 @@
 //! The source as the driver listens to it.
 //!
 //! ```text
-//!              becomes master            request_dump ok
-//!    Silent ──────────────────▶ Due(at) ────────────────▶ Running
-//!      ▲                         ▲ ▲ ▲  refused: 1 s later   │ │
-//!      │  no longer master       │ │ └───────────────────────┘ │ overrun, error: 1 s after its start, or at once
-//!      └── from everywhere       │ └─────────────────────────┘
-//!                                └── complete: dump_interval later
+//!           start           becomes master         all is read            request_dump ok
+//!   Filling ─────▶ Silent ─────────────▶ Leftover ────────────▶ Due(at) ────────────────▶ Running
+//!                    ▲                                           ▲ ▲ ▲  refused: 1 s later   │ │
+//!                    │  no longer master                         │ │ └───────────────────────┘ │ overrun, error: 1 s after
+//!                    └── from everywhere                         │ └─────────────────────────┘   its start, or at once
+//!                                                                └── complete: dump_interval later
 //! ```
 //!
-//! Only a master's source counts. A backup reads and drops what its source says, so that the kernel's buffer does not
-//! overflow; the dump that a new master asks for compares its table with the kernel and so makes up for all that. A
+//! Only a master's source counts. A backup reads what its source says, so that the kernel's buffer does not overflow, and
+//! drops it, with one exception: what its kernel has dropped is put back there if the table holds it. Filling: the first
+//! dump, of a daemon that has just started, goes into the table before it follows a stream. Leftover: what waits to be read
+//! when the role begins was said by a backup's kernel, and its ends are ends of copies, not of flows; who took them for
+//! deletes would kill on all nodes what has only run out on one. The dump that a new master asks for compares its table with
+//! the kernel and makes up for everything else that was dropped. A
 //! lost change (overrun) is made up for by the same dump, begun anew: the one that was running may have named a flow
 //! whose death was among what was lost. And a dump now and then tells what no event told: deaths of entries that the
 //! kernel keeps silent about, and time-outs that packets have refreshed.
@@ -21,6 +25,7 @@ use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::protocol::Protocol;
 use crate::engine::UpdateError;
+use crate::flow::{Change, Flow, FlowKey};
 use crate::time::{Duration, Instant};
 use std::os::fd::BorrowedFd;
 
@@ -34,24 +39,40 @@ pub(crate) const DUMP_SPACING: Duration = Duration::from_secs(1);
 /// Rest after a read that failed, so that an error that stays does not spin the loop.
 pub(crate) const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// How it stands with the dump; [`Dump::Silent`] unless this node is master.
+/// Longest time that the first dump may keep a node from following its master: then it asks for what is missing.
+pub(crate) const FILL_PATIENCE: Duration = Duration::from_secs(5);
+/// Most reads of what a backup's kernel has said that a new master makes before its dump: more than the largest buffer of
+/// the default size holds.
+pub(crate) const LEFTOVER_READS_MAX: u32 = 256;
+/// Entries that a backup puts back in a second because of events; what is beyond that is the audit's. A kernel that is full
+/// drops one for each that is written.
+pub(crate) const PUT_BACK_PER_SECOND: u32 = 4096;
+
+/// How it stands with the dump; [`Dump::Silent`] unless this node is master, or has just started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Dump {
+    /// Until then at the latest.
+    Filling(Instant),
     Silent,
+    /// Reads that are left.
+    Leftover(u32),
     Due(Instant),
     Running,
 }
 
 /// What the changes of a source come to; the engine, in life.
 pub(crate) trait Listener {
-    fn update(&mut self, now: Instant, change: &crate::flow::Change) -> Result<(), UpdateError>;
+    fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError>;
     fn begin_dump(&mut self, now: Instant);
     fn end_dump(&mut self, now: Instant);
     fn source_overrun(&mut self, now: Instant);
+    fn put_back(&mut self, key: &FlowKey) -> bool;
+    fn set_filling(&mut self, filling: bool);
+    fn fill(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError>;
 }
 
 impl Listener for Protocol {
-    fn update(&mut self, now: Instant, change: &crate::flow::Change) -> Result<(), UpdateError> {
+    fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
         Protocol::update(self, now, change)
     }
     fn begin_dump(&mut self, now: Instant) {
@@ -63,6 +84,17 @@ impl Listener for Protocol {
     fn source_overrun(&mut self, now: Instant) {
         Protocol::source_overrun(self, now);
     }
+    fn put_back(&mut self, key: &FlowKey) -> bool {
+        self.ssyncp1().is_some_and(|engine| engine.put_back(key))
+    }
+    fn set_filling(&mut self, filling: bool) {
+        if let Some(engine) = self.ssyncp1() {
+            engine.set_filling(filling);
+        }
+    }
+    fn fill(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
+        self.ssyncp1().map_or(Err(UpdateError::NotMaster), |engine| engine.preload_found(now, flow))
+    }
 }
 
 /// The source and what the driver remembers about it.
@@ -73,6 +105,14 @@ pub(crate) struct Feed {
     dumped_at: Option<Instant>,
     paused_until: Option<Instant>,
     trouble: Option<String>,
+    /// Whether a backup puts back what its kernel drops.
+    keeps: bool,
+    /// Since when, and how many, entries were put back.
+    put_back: (Instant, u32),
+    /// The engine was told that it is being filled.
+    filling: bool,
+    /// The kernel may have dropped what nobody heard of.
+    unheard: bool,
     /// Connections that no group owns have been told of.
     left_over_told: bool,
     counts: Counts,
@@ -82,6 +122,8 @@ pub(crate) struct Feed {
 struct Counts {
     taken: u64,
     dropped_as_backup: u64,
+    put_back: u64,
+    preloaded: u64,
     refused_table_full: u64,
     refused_annex_full: u64,
     refused_unsupported: u64,
@@ -94,25 +136,43 @@ struct Counts {
 impl Feed {
     /// `dump_interval`: from the end of one dump to the next.
     pub(crate) fn new(source: Option<Box<dyn Source>>, dump_interval: Duration) -> Self {
-        let (dump, counts) = (Dump::Silent, Counts::default());
         Feed {
             source,
             dump_interval,
-            dump,
+            dump: Dump::Silent,
             dumped_at: None,
             paused_until: None,
             trouble: None,
+            keeps: false,
+            put_back: (Instant::ZERO, 0),
+            filling: false,
+            unheard: false,
             left_over_told: false,
-            counts,
+            counts: Counts::default(),
         }
     }
 
-    /// Asks for a first dump although nothing is done with it yet: a source that cannot dump shall say so at the start,
-    /// and not at the takeover.
-    pub(crate) fn start(&mut self, now: Instant, journal: &mut Journal) {
-        if let Some(Err(error)) = self.source.as_mut().map(|source| source.request_dump()) {
-            self.failed(now, journal, "a dump", &error);
+    /// Asks for a first dump, which goes into the table if it `fills` it. In any case a source that cannot dump shall say so
+    /// at the start, and not at the takeover.
+    pub(crate) fn start(&mut self, now: Instant, engine: &mut impl Listener, fills: bool, journal: &mut Journal) {
+        match self.source.as_mut().map(|source| source.request_dump()) {
+            Some(Ok(())) if fills => {
+                (self.dump, self.filling) = (Dump::Filling(now + FILL_PATIENCE), true);
+                engine.set_filling(true);
+            }
+            Some(Err(error)) => self.failed(now, journal, "a dump", &error),
+            _ => {}
         }
+    }
+
+    /// Whether a backup puts back what its kernel drops.
+    pub(crate) fn set_keeps(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// Whether the kernel may have dropped what was not put back, since this was asked last.
+    pub(crate) fn take_unheard(&mut self) -> bool {
+        std::mem::take(&mut self.unheard)
     }
 
     /// Another time between two dumps; one that is due stays due.
@@ -130,7 +190,7 @@ impl Feed {
     pub(crate) fn set_filter(&mut self, now: Instant, filter: &Filter) -> std::io::Result<()> {
         let Some(source) = self.source.as_mut() else { return Ok(()) };
         source.set_filter(filter)?;
-        if self.dump != Dump::Silent {
+        if self.is_masters() {
             self.dump = Dump::Due(self.next_dump(now));
         }
         Ok(())
@@ -138,7 +198,13 @@ impl Feed {
 
     /// This node has become master, or is no longer.
     pub(crate) fn master(&mut self, now: Instant, master: bool) {
-        self.dump = if master { Dump::Due(now) } else { Dump::Silent };
+        let _ = now;
+        self.dump = if master { Dump::Leftover(LEFTOVER_READS_MAX) } else { Dump::Silent };
+    }
+
+    /// Whether what the source says is what happens to flows, and not to copies of them.
+    fn is_masters(&self) -> bool {
+        matches!(self.dump, Dump::Due(_) | Dump::Running)
     }
 
     /// One turn. `settled`: the sink has taken everything; only then a dump may begin, because what is still to be
@@ -161,14 +227,36 @@ impl Feed {
         {
             self.request_dump(now, engine, journal);
         }
-        let reads = if self.dump == Dump::Running { READS_PER_TURN_DUMPING } else { READS_PER_TURN };
+        let dumping = matches!(self.dump, Dump::Running | Dump::Filling(_));
+        let reads = if dumping { READS_PER_TURN_DUMPING } else { READS_PER_TURN };
         for _ in 0..reads {
-            let Some(more) = self.read(now, engine, journal, load) else { return };
-            if !more {
-                return;
+            let more = self.read(now, engine, journal, load);
+            self.step(now, more.unwrap_or(false));
+            match more {
+                Some(true) => {}
+                Some(false) => return self.end_filling(engine),
+                None => return,
             }
         }
+        self.end_filling(engine);
         load.more = true;
+    }
+
+    /// What a read means to a state that only waits for the end of what is there.
+    fn step(&mut self, now: Instant, more: bool) {
+        self.dump = match self.dump {
+            Dump::Leftover(left) if !more || left <= 1 => Dump::Due(now),
+            Dump::Leftover(left) => Dump::Leftover(left - 1),
+            Dump::Filling(until) if now >= until => Dump::Silent,
+            dump => dump,
+        };
+    }
+
+    /// The engine may follow a master as soon as it is no longer filled.
+    fn end_filling(&mut self, engine: &mut impl Listener) {
+        if !matches!(self.dump, Dump::Filling(_)) && std::mem::take(&mut self.filling) {
+            engine.set_filling(false);
+        }
     }
 
     /// Reads once; whether there may be more, or `None` after an error.
@@ -179,13 +267,23 @@ impl Feed {
         journal: &mut Journal,
         load: &mut Load,
     ) -> Option<bool> {
-        let (source, counts, silent) = (self.source.as_mut()?, &mut self.counts, self.dump == Dump::Silent);
+        let (masters, dump, mut copies) = (self.is_masters(), self.dump, self.copies(now));
+        let (source, counts) = (self.source.as_mut()?, &mut self.counts);
         let outcome = source.read(&mut |change| {
-            if silent {
-                counts.dropped_as_backup += 1;
-                return;
-            }
-            match engine.update(now, &change) {
+            let taken = match (dump, &change) {
+                _ if masters => engine.update(now, &change),
+                (Dump::Filling(_), Change::Upsert(flow)) => {
+                    let filled = engine.fill(now, flow);
+                    counts.preloaded += u64::from(filled.is_ok());
+                    filled.and(Err(UpdateError::NotMaster))
+                }
+                (_, Change::Delete(key)) => {
+                    counts.put_back += u64::from(copies.dropped(|| engine.put_back(key)));
+                    Err(UpdateError::NotMaster)
+                }
+                _ => Err(UpdateError::NotMaster),
+            };
+            match taken {
                 Ok(()) => counts.taken += 1,
                 Err(UpdateError::NotMaster) => counts.dropped_as_backup += 1,
                 Err(UpdateError::TableFull | UpdateError::SectionsFull) => counts.refused_table_full += 1,
@@ -195,14 +293,20 @@ impl Feed {
                 Err(UpdateError::MembersUnknown | UpdateError::TicketsFull) => {}
             }
         });
+        self.put_back.1 += copies.put_back;
+        self.unheard |= copies.left_out;
         match outcome {
             Ok(outcome) => {
                 load.worked |= outcome.changes > 0;
-                if outcome.dump_complete && self.dump == Dump::Running {
-                    self.counts.dumps_completed += 1;
-                    self.dump = Dump::Due(now + self.dump_interval);
-                    engine.end_dump(now);
-                    self.tell_left_over(now, journal);
+                match self.dump {
+                    Dump::Running if outcome.dump_complete => {
+                        self.counts.dumps_completed += 1;
+                        self.dump = Dump::Due(now + self.dump_interval);
+                        engine.end_dump(now);
+                        self.tell_left_over(now, journal);
+                    }
+                    Dump::Filling(_) if outcome.dump_complete => self.dump = Dump::Silent,
+                    _ => {}
                 }
                 if outcome.changes > 0 && self.trouble.take().is_some() {
                     journal.note(now, Weight::Notice, "SourceRecovered", "the source works again".into());
@@ -212,20 +316,41 @@ impl Feed {
             Err(SourceError::Overrun) => {
                 self.counts.overruns += 1;
                 load.worked = true;
-                if self.dump != Dump::Silent {
+                if masters {
                     engine.source_overrun(now);
                     self.dump = Dump::Due(self.next_dump(now));
                 }
-                Some(true)
+                self.unheard |= !masters;
+                if let Dump::Filling(_) = self.dump {
+                    self.dump = Dump::Silent;
+                }
+                // All that was waiting has been read.
+                Some(masters)
             }
             Err(SourceError::Io(error)) => {
                 self.failed(now, journal, "reading", &error);
-                if self.dump != Dump::Silent {
-                    self.dump = Dump::Due(self.next_dump(now));
+                match self.dump {
+                    _ if masters => self.dump = Dump::Due(self.next_dump(now)),
+                    Dump::Filling(_) => self.dump = Dump::Silent,
+                    _ => {}
                 }
+                self.end_filling(engine);
                 None
             }
         }
+    }
+
+    /// What a backup, or who was one just now, does with the ends that its kernel tells.
+    fn copies(&mut self, now: Instant) -> Copies {
+        if now.since(self.put_back.0) >= Duration::from_secs(1) {
+            self.put_back = (now, 0);
+        }
+        let left = match self.dump {
+            Dump::Leftover(_) => u32::MAX,
+            _ if self.keeps => PUT_BACK_PER_SECOND.saturating_sub(self.put_back.1),
+            _ => 0,
+        };
+        Copies { left, counted: self.keeps, put_back: 0, left_out: false }
     }
 
     /// Says once that connections pass here that are in no group's share.
@@ -301,10 +426,12 @@ impl Feed {
     }
 
     /// What came of the source's changes here.
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 9] {
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 11] {
         [
             ("source_changes_taken", self.counts.taken),
             ("source_changes_dropped_as_backup", self.counts.dropped_as_backup),
+            ("source_copies_put_back", self.counts.put_back),
+            ("source_flows_preloaded", self.counts.preloaded),
             ("source_changes_refused_table_full", self.counts.refused_table_full),
             ("source_changes_refused_annex_full", self.counts.refused_annex_full),
             ("source_changes_refused_unsupported", self.counts.refused_unsupported),
@@ -316,230 +443,28 @@ impl Feed {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bridge::ReadOutcome;
-    use crate::flow::{Change, Flow, FlowKey, Zone};
-    use std::cell::RefCell;
-    use std::collections::VecDeque;
-    use std::io;
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::rc::Rc;
+/// Copies that the kernel has dropped, as one read tells them.
+struct Copies {
+    /// So many may still be put back.
+    left: u32,
+    /// What is not put back is somebody's business.
+    counted: bool,
+    put_back: u32,
+    left_out: bool,
+}
 
-    type Script = Rc<RefCell<VecDeque<Result<(usize, bool), Option<i32>>>>>;
-
-    /// Yields what its script says: (changes, dump complete), an error number, or `None` for an overrun.
-    struct Scripted {
-        script: Script,
-        dumps: Rc<RefCell<Vec<io::Result<()>>>>,
-        asked: Rc<RefCell<u32>>,
-    }
-
-    impl Source for Scripted {
-        fn read(&mut self, emit: &mut dyn FnMut(Change)) -> Result<ReadOutcome, SourceError> {
-            match self.script.borrow_mut().pop_front() {
-                None => Ok(ReadOutcome { changes: 0, dump_complete: false, drained: true }),
-                Some(Ok((changes, dump_complete))) => {
-                    (0..changes).for_each(|number| emit(change(number as u16)));
-                    Ok(ReadOutcome { changes, dump_complete, drained: false })
-                }
-                Some(Err(None)) => Err(SourceError::Overrun),
-                Some(Err(Some(number))) => Err(SourceError::Io(io::Error::from_raw_os_error(number))),
-            }
+impl Copies {
+    /// One more; whether it was put back.
+    fn dropped(&mut self, put_back: impl FnOnce() -> bool) -> bool {
+        if self.put_back >= self.left {
+            self.left_out |= self.counted;
+            return false;
         }
-        fn request_dump(&mut self) -> io::Result<()> {
-            *self.asked.borrow_mut() += 1;
-            self.dumps.borrow_mut().pop().unwrap_or(Ok(()))
-        }
-        fn readiness(&self) -> Option<BorrowedFd<'_>> {
-            None
-        }
-        fn counters(&self) -> Vec<(&'static str, u64)> {
-            vec![]
-        }
-    }
-
-    #[derive(Default)]
-    struct Heard(Vec<&'static str>);
-
-    impl Listener for Heard {
-        fn update(&mut self, _: Instant, change: &Change) -> Result<(), UpdateError> {
-            self.0.push("update");
-            if change.key().source_port == 9 { Err(UpdateError::TableFull) } else { Ok(()) }
-        }
-        fn begin_dump(&mut self, _: Instant) {
-            self.0.push("begin");
-        }
-        fn end_dump(&mut self, _: Instant) {
-            self.0.push("end");
-        }
-        fn source_overrun(&mut self, _: Instant) {
-            self.0.push("overrun");
-        }
-    }
-
-    fn change(port: u16) -> Change {
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Change::Upsert(Flow::new(FlowKey {
-            source: address,
-            destination: address,
-            source_port: port,
-            destination_port: 1,
-            protocol: 6,
-            zone: Zone::DEFAULT,
-        }))
-    }
-
-    fn at(milliseconds: u64) -> Instant {
-        Instant::from_nanos(milliseconds * 1_000_000)
-    }
-
-    struct Bench {
-        feed: Feed,
-        heard: Heard,
-        script: Script,
-        dumps: Rc<RefCell<Vec<io::Result<()>>>>,
-        asked: Rc<RefCell<u32>>,
-        journal: Journal,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let (script, dumps, asked) = (Script::default(), Rc::default(), Rc::default());
-            let source = Scripted { script: Rc::clone(&script), dumps: Rc::clone(&dumps), asked: Rc::clone(&asked) };
-            let feed = Feed::new(Some(Box::new(source)), Duration::from_secs(30));
-            Bench { feed, heard: Heard::default(), script, dumps, asked, journal: Journal::new(51) }
-        }
-
-        fn turn(&mut self, ms: u64, script: &[Result<(usize, bool), Option<i32>>]) -> Vec<&'static str> {
-            self.script.borrow_mut().extend(script.iter().copied());
-            self.feed.turn(at(ms), &mut self.heard, true, &mut self.journal, &mut Load::default());
-            std::mem::take(&mut self.heard.0)
-        }
-
-        fn count(&self, name: &str) -> u64 {
-            self.feed.counters().iter().find(|(known, _)| *known == name).unwrap().1
-        }
-
-        fn events(&self) -> Vec<&'static str> {
-            self.journal.entries().map(|entry| entry.name).collect()
-        }
-    }
-
-    #[test]
-    fn a_backup_reads_its_source_and_drops_what_it_says() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.turn(0, &[Ok((3, true))]), Vec::<&str>::new());
-        assert_eq!(bench.count("source_changes_dropped_as_backup"), 3);
-        assert_eq!(bench.turn(1, &[Err(None)]), Vec::<&str>::new());
-        assert_eq!((*bench.asked.borrow(), bench.count("source_overruns")), (0, 1));
-    }
-
-    #[test]
-    fn a_new_master_compares_its_table_with_a_dump() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(5), true);
-        assert_eq!(bench.feed.wake_at(at(5), true), Some(at(5)));
-        assert_eq!(bench.turn(5, &[Ok((1, false))]), ["begin", "update"]);
-        assert_eq!(bench.turn(6, &[Ok((1, true))]), ["update", "end"]);
-        assert_eq!(bench.turn(7, &[Ok((1, true))]), ["update"]);
-        assert_eq!((*bench.asked.borrow(), bench.count("source_dumps_completed")), (1, 1));
-    }
-
-    #[test]
-    fn the_next_dump_begins_an_interval_after_the_end_of_the_last() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(0), true);
-        assert_eq!(bench.turn(0, &[Ok((1, false))]), ["begin", "update"]);
-        assert_eq!(bench.feed.wake_at(at(0), true), Some(at(1)), "a running dump is waited for");
-        assert_eq!(bench.turn(5_000, &[Ok((0, true))]), ["end"]);
-        assert_eq!(bench.turn(34_999, &[Ok((1, false))]), ["update"]);
-        assert_eq!(bench.turn(35_000, &[Ok((1, true))]), ["begin", "update", "end"]);
-        assert_eq!(bench.turn(64_999, &[]), Vec::<&str>::new());
-        assert_eq!(bench.turn(65_000, &[]), ["begin"]);
-        assert_eq!((bench.count("source_dumps"), bench.count("source_dumps_completed")), (3, 2));
-    }
-
-    /// [4.3.2] What the sink has not written yet is not in the kernel, and must not be taken for dead.
-    #[test]
-    fn a_dump_waits_until_the_sink_has_taken_everything() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(0), true);
-        bench.script.borrow_mut().push_back(Ok((1, false)));
-        bench.feed.turn(at(0), &mut bench.heard, false, &mut bench.journal, &mut Load::default());
-        assert_eq!(bench.feed.wake_at(at(0), false), Some(at(1)), "it does not keep the loop awake");
-        assert_eq!(std::mem::take(&mut bench.heard.0), ["update"], "live changes are taken meanwhile");
-        assert_eq!(bench.turn(1, &[Ok((1, true))]), ["begin", "update", "end"]);
-    }
-
-    /// [4.3.2]
-    #[test]
-    fn an_overrun_begins_the_dump_anew_and_the_end_of_the_old_one_does_not_count() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(0), true);
-        assert_eq!(bench.turn(0, &[Err(None)]), ["begin", "overrun"]);
-        // At most one dump a second, or a burst of overruns would never let one finish.
-        assert_eq!(bench.turn(999, &[Ok((0, true))]), Vec::<&str>::new());
-        assert_eq!(bench.turn(1000, &[Ok((1, true))]), ["begin", "update", "end"]);
-        assert_eq!(*bench.asked.borrow(), 2);
-    }
-
-    #[test]
-    fn a_refused_dump_is_an_event_and_is_asked_for_again() {
-        let mut bench = Bench::new();
-        bench.dumps.borrow_mut().push(Err(io::Error::from_raw_os_error(1)));
-        bench.feed.master(at(0), true);
-        assert_eq!(bench.turn(0, &[]), ["begin"]);
-        assert_eq!(bench.events(), ["SourceFailed"]);
-        assert!(bench.feed.trouble().unwrap().contains("a dump failed"));
-        assert_eq!(bench.feed.wake_at(at(0), true), Some(at(100)));
-        assert_eq!(bench.turn(500, &[]), Vec::<&str>::new());
-        assert_eq!(bench.turn(1000, &[Ok((1, true))]), ["begin", "update", "end"]);
-        assert_eq!(bench.events(), ["SourceFailed", "SourceRecovered"]);
-        assert_eq!(bench.feed.trouble(), None);
-    }
-
-    #[test]
-    fn a_source_that_fails_is_said_once_rests_and_is_dumped_again() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(0), true);
-        bench.turn(0, &[Ok((1, true))]);
-        bench.turn(2000, &[Err(Some(5))]);
-        assert_eq!(bench.turn(2050, &[Ok((1, false))]), Vec::<&str>::new());
-        bench.script.borrow_mut().clear();
-        assert_eq!(bench.turn(2100, &[Err(Some(5))]), ["begin"]);
-        assert_eq!(bench.events(), ["SourceFailed"]);
-        assert_eq!(bench.count("source_errors"), 2);
-    }
-
-    #[test]
-    fn what_the_engine_refuses_is_counted_by_its_reason() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(0), true);
-        bench.turn(0, &[Ok((10, false))]);
-        assert_eq!((bench.count("source_changes_taken"), bench.count("source_changes_refused_table_full")), (9, 1));
-    }
-
-    #[test]
-    fn a_node_that_stops_being_master_forgets_its_dump() {
-        let mut bench = Bench::new();
-        bench.feed.master(at(0), true);
-        bench.turn(0, &[]);
-        bench.feed.master(at(1), false);
-        assert_eq!(bench.turn(2, &[Ok((1, true))]), Vec::<&str>::new());
-        assert_eq!(bench.feed.wake_at(at(2), true), None);
-    }
-
-    #[test]
-    fn one_turn_reads_a_bounded_number_of_times() {
-        let mut bench = Bench::new();
-        let mut load = Load::default();
-        bench.script.borrow_mut().extend(std::iter::repeat_n(Ok((1, false)), 20));
-        bench.feed.turn(at(0), &mut bench.heard, true, &mut bench.journal, &mut load);
-        assert_eq!(bench.count("source_changes_dropped_as_backup"), 8);
-        assert!(load.more);
-        bench.feed.master(at(0), true);
-        assert_eq!(bench.turn(0, &[]), ["begin", "update"], "ADVERTs must not wait for a dump");
+        let back = put_back();
+        self.put_back += u32::from(back);
+        back
     }
 }
+
+#[cfg(test)]
+mod tests;

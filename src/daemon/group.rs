@@ -102,7 +102,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, events: Events, 
 
 /// Also without addresses: a reload may bring some.
 fn start_takeover(group: &Group) -> Result<Takeover, StartError> {
-    Takeover::start(group.sync_id, group.addresses.clone(), build::announcer).map_err(StartError::Takeover)
+    Takeover::start(group.sync_id, group.into(), build::announcer).map_err(StartError::Takeover)
 }
 
 /// A group whose sync link is not there yet.
@@ -152,7 +152,7 @@ impl Waiting {
             Command::Resync { answer, .. } => drop(answer.send(Err(trouble))),
             Command::Flush(order) => drop(order.answer.send(Err(trouble))),
             Command::Reconfigure { group, audit, realtime_priority, answer } => {
-                self.takeover.replace(&group.addresses);
+                self.takeover.replace((&*group).into());
                 privilege::be_heard_in_time(realtime_priority);
                 (self.group, self.audit) = (*group, audit);
                 drop(answer.send(Ok(())));

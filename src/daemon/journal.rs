@@ -100,6 +100,7 @@ fn weight(event: &Event) -> Weight {
         | Event::Lagging { .. }
         | Event::CommitDeadlinePassed
         | Event::HandoverFailed { .. }
+        | Event::MergeGivenUp { .. }
         | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }
@@ -116,6 +117,7 @@ fn weight(event: &Event) -> Weight {
         | Event::SyncStarted { .. }
         | Event::SyncProgress { .. }
         | Event::Repaired { .. }
+        | Event::Merged { .. }
         | Event::InSync { .. } => Weight::Notice,
     }
 }
@@ -158,6 +160,13 @@ pub fn describe(event: &Event) -> String {
         Event::Draining { draining: true } => "draining: somebody else is to be master".into(),
         Event::Draining { draining: false } => "draining no more: this node may be master".into(),
         Event::CommitDeadlinePassed => "the takeover went on before the whole table was written".into(),
+        Event::Merged { from, adopted, took } => {
+            format!("{adopted} flows that only node {} had are adopted, after {} ms", from.0, took.as_millis())
+        }
+        Event::MergeGivenUp { with, adopted } => format!(
+            "the merge with node {} did not end in time, {adopted} flows are adopted; what only one of the two had may be lost",
+            with.0
+        ),
         Event::TableFull { store: Store::Flows, capacity } => {
             format!("the table is full at {capacity} flows; new ones are refused")
         }

@@ -25,6 +25,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "advert_interval",
     "preempt",
     "addresses",
+    "foreign_addresses",
     "routes",
     "announce_refresh",
     "guard",

@@ -7,6 +7,7 @@
 //! ```text
 //!   node-death    ─ node-death ─┐ a new machine joins          preempt    ─ node-death ─── return ─
 //!   stop          ─ stop ─── continue ─┐ in sync again          sync-link  ─ sync-down ─── sync-up ─
+//!   daemon-kill   ─ daemon-kill ─── restart ─                    one-way    ─ one-way ─── both-ways ─
 //! ```
 
 use serde::Serialize;
@@ -18,7 +19,7 @@ pub enum Cause {
     /// SIGKILL, and all cables cut in the same instant; a new machine with an empty kernel takes its place.
     #[default]
     NodeDeath,
-    /// SIGKILL to the daemon alone: its kernel still holds the addresses, and answers for them.
+    /// SIGKILL to the daemon alone: its kernel still holds the addresses, and answers for them. After --stop-for it starts anew.
     DaemonKill,
     /// SIGSTOP, and SIGCONT after --stop-for.
     Stop,
@@ -45,6 +46,8 @@ pub enum Event {
     NodeDeath,
     /// SIGKILL to the daemon.
     DaemonKill,
+    /// The daemon that was killed starts anew, on its old kernel.
+    Restart,
     /// SIGSTOP to the daemon.
     Stop,
     /// SIGCONT to the one that was stopped.
@@ -70,7 +73,7 @@ impl Cause {
     pub(super) fn events(self) -> &'static [Event] {
         match self {
             Cause::NodeDeath => &[Event::NodeDeath],
-            Cause::DaemonKill => &[Event::DaemonKill],
+            Cause::DaemonKill => &[Event::DaemonKill, Event::Restart],
             Cause::Stop => &[Event::Stop, Event::Continue],
             Cause::SyncLink => &[Event::SyncDown, Event::SyncUp],
             Cause::OneWay => &[Event::OneWay, Event::BothWays],
@@ -94,12 +97,17 @@ impl Event {
 
     /// Whether it ends what another event began.
     pub(super) fn mends(self) -> bool {
-        matches!(self, Event::Continue | Event::SyncUp | Event::BothWays)
+        matches!(self, Event::Restart | Event::Continue | Event::SyncUp | Event::BothWays)
+    }
+
+    /// Whether a master and a backup in sync are there just before it.
+    pub(super) fn finds_a_pair(self) -> bool {
+        !self.mends() && self != Event::Return
     }
 
     /// Whether the node that it happens to goes on talking, so that it could claim a role that it has lost.
     pub(super) fn leaves_it_talking(self) -> bool {
-        !matches!(self, Event::NodeDeath | Event::DaemonKill | Event::Return)
+        !matches!(self, Event::NodeDeath | Event::DaemonKill | Event::Restart | Event::Return)
     }
 
     /// What happens, for people: after a node's name.
@@ -107,6 +115,7 @@ impl Event {
         match self {
             Event::NodeDeath => "dies: SIGKILL, and all its cables cut",
             Event::DaemonKill => "loses its daemon to SIGKILL; its kernel still holds the addresses",
+            Event::Restart => "has a daemon again, on its old kernel",
             Event::Stop => "is stopped: SIGSTOP",
             Event::Continue => "goes on: SIGCONT",
             Event::SyncDown => "loses its sync link",

@@ -12,8 +12,9 @@
 //!   lab ── links (rtnetlink), nftables (nf_tables over netlink)
 //! ```
 //!
-//! Where the kernel lets this user make no namespaces, [`memory`](self) mode shows what can be shown in one process.
+//! [`active`] is a story of its own: two groups, a master each. Where the kernel lets this user make no namespaces, [`memory`](self) mode shows what can be shown in one process.
 
+mod active;
 pub mod cause;
 pub mod client;
 mod connection;
@@ -91,6 +92,12 @@ pub struct Options {
     /// Keep the backup's table as it is then, as `ssyncp table --json` prints it, for `ssyncp replay --verify`.
     #[arg(long, value_name = "FILE", conflicts_with = "no_sync")]
     pub table: Option<PathBuf>,
+    /// Keep what the nodes say of themselves in this directory.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_sync")]
+    pub logs: Option<PathBuf>,
+    /// Both nodes at work, each as master of one of two groups that divide the kernel's table; each dies once.
+    #[arg(long, conflicts_with_all = ["failovers", "cause", "nodes", "mix", "ipv6", "no_sync", "record", "table"])]
+    pub active_active: bool,
     /// One JSON object instead of words.
     #[arg(long)]
     pub json: bool,
@@ -176,6 +183,9 @@ pub fn run(options: &Options) -> ExitCode {
         eprintln!("ssyncp demo: {line}");
         return ExitCode::from(USAGE);
     }
+    if options.active_active {
+        return active::run(options);
+    }
     let narrator = Narrator::new(options.json);
     match perform(options, &narrator) {
         Ok(report) => {
@@ -240,7 +250,8 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     let usual = if mode == Mode::Root { "10ms" } else { "30ms" };
     let advert_interval = options.advert_interval.as_deref().unwrap_or(usual);
     let (directory, preempt) = (scratch.path(), options.cause.preempts());
-    let told = story::Told { with_ipv6, directory, advert_interval, preempt };
+    let logs = options.logs.as_deref().unwrap_or(directory);
+    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt };
     let failovers = story::play(options, *lab, told, narrator)?;
     Ok(report(mode, "raw", failovers))
 }

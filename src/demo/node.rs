@@ -33,6 +33,8 @@ pub(super) struct NodePlan<'a> {
     pub(super) with_ipv6: bool,
     /// Where its files go.
     pub(super) directory: &'a Path,
+    /// Where its log goes.
+    pub(super) logs: &'a Path,
 }
 
 /// What a node says of its only group.
@@ -70,7 +72,7 @@ impl Node {
     pub(super) fn start(balancer: &Balancer, plan: NodePlan<'_>) -> Result<Self, DemoError> {
         let name = balancer.name;
         let file = |suffix: &str| plan.directory.join(format!("{name}.{suffix}"));
-        let (settings, socket, log) = (file("toml"), file("sock"), file("log"));
+        let (settings, socket, log) = (file("toml"), file("sock"), plan.logs.join(format!("{name}.log")));
         let start = || {
             // A node that died as machines die has left its socket behind.
             match fs::remove_file(&socket) {
@@ -215,7 +217,15 @@ mod tests {
     #[test]
     fn the_configuration_is_toml_whatever_the_directory_is_called() {
         let directory = Path::new("/tmp/a \"strange\" place");
-        let plan = NodePlan { id: 2, priority: 100, advert_interval: "1s", preempt: true, with_ipv6: true, directory };
+        let plan = NodePlan {
+            id: 2,
+            priority: 100,
+            advert_interval: "1s",
+            preempt: true,
+            with_ipv6: true,
+            directory,
+            logs: directory,
+        };
         let text = configuration("lb-b", plan, &directory.join("lb-b.sock"));
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["control"]["socket"].as_str(), Some("/tmp/a \"strange\" place/lb-b.sock"));

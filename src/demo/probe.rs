@@ -12,7 +12,7 @@
 //!           start    └──── hole ─────┘          end
 //! ```
 
-use super::part::{Answer, Order, Parent, Part, play, raise_descriptor_limit};
+use super::part::{self, Answer, Order, Parent, Part, play, raise_descriptor_limit};
 use super::traffic::{median, milliseconds, receive_stamped, wall_clock};
 use crate::sys::clock;
 use crate::sys::namespace::Namespace;
@@ -115,6 +115,7 @@ impl Probe {
 pub(super) fn run(instructions: &str) -> ExitCode {
     play(instructions, |plan: ProbePlan, parent| {
         raise_descriptor_limit()?;
+        part::measure_in_time();
         let mut beat = Beat::open(&plan)?;
         parent.answer(&Answer::Ready)?;
         beat.live(parent)

@@ -61,6 +61,9 @@ pub struct Failover {
     pub tcp_gap_ms_max: Option<f64>,
     /// The minimum of TCP's retransmission time-out in use: a lower bound of what a lost segment costs, milliseconds.
     pub rto_min_ms: Option<u32>,
+    /// The longest hole of all UDP probes while both kernels were compared, just before the event: what this machine does to
+    /// them by itself, milliseconds.
+    pub quiet_hole_ms: Option<f64>,
     /// The latest that the UDP probe was with sending: its holes may be this much longer than the network's, milliseconds.
     pub probe_late_ms: Option<f64>,
     /// ADVERTs as master that the node sent on the sync link after its successor's first one; null where it was dead.
@@ -124,14 +127,18 @@ impl Failover {
     }
 
     /// What clients felt, for people.
-    fn times_on_the_wire(&self) -> [(&'static str, String); 2] {
+    fn times_on_the_wire(&self) -> [(&'static str, String); 3] {
         let blackout = [self.blackout_ms_p50, self.blackout_ms_max].map(milliseconds);
         let gap = milliseconds(self.tcp_gap_ms_p50);
         let gap = match self.rto_min_ms {
             Some(minimum) => format!("median {gap} (RTO minimum {minimum} ms)"),
             None => gap,
         };
-        [("UDP blackout", format!("median {}, longest {}", blackout[0], blackout[1])), ("TCP gap", gap)]
+        [
+            ("UDP blackout", format!("median {}, longest {}", blackout[0], blackout[1])),
+            ("and without", format!("longest {}, before the event", milliseconds(self.quiet_hole_ms))),
+            ("TCP gap", gap),
+        ]
     }
 
     /// Who spoke or acted as master too late, for people; only what was looked at.
@@ -281,6 +288,7 @@ fn worst(failovers: &[Failover]) -> Failover {
         tcp_gap_ms_p50: most(|failover| failover.tcp_gap_ms_p50),
         tcp_gap_ms_max: most(|failover| failover.tcp_gap_ms_max),
         rto_min_ms: failovers.iter().filter_map(|failover| failover.rto_min_ms).max(),
+        quiet_hole_ms: most(|failover| failover.quiet_hole_ms),
         probe_late_ms: most(|failover| failover.probe_late_ms),
         late_adverts: failovers.iter().filter_map(|failover| failover.late_adverts).max(),
         two_masters_ms: most(|failover| failover.two_masters_ms),
@@ -404,7 +412,7 @@ mod tests {
             r#""event":"node-death","died":"a","connections":7,"survived":7,"reset":0,"stalled":0,"flows_master":7,"#,
             r#""flows_backup":7,"missing":0,"extra":0,"stale":0,"mismatches":0,"takeover_ms":null,"#,
             r#""blackout_ms_p50":null,"blackout_ms_max":null,"tcp_gap_ms_p50":null,"tcp_gap_ms_max":null,"#,
-            r#""rto_min_ms":null,"probe_late_ms":null,"late_adverts":null,"two_masters_ms":null,"#,
+            r#""rto_min_ms":null,"quiet_hole_ms":null,"probe_late_ms":null,"late_adverts":null,"two_masters_ms":null,"#,
             r#""duplicate_address_ms":null,"taken_differing":null,"mix":null"#,
         );
         let head = r#""schema":"ssyncp.demo/1","mode":"memory","cause":"node-death","transport":"memory","sync":true"#;

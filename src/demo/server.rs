@@ -2,9 +2,10 @@
 //!
 //! One thread, one epoll, level-triggered. A connection whose client does not read is not read either, so that at most
 //! one buffer of unsent echo is kept for each. Descriptors are the bound on connections; without a free one the process
-//! says so and ends, because an echo that is silently missing would be blamed on the pair.
+//! says so and ends, because an echo that is silently missing would be blamed on the pair. One that serves UDP alone is half of
+//! the probe, and runs in real time as it does.
 
-use super::part::{Answer, Parent, Part, play, raise_descriptor_limit};
+use super::part::{self, Answer, Parent, Part, play, raise_descriptor_limit};
 use crate::sys::namespace::Namespace;
 use crate::sys::poll::wait;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -61,6 +62,9 @@ impl Server {
 pub(super) fn run(instructions: &str) -> ExitCode {
     play(instructions, |plan: ServerPlan, parent| {
         raise_descriptor_limit()?;
+        if plan.listen.is_empty() {
+            part::measure_in_time();
+        }
         let mut echo = Echo::open(&plan)?;
         parent.answer(&Answer::Ready)?;
         echo.serve(parent)

@@ -46,7 +46,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Time in which all connections must be up, and what each thousand of them adds.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// The same, for each thousand connections.
-const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(1);
+const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(6);
 /// Time in which two kernels must have become equal once traffic is steady.
 const EQUAL_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a connection must bring back an echo after a death to count as survived.
@@ -79,6 +79,8 @@ pub(super) struct Told<'a> {
     pub(super) with_ipv6: bool,
     /// Where its files go.
     pub(super) directory: &'a Path,
+    /// Where the nodes' logs go.
+    pub(super) logs: &'a Path,
     /// Time between two of its ADVERTs, as the configuration says it.
     pub(super) advert_interval: &'a str,
     /// Whether it takes the role from one of lower priority.
@@ -113,7 +115,7 @@ struct Story<'a> {
     client: Client,
     probe: Probe,
     mix: Option<MixTraffic>,
-    _server: Server,
+    _servers: [Server; 2],
     /// The nodes by balancer; none where SSYNCP does not run, or has died.
     nodes: Vec<Option<Node>>,
     /// Machines that are there.
@@ -140,8 +142,9 @@ impl<'a> Story<'a> {
             sources.push(CLIENT6.into());
         }
         let addresses: Vec<_> = addresses.into_iter().map(|server| SocketAddr::new(server, SERVER_PORT)).collect();
-        let plan = ServerPlan { listen: addresses.clone(), udp: addresses };
-        let _server = Server::spawn(&lab.server, &plan).doing("starting the servers")?;
+        let spawn = |plan| Server::spawn(&lab.server, &plan).doing("starting the servers");
+        let tcp = spawn(ServerPlan { listen: addresses.clone(), udp: Vec::new() })?;
+        let _servers = [tcp, spawn(ServerPlan { listen: Vec::new(), udp: addresses })?];
         narrator.say(format_args!("{} servers echo what they get", SERVERS.len()));
 
         let recorder = match &options.record {
@@ -187,7 +190,7 @@ impl<'a> Story<'a> {
             client,
             probe,
             mix,
-            _server,
+            _servers,
             nodes,
             alive,
             asleep,
@@ -242,7 +245,7 @@ impl<'a> Story<'a> {
         }
         self.find_master()?;
         let start = Instant::now();
-        while differs(&self.compare()?.2) && start.elapsed() < EQUAL_WITHIN {
+        while differs(&self.compare()?.difference) && start.elapsed() < EQUAL_WITHIN {
             std::thread::sleep(ROW_EVERY / 10);
         }
         Ok(())
@@ -305,7 +308,9 @@ impl<'a> Story<'a> {
 
     /// One event, from the comparison before it to the last echo after it.
     fn witness(&mut self, event: Event, victim: usize, since: Duration, keep: bool) -> Result<Failover, DemoError> {
-        let compared = if event.mends() { None } else { Some(self.compare_and_tell()?) };
+        self.probe.start_window().doing("starting the UDP probe's window")?;
+        let before = if event.finds_a_pair() { Some(self.compare_and_tell()?) } else { None };
+        let quiet = self.probe.end_window().doing("ending the UDP probe's window")?;
         if keep {
             self.keep()?;
         }
@@ -316,7 +321,8 @@ impl<'a> Story<'a> {
         let window = self.probe.end_window().doing("ending the UDP probe's window")?;
         let mix = self.mix.as_mut().map(|mix| mix.verdict(&traffic)).transpose()?;
         self.tell_traffic(&traffic, mix);
-        let compared = match compared {
+        let quiet_hole_ms = before.as_ref().map(|_| quiet.max_ms);
+        let compared = match before {
             Some(compared) => compared,
             None => {
                 self.settle()?;
@@ -325,46 +331,8 @@ impl<'a> Story<'a> {
         };
         let late = self.ear.as_ref().filter(|_| event.leaves_it_talking());
         let late = late.map(|ear| ear.late_claims_of(node_id(victim), since, struck.at));
-        Ok(self.figures(event, victim, struck, takeover_ms, (traffic, window, mix), compared, late))
-    }
-
-    fn figures(
-        &self,
-        event: Event,
-        victim: usize,
-        struck: Struck,
-        takeover_ms: Option<f64>,
-        (traffic, window, mix): (ClientVerdict, ProbeVerdict, Option<Mix>),
-        (flows_master, flows_backup, difference): (u32, u32, Difference),
-        late: Option<Late>,
-    ) -> Failover {
-        let ClientVerdict { connections, survived, reset, stalled, mismatches, .. } = traffic;
-        Failover {
-            event,
-            died: self.name(victim).into(),
-            connections,
-            survived,
-            reset,
-            stalled,
-            flows_master,
-            flows_backup,
-            missing: count(difference.missing),
-            extra: count(difference.extra),
-            stale: count(difference.stale),
-            mismatches,
-            takeover_ms,
-            blackout_ms_p50: Some(window.p50_ms),
-            blackout_ms_max: Some(window.max_ms),
-            tcp_gap_ms_p50: Some(traffic.tcp_gap_ms_p50),
-            tcp_gap_ms_max: Some(traffic.tcp_gap_ms_max),
-            rto_min_ms: Some(traffic.rto_min_ms),
-            probe_late_ms: Some(window.late_ms_max),
-            late_adverts: late.map(|late| late.adverts),
-            two_masters_ms: late.map(|late| milliseconds(late.lasting)),
-            duplicate_address_ms: struck.duplicate.map(milliseconds),
-            taken_differing: struck.taken_differing,
-            mix,
-        }
+        let seen = Seen { struck, takeover_ms, traffic, window, quiet_hole_ms, mix, compared, late };
+        Ok(seen.into_figures(event, self.name(victim)))
     }
 
     /// Waits for the announcement of the new master, and finds out who that is; milliseconds from the event to it.
@@ -405,30 +373,31 @@ impl<'a> Story<'a> {
         others.first().copied().unwrap_or(victim)
     }
 
-    /// The kernels' tables, read by code that knows nothing of SSYNCP's own: entries of the master and of the backup that
-    /// differs most, and how they differ.
-    fn compare(&self) -> Result<(u32, u32, Difference), DemoError> {
+    /// The kernels' tables, read by code that knows nothing of SSYNCP's own.
+    fn compare(&self) -> Result<Compared, DemoError> {
         let dump =
             |balancer: usize| kernel::dump(&self.lab.balancers[balancer].namespace).doing("dumping a kernel's table");
         let master = dump(self.master)?;
-        let mut worst: Option<(u32, u32, Difference)> = None;
+        let mut worst: Option<Compared> = None;
         for backup in self.beside(self.master) {
             let backup = dump(backup)?;
             let difference = kernel::compare(&master, &backup);
-            if worst.as_ref().is_none_or(|(_, _, worst)| differences(worst) < differences(&difference)) {
-                worst = Some((count(master.len()), count(backup.len()), difference));
+            if worst.as_ref().is_none_or(|worst| differences(&worst.difference) < differences(&difference)) {
+                let [flows_master, flows_backup] = [master.len(), backup.len()].map(count);
+                worst = Some(Compared { flows_master, flows_backup, difference });
             }
         }
-        Ok(worst.unwrap_or_else(|| (count(master.len()), 0, Difference::default())))
+        Ok(worst.unwrap_or_else(|| Compared { flows_master: count(master.len()), ..Compared::default() }))
     }
 
-    fn compare_and_tell(&self) -> Result<(u32, u32, Difference), DemoError> {
-        let (flows_master, flows_backup, difference) = self.compare()?;
+    fn compare_and_tell(&self) -> Result<Compared, DemoError> {
+        let compared = self.compare()?;
+        let difference = &compared.difference;
         self.narrator.say(format_args!(
             "the kernels, entry by entry: {} {}, beside it {}; {} missing, {} extra, {} stale",
             self.name(self.master),
-            number(flows_master.into()),
-            number(flows_backup.into()),
+            number(compared.flows_master.into()),
+            number(compared.flows_backup.into()),
             difference.missing,
             difference.extra,
             difference.stale
@@ -438,7 +407,7 @@ impl<'a> Story<'a> {
         for example in difference.examples.iter().take(examples) {
             self.narrator.add(example);
         }
-        Ok((flows_master, flows_backup, difference))
+        Ok(compared)
     }
 
     fn tracked(&self, balancer: usize) -> Result<u32, DemoError> {
@@ -475,6 +444,61 @@ impl<'a> Story<'a> {
     }
 }
 
+/// What was seen around one event.
+struct Seen {
+    struck: Struck,
+    takeover_ms: Option<f64>,
+    traffic: ClientVerdict,
+    window: ProbeVerdict,
+    quiet_hole_ms: Option<f64>,
+    mix: Option<Mix>,
+    compared: Compared,
+    late: Option<Late>,
+}
+
+impl Seen {
+    fn into_figures(self, event: Event, victim: &str) -> Failover {
+        let Seen { struck, takeover_ms, traffic, window, quiet_hole_ms, mix, compared, late } = self;
+        let ClientVerdict { connections, survived, reset, stalled, mismatches, .. } = traffic;
+        let Compared { flows_master, flows_backup, difference } = compared;
+        Failover {
+            event,
+            died: victim.into(),
+            connections,
+            survived,
+            reset,
+            stalled,
+            flows_master,
+            flows_backup,
+            missing: count(difference.missing),
+            extra: count(difference.extra),
+            stale: count(difference.stale),
+            mismatches,
+            takeover_ms,
+            blackout_ms_p50: Some(window.p50_ms),
+            blackout_ms_max: Some(window.max_ms),
+            tcp_gap_ms_p50: Some(traffic.tcp_gap_ms_p50),
+            tcp_gap_ms_max: Some(traffic.tcp_gap_ms_max),
+            rto_min_ms: Some(traffic.rto_min_ms),
+            quiet_hole_ms,
+            probe_late_ms: Some(window.late_ms_max),
+            late_adverts: late.map(|late| late.adverts),
+            two_masters_ms: late.map(|late| milliseconds(late.lasting)),
+            duplicate_address_ms: struck.duplicate.map(milliseconds),
+            taken_differing: struck.taken_differing,
+            mix,
+        }
+    }
+}
+
+/// Two kernels' tables: the master's, and that of the backup that differs most.
+#[derive(Debug, Default)]
+struct Compared {
+    flows_master: u32,
+    flows_backup: u32,
+    difference: Difference,
+}
+
 /// Starts `ssyncp run` on all balancers, one after the other; the first one becomes master.
 fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Option<Node>>, DemoError> {
     let names: Vec<_> = lab.balancers.iter().map(|balancer| balancer.name).collect();
@@ -496,9 +520,9 @@ fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Opt
 }
 
 fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
-    let Told { directory, advert_interval, with_ipv6, preempt } = told;
+    let Told { directory, logs, advert_interval, with_ipv6, preempt } = told;
     let (id, priority) = (node_id(balancer), PRIORITIES[balancer]);
-    NodePlan { id, priority, advert_interval, preempt, with_ipv6, directory }
+    NodePlan { id, priority, advert_interval, preempt, with_ipv6, directory, logs }
 }
 
 /// Number of the node on a balancer.

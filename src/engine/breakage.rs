@@ -75,6 +75,12 @@ breakages! {
     HeirBeforeLastNumber, "heir-before-final-number", "5.3.4";
     /// Who hears that another is to be master takes the role itself.
     OthersStartTimersInHandover, "others-start-timers-in-handover", "5.3.5";
+    /// Entries that another node tells of are adopted, whoever has asked for them.
+    AdoptUnasked, "adopt-unasked", "5.5.1";
+    /// Who was master removes what the new one lacks before that one has asked for it.
+    BucketEndsDuringMerge, "bucket-ends-during-merge", "5.5.4";
+    /// A node takes over without what a peer holds beyond it.
+    NoMergeBeforeTakeover, "no-merge-before-takeover", "5.2.5";
 }
 
 impl Breakage {

@@ -4,8 +4,8 @@
 //! ```text
 //!   told 120 s                 run out      written again, if nobody said that it is gone
 //!     ├──────────── 120 s ────────┼── PATIENCE 75 s ──┼─ ROUND 16 s ─┤
-//!   kernel: 120 s + margin 270 s = 390 s              ┊              ┊
-//!     ├───────────────────────────┼───────────────────┼──────────────┼────────── takeover_grace 180 s ─────────┤
+//!   kernel: 120 s + margin 275 s = 395 s              ┊              ┊
+//!     ├───────────────────────────┼───────────────────┼──────────────┼─ 4 s ─┼─── takeover_grace 180 s ────────┤
 //! ```
 //!
 //! So whenever the role is taken, each copy has `takeover_grace` left at least, and the takeover has nothing to write for the
@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_secs(16);
 const SLOTS_AT_ONCE: u32 = 65_536;
 /// Fewest looks of a round.
 const LOOKS_MIN: u32 = 16;
-/// What copies have over the takeover's grace: PATIENCE, ROUND without one look, and some seconds for the sink.
+/// What copies have over the takeover's grace: PATIENCE, ROUND, and some seconds for the sink.
 const RESERVE: Duration = Duration::from_secs(95);
 
 /// How far the round over the copies is.
@@ -33,11 +33,13 @@ const RESERVE: Duration = Duration::from_secs(95);
 pub(super) struct Copies {
     hand: u32,
     next_at: Instant,
+    /// What the kernel holds is on its way into the table.
+    pub(super) filling: bool,
 }
 
 impl Copies {
     pub(super) fn new(now: Instant) -> Self {
-        Copies { hand: 0, next_at: now }
+        Copies { hand: 0, next_at: now, filling: false }
     }
 }
 
@@ -67,6 +69,11 @@ impl Engine {
     /// As there.
     pub fn preload_found(&mut self, now: Instant, flow: &Flow) -> Result<(), UpdateError> {
         self.fill(now, flow, true)
+    }
+
+    /// While it is filled by [`Engine::preload`], a node follows nobody; in everything else it takes part.
+    pub fn set_filling(&mut self, filling: bool) {
+        self.copies.filling = filling;
     }
 
     fn fill(&mut self, now: Instant, flow: &Flow, found: bool) -> Result<(), UpdateError> {

@@ -111,10 +111,26 @@ counters! {
     digests_answers_sent,
     /// DIGESTS answers accepted.
     digests_answers_received,
-    /// PULL frames for a merge, which this version reads and does not answer.
-    merge_pulls_ignored,
-    /// RECORDS frames, for which this version never asks.
-    merge_records_ignored,
+    /// PULL frames for a merge sent.
+    merge_pulls_sent,
+    /// PULL frames for a merge accepted.
+    merge_pulls_received,
+    /// Pages of a merge sent.
+    merge_pages_sent,
+    /// Pages of a merge taken.
+    merge_pages_received,
+    /// Pages of a merge that answer nothing that was asked, and change nothing.
+    merge_pages_unasked,
+    /// Entries that a merge has brought.
+    merge_adopted,
+    /// Those of a merge that were here already.
+    merge_same,
+    /// Those of a merge of which something newer is known here.
+    merge_kept,
+    /// Those of a merge that found no room.
+    merge_refused,
+    /// Times that no master asked for what this node had as one, until the merge's deadline.
+    merge_offers_expired,
     /// Buckets walked for others.
     buckets_walked,
     /// Of them, those that were asked for again during their walk.
@@ -123,6 +139,8 @@ counters! {
     buckets_repaired,
     /// Ends of walks that were not believed, because the walk began before a hole.
     bucket_ends_refused,
+    /// Ends of walks that removed nothing, because the master was still to ask for what only this node has.
+    bucket_ends_held_back,
     /// Flows removed here because the master no longer has them.
     repair_deletes,
     /// Holes: frames that could no longer be had.

@@ -219,7 +219,7 @@ impl Engine {
 
     pub(super) fn send_digests_request(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         let stream = self.inbox.stream()?;
-        if self.repair.ask_at()? > now {
+        if self.repair_waits() || self.repair.ask_at()? > now {
             return None;
         }
         let buckets = self.repair.request_leaves(now)?;
@@ -243,6 +243,10 @@ impl Engine {
         let followed = self.inbox.stream().is_some_and(|stream| {
             (stream.node, stream.incarnation, stream.term) == (header.node, header.incarnation, header.term)
         });
+        if followed {
+            // Whomever it answers: the master lives [5.0.1].
+            self.sign_of_life(now, header);
+        }
         if !ours || !followed {
             self.counters.not_for_us += 1;
             return Ok(());

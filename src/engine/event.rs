@@ -214,6 +214,22 @@ pub enum Event {
     },
     /// The first phase of a takeover was cut off by its deadline.
     CommitDeadlinePassed,
+    /// What another node held and this one did not is in the table now.
+    Merged {
+        /// Who held it.
+        from: NodeId,
+        /// Entries that were absent here, or older.
+        adopted: u64,
+        /// Time since it was asked for.
+        took: Duration,
+    },
+    /// A merge did not come to its end in time: what only one of the two nodes held may be lost.
+    MergeGivenUp {
+        /// With whom.
+        with: NodeId,
+        /// Entries that came before.
+        adopted: u64,
+    },
     /// A part of the table is full; new keys, and values that need more of it, are refused and counted.
     TableFull {
         /// Which part.
@@ -270,6 +286,8 @@ impl Event {
             Event::HandoverFailed { .. } => "HandoverFailed",
             Event::Draining { .. } => "Draining",
             Event::CommitDeadlinePassed => "CommitDeadlinePassed",
+            Event::Merged { .. } => "Merged",
+            Event::MergeGivenUp { .. } => "MergeGivenUp",
             Event::TableFull { .. } => "TableFull",
             Event::DurabilityFailed { .. } => "DurabilityFailed",
             Event::SourceOverrun => "SourceOverrun",

@@ -28,6 +28,7 @@ mod exposure;
 mod flush;
 mod handover;
 mod inbox;
+mod merge;
 mod numbers;
 mod outbox;
 mod peers;
@@ -72,6 +73,7 @@ use election::{Election, Input, State};
 use exposure::Exposure;
 use handover::Handover;
 use inbox::Inbox;
+use merge::Merge;
 use outbox::Outbox;
 use peers::Peers;
 use repair::Repair;
@@ -127,6 +129,7 @@ pub struct Engine {
     exposure: Exposure,
     answers: Answers,
     handover: Handover,
+    merge: Merge,
     events: VecDeque<Event>,
     counters: Counters,
     drops: DropCounters,
@@ -209,6 +212,7 @@ impl Engine {
             exposure: Exposure::new(config.history),
             answers: Answers::new(),
             handover: Handover::default(),
+            merge: Merge::new(),
             events: VecDeque::with_capacity(EVENTS_MAX),
             counters: Counters::default(),
             drops: DropCounters::default(),
@@ -279,6 +283,7 @@ impl Engine {
         }
         self.release_lagging(now);
         self.inbox.notice_lag(now, &self.config);
+        self.merge_timers(now);
         if self.role() == Role::Master && !self.config.source_expires {
             let expired = self.table.expire(now, &mut self.expiry_hand, EXPIRY_SLOTS);
             if expired > 0 {
@@ -322,7 +327,8 @@ impl Engine {
         }
         // To write may take long; of a node that is not master nobody expects anything meanwhile.
         self.last_run = now;
-        if self.role() == Role::Promoting && self.table.unapplied() == 0 && self.table.unapplied_sections() == 0 {
+        let written = self.table.unapplied() == 0 && self.table.unapplied_sections() == 0;
+        if self.role() == Role::Promoting && written && !self.merges_first() {
             self.input(now, Input::Committed);
         }
     }
@@ -420,8 +426,7 @@ impl Engine {
         self.input(now, Input::Request(request));
         if request == RoleRequest::None {
             self.leaving = false;
-            self.inbox.unfollow();
-            self.repair.unfollow();
+            self.unfollow();
         } else if !self.link_up && self.role() != Role::Init {
             self.input(now, Input::LinkDown);
         } else if self.link_up {
@@ -474,8 +479,9 @@ impl Engine {
 
     // ------------------------------------------------------------------ the engine answers
 
-    /// Moves changes that the sink has not seen into `batch`, until it holds `limit`; says how many were moved. Nothing for a
-    /// master, whose source is the truth. What a flow says of its time is what its copy is to have: more than the flow [4.6.5].
+    /// Moves changes that the sink has not seen into `batch`, until it holds `limit`; says how many were moved. For a master,
+    /// whose source is the truth, only what a merge has brought [5.5.1], and what the commit deadline left over. What a flow
+    /// says of its time is what its copy is to have: more than the flow [4.6.5].
     pub fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
         let before = batch.len();
         while batch.len() < limit {
@@ -505,11 +511,12 @@ impl Engine {
         also(self.copies_at());
         also(self.lag_at());
         also(self.handover_at());
+        also(self.merge_at());
         if self.inbox.stream().is_some() {
             also(self.inbox.status_at());
-            also(self.repair.pull_at());
             also(self.inbox.lag_at(&self.config));
-            also(self.repair.ask_at());
+            also(self.repair.pull_at().filter(|_| !self.repair_waits()));
+            also(self.repair.ask_at().filter(|_| !self.repair_waits()));
         }
         let others_wait = self.outbox.resend_waiting() || (self.answers.are_waited_for() && self.link_up);
         if self.dump_complete || (self.role() == Role::Master && others_wait) {

@@ -40,6 +40,7 @@ impl Engine {
             self.table.begin_numbers();
             self.table.restart_section();
             self.outbox.begin_numbers();
+            self.know_own(false);
             self.peers.forget_frontiers();
         }
         self.advert_at = now;

@@ -75,6 +75,33 @@ impl Word {
     pub(super) fn is_draining(&self) -> bool {
         self.flags.contains(AdvertFlags::DRAINING)
     }
+
+    /// It was master, and has what the present one may lack.
+    pub(super) fn offers(&self) -> bool {
+        self.flags.contains(AdvertFlags::OFFERS)
+    }
+}
+
+/// How far a node was in the stream that it followed, by its own word; it is kept when the stream's master is silent.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Followed {
+    pub(super) node: NodeId,
+    pub(super) incarnation: u64,
+    pub(super) frontier: u64,
+    /// It said so when it last heard the master.
+    pub(super) proven: bool,
+}
+
+impl Followed {
+    /// What a further ADVERT makes of it.
+    fn heard(self, advert: &Advert<'_>) -> Followed {
+        let Some(report) = advert.peers.iter().find(|report| report.frontier() > 0) else { return self };
+        let (node, incarnation, frontier) = (report.node(), report.incarnation(), report.frontier());
+        let same = (self.node, self.incarnation) == (node, incarnation);
+        let proven =
+            if advert.follows.node == node { advert.flags.contains(AdvertFlags::PROVEN) } else { same && self.proven };
+        Followed { node, incarnation, frontier, proven }
+    }
 }
 
 /// One incarnation of another node.
@@ -103,6 +130,10 @@ pub(super) struct Peer {
     pub(super) follower: Follower,
     /// The same, as far as it was proven when it said so.
     pub(super) acked: Acked,
+    /// As a follower of anybody's stream.
+    pub(super) followed: Followed,
+    /// What it offers was asked for, and so often it was told so.
+    pub(super) merged: u8,
     /// A lone master that does not hear us was reported.
     pub(super) one_way_reported: bool,
     /// What each link has carried of its control frames.
@@ -257,6 +288,7 @@ impl Peers {
         peer.newest_advert = header.seq;
         peer.heard_at = now;
         peer.word = Word::new(header, advert);
+        peer.followed = peer.followed.heard(advert);
         let report = advert.peers.iter().find(|report| report.node() == own.0 && report.incarnation() == own.1);
         let unheard = PeerReport::new(own.0, own.1, 0, 0, 0);
         let Some(report) = report.or(credulous.then_some(&unheard)) else {
@@ -364,6 +396,8 @@ impl Peers {
             frontier: 0,
             follower: Follower::default(),
             acked: Acked::default(),
+            followed: Followed::default().heard(advert),
+            merged: 0,
             one_way_reported: false,
             carried: Carried::default(),
             carried_data: Carried::default(),

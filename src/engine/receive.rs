@@ -4,7 +4,6 @@
 //! ([`Frame::verify`]), then by kind: an ADVERT is the only thing that is taken from a node which is not established.
 
 use super::breakage::Breakage;
-use super::counters::Counters;
 use super::election::Input;
 use super::event::{Event, Role};
 use super::inbox::{Number, Stream};
@@ -61,8 +60,8 @@ impl Engine {
             Payload::Data(records) => self.receive_data(now, &header, records),
             Payload::Status(status) => self.receive_status(now, &header, &status),
             Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
-            Payload::MergePull(it) => self.ignore(now, &header, &it.target, |it| &mut it.merge_pulls_ignored),
-            Payload::MergeRecords(it) => self.ignore(now, &header, &it.target, |it| &mut it.merge_records_ignored),
+            Payload::MergePull(it) => self.receive_merge_pull(now, &header, &it),
+            Payload::MergeRecords(it) => self.receive_merge_records(now, &header, &it),
             Payload::DigestsRequest(it) => self.receive_digests_request(now, &header, &it),
             Payload::DigestsAnswer(it) => self.receive_digests_answer(now, &header, &it),
         }
@@ -103,6 +102,7 @@ impl Engine {
             self.hear_master(now, header, &word);
         } else {
             self.hear_backup(now, header, &word);
+            self.hear_offer(now, header);
         }
         self.note_company();
         self.hand_over_if_draining(now);
@@ -182,6 +182,9 @@ impl Engine {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: word.term };
         match self.inbox.stream() {
             Some(followed) if followed == stream => {}
+            None if self.copies.filling && self.role() == Role::Backup => {
+                return self.input(now, Input::MasterHeard { term: word.term, interval: word.interval });
+            }
             // A mastership that lost against the followed one; it will learn that by itself.
             Some(followed) if followed.term > stream.term => return,
             Some(followed) if followed.term == stream.term && !self.outranks_followed(&stream, word) => return,
@@ -216,6 +219,7 @@ impl Engine {
         }
         let from = if self.cold { word.stream_seq.max(word.term_start) } else { word.term_start };
         self.inbox.follow(stream, word.term_start, from);
+        self.know_followed(now, (stream.node, stream.incarnation), word.term_start);
         self.table.passed(self.inbox.local(from));
         self.repair.follow(now, word.interval, self.table.is_empty());
         if self.breaks(Breakage::WarmRestartKeepsFrontier) {
@@ -277,6 +281,7 @@ impl Engine {
     /// The table is proven equal to its master's, by the total or by the last bucket.
     pub(super) fn proven(&mut self, now: Instant, proof: Proof) {
         self.cold = false;
+        self.nothing_to_offer();
         let Proof { took, repaired } = proof;
         if let Some((buckets, removed)) = repaired {
             self.event(Event::Repaired { buckets, removed, took });
@@ -346,7 +351,7 @@ impl Engine {
         self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
     }
 
-    fn sign_of_life(&mut self, now: Instant, header: &Header) {
+    pub(super) fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
         let (term, interval) = (peer.word.term, peer.word.interval);
@@ -422,8 +427,14 @@ impl Engine {
     }
 
     fn end_buckets(&mut self, now: Instant) {
+        let waits = self.repair_waits();
         let (table, repair, counters) = (&mut self.table, &mut self.repair, &mut self.counters);
         let refused = self.inbox.take_bucket_ends(|bucket, since| {
+            if waits {
+                // What it would remove the master is still to ask for; the bucket is asked for again afterwards.
+                counters.bucket_ends_held_back += 1;
+                return;
+            }
             let removed = table.remove_older(bucket, since);
             counters.repair_deletes += u64::from(removed);
             counters.buckets_repaired += 1;
@@ -496,20 +507,6 @@ impl Engine {
         for range in pull.ranges {
             self.counters.buckets_walked_again += self.outbox.want(range.first(), range.count());
         }
-        Ok(())
-    }
-
-    /// A control frame that this version can read and has no use for.
-    fn ignore(
-        &mut self,
-        now: Instant,
-        header: &Header,
-        target: &Target,
-        counter: fn(&mut Counters) -> &mut u64,
-    ) -> Result<(), FrameError> {
-        let ours = self.is_own(target);
-        self.peers.control(now, header, false)?;
-        *(if ours { counter(&mut self.counters) } else { &mut self.counters.not_for_us }) += 1;
         Ok(())
     }
 

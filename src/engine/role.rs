@@ -17,16 +17,23 @@ use crate::wire::NodeId;
 impl Engine {
     /// Gives the role machine an input and does what the change of role asks for.
     pub(super) fn input(&mut self, now: Instant, input: Input) {
+        // Each time that its timer starts anew a cold node has one master-down to give to a warmer one.
+        self.deferred &= !matches!(input, Input::MasterHeard { .. } | Input::MasterLeft { .. });
         let give_up = self.election.deadline();
         let Some((from, to)) = self.election.handle(now, input) else { return };
         if from == Role::Master {
             self.end_waiting(now);
             self.table.set_clocks_back(self.copy_margin());
+            self.offer();
+        }
+        if !matches!(to, Role::Promoting | Role::Master) {
+            self.forget_merge();
         }
         self.handover_follows_role(from, to);
         match to {
             Role::Promoting => {
                 self.table.queue_expired(now);
+                self.begin_early_merge(now);
             }
             Role::Master => {
                 if from == Role::Promoting && input == Input::TimerExpired && give_up.is_some() {
@@ -35,10 +42,7 @@ impl Engine {
                 self.begin_mastership(now);
             }
             Role::Backup => self.deferred = false,
-            Role::None | Role::Fault => {
-                self.inbox.unfollow();
-                self.repair.unfollow();
-            }
+            Role::None | Role::Fault => self.unfollow(),
             Role::Init => {}
         }
         self.event(Event::RoleChanged { from, to, term: self.term });
@@ -82,6 +86,8 @@ impl Engine {
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
         if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
+            // From the last word of a living master on a cold node gives its one master-down anew.
+            self.deferred = false;
             return Some(Input::Hold { wait: short });
         }
         // Somebody is taking over already, and only waits for its sink. One who has nothing stops nobody who has something.
@@ -129,8 +135,7 @@ impl Engine {
 
     pub(super) fn begin_mastership(&mut self, now: Instant) {
         (self.dumped, self.master_since) = (false, now);
-        self.inbox.unfollow();
-        self.repair.unfollow();
+        self.unfollow();
         if self.term >= TERM_MAX {
             // No two masterships are named alike, also where there is no higher term.
             self.draw_incarnation(now);
@@ -140,6 +145,7 @@ impl Engine {
         self.table.begin_stream();
         self.table.restart_clocks(now, self.config.takeover_grace);
         self.outbox.begin_mastership();
+        self.know_own(true);
         self.answers.clear();
         self.peers.forget_frontiers();
         self.durability.masterships += 1;
@@ -163,8 +169,7 @@ impl Engine {
 
     pub(super) fn master_lost(&mut self, node: NodeId) {
         self.event(Event::MasterLost { node });
-        self.inbox.unfollow();
-        self.repair.unfollow();
+        self.unfollow();
     }
 
     /// An incarnation is gone for good: if it was our master, its mastership is over.

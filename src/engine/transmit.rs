@@ -1,7 +1,7 @@
 //! The way out: which frame leaves next, and what is in it.
 //!
-//! Order: frames asked for again (others wait for them), STATUS, DIGESTS requests, PULL, DATA with DIGESTS answers between,
-//! and last an ADVERT that is due. Whatever waits
+//! Order: frames asked for again (others wait for them), STATUS, DIGESTS requests, PULL, RECORDS, DATA with DIGESTS answers
+//! between, and last an ADVERT that is due. Whatever waits
 //! is sent before an ADVERT, so that under any load its digest is that of a point in the stream and can be compared as soon
 //! as it arrives; but only [`FRAMES_BEFORE_ADVERT_MAX`] frames go before it, because silence looks like death.
 
@@ -21,8 +21,11 @@ use crate::wire::{
 pub(super) const PLAIN_RECORD_LEN: usize = 24;
 
 /// What this version can take.
-const CAPABILITIES: Capabilities =
-    Capabilities::CONN6.with(Capabilities::ATTRIBUTES).with(Capabilities::SECTION).with(Capabilities::DIGESTS);
+const CAPABILITIES: Capabilities = Capabilities::CONN6
+    .with(Capabilities::ATTRIBUTES)
+    .with(Capabilities::SECTION)
+    .with(Capabilities::DIGESTS)
+    .with(Capabilities::MERGE);
 
 /// The delay between two requests grows up to so many times `reorder_delay`.
 const ASK_DELAYS_MAX: u32 = 10;
@@ -53,7 +56,10 @@ impl Engine {
             None => match self.send_status(now, slot) {
                 None => match self.send_digests_request(now, slot) {
                     None => match self.send_pull(now, slot) {
-                        None => self.send_data_or_answer(now, slot),
+                        None => match self.send_merge(now, slot) {
+                            None => self.send_data_or_answer(now, slot),
+                            sent => sent,
+                        },
                         sent => sent,
                     },
                     sent => sent,
@@ -203,7 +209,7 @@ impl Engine {
 
     fn send_pull(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         let stream = self.inbox.stream()?;
-        if self.repair.pull_at()? > now {
+        if self.repair_waits() || self.repair.pull_at()? > now {
             return None;
         }
         let mut ranges = [BucketRange::new(0, 1); RANGES_MAX];
@@ -234,7 +240,7 @@ impl Engine {
             role: self.wire_role(),
             priority: if self.leaving { 0 } else { self.election.priority() },
             interval_ms: u16::try_from(self.config.advert_interval.as_millis()).unwrap_or(u16::MAX),
-            flags: self.advert_flags().with_if(AdvertFlags::PROVEN, proven),
+            flags: self.advert_flags().with_if(AdvertFlags::PROVEN, proven).with_if(AdvertFlags::OFFERS, self.offers()),
             term_start: self.outbox.term_start(),
             stream_seq: self.outbox.seq(),
             history_start: if is_master { self.outbox.history_start() } else { 0 },

@@ -36,8 +36,11 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::ColdDoesNotWait => &["cold-waits"],
         Breakage::TakeoverDespiteWitness => &["takeover"],
         Breakage::PriorityBeforeTerm => &["two-masters"],
-        Breakage::HeirBeforeLastNumber => &["live-flow", "acknowledged"],
-        Breakage::OthersStartTimersInHandover => &["takeover", "two-masters"],
+        Breakage::HeirBeforeLastNumber => &["succession"],
+        Breakage::OthersStartTimersInHandover => &["takeover", "succession"],
+        Breakage::AdoptUnasked => &["adopts"],
+        Breakage::BucketEndsDuringMerge => &["merge"],
+        Breakage::NoMergeBeforeTakeover => &["merge-first"],
     }
 }
 

@@ -9,6 +9,7 @@ use super::node::Rest;
 use super::world::{What, World};
 use crate::engine::RoleRequest;
 use crate::time::Duration;
+use crate::wire::NodeId;
 
 /// Number of kinds.
 pub(super) const FAULTS: usize = Fault::ALL.len();
@@ -52,10 +53,16 @@ pub(super) enum Fault {
     SilentDeath,
     /// Short frames pass, and long ones do not.
     BlackHole,
+    /// A node dies and returns with a higher priority than all others, and its links fail while it does.
+    Return,
+    /// The operator wants another master, whichever node is asked.
+    Switchover,
+    /// The operator wants a node to be without the role for a while.
+    Drain,
 }
 
 impl Fault {
-    pub(super) const ALL: [Fault; 16] = [
+    pub(super) const ALL: [Fault; 19] = [
         Fault::Crash,
         Fault::Pause,
         Fault::Freeze,
@@ -72,6 +79,9 @@ impl Fault {
         Fault::Replay,
         Fault::SilentDeath,
         Fault::BlackHole,
+        Fault::Return,
+        Fault::Switchover,
+        Fault::Drain,
     ];
 
     /// One of so many worlds has it.
@@ -94,6 +104,7 @@ impl World {
             Fault::Freeze => self.rest(node, Rest::Frozen, "freeze"),
             Fault::Slow => {
                 self.nodes[node].slowness = self.dice.doubling(4, 256) as u32;
+                self.note_idle(node);
                 let time = self.intervals(2, 15);
                 self.lasts("slow", node, time, What::Hurry(node as u8));
             }
@@ -120,6 +131,13 @@ impl World {
                 self.happened("replay", node);
                 let frames = self.dice.within(1, 32);
                 self.network.replay(self.now, frames, &mut self.agenda, &mut self.watch);
+            }
+            Fault::Return => self.die_and_return(node),
+            Fault::Switchover => self.switchover(node),
+            Fault::Drain => {
+                self.drain(node, true);
+                let time = self.intervals(1, 40);
+                self.lasts("drain", node, time, What::Undrain(node as u8));
             }
             Fault::SilentDeath => {
                 self.happened("silent-death", node);
@@ -149,6 +167,7 @@ impl World {
 
     fn rest(&mut self, node: usize, rest: Rest, name: &'static str) {
         self.nodes[node].rest(rest, self.now);
+        self.note_idle(node);
         let time = if self.dice.one_in(2) { self.intervals(0, 3) } else { self.intervals(3, 20) };
         self.lasts(name, node, time, What::Wake(node as u8));
     }
@@ -196,6 +215,7 @@ impl World {
         let name = match wish {
             0 => {
                 engine.set_role(local, RoleRequest::Master);
+                self.watch.oracle.wished(node);
                 "role-request"
             }
             1 => {
@@ -209,9 +229,59 @@ impl World {
             }
             _ => return self.resync(node, priority.is_multiple_of(2)),
         };
-        self.watch.oracle.requested(self.now, node);
         self.spoken(node);
         self.happened(name, node);
+    }
+
+    /// A machine dies, and comes back as the one that all others are to give way to. Twice on average its links fail for a
+    /// moment while it does.
+    fn die_and_return(&mut self, node: usize) {
+        if self.nodes[node].engine.is_none() {
+            return;
+        }
+        self.happened("return", node);
+        self.nodes[node].crash(self.now, &mut self.network, &mut self.watch);
+        self.nodes[node].reboot(self.now);
+        self.nodes[node].set_priority(254);
+        let back = self.now + self.intervals(4, 20);
+        self.agenda.push(back, What::Restart(node as u8));
+        for _ in 0..self.dice.within(1, 3) {
+            let at = back + self.intervals(0, 20);
+            self.agenda.push(at, What::CutOff(node as u8));
+        }
+    }
+
+    /// The links of a node that returns fail for a moment.
+    pub(super) fn cut_return(&mut self, node: usize) {
+        let all = (1_u16 << self.nodes.len()).wrapping_sub(1) as Nodes;
+        let one: Nodes = 1 << node;
+        let (from, to) = if self.dice.one_in(2) { (one, all & !one) } else { (all & !one, one) };
+        let ends = self.now + self.intervals(0, 5);
+        let both = !self.dice.one_in(3);
+        let cut = Cut { from, to, both, links: 0b11, begins: self.now, ends, flaps: Duration::ZERO, passes: 0 };
+        self.happened("return-cut", node);
+        self.network.cut(self.now, cut);
+    }
+
+    fn switchover(&mut self, node: usize) {
+        let heir = self.dice.below(self.nodes.len() as u64 * 2) as u32 + 1;
+        let heir = (heir <= self.nodes.len() as u32).then_some(NodeId(heir));
+        let Some((local, engine)) = self.nodes[node].speak(self.now) else { return };
+        let answer = engine.switchover(local, heir);
+        self.watch.oracle.handover_asked();
+        self.watch.tell(self.now, format_args!("switchover: node {node} is asked to make {heir:?} master: {answer:?}"));
+        self.watch.happened(Seen(if answer.is_ok() { "switchover" } else { "switchover-refused" }));
+        self.spoken(node);
+    }
+
+    /// A node is to be without the role from now on, or may have it again.
+    pub(super) fn drain(&mut self, node: usize, draining: bool) {
+        let Some((local, engine)) = self.nodes[node].speak(self.now) else { return };
+        if draining || engine.is_draining() {
+            engine.set_draining(local, draining);
+            self.watch.oracle.drains(self.now, node, draining);
+            self.spoken(node);
+        }
     }
 
     /// One node is to compare its table anew, or all of them at the same time.

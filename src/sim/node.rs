@@ -281,6 +281,16 @@ impl Node {
         froze
     }
 
+    /// Whether it does not run, or takes longer than usual.
+    pub(super) fn is_idle(&self) -> bool {
+        self.resting.is_some() || self.slowness > 1
+    }
+
+    /// From its next start on it has this priority.
+    pub(super) fn set_priority(&mut self, priority: u8) {
+        self.config.priority = priority;
+    }
+
     /// The engine and its own time, if it can be spoken to from outside now.
     pub(super) fn speak(&mut self, now: Instant) -> Option<(Instant, &mut Engine)> {
         let local = self.clock.local(now);

@@ -207,7 +207,9 @@ impl Options {
     fn bound(&self) -> Duration {
         let config = &self.config;
         let dumps = self.seats.iter().map(|seat| seat.dump_interval + seat.dump_spacing).max().unwrap_or_default();
-        let elections = config.one_way_hold + config.commit_deadline + Duration::from_millis(200);
+        // A loser whom nobody asks repairs nothing before its deadline.
+        let merges = config.merge_deadline * 2;
+        let elections = config.one_way_hold + config.commit_deadline + Duration::from_millis(200) + merges;
         let repair = (self.safety + self.loaded) * 2 + Duration::from_secs(2);
         // Each master rounds the time that a section has left up to whole seconds.
         let expiry = Duration::from_secs(if self.traffic.section_expires > 0 { u64::from(EXPIRY_MAX) * 3 } else { 0 });
@@ -252,6 +254,8 @@ fn config(random: &mut Random) -> Config {
         reorder_delay: Duration::from_micros(random.pick(&[500, 1000, 2000, 5000])),
         one_way_hold: interval * random.within(4, 20) as u32,
         commit_deadline: interval * random.within(2, 10) as u32,
+        handover_deadline: interval * random.within(2, 10) as u32,
+        merge_deadline: interval * 30,
         ack: random.pick(&[Ack::None, Ack::None, Ack::One, Ack::Quorum]),
         ack_timeout: interval * random.within(2, 10) as u32,
         lag_limit: interval * random.within(2, 6) as u32,

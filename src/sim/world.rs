@@ -76,6 +76,10 @@ pub(super) enum What {
     Rejoin(u8),
     /// The daemon of a node that has left ends, and starts anew.
     Stop(u8),
+    /// A node may have the role again.
+    Undrain(u8),
+    /// A node that returns is cut off for a moment.
+    CutOff(u8),
 }
 
 /// All that is going to happen, the next first.
@@ -206,6 +210,7 @@ impl World {
             }
             self.happens(What::Plug(number));
             self.happens(What::Rejoin(number));
+            self.happens(What::Undrain(number));
         }
     }
 
@@ -363,16 +368,23 @@ impl World {
                 if self.nodes[node].wake(self.now) {
                     self.watch.oracle.froze(self.now, node);
                 }
+                self.note_idle(node);
                 self.tell_link(node, self.network.is_plugged(node));
                 self.reschedule(node);
             }
-            What::Hurry(node) => self.nodes[usize::from(node)].slowness = 1,
+            What::Hurry(node) => {
+                self.nodes[usize::from(node)].slowness = 1;
+                self.note_idle(usize::from(node));
+            }
             What::SinkWorks(node) => self.nodes[usize::from(node)].kernel.refuses = false,
             What::Plug(node) => {
                 self.network.plug(usize::from(node), true);
                 self.tell_link(usize::from(node), true);
             }
             What::Rejoin(node) => self.rejoin(usize::from(node)),
+            What::Undrain(node) => self.drain(usize::from(node), false),
+            What::CutOff(node) if self.phase == Phase::Safety => self.cut_return(usize::from(node)),
+            What::CutOff(_) => {}
             What::Stop(node) if self.phase == Phase::Safety => {
                 self.nodes[usize::from(node)].crash(self.now, &mut self.network, &mut self.watch);
                 self.restart(usize::from(node));
@@ -420,21 +432,22 @@ impl World {
     /// Somebody has spoken to a node's engine from outside of its turns.
     pub(super) fn spoken(&mut self, node: usize) {
         if let Some(engine) = &self.nodes[node].engine {
-            self.watch.oracle.requested(self.now, node);
             self.watch.oracle.turned(self.now, node, engine);
         }
         self.reschedule(node);
+    }
+
+    /// Whether a node does its work in time.
+    pub(super) fn note_idle(&mut self, node: usize) {
+        let idle = self.nodes[node].is_idle();
+        self.watch.oracle.idles(self.now, node, idle);
     }
 
     /// A node learns how its links stand. Who does not run learns it when it runs: a daemon looks at its links.
     pub(super) fn tell_link(&mut self, node: usize, up: bool) {
         let Some((local, engine)) = self.nodes[node].speak(self.now) else { return };
         engine.handle_link(local, up);
-        // Not asked for by anybody: what a node does because of its links is held to the rules.
-        if let Some(engine) = &self.nodes[node].engine {
-            self.watch.oracle.turned(self.now, node, engine);
-        }
-        self.reschedule(node);
+        self.spoken(node);
     }
 
     // ------------------------------------------------------------------ nodes

@@ -7,6 +7,7 @@ pub mod interface;
 pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
+pub mod nftables;
 pub mod poll;
 pub mod schedule;
 pub mod socket;

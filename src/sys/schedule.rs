@@ -21,6 +21,15 @@ pub fn real_time(priority: u8) -> io::Result<()> {
     Ok(())
 }
 
+/// Real-time priority of the calling thread; 0 for an ordinary one.
+pub fn priority() -> u8 {
+    let mut parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel writes one `sched_param`, which lives until the call returns; 0 is the calling thread.
+    let result = unsafe { libc::sched_getparam(0, &raw mut parameter) };
+    // It fails for no thread that asks about itself (sched_getparam(2)).
+    Errno::result(result).map_or(0, |_| u8::try_from(parameter.sched_priority).unwrap_or(0))
+}
+
 /// Puts the calling thread back among the ordinary ones.
 ///
 /// # Errors
@@ -53,9 +62,10 @@ mod tests {
             return;
         }
         assert_eq!(priority_and_policy(), (10, 2));
+        assert_eq!((priority(), std::thread::spawn(priority).join().unwrap()), (10, 0));
         assert_eq!(std::thread::spawn(priority_and_policy).join().unwrap(), (0, 0));
         ordinary().unwrap();
-        assert_eq!(priority_and_policy(), (0, 0));
+        assert_eq!((priority_and_policy(), priority()), ((0, 0), 0));
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Version {
         Version((ordinal as u64) << 48 | number)
     }
 
+    /// The stream, as they are counted.
+    pub(super) const fn ordinal(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
     /// The frame's stream number.
     pub(super) const fn number(self) -> u64 {
         self.0 & MAX_NUMBER
@@ -69,6 +74,9 @@ pub(super) const UNSENT: u8 = 1 << 0;
 pub(super) const TOMBSTONE: u8 = 1 << 1;
 /// On the wire list, and goes on to the sink list from there.
 pub(super) const OWED: u8 = 1 << 2;
+/// The own source, or a merge, has said something of it; in the present mastership, if `version` is of that or it waits for
+/// the wire.
+pub(super) const SAID: u8 = 1 << 4;
 /// Not yet in its place under a new seed; never set outside `reseed`.
 pub(super) const ASTRAY: u8 = 1 << 3;
 /// Found in a sink that others write to as well; until a stream names it, it may be somebody else's.

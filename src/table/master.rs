@@ -1,6 +1,6 @@
 //! The master's side: what the source says goes in, what must be sent comes out.
 
-use super::entry::{Entry, Kind, OWED, Place, UNSENT, Version, deadline};
+use super::entry::{Entry, Kind, OWED, Place, SAID, UNSENT, Version, deadline};
 use super::record::Packed;
 use super::{BUCKETS, Pending, Refused, Table};
 use crate::flow::{Flow, FlowKey, attribute};
@@ -23,7 +23,7 @@ impl Table {
             Err(at) => {
                 self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Wire);
-                self.slots.get_mut(at).set(UNSENT);
+                self.slots.get_mut(at).set(UNSENT | SAID);
                 return Ok(true);
             }
         };
@@ -40,7 +40,9 @@ impl Table {
 
     fn put_at(&mut self, at: u32, said: &Packed<'_>, timeout: u32, now: Instant) -> Result<bool, Refused> {
         let (_, due) = self.assign(at, (said, timeout), now, Place::Wire)?;
-        if !due {
+        if due {
+            self.slots.get_mut(at).set(SAID);
+        } else {
             self.place(at, said.key.hash, Place::Nowhere);
         }
         self.forgive(at);
@@ -79,6 +81,7 @@ impl Table {
     /// Whether the slot was freed, and another entry may have moved into it.
     fn take_at(&mut self, at: u32, hash: u64) -> bool {
         let unsent = self.slots.get(at).is(UNSENT);
+        self.ended.note(hash);
         self.kill(at, hash);
         self.place(at, hash, if unsent { Place::Nowhere } else { Place::Wire });
         if unsent {
@@ -131,8 +134,10 @@ impl Table {
         let mut walk = self.slots.walk(bucket);
         let mut taken = 0;
         while let Some(at) = self.slots.next_of(&mut walk) {
-            let Entry { kind, dump, .. } = *self.slots.get(at);
-            if kind == Kind::Live && dump != self.dump {
+            let entry = *self.slots.get(at);
+            // What a merge has brought and the sink has not taken is in no dump.
+            let owed = entry.is(OWED) || (entry.is(SAID) && entry.place == Place::Sink);
+            if entry.kind == Kind::Live && entry.dump != self.dump && !owed {
                 taken += 1;
                 if self.take_at(at, self.slots.hash_at(at)) {
                     walk.again(at);
@@ -188,6 +193,7 @@ impl Table {
         while let Some(at) = self.slots.next_of(&mut walk) {
             let Entry { kind, place, .. } = *self.slots.get(at);
             if kind == Kind::Live && place != Place::Wire {
+                self.forget_said(at);
                 self.place(at, self.slots.hash_at(at), Place::Wire);
                 added += 1;
                 if place == Place::Sink {

@@ -41,6 +41,7 @@ mod entry;
 mod graves;
 mod lists;
 mod master;
+mod merge;
 mod record;
 mod sections;
 mod slots;
@@ -54,6 +55,8 @@ use core::ops::Range;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_hash};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
+use merge::Ended;
+pub use merge::{Adopted, PageEntry};
 use record::{Key, Packed, View};
 use sections::Sections;
 pub use sections::{PendingSection, Rest, SECTION_KEY_MAX, SectionLimits, SectionPart, SectionRefused};
@@ -144,6 +147,9 @@ pub struct Table {
     tombstone_hits: u64,
     /// Counts the streams; see [`Version`].
     ordinal: u16,
+    /// The first stream of the present mastership, or of the last one.
+    reign: u16,
+    ended: Ended,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
     dump: u8,
     dumping: bool,
@@ -190,6 +196,8 @@ impl Table {
             attributes_dropped: 0,
             tombstone_hits: 0,
             ordinal: 0,
+            reign: 0,
+            ended: Ended::new(tombstones),
             dump: 0,
             dumping: false,
             swept: 0,
@@ -363,6 +371,7 @@ impl Table {
         while let Some(at) = self.slots.wire.first() {
             let hash = self.slots.hash_at(at);
             let entry = *self.slots.get(at);
+            self.say_unsent(at);
             self.place(at, hash, if entry.is(OWED) { Place::Sink } else { Place::Nowhere });
             if entry.kind == Kind::Dead {
                 self.free(at);
@@ -393,6 +402,7 @@ impl Table {
             None => {
                 self.slots.iter_mut().for_each(|entry| entry.version = Version::default());
                 self.sections.forget_versions();
+                self.reign = 1;
                 1
             }
         };

@@ -96,6 +96,13 @@ impl Slots {
         ((u128::from(hash) * self.entries.len() as u128) >> 64) as u32
     }
 
+    /// The lowest hash whose home is this slot or one behind it; `None` behind the last slot.
+    pub(super) fn first_hash_from(&self, slot: u32) -> Option<u64> {
+        let count = self.entries.len() as u128;
+        let hash = (u128::from(slot) << 64).div_ceil(count);
+        u64::try_from(hash).ok()
+    }
+
     /// Steps from one slot forward to another.
     fn distance(&self, from: u32, to: u32) -> u32 {
         if to >= from { to - from } else { to + (self.count() - from) }

@@ -101,6 +101,8 @@ impl AdvertFlags {
     pub const DRAINING: AdvertFlags = AdvertFlags(16);
     /// Its table is proven equal to that of the master that `follows` names [6.0.2].
     pub const PROVEN: AdvertFlags = AdvertFlags(32);
+    /// Was master, and holds what the present one has not asked for yet [5.5.3].
+    pub const OFFERS: AdvertFlags = AdvertFlags(64);
 
     /// Whether all bits of `flags` are set.
     pub const fn contains(self, flags: AdvertFlags) -> bool {

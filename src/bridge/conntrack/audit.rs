@@ -11,12 +11,14 @@
 //! What a sink makes of a flow is not all of the flow. Compared is what can be written and read back: translation, mark,
 //! the status bits that user space can set, the state of TCP, labels and helper; and the time-out only where the kernel
 //! would drop the entry long before its time. Window scales and TCP flags are left out: the kernel keeps them in some
-//! entries only.
+//! entries only. But one: an entry that the kernel made itself, when this node was master, judges packets by sequence windows
+//! that it has seen then. On a backup they are of the past, and with the role it would call everything invalid. So it is made
+//! a copy like the others.
 
-use super::codec::{self, STATUS_SETTABLE};
+use super::codec::{self, STATUS_SETTABLE, TCP_BE_LIBERAL};
 use super::{Filter, OpenError};
 use crate::bridge::{Inspector, Piece, Room};
-use crate::flow::Flow;
+use crate::flow::{Flow, protocol};
 use crate::sys::netlink::{MessageWriter, Messages, NETLINK_NETFILTER, NetlinkSocket, flags};
 use crate::sys::socket;
 use nix::errno::Errno;
@@ -77,6 +79,8 @@ impl ConntrackInspector {
                 // What cannot be read is no flow to the source either.
                 None => {
                     let flow = codec::decode(&message).ok().map(|decoded| decoded.flow);
+                    let judges = codec::judges_by_windows(&message);
+                    let flow = flow.map(|flow| if judges { flow } else { as_copied(flow) });
                     flow.into_iter().filter(|flow| self.filter.matches(flow)).for_each(&mut *found);
                 }
             }
@@ -148,6 +152,22 @@ fn ends_anywhere(address: IpAddr) -> bool {
     broadcast || address.is_multicast() || address.is_unspecified() || address.is_loopback()
 }
 
+/// The entry as one that does not judge by sequence windows.
+fn as_copied(mut flow: Flow) -> Flow {
+    if flow.key.protocol == protocol::TCP {
+        let tcp = flow.tcp.get_or_insert_default();
+        tcp.flags_original |= TCP_BE_LIBERAL;
+        tcp.flags_reply |= TCP_BE_LIBERAL;
+    }
+    flow
+}
+
+/// Whether the kernel judges packets of the entry by windows that it has seen itself.
+fn judges_by_windows(held: &Flow) -> bool {
+    let copied = held.tcp.is_some_and(|tcp| tcp.flags_original & tcp.flags_reply & TCP_BE_LIBERAL != 0);
+    held.key.protocol == protocol::TCP && !copied
+}
+
 fn agrees(held: &Flow, wanted: &Flow) -> bool {
     let wanted = &wanted.clone().canonical();
     let translation = |flow: &Flow| (flow.reply_source, flow.reply_destination);
@@ -160,6 +180,7 @@ fn agrees(held: &Flow, wanted: &Flow) -> bool {
         && (labels.is_none() || labels == held.attributes.labels())
         && (helper.is_none() || helper == held.attributes.helper())
         && !dies_early(held.timeout, wanted.timeout)
+        && !judges_by_windows(held)
 }
 
 /// Whether an entry has less than half of the time that it should have: both in seconds.
@@ -170,7 +191,7 @@ fn dies_early(held: u32, wanted: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Endpoint, FlowKey, Zone, attribute, status};
+    use crate::flow::{Endpoint, FlowKey, TcpInfo, Zone, attribute, status};
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -190,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_a_sink_writes_is_compared_and_what_it_cannot_write_is_not() {
-        let same = |held: Flow| agrees(&held, &flow());
+        let same = |held: Flow| agrees(&as_copied(held), &flow());
         assert!(same(flow()));
         assert!(same(Flow { status: flow().status | status::CONFIRMED | status::DST_NAT_DONE, ..flow() }));
         assert!(!same(Flow { status: status::SEEN_REPLY, ..flow() }));
@@ -221,8 +242,9 @@ mod tests {
                 flow.attributes.set(kind, data).unwrap();
                 flow
             };
-            assert!(agrees(&with(data), &with(data)) && agrees(&with(data), &flow()));
-            assert!(!agrees(&flow(), &with(data)) && !agrees(&with(other), &with(data)));
+            let held = |data| as_copied(with(data));
+            assert!(agrees(&held(data), &with(data)) && agrees(&held(data), &flow()));
+            assert!(!agrees(&as_copied(flow()), &with(data)) && !agrees(&held(other), &with(data)));
         }
     }
 
@@ -234,7 +256,17 @@ mod tests {
         assert!(dies_early(0, 6));
         assert!(!dies_early(180, 10));
         assert!(!dies_early(2_147_483, u32::MAX), "no kernel keeps more");
-        assert!(!agrees(&Flow { timeout: 47, ..flow() }, &flow()));
+        assert!(!agrees(&as_copied(Flow { timeout: 47, ..flow() }), &flow()));
+    }
+
+    #[test]
+    fn an_entry_that_the_kernel_made_itself_is_not_what_a_sink_writes() {
+        assert!(agrees(&as_copied(flow()), &flow()));
+        assert!(!agrees(&flow(), &flow()), "it judges by the windows of a mastership that is over");
+        let one_way = TcpInfo { flags_original: 0x08, ..TcpInfo::default() };
+        assert!(!agrees(&Flow { tcp: Some(one_way), ..flow() }, &flow()));
+        let udp = Flow { key: FlowKey { protocol: 17, ..flow().key }, state: 0, ..flow() };
+        assert!(agrees(&udp, &udp), "who has no windows judges by none");
     }
 
     #[test]

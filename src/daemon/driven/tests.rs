@@ -151,11 +151,10 @@ fn garbage_is_counted_by_reason_and_changes_nothing() {
 }
 
 #[test]
-fn of_a_flood_only_the_newest_word_reaches_the_group() {
+fn of_a_flood_only_the_newest_word_reaches_the_group_and_a_pipe_that_was_full_is_told() {
     let mut bench = Bench::new(&["VI_51"]);
     let mut keepalived = bench.keepalived();
     let mut written = 0;
-    // Until the pipe is full; then keepalived's words would be lost, were it not read.
     while keepalived.write_all(b"INSTANCE \"VI_51\" MASTER 150\nINSTANCE \"VI_51\" BACKUP 150\n").is_ok() {
         written += 2;
     }
@@ -163,7 +162,11 @@ fn of_a_flood_only_the_newest_word_reaches_the_group() {
     let news = bench.desks[0].news().unwrap();
     assert!(written > 2000, "{written}");
     assert_eq!((news.said.map(|said| said.state), news.counters.words >= written), (Some(State::Backup), true));
+    assert!(news.trouble.unwrap().ends_with("was full: keepalived's newest words may be lost; reload keepalived"));
     assert_eq!(bench.desks[0].news(), None);
+    keepalived.write_all(b"\nINSTANCE \"VI_51\" MASTER 150\n").unwrap();
+    let news = bench.turn().unwrap();
+    assert_eq!((news.said.map(|said| said.state), news.trouble), (Some(State::Master), None));
 }
 
 #[test]

@@ -141,6 +141,7 @@ impl Driver {
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
         }
+        self.feed.set_keeps(self.audit.keeps());
         self.feed.set_dump_interval(now, group.dump_interval);
         self.drain.set_commit(group.commit);
         if let Some(reins) = &mut self.reins {
@@ -149,7 +150,7 @@ impl Driver {
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
         self.pace = Pace::new(group.batch_delay);
         if let Some(takeover) = &mut self.takeover {
-            takeover.replace(&group.addresses);
+            takeover.replace(group.into());
         }
         crate::daemon::privilege::be_heard_in_time(realtime_priority);
         Ok(())

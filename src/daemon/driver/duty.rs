@@ -2,10 +2,12 @@
 
 use super::{Driver, EVENTS_PER_TURN, FAREWELL, Load};
 use crate::daemon::draining::Cause;
-use crate::daemon::journal::Weight;
 use crate::daemon::takeover::Takeover;
 use crate::engine::{Event, Role};
 use crate::time::{Duration, Instant};
+
+/// Longest time that a master's guard waits for the kernel to have the table.
+pub(crate) const GUARD_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Driver {
     /// Gives the role machine what keepalived has said, and says it again where it did not last.
@@ -23,6 +25,7 @@ impl Driver {
         let before = std::mem::replace(&mut self.role, role);
         self.note_takeover(now, before, role);
         self.follow_addresses();
+        self.follow_guard(now, role);
         if (before == Role::Master) != (role == Role::Master) {
             self.feed.master(now, role == Role::Master);
         }
@@ -53,6 +56,20 @@ impl Driver {
         told
     }
 
+    /// The guard is lifted when this node is master, with the addresses, and its kernel has the table. A sink that never gets done must not keep
+    /// the addresses shut for ever.
+    fn follow_guard(&mut self, now: Instant, role: Role) {
+        let role = if self.holds_addresses { role } else { Role::Backup };
+        let (Some(takeover), Role::Master) = (&self.takeover, role) else {
+            self.master_since = None;
+            return self.takeover.iter().for_each(|takeover| takeover.guard(true));
+        };
+        let since = *self.master_since.get_or_insert(now);
+        if self.drain.settled() || now >= since + GUARD_PATIENCE {
+            takeover.guard(false);
+        }
+    }
+
     /// A commit lasts from Promoting to Master; one that had nothing to write happens within a turn.
     pub(super) fn note_takeover(&mut self, now: Instant, before: Role, role: Role) {
         match (before, role) {
@@ -71,8 +88,8 @@ impl Driver {
         while let Some(took) = self.takeover.as_ref().and_then(Takeover::next_move) {
             self.takeovers.observe(self.last_commit + took);
         }
-        while let Some(text) = self.takeover.as_ref().and_then(Takeover::next_loss) {
-            self.journal.note(now, Weight::Warning, "AddressLost", text);
+        while let Some(told) = self.takeover.as_ref().and_then(Takeover::next_told) {
+            self.journal.note(now, told.weight, told.event, told.text);
         }
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = self.engine.poll_event() else { return };

@@ -24,12 +24,14 @@ use std::path::{Path, PathBuf};
 pub(super) struct Reins {
     fifo: PathBuf,
     instance: Name,
-    patience: Duration,
+    interval: Duration,
     news: News,
-    /// Since when nobody is master although this node should be.
-    vacant_since: Option<Instant>,
-    /// Another is master although this node should be.
+    /// This node should be master and is backup: whether another is, and since when it is so.
+    odds: Option<(bool, Instant)>,
+    /// That another is master has been told.
     contested: bool,
+    /// When to look again.
+    look_at: Option<Instant>,
     /// Requests that were made again.
     repeated: u64,
 }
@@ -37,22 +39,21 @@ pub(super) struct Reins {
 impl Reins {
     /// Nothing has been said yet.
     pub(super) fn new(fifo: &Path, instance: &Name, advert_interval: Duration) -> Self {
-        let mut reins = Reins {
+        Reins {
             fifo: fifo.to_owned(),
             instance: instance.clone(),
-            patience: Duration::ZERO,
+            interval: advert_interval,
             news: News::default(),
-            vacant_since: None,
+            odds: None,
             contested: false,
+            look_at: None,
             repeated: 0,
-        };
-        reins.set_interval(advert_interval);
-        reins
+        }
     }
 
     /// Another interval of the ADVERTs.
     pub(super) fn set_interval(&mut self, advert_interval: Duration) {
-        self.patience = advert_interval * INTERVALS_OF_PATIENCE;
+        self.interval = advert_interval;
     }
 
     /// Carries out what was said.
@@ -61,7 +62,7 @@ impl Reins {
         self.note(now, &before, journal);
         let Some(said) = self.news.said else { return };
         if before.said != self.news.said {
-            self.vacant_since = None;
+            self.odds = None;
             engine.set_role(now, said.request());
         }
     }
@@ -85,34 +86,41 @@ impl Reins {
         }
     }
 
-    /// Looks whether the role machine still does what was said last.
+    /// Looks, once an interval, whether the role machine still does what was said last.
     pub(super) fn look(&mut self, now: Instant, engine: &mut Protocol, journal: &mut Journal) {
         let wished = self.news.said.is_some_and(|said| said.request() == RoleRequest::Master);
         if !wished || engine.role() != Role::Backup {
-            (self.vacant_since, self.contested) = (None, false);
+            (self.odds, self.contested, self.look_at) = (None, false, None);
             return;
         }
+        if self.look_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.look_at = Some(now + self.interval);
         let master = engine.status().master;
-        if let Some(node) = master {
-            self.vacant_since = None;
-            if !std::mem::replace(&mut self.contested, true) {
+        let since = self.odds.filter(|(contested, _)| *contested == master.is_some()).map_or(now, |(_, since)| since);
+        self.odds = Some((master.is_some(), since));
+        self.contested &= master.is_some();
+        if now.since(since) < self.interval * INTERVALS_OF_PATIENCE {
+            return;
+        }
+        match master {
+            Some(node) if !std::mem::replace(&mut self.contested, true) => {
                 let text = format!("{} is MASTER, and node {} has the role", self.instance, node.0);
                 journal.note(now, Weight::Warning, "RoleContested", text);
             }
-            return;
-        }
-        self.contested = false;
-        let since = *self.vacant_since.get_or_insert(now);
-        if now.since(since) >= self.patience {
-            self.vacant_since = None;
-            self.repeated += 1;
-            engine.set_role(now, RoleRequest::Master);
+            Some(_) => {}
+            None => {
+                self.odds = None;
+                self.repeated += 1;
+                engine.set_role(now, RoleRequest::Master);
+            }
         }
     }
 
     /// When to look again.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.vacant_since.map(|since| since + self.patience)
+        self.look_at
     }
 
     /// Why nobody but keepalived is asked for the role.
@@ -240,8 +248,8 @@ mod tests {
         bench.engine.handle_link(at(10), false);
         assert_eq!(bench.look(10), Role::Fault);
         bench.engine.handle_link(at(1000), true);
-        assert_eq!((bench.look(1000), bench.reins.wake_at()), (Role::Backup, Some(at(1300))));
-        assert_eq!(bench.look(1299), Role::Backup);
+        assert_eq!((bench.look(1000), bench.reins.wake_at()), (Role::Backup, Some(at(1100))));
+        assert_eq!([1100, 1200, 1299].map(|at| bench.look(at)), [Role::Backup; 3]);
         bench.look(1300);
         assert_eq!((bench.look(1300), bench.reins.wake_at(), bench.reins.repeated), (Role::Master, None, 1));
     }

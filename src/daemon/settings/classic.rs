@@ -29,6 +29,7 @@ const LACKS: &[(&str, &str)] = &[
     ("advert_interval", NO_ELECTION),
     ("preempt", NO_ELECTION),
     ("addresses", NO_ADDRESSES),
+    ("foreign_addresses", NO_ADDRESSES),
     ("routes", NO_ADDRESSES),
     ("announce_refresh", NO_ADDRESSES),
     ("virtual_mac", NO_ADDRESSES),
@@ -209,9 +210,9 @@ ack = "one"
 ack_every = 0
 ack_delay = "5ms"
 commit_deadline = "1s"
-handover_deadline = "2s"
 takeover_grace = "3m"
 startup_delay = "5s"
+handover_deadline = "2s"
 audit = "repair"
 audit_interval = "1m"
 frame_len = 1480
@@ -231,9 +232,9 @@ batch_delay = "2s"
         ssyncp.toml:15: ack_every: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:16: ack_delay: profile "classic" has no acknowledgement; remove it
         ssyncp.toml:17: commit_deadline: profile "classic" takes the role at once and writes its table then; remove it
-        ssyncp.toml:18: handover_deadline: profile "classic" has no election; remove it (ssyncp role says who is master)
-        ssyncp.toml:19: takeover_grace: profile "classic" has one time-out for each state, and no other; remove it
-        ssyncp.toml:20: startup_delay: profile "classic" has no election; remove it (ssyncp role says who is master)
+        ssyncp.toml:18: takeover_grace: profile "classic" has one time-out for each state, and no other; remove it
+        ssyncp.toml:19: startup_delay: profile "classic" has no election; remove it (ssyncp role says who is master)
+        ssyncp.toml:20: handover_deadline: profile "classic" has no election; remove it (ssyncp role says who is master)
         ssyncp.toml:21: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
         ssyncp.toml:22: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
         ssyncp.toml:23: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it

@@ -214,10 +214,6 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub commit_deadline: Duration,
-    /// Longest time that a planned switch may take before the old master takes the role back.
-    #[serde(serialize_with = "duration_words")]
-    #[schemars(with = "String")]
-    pub handover_deadline: Duration,
     /// Time that an entry has left at least when the role is taken over.
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
@@ -226,6 +222,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub startup_delay: Duration,
+    /// Longest time that a planned switch may take before the old master takes the role back.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub handover_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -428,9 +428,9 @@ impl Group {
             reorder_delay: self.reorder_delay,
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
-            handover_deadline: self.handover_deadline,
             takeover_grace: self.takeover_grace,
             startup_delay: self.startup_delay,
+            handover_deadline: self.handover_deadline,
             ..Config::new(node.id, self.sync_id)
         }
     }

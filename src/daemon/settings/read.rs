@@ -7,7 +7,7 @@ use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
     Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX,
-    TAP_SIZE, TAP_SIZE_MIN, TransportKind, VirtualAddress, classic, driven, takeover, value,
+    TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, takeover, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};
@@ -43,6 +43,7 @@ const GROUP_KEYS: &[&str] = &[
     "advert_interval",
     "preempt",
     "addresses",
+    "foreign_addresses",
     "routes",
     "announce_refresh",
     "virtual_mac",
@@ -59,9 +60,9 @@ const GROUP_KEYS: &[&str] = &[
     "reorder_delay",
     "lag_limit",
     "commit_deadline",
-    "handover_deadline",
     "takeover_grace",
     "startup_delay",
+    "handover_deadline",
     "tap",
     "tap_size",
     "tap_files",
@@ -364,7 +365,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         advert_interval: section.duration("advert_interval", default.advert_interval),
         // Where nobody elects, nobody preempts.
         preempt: section.truth("preempt", default.preempt && role == RoleKind::Vrrp),
-        moves: takeover::read(section),
+        moves: takeover::read(section, role),
         divide: takeover::read_divide(section),
         division: None,
         addresses: section.list("addresses", ADDRESSES_MAX, "\"192.0.2.10/24 dev eth0\"", str::parse),
@@ -379,9 +380,9 @@ fn group(section: &Section<'_, '_>) -> Group {
         reorder_delay: section.duration("reorder_delay", default.reorder_delay),
         lag_limit: section.duration("lag_limit", default.lag_limit),
         commit_deadline: section.duration("commit_deadline", default.commit_deadline),
-        handover_deadline: section.duration("handover_deadline", default.handover_deadline),
         takeover_grace: section.duration("takeover_grace", default.takeover_grace),
         startup_delay: section.duration("startup_delay", default.startup_delay),
+        handover_deadline: section.duration("handover_deadline", default.handover_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {
@@ -492,17 +493,11 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
 }
 
 fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Iterator<Item = &'g Group>) {
-    let held_by =
-        |other: &Group, address: &VirtualAddress| other.addresses.iter().any(|held| held.address == address.address);
     for other in before {
         if other.sync_id == group.sync_id && section.get("sync_id").is_some() {
             section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
         }
         takeover::between_groups(section, group, other);
-        for address in group.addresses.iter().filter(|address| held_by(other, address)) {
-            let problem = format!("{} is held by group {}; one group holds an address", address.address, other.sync_id);
-            section.wrong("addresses", problem);
-        }
     }
 }
 

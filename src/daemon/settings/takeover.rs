@@ -7,7 +7,7 @@
 //! ```
 
 use super::read::Section;
-use super::{Group, SourceKind, value};
+use super::{ADDRESSES_MAX, Group, RoleKind, SourceKind, value};
 use crate::bridge::conntrack::Division;
 use crate::time::Duration;
 use schemars::JsonSchema;
@@ -32,6 +32,9 @@ const SCOPES: [(&str, u8); 4] = [("global", 0), ("site", 200), ("link", 253), ("
 /// What a takeover moves beside the addresses, and what protects it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 pub struct Moves {
+    /// Addresses of the group that another program moves, as keepalived: guarded and divided by, and never touched.
+    #[schemars(with = "Vec<String>")]
+    pub foreign_addresses: Vec<IpAddr>,
     /// The routes that only the master has.
     #[schemars(with = "Vec<String>")]
     pub routes: Vec<VirtualRoute>,
@@ -266,13 +269,27 @@ fn read_network(text: &str) -> Option<(IpAddr, u8)> {
     (host & behind == 0).then_some((address, length))
 }
 
+impl Group {
+    /// The group's addresses, whoever moves them.
+    pub fn every_address(&self) -> Vec<IpAddr> {
+        let moved = self.addresses.iter().map(|held| held.address);
+        moved.chain(self.moves.foreign_addresses.iter().copied()).collect()
+    }
+}
+
 /// Reads what a takeover moves beside the addresses.
-pub(super) fn read(section: &Section<'_, '_>) -> Moves {
+pub(super) fn read(section: &Section<'_, '_>, role: RoleKind) -> Moves {
+    let foreign_addresses = section.list("foreign_addresses", ADDRESSES_MAX, "\"192.0.2.10\"", |text| {
+        text.parse::<IpAddr>().map_err(|_| format!("\"{text}\" is no address; write \"192.0.2.10\""))
+    });
+    // Where keepalived decides, the addresses come before the state does.
+    let guard = role == RoleKind::Keepalived && !foreign_addresses.is_empty();
     Moves {
+        foreign_addresses,
         routes: section.list("routes", ROUTES_MAX, "\"198.51.100.0/24 via 192.0.2.1 dev eth0\"", str::parse),
         announce_refresh: section.duration("announce_refresh", Duration::ZERO),
         virtual_mac: section.truth("virtual_mac", false),
-        guard: section.truth("guard", false),
+        guard: section.truth("guard", guard),
     }
 }
 
@@ -283,17 +300,24 @@ pub(super) fn read_divide(section: &Section<'_, '_>) -> Divide {
 
 /// Notes what cannot be together in one group.
 pub(super) fn contradictions(section: &Section<'_, '_>, group: &Group) {
-    let Moves { routes, announce_refresh, virtual_mac, guard } = &group.moves;
-    let without =
-        |key: &str| format!("moves or protects addresses, and the group has none; name them, or remove {key}");
-    for (key, given) in [
-        ("announce_refresh", !announce_refresh.is_zero()),
-        ("virtual_mac", *virtual_mac),
-        ("guard", *guard),
-        ("divide", group.divide == Divide::Address),
+    let Moves { foreign_addresses, routes, announce_refresh, virtual_mac, guard } = &group.moves;
+    let moved = !group.addresses.is_empty() || section.get("addresses").is_some();
+    let known = moved || !foreign_addresses.is_empty() || section.get("foreign_addresses").is_some();
+    for (key, given, enough) in [
+        ("announce_refresh", !announce_refresh.is_zero(), moved),
+        ("virtual_mac", *virtual_mac, moved),
+        ("guard", *guard, known),
+        ("divide", group.divide == Divide::Address, known),
     ] {
-        if given && group.addresses.is_empty() && section.get("addresses").is_none() {
-            section.wrong(key, without(key));
+        if given && !enough {
+            let cure = format!("is about addresses, and the group has none; name them as addresses, or remove {key}");
+            section.wrong(key, cure);
+        }
+    }
+    let held = |address: &IpAddr| group.addresses.iter().any(|held| held.address == *address);
+    for (number, address) in foreign_addresses.iter().enumerate() {
+        if held(address) || foreign_addresses[..number].contains(address) {
+            section.wrong("foreign_addresses", format!("{address} stands there twice; name each address once"));
         }
     }
     if *virtual_mac && group.sync_id == 0 {
@@ -313,8 +337,14 @@ pub(super) fn contradictions(section: &Section<'_, '_>, group: &Group) {
     }
 }
 
-/// Notes a route that a group above has, too.
+/// Notes an address or a route that a group above has, too.
 pub(super) fn between_groups(section: &Section<'_, '_>, group: &Group, other: &Group) {
+    let theirs = other.every_address();
+    for address in group.every_address().into_iter().filter(|address| theirs.contains(address)) {
+        let foreign = group.moves.foreign_addresses.contains(&address);
+        let key = if foreign { "foreign_addresses" } else { "addresses" };
+        section.wrong(key, format!("{address} is held by group {}; one group holds an address", other.sync_id));
+    }
     let taken = |route: &&VirtualRoute| other.moves.routes.iter().any(|held| held.collides(route));
     for route in group.moves.routes.iter().filter(taken) {
         section.wrong("routes", format!("{route} is a route of group {}; one group has a route", other.sync_id));
@@ -325,11 +355,11 @@ pub(super) fn between_groups(section: &Section<'_, '_>, group: &Group, other: &G
 /// group comes with whether it says it itself.
 pub(super) fn divide(groups: Vec<(Group, bool)>) -> Vec<Group> {
     let shares = |group: &Group| group.source == SourceKind::Conntrack;
-    let addresses = |group: &Group| group.addresses.iter().map(|held| held.address).collect::<Vec<_>>();
+    let addresses = Group::every_address;
     let sharers: Vec<(u8, Vec<IpAddr>)> =
         groups.iter().filter(|(group, _)| shares(group)).map(|(group, _)| (group.sync_id, addresses(group))).collect();
     let decide = |(mut group, said): (Group, bool)| {
-        if !said && shares(&group) && !group.addresses.is_empty() && sharers.len() > 1 {
+        if !said && shares(&group) && !addresses(&group).is_empty() && sharers.len() > 1 {
             group.divide = Divide::Address;
         }
         group.division = (group.divide == Divide::Address).then(|| {
@@ -439,10 +469,26 @@ mod tests {
         ssyncp.toml:6: virtual_mac: is made of sync_id, and no virtual router has the number 0; write 1 to 255
         ssyncp.toml:8: announce_refresh: 999ms is not from 1s to 1h; write "1m", or "0s" for never
         ssyncp.toml:9: routes: default via 192.0.2.1: its network, metric and table stand there twice
-        ssyncp.toml:13: guard: moves or protects addresses, and the group has none; name them, or remove guard
+        ssyncp.toml:13: guard: is about addresses, and the group has none; name them as addresses, or remove guard
         ssyncp.toml:14: routes: default dev eth2 is a route of group 0; one group has a route
-        ssyncp.toml:15: divide: moves or protects addresses, and the group has none; name them, or remove divide
+        ssyncp.toml:15: divide: is about addresses, and the group has none; name them as addresses, or remove divide
         ssyncp.toml:20: divide: only the source "conntrack" is shared; remove it, or write source = "conntrack"
+        "#);
+    }
+
+    #[test]
+    fn addresses_that_another_program_moves_are_guarded_where_keepalived_decides() {
+        let foreign = "foreign_addresses = [\"192.0.2.10\", \"2001:db8::10\"]";
+        let guard = |more: &str| parse(&group(51, more)).unwrap().groups[0].moves.guard;
+        let driven = "role = \"keepalived\"\ninstance = \"VI_51\"";
+        assert!(guard(&format!("{foreign}\n{driven}")) && !guard(&format!("{foreign}\n{driven}\nguard = false")));
+        assert!(guard(&format!("{foreign}\nguard = true")) && !guard(foreign) && !guard(driven));
+        let overlap = group(51, foreign) + &group(52, "addresses = [\"192.0.2.10/24 dev eth0\"]");
+        let twice = group(53, "foreign_addresses = [\"192.0.2.11\", \"192.0.2.11\", \"eth0\"]");
+        insta::assert_snapshot!(parse(&(overlap + &twice)).unwrap_err().to_string(), @r#"
+        ssyncp.toml:9: addresses: 192.0.2.10 is held by group 51; one group holds an address
+        ssyncp.toml:13: foreign_addresses: 192.0.2.11 stands there twice; name each address once
+        ssyncp.toml:13: foreign_addresses: "eth0" is no address; write "192.0.2.10"
         "#);
     }
 

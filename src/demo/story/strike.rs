@@ -9,13 +9,16 @@ use crate::demo::lab::VIRTUAL;
 use crate::demo::node::{Node, NodeStatus};
 use crate::demo::traffic::Noise;
 use crate::demo::{DemoError, Doing};
+use crate::sys::schedule;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
+/// Real-time priority of the hand that strikes, where there is one.
+const STRIKING_PRIORITY: u8 = 1;
 /// Most cuts of the sync link in one return.
 const CUTS_MAX: u64 = 4;
 /// Longest time between two of them, milliseconds: a return takes a few hundred.
-const CUT_AFTER_MAX_MS: u64 = 400;
+const CUT_AFTER_MAX_MS: u64 = 250;
 /// Longest time that one lasts, milliseconds.
 const CUT_LASTS_MAX_MS: u64 = 300;
 
@@ -37,9 +40,15 @@ impl Story<'_> {
             return self.come_back(victim);
         }
         let mut struck = Struck { at: realtime(), ..Struck::default() };
+        // All namespaces share the kernel's lock of links and addresses: who cuts must not be put aside with it in hand.
+        let hurried = schedule::real_time(STRIKING_PRIORITY);
         let before = Instant::now();
-        self.carry_out(event, victim)?;
+        let carried_out = self.carry_out(event, victim);
         let took = before.elapsed();
+        if hurried.is_ok() {
+            schedule::ordinary().doing("going on as an ordinary thread")?;
+        }
+        carried_out?;
         self.mark()?;
         // Reaped only now, so that nothing stands between the kill and the cut.
         if matches!(event, Event::NodeDeath | Event::DaemonKill) {
@@ -52,7 +61,7 @@ impl Story<'_> {
             event.in_words(),
             took.as_secs_f64() * 1e3
         ));
-        if matches!(event, Event::Continue | Event::SyncUp | Event::OneWay) {
+        if matches!(event, Event::Restart | Event::Continue | Event::SyncUp | Event::OneWay) {
             struck.duplicate = Some(self.until_given_up(victim, before)?);
         }
         Ok(struck)
@@ -68,6 +77,10 @@ impl Story<'_> {
                 killed.doing("killing the master")
             }
             Event::DaemonKill => signal(Signal::SIGKILL).doing("killing the master"),
+            Event::Restart => {
+                self.nodes[victim] = Some(Node::start(&self.lab.balancers[victim], node_plan(victim, self.told))?);
+                Ok(())
+            }
             Event::Graceful => signal(Signal::SIGTERM).doing("ending the master"),
             Event::Stop => {
                 signal(Signal::SIGSTOP).doing("stopping the master")?;
@@ -136,7 +149,7 @@ impl Story<'_> {
         }
         let (before, after) = (self.master, victim);
         self.master = after;
-        let (_, _, difference) = self.compare()?;
+        let difference = self.compare()?.difference;
         if differs(&difference) {
             struck.taken_differing = Some(1);
             let words = difference.examples.first().cloned().unwrap_or_default();
@@ -156,7 +169,7 @@ impl Story<'_> {
         match (self.options.cause, back) {
             // With three nodes nobody comes back: the next one dies.
             (Cause::NodeDeath, None) => self.rise()?,
-            (Cause::DaemonKill | Cause::Graceful, Some(back)) => {
+            (Cause::Graceful, Some(back)) => {
                 if let Some(node) = &mut self.nodes[back] {
                     node.wait_ended(READY_WITHIN)?;
                 }

@@ -202,16 +202,16 @@ fn the_highest_control_number_silences_only_its_sender() {
     assert!(world.counter(0, "drop_stale") + world.counter(0, "drop_replayed") > 0);
 }
 
-/// [3.2.7] [3.2.10] [3.5.3] What this version reads and has no use for is counted by name, and changes nothing.
+/// [3.2.7] [3.2.10] [3.5.3] A merge's question and an answer that nobody asked for are counted by name, and change nothing.
 #[test]
-fn what_is_read_and_not_yet_used_is_counted_by_name() {
+fn questions_and_unasked_answers_of_a_merge_are_counted_by_name() {
     type Write = fn(&mut [u8], Header, Target) -> Option<usize>;
     let kinds: [(&str, Write); 2] = [
-        ("merge_pulls_ignored", |slot, header, target| {
+        ("merge_pulls_received", |slot, header, target| {
             let pull = MergePull { target, node: NodeId(3), incarnation: 1, after: 0, cursor: 0 };
             encode_merge_pull(slot, header, &pull)
         }),
-        ("merge_records_ignored", |slot, header, target| {
+        ("merge_pages_unasked", |slot, header, target| {
             let mut writer = MergeWriter::new(slot, header, target, 0)?;
             writer.push_upsert(&flow(9)).ok()?;
             Some(writer.finish(1))

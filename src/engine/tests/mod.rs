@@ -4,12 +4,14 @@
 mod audit;
 mod chaos;
 mod classic;
+mod clocks;
 mod counters;
 mod digests;
 mod durability;
 mod handover;
 mod hostile;
 mod links;
+mod merge;
 mod operator;
 mod repair;
 mod roles;

@@ -402,6 +402,47 @@ fn a_node_that_is_promoting_is_waited_for() {
     assert_eq!((world.role(1), world.engine(1).status().entries), (Role::Master, 100));
 }
 
+/// [5.1.1] The master-down that a cold node gives is given anew after a sign of life of the master, after its goodbye, and after
+/// the word of a witness: what was given before, when the master was silent for a moment, counts no more.
+#[test]
+fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
+    let after = |heard: fn(usize) -> bool, end: fn(&mut World)| {
+        let mut world = elected_three(|config| config);
+        world.passes = Box::new(|from, to, bytes| bytes[5] != Kind::DATA.0 || from + to == 1);
+        (0..100).for_each(|number| world.upsert(0, number));
+        world.run(Duration::from_millis(250));
+        world.kill(2);
+        world.start(2, Config { incarnation: 5555, priority: 254, ..config(3) });
+        world.run(Duration::from_secs(1));
+        // Silent for so long that the cold node's timer (300.8 ms) runs out, and neither that of the warm one (360.9 ms) nor its
+        // patience with the master (341.4 ms) does.
+        let adverts = world.engine(0).counters().adverts_sent;
+        world.run_until("an ADVERT", |world| world.engine(0).counters().adverts_sent > adverts);
+        world.run(Duration::from_millis(1));
+        world.passes = Box::new(|from, _, bytes| from != 0 && bytes[5] != Kind::DATA.0);
+        world.run(Duration::from_millis(325));
+        assert_eq!((world.role(1), world.role(2)), (Role::Backup, Role::Backup));
+        world.passes = Box::new(move |from, to, bytes| (from != 0 || heard(to)) && bytes[5] != Kind::DATA.0);
+        end(&mut world);
+        world.run_until("a master", |world| world.role(1) == Role::Master || world.role(2) == Role::Master);
+        (world.role(1), world.role(2))
+    };
+    let dies = |world: &mut World| {
+        let now = world.now;
+        // It speaks at once, and not with the next interval.
+        world.node(0).engine.set_priority(now, 149).expect("valid");
+        world.run(Duration::from_secs(1));
+        world.kill(0);
+    };
+    let leaves = |world: &mut World| {
+        let now = world.now;
+        world.node(0).engine.leave(now);
+    };
+    assert_eq!(after(|_| true, dies), (Role::Master, Role::Backup), "after a sign of life");
+    assert_eq!(after(|to| to == 1, dies), (Role::Master, Role::Backup), "after the word of a witness");
+    assert_eq!(after(|_| true, leaves), (Role::Master, Role::Backup), "after a goodbye");
+}
+
 /// [5.1.1] A node that is still cold gives way at every death of a master, not at the first only.
 #[test]
 fn a_cold_node_gives_way_every_time() {

@@ -267,9 +267,10 @@ fn a_full_annex_refuses_the_source_by_name() {
 #[test]
 fn a_node_says_what_it_can_take() {
     let world = World::elected_pair();
-    assert_eq!(world.engine(1).status().peers[0].capabilities, Capabilities(15));
-    assert!(Capabilities(15).contains(Capabilities::CONN6) && Capabilities(15).contains(Capabilities::ATTRIBUTES));
-    assert!(Capabilities(15).contains(Capabilities::DIGESTS) && Capabilities(15).contains(Capabilities::SECTION));
+    assert_eq!(world.engine(1).status().peers[0].capabilities, Capabilities(31));
+    assert!(Capabilities(31).contains(Capabilities::CONN6) && Capabilities(31).contains(Capabilities::ATTRIBUTES));
+    assert!(Capabilities(31).contains(Capabilities::DIGESTS) && Capabilities(31).contains(Capabilities::SECTION));
+    assert!(Capabilities(31).contains(Capabilities::MERGE));
 }
 
 impl World {

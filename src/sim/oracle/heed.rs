@@ -6,13 +6,11 @@
 //!   N acknowledges n                            N holds everything up to n                                         [3.6.1]
 //!   master sends a new DATA n                   the edge of no proven follower that is not lagging is below n      [3.6.6]
 //!   a proven follower is behind, stands still   after lag_limit it is lagging                                      [3.6.6]
-//!   cold N, that never heard of a master, takes over      it has waited twice, while it hears a warm backup        [5.1.1]
 //! ```
 
 use super::Oracle;
 use super::sent::StreamId;
-use crate::engine::election::master_down;
-use crate::engine::{Engine, PeerStatus, Role, RoleMode};
+use crate::engine::{Engine, PeerStatus, Role};
 use crate::time::{Duration, Instant};
 use crate::wire::{Advert, Frame, Header, Kind, NodeId, Payload, Status, SyncCode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,8 +54,6 @@ pub(super) struct Heed {
     stream: Option<StreamId>,
     /// It says goodbye: it waits for nobody.
     leaves: bool,
-    /// Since when it has been a backup that has heard of no master.
-    lonely_since: Option<Instant>,
 }
 
 impl Oracle {
@@ -68,9 +64,9 @@ impl Oracle {
 
     /// The role of a node has changed, or it was built.
     pub(super) fn note_role(&mut self, now: Instant, at: usize, role: Role) {
-        let heed = &mut self.nodes[at].heed;
-        heed.leaves = false;
-        heed.lonely_since = (role == Role::Backup).then_some(now);
+        let _ = role;
+        self.nodes[at].heed.leaves = false;
+        self.begin_duty(now, at);
     }
 
     // ------------------------------------------------------------------ the way out
@@ -153,9 +149,6 @@ impl Oracle {
     pub(super) fn note_advert(&mut self, now: Instant, at: usize, header: &Header, advert: &Advert<'_>) {
         let node = &mut self.nodes[at];
         let Some(own) = node.config.as_ref().map(|config| (config.node, node.incarnation)) else { return };
-        if advert.role == crate::wire::WireRole::MASTER {
-            node.heed.lonely_since = None;
-        }
         let who = (header.node, header.incarnation);
         let stream = node.saying.as_ref().and_then(|saying| saying.stream);
         let follows =
@@ -270,29 +263,6 @@ impl Oracle {
         if !heed.listed_by.contains(&(stream.node, stream.incarnation)) {
             let text = format!("node {at} follows {stream:?}, whose master has never said that it hears this node");
             self.broken(now, "established", text);
-        }
-    }
-
-    /// A cold node takes the role.
-    pub(super) fn judge_cold_takeover(&mut self, now: Instant, at: usize, engine: &Engine) {
-        let node = &self.nodes[at];
-        let Some(config) = node.config.as_ref().filter(|config| config.role == RoleMode::Vrrp) else { return };
-        let (down, Some(since)) = (master_down(config.priority, config.advert_interval), node.heed.lonely_since) else {
-            return;
-        };
-        if node.requested_at.is_some() || now.since(since) > down * 9 / 5 {
-            return;
-        }
-        let status = engine.status();
-        let warm = |peer: &&PeerStatus| peer.established && !peer.cold && peer.role == Role::Backup;
-        if status.cold
-            && let Some(peer) = status.peers.iter().find(warm)
-        {
-            let (waited, number) = (now.since(since), peer.node);
-            let text = format!(
-                "node {at} is cold and takes over after {waited:?}; it hears node number {number}, which is not"
-            );
-            self.broken(now, "cold-waits", text);
         }
     }
 }

@@ -11,12 +11,14 @@
 //! engine says of itself (role, frontier, in sync) is a claim here, to be held against the maps. A step costs as much as
 //! there is in its frame; tables are compared whole at proofs, and so often that it comes to the same.
 //!
-//! `stream` judges what is said and what becomes of it, `proof` what is claimed and what vanishes, `acks` tickets, `roles` who
-//! is master, `heed` who counts for whom, `bounds` sizes and the end.
+//! `stream` judges what is said and what becomes of it, `proof` what is claimed and what vanishes, `acks` tickets, `roles` and
+//! `mastership` who is master, `merge` what two tables owe each other, `heed` who counts for whom, `bounds` sizes and the end.
 
 mod acks;
 mod bounds;
 mod heed;
+mod mastership;
+mod merge;
 mod node;
 mod prints;
 mod proof;
@@ -70,6 +72,8 @@ pub(super) struct Oracle {
     expiring: Map<(Name, Value), Instant>,
     tickets: Tickets,
     hearing: Hearing,
+    /// Somebody was asked to hand the role over, so that an heir may take it from a living master.
+    handovers: bool,
     /// When the quiet at the end began.
     quiet_since: Option<Instant>,
     /// What was seen here and nowhere else.
@@ -253,14 +257,11 @@ impl Oracle {
     pub(super) fn turned(&mut self, now: Instant, node: usize, engine: &Engine) {
         self.settle_expired(now, node, engine);
         self.look(now, node, engine);
+        self.wish_is_over(node);
+        self.judge_mastership(now, node);
         self.judge_claim(now, node, engine);
         self.judge_lagging(now, node, engine);
         self.judge_bounds(now, node, engine);
-    }
-
-    /// The owner asked for another role or priority: the node need not ask the others for a while.
-    pub(super) fn requested(&mut self, now: Instant, node: usize) {
-        self.nodes[node].requested_at = Some(now);
     }
 
     /// A node that stood still runs again, and its clock has stood with it: it cannot know.

@@ -70,12 +70,17 @@ pub(super) struct Node {
     pub(super) stalled: Option<u64>,
     /// When it last ran again after it had stood, as a master, for nearly as long as a stall takes, or longer.
     pub(super) stood_until: Option<Instant>,
-    pub(super) requested_at: Option<Instant>,
+    /// The last ADVERT that was handed to it: sender, incarnation, what it says.
+    pub(super) handed: Option<(crate::wire::NodeId, u64, Beat)>,
     pub(super) rank: Option<super::roles::Rank>,
     pub(super) sent: u64,
     pub(super) events: usize,
     pub(super) turns: u64,
     pub(super) heed: super::heed::Heed,
+    pub(super) duty: super::mastership::Duty,
+    pub(super) merging: super::merge::Merging,
+    /// The stream that it followed last, and where it stood when it left it, proven.
+    pub(super) left: Option<super::merge::Left>,
 }
 
 impl Node {
@@ -140,6 +145,7 @@ impl Oracle {
         }
         self.note_holder(at);
         let node = &mut self.nodes[at];
+        node.left = node.following.filter(|_| node.proven).map(|stream| (stream, node.frontier));
         // What was not made good until now may have been noticed now: the report of it comes after the new stream.
         if node.doubted_at.is_some_and(|doubted| doubted >= node.settled_at) {
             node.doubted_at = Some(now);
@@ -154,6 +160,7 @@ impl Oracle {
     fn follow(&mut self, now: Instant, at: usize, stream: StreamId, frontier: u64) {
         self.judge_followed(now, at, stream);
         self.judge_established(now, at, stream);
+        self.note_following(at);
         let node = &mut self.nodes[at];
         node.shadow.begin_stream();
         (node.following, node.frontier, node.base) = (Some(stream), frontier, frontier);
@@ -206,11 +213,13 @@ impl Oracle {
 
     fn change_role(&mut self, now: Instant, at: usize, engine: &Engine, role: Role, except: Option<Name>) {
         let from = self.nodes[at].role.replace(role);
-        if from == Some(Role::Backup) && role == Role::Promoting {
+        if from == Some(Role::Backup) && matches!(role, Role::Promoting | Role::Master) {
             self.judge_takeover(now, at, engine);
+            self.judge_succession(now, at, engine);
             self.judge_cold_takeover(now, at, engine);
         }
         self.note_role(now, at, role);
+        self.note_merge_role(now, at, engine, from, role);
         if role == Role::Master {
             self.compare_whole(now, at, engine, except);
             let node = &mut self.nodes[at];
@@ -237,6 +246,7 @@ impl Oracle {
             let gone = self.held(engine, *name, now).is_none();
             if gone {
                 self.nodes[at].shadow.put(now, *name, None, 0);
+                self.note_ended(at, *name);
                 self.note_unsaid(at, *name);
                 self.sightings.insert("reconcile");
             }

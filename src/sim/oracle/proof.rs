@@ -60,6 +60,7 @@ impl Oracle {
             return self.broken(now, "in-sync", format!("node {at} claims to be in sync, and follows nobody"));
         };
         if news {
+            self.note_equal(at);
             let node = &mut self.nodes[at];
             let before = if node.settled_at < now { node.settled_at } else { node.settled_before };
             (node.settled_at, node.settled_before) = (now, before);
@@ -166,6 +167,7 @@ impl Oracle {
             (Some(stream), Some(began)) => {
                 let living = self.living_since(stream, name).filter(|since| *since < began && !refused);
                 let Some(living) = living else {
+                    self.judge_walk_removal(now, at, name);
                     self.sightings.insert("walk-removal");
                     return;
                 };

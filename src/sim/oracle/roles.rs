@@ -44,33 +44,55 @@ struct Heard {
     beat: Beat,
 }
 
+/// Control numbers that a receiver remembers of a sender, up to the highest: one that is older is dropped [3.4.3].
+const REPLAY_WINDOW: u64 = 64;
+
 /// Who hears whom: `[receiver][sender]`.
 #[derive(Debug, Default)]
-pub(super) struct Hearing(Vec<Vec<Option<Heard>>>);
+pub(super) struct Hearing {
+    adverts: Vec<Vec<Option<Heard>>>,
+    /// Incarnation and highest control number.
+    highest: Vec<Vec<(u64, u64)>>,
+}
 
 impl Hearing {
     pub(super) fn new(nodes: usize) -> Self {
-        Hearing(vec![vec![None; nodes]; nodes])
+        Hearing { adverts: vec![vec![None; nodes]; nodes], highest: vec![vec![(0, 0); nodes]; nodes] }
     }
 
     /// The node is dead: it hears nobody, and nobody hears it.
     pub(super) fn forget(&mut self, node: usize) {
-        self.0[node].fill(None);
-        self.0.iter_mut().for_each(|heard| heard[node] = None);
+        self.adverts[node].fill(None);
+        self.adverts.iter_mut().for_each(|heard| heard[node] = None);
+        self.highest[node].fill((0, 0));
+    }
+
+    /// A control frame was handed to a node; whether so many newer ones had been that its number is forgotten.
+    fn is_forgotten(&mut self, to: usize, from: usize, header: &Header) -> bool {
+        let (incarnation, highest) = &mut self.highest[to][from];
+        if *incarnation != header.incarnation {
+            (*incarnation, *highest) = (header.incarnation, header.seq);
+        }
+        *highest = header.seq.max(*highest);
+        *highest - header.seq >= REPLAY_WINDOW
     }
 
     fn note(&mut self, now: Instant, to: usize, from: usize, header: &Header, beat: Beat) {
-        let pause = Duration::from_millis(u64::from(beat.interval_ms)) * 5 / 2;
         let fresh = Heard { incarnation: header.incarnation, seq: header.seq, since: now, last: now, beat };
-        let slot = &mut self.0[to][from];
+        let slot = &mut self.adverts[to][from];
         *slot = match *slot {
             Some(heard) if heard.incarnation == header.incarnation && heard.seq >= header.seq => return,
-            Some(heard) if heard.incarnation == header.incarnation && now.since(heard.last) <= pause => {
+            Some(heard) if heard.incarnation == header.incarnation && now.since(heard.last) <= pause(beat) => {
                 Some(Heard { since: heard.since, ..fresh })
             }
             _ => Some(fresh),
         };
     }
+}
+
+/// Who is not heard for so long is not heard without a pause.
+fn pause(beat: Beat) -> Duration {
+    Duration::from_millis(u64::from(beat.interval_ms)) * 5 / 2
 }
 
 impl Oracle {
@@ -91,12 +113,23 @@ impl Oracle {
     /// Notes that an ADVERT reached a node; whether it is the newest of a sender that still is who it was.
     pub(super) fn note_heard(&mut self, now: Instant, at: usize, header: &Header, beat: Beat) -> bool {
         let Some(from) = self.index(header.node).filter(|from| *from != at) else { return false };
+        if self.hearing.is_forgotten(at, from, header) {
+            return false;
+        }
         let newer = |heard: Heard| heard.incarnation != header.incarnation || heard.seq < header.seq;
-        let news = self.hearing.0[at][from].is_none_or(newer) && self.nodes[from].incarnation == header.incarnation;
+        let news =
+            self.hearing.adverts[at][from].is_none_or(newer) && self.nodes[from].incarnation == header.incarnation;
         if news {
             self.hearing.note(now, at, from, header, beat);
         }
         news
+    }
+
+    /// Another control frame was handed to a node.
+    pub(super) fn note_control(&mut self, at: usize, header: &Header) {
+        if let Some(from) = self.index(header.node).filter(|from| *from != at) {
+            self.hearing.is_forgotten(at, from, header);
+        }
     }
 
     /// An ADVERT was handed to a node, and is news: a master answers by its rules.
@@ -132,13 +165,14 @@ impl Oracle {
         let node = &self.nodes[at];
         let Some(config) = node.config.as_ref().filter(|config| config.role == RoleMode::Vrrp) else { return };
         let down = master_down(config.priority, config.advert_interval);
-        let requested = node.requested_at.is_some_and(|asked| now.since(asked) < down * 8);
         // Who takes the role from a living master on purpose still follows it.
-        if requested || engine.following().is_some() {
+        if self.is_wished(at) || engine.following().is_some() {
             return;
         }
         for peer in 0..self.nodes.len() {
-            let (Some(heard), Some(back)) = (self.hearing.0[at][peer], self.hearing.0[peer][at]) else { continue };
+            let (Some(heard), Some(back)) = (self.hearing.adverts[at][peer], self.hearing.adverts[peer][at]) else {
+                continue;
+            };
             let interval = Duration::from_millis(u64::from(heard.beat.interval_ms));
             let both_ways = now.since(heard.since.max(back.since)) > down * 4;
             let fresh = now.since(heard.last) <= interval * 3 / 2 && now.since(back.last) <= interval * 2;
@@ -147,7 +181,7 @@ impl Oracle {
             if !both_ways || !fresh || left || follows.node == NodeId(0) || follows.node == config.node {
                 continue;
             }
-            let master = self.index(follows.node).and_then(|master| self.hearing.0[at][master]);
+            let master = self.index(follows.node).and_then(|master| self.hearing.adverts[at][master]);
             // Who says goodbye is no peer from then on, as master or as witness.
             let said_goodbye = heard.beat.priority == 0 || master.is_some_and(|master| master.beat.priority == 0);
             if said_goodbye || (node.warm && master.is_some_and(|master| master.beat.is_cold())) {
@@ -166,14 +200,26 @@ impl Oracle {
 
     /// Whether a node has heard another without a pause for so long.
     pub(super) fn is_heard_since(&self, at: usize, peer: usize, since: Instant) -> bool {
-        self.hearing.0[at][peer].is_some_and(|heard| heard.since <= since)
+        self.hearing.adverts[at][peer].is_some_and(|heard| heard.since <= since)
+    }
+
+    /// Since when two nodes hear each other, if they still do.
+    pub(super) fn hear_each_other_since(&self, now: Instant, one: usize, other: usize) -> Option<Instant> {
+        let (there, back) = (self.hearing.adverts[one][other]?, self.hearing.adverts[other][one]?);
+        let fresh = |heard: Heard| now.since(heard.last) <= pause(heard.beat);
+        (fresh(there) && fresh(back)).then(|| there.since.max(back.since))
+    }
+
+    /// Whether a node has heard another in this time.
+    pub(super) fn is_heard_lately(&self, at: usize, peer: usize, now: Instant, time: Duration) -> bool {
+        self.hearing.adverts[at][peer].is_some_and(|heard| now.since(heard.last) <= time)
     }
 
     /// A warm node does not follow a cold master.
     pub(super) fn judge_followed(&mut self, now: Instant, at: usize, stream: StreamId) {
-        let master = self.index(stream.node).and_then(|master| self.hearing.0[at][master]);
-        let cold = |heard: Heard| heard.incarnation == stream.incarnation && heard.beat.is_cold();
-        if self.nodes[at].warm && master.is_some_and(cold) {
+        // The ADVERT that was just handed to it; the last one of its sender, perhaps, from before that started anew.
+        let said = self.nodes[at].handed.filter(|handed| (handed.0, handed.1) == (stream.node, stream.incarnation));
+        if self.nodes[at].warm && said.is_some_and(|(.., beat)| beat.is_cold()) {
             self.broken(now, "cold-master", format!("node {at} is warm and follows {stream:?}, whose master is cold"));
         }
     }

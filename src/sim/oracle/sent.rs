@@ -9,7 +9,7 @@
 
 use super::prints::{Map, Name, Print, Value};
 use crate::time::Instant;
-use crate::wire::{Advert, AdvertFlags, Follows, Header, Kind, NodeId, WireRole};
+use crate::wire::{Advert, AdvertFlags, Follows, Header, Kind, NodeId, Target, WireRole};
 use core::ops::Range;
 use std::collections::BTreeMap;
 
@@ -73,6 +73,12 @@ pub(super) enum Content {
     /// Records, by their places in [`Sent::told`].
     Data(Range<usize>),
     Advert(Beat),
+    /// Of a merge: for whom, the cursor of the question, and the entries.
+    Page {
+        target: Target,
+        cursor: u64,
+        range: Range<usize>,
+    },
     Other,
 }
 

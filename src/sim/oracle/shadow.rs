@@ -57,6 +57,11 @@ impl Shadow {
         self.words.get(&name).filter(|word| word.ordinal == self.ordinal).map_or(0, |word| word.seq)
     }
 
+    /// Whether the present stream, or the source in the present mastership, has spoken of this entry.
+    pub(super) fn is_of_this_stream(&self, name: Name) -> bool {
+        self.words.get(&name).is_some_and(|word| word.ordinal == self.ordinal)
+    }
+
     /// Another stream begins: all that is held is older than all of it.
     pub(super) fn begin_stream(&mut self) {
         self.ordinal += 1;

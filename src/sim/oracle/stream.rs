@@ -83,6 +83,11 @@ impl Oracle {
                 self.judge_status_sent(now, at, &status);
                 Content::Other
             }
+            Payload::MergePull(pull) => {
+                self.note_question(now, at, engine, &pull);
+                Content::Other
+            }
+            Payload::MergeRecords(page) => self.note_page(&page),
             _ => Content::Other,
         };
         self.sent.keep(&header, SentFrame { at: now, print, stream, content });
@@ -223,7 +228,8 @@ impl Oracle {
         let node = &mut self.nodes[at];
         node.work += 1;
         node.condemned.retain(|condemned| *condemned != name);
-        node.shadow.put(now, name, value, 0);
+        self.note_learned(now, at, name, value);
+        self.nodes[at].shadow.put(now, name, value, 0);
     }
 
     /// The table must hold what its owner has just said.
@@ -250,14 +256,28 @@ impl Oracle {
             }
             Some((header, stream, Content::Advert(beat))) => {
                 let followed = self.nodes[at].following == Some(stream);
+                self.nodes[at].handed = Some((header.node, header.incarnation, beat));
                 let news = self.note_heard(now, at, &header, beat);
+                self.note_told(now, at, engine, (header.node, header.incarnation), beat);
+                if let Ok(Payload::Advert(advert)) = Frame::parse(bytes).and_then(Frame::verify).map(|it| it.payload())
+                {
+                    self.note_stand(at, &header, &advert);
+                }
                 self.look_further(now, at, engine, None, followed.then_some(beat.history_start));
                 if news {
                     self.judge_beat_taken(now, at, engine, &header, beat);
                 }
             }
+            Some((header, _, Content::Other)) => {
+                self.note_control(at, &header);
+                self.look(now, at, engine);
+            }
+            Some((header, _, Content::Page { target, cursor, range })) => {
+                self.note_control(at, &header);
+                self.judge_page_taken(now, at, engine, &header, (target, cursor), range);
+            }
             // Damaged, or nobody's.
-            Some((_, _, Content::Other)) | None => self.look(now, at, engine),
+            None => self.look(now, at, engine),
         }
     }
 

@@ -1,7 +1,7 @@
 //! From messages of the kernel to flows.
 
 use super::extras::Extras;
-use super::{Refusal, TCP_FLAGS_CARRIED, tuple};
+use super::{Refusal, TCP_BE_LIBERAL, TCP_FLAGS_CARRIED, tuple};
 use crate::bridge::conntrack::kernel;
 use crate::flow::{Endpoint, Flow, ProtocolInfo, TcpInfo, Zone, attribute, protocol, status};
 use crate::sys::netlink::{Attribute, Malformed, Message, flags};
@@ -203,6 +203,17 @@ impl<'a> Parts<'a> {
 
 fn window_scale(attribute: &Attribute<'_>) -> Result<u8, Refusal> {
     attribute.u8().ok().filter(|scale| *scale <= 15).ok_or(Refusal::Malformed)
+}
+
+/// Whether the kernel judges packets of this TCP entry by sequence windows that it has seen itself, in one direction at
+/// least: so it does with entries of its own, and not with copies as [`write_create`](super::write_create) makes them.
+pub fn judges_by_windows(message: &Message<'_>) -> bool {
+    let info = message.attributes().flatten().find(|attribute| attribute.kind == kernel::PROTOINFO);
+    let tcp = info.and_then(|info| info.nested().flatten().find(|layer| layer.kind == kernel::PROTOINFO_TCP));
+    let Some(tcp) = tcp else { return false };
+    let is_flags = |kind| matches!(kind, kernel::TCP_FLAGS_ORIGINAL | kernel::TCP_FLAGS_REPLY);
+    let mut flags = tcp.nested().flatten().filter(|field| is_flags(field.kind));
+    flags.any(|field| field.u8().is_ok_and(|flags| flags & TCP_BE_LIBERAL == 0))
 }
 
 /// When the kernel saw the first packet, nanoseconds since 1970 (`nf_conntrack_timestamp` must be on). It is told in

@@ -30,7 +30,7 @@ mod expectation;
 mod extras;
 mod tuple;
 
-pub use decode::{Decoded, Happening, decode, start_time};
+pub use decode::{Decoded, Happening, decode, judges_by_windows, start_time};
 pub use encode::{
     Unwritable, Without, check_flow, check_key, write_create, write_delete, write_delete_by_reply, write_dump,
     write_dump_filter, write_get, write_probe, write_update,
@@ -50,7 +50,7 @@ use crate::sys::netlink::Malformed;
 pub const TCP_FLAGS_CARRIED: u8 = 0x07;
 
 /// `IP_CT_TCP_FLAG_BE_LIBERAL`: do not judge packets by sequence windows. A copy has none to judge by.
-const TCP_BE_LIBERAL: u8 = 0x08;
+pub(super) const TCP_BE_LIBERAL: u8 = 0x08;
 
 /// IPS_FIXED_TIMEOUT: packets do not refresh the time-out.
 const FIXED_TIMEOUT: u16 = 1 << 10;

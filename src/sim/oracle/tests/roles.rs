@@ -79,7 +79,7 @@ fn a_warm_node_that_follows_a_cold_master_is_noticed() {
     {
         let mut stage = Stage::new(2);
         stage.oracle.nodes[1].warm = warm;
-        stage.oracle.note_heard(stage.now, 1, &header(1, 100, 1), Beat { flags, ..beat(WireRole::MASTER, 3, 0) });
+        stage.oracle.nodes[1].handed = Some((NodeId(1), 100, Beat { flags, ..beat(WireRole::MASTER, 3, 0) }));
         stage.oracle.judge_followed(stage.now, 1, (NodeId(1), 100, 3).into());
         if fires { stage.fires("cold-master") } else { stage.is_silent() }
     }

@@ -1,0 +1,146 @@
+//! Clocks: of copies, at a takeover, and of a node that is being filled.
+
+use super::*;
+use crate::wire::Kind;
+
+/// What a flow that is told with so many seconds gets in the backup's sink.
+fn copied(world: &mut World, number: u32, timeout: u32) -> u32 {
+    world.update(0, Change::Upsert(Flow { timeout, ..flow(number) }));
+    world.run_until("a copy", |world| world.nodes[1].as_ref().unwrap().sink.contains_key(&key(number)));
+    world.node(1).sink[&key(number)].timeout
+}
+
+/// [4.6.5] takeover_grace, 180 s unless it is configured, and 95 s.
+#[test]
+fn a_copy_is_given_the_margin_over_its_flow() {
+    let mut world = World::elected_pair();
+    assert_eq!(copied(&mut world, 1, 100), 375);
+    assert_eq!(copied(&mut world, 2, u32::MAX), u32::MAX);
+    let short = |config: Config| Config { takeover_grace: Duration::from_secs(7), ..config };
+    let mut world = World::new(vec![short(Config { priority: 150, ..config(1) }), short(config(2))]).elected();
+    assert_eq!(copied(&mut world, 1, 100), 202);
+}
+
+/// [4.6.5] A backup whose master dumps too seldom keeps its copies all the same; the master itself renews nothing.
+#[test]
+fn a_copy_of_which_no_word_comes_is_written_again_and_no_takeover_is_slowed_by_it() {
+    let mut world = World::elected_pair();
+    copied(&mut world, 1, 10);
+    world.node(1).sink.clear();
+    world.run(Duration::from_secs(84));
+    assert_eq!((world.node(1).sink.len(), world.counter(1, "copies_renewed")), (0, 0));
+    world.run(Duration::from_secs(18));
+    assert_eq!(world.counter(1, "copies_renewed"), 1);
+    assert_eq!(world.node(1).sink[&key(1)].timeout, 275);
+    world.run(Duration::from_secs(200));
+    assert_eq!((world.counter(1, "copies_renewed"), world.counter(0, "copies_renewed")), (3, 0));
+    // A delete ends it.
+    world.update(0, Change::Delete(key(1)));
+    world.run(Duration::from_secs(200));
+    assert_eq!((world.counter(1, "copies_renewed"), world.node(1).sink.len()), (3, 0));
+}
+
+/// [4.6.4] What had one second left by the last word has the grace, and what had more keeps it.
+#[test]
+fn a_new_master_gives_every_flow_its_grace() {
+    let mut world = World::elected_pair();
+    for (number, timeout) in [(1, 1), (2, 100), (3, 4000)] {
+        copied(&mut world, number, timeout);
+    }
+    world.kill(0);
+    world.run_until("master", |world| world.role(1) == Role::Master);
+    let now = world.now;
+    let left = |number| world.engine(1).flow(&key(number), now).unwrap().timeout;
+    assert_eq!((left(1), left(2)), (180, 180));
+    assert!((3990..=4000).contains(&left(3)));
+}
+
+/// [4.6.5] Its kernel's clocks were those of its own packets.
+#[test]
+fn a_former_master_writes_what_has_little_time_again() {
+    let mut world = World::elected_pair_without_preempt();
+    copied(&mut world, 1, 100);
+    copied(&mut world, 2, 4000);
+    let now = world.now;
+    world.node(0).engine.set_role(now, RoleRequest::Backup);
+    world.run_until("the other is master", |world| world.role(1) == Role::Master && world.role(0) == Role::Backup);
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.node(0).sink.keys().collect::<Vec<_>>(), [&key(1)]);
+}
+
+/// [4.6.6]
+#[test]
+fn what_is_put_back_goes_to_the_sink_again_if_it_is_held() {
+    let mut world = World::elected_pair();
+    copied(&mut world, 1, 100);
+    world.node(1).sink.clear();
+    assert!(world.node(1).engine.put_back(&key(1)) && !world.node(1).engine.put_back(&key(2)));
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.node(1).sink.keys().collect::<Vec<_>>(), [&key(1)]);
+    assert_eq!(world.counter(1, "copies_put_back"), 1);
+}
+
+/// [4.5.7] It speaks and hears; the master's death would make it master. It follows when it is told that it is full.
+#[test]
+fn a_node_that_is_being_filled_follows_nobody_and_takes_part_in_everything_else() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.kill(1);
+    world.start(1, Config { incarnation: 5555, ..config(2) });
+    world.node(1).engine.set_filling(true);
+    world.run(Duration::from_secs(2));
+    assert_eq!((world.role(1), world.engine(1).following()), (Role::Backup, None));
+    assert!(world.counter(1, "adverts_sent") >= 20 && world.events(0, "PeerUp") == 2);
+    let now = world.now;
+    assert_eq!(world.node(1).engine.preload_found(now, &flow(1)), Ok(()));
+    world.node(1).engine.set_filling(false);
+    world.run_until("proven", |world| world.sync(1) == SyncState::InSync);
+    assert_eq!((world.counter(0, "buckets_walked"), world.counter(1, "buckets_differed")), (0, 0));
+
+    world.kill(1);
+    world.start(1, Config { incarnation: 5556, ..config(2) });
+    world.node(1).engine.set_filling(true);
+    world.kill(0);
+    world.run_until("master", |world| world.role(1) == Role::Master);
+}
+
+/// [4.5.7] What the kernel held and the master does not is forgotten, and nobody is told to delete it.
+#[test]
+fn what_was_found_in_the_kernel_and_is_not_the_masters_is_not_deleted_there() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.kill(1);
+    world.start(1, Config { incarnation: 5555, ..config(2) });
+    let now = world.now;
+    for number in [1, 2, 3] {
+        assert_eq!(world.node(1).engine.preload_found(now, &flow(number)), Ok(()));
+        world.node(1).sink.insert(key(number), flow(number));
+    }
+    world.run_until("proven", |world| world.sync(1) == SyncState::InSync);
+    world.assert_equal(0, 1);
+    assert_eq!(world.node(1).sink.len(), 3);
+}
+
+/// [5.0.1] The master's ADVERTs are lost, and it is asked for digests, or sends what it has: it lives.
+#[test]
+fn any_frame_of_the_master_is_a_sign_of_life() {
+    for kind in [Kind::DATA, Kind::DIGESTS_ANSWER] {
+        let mut world = World::elected_pair();
+        (0..300).for_each(|number| world.upsert(0, number));
+        world.run(Duration::from_secs(1));
+        // Of the master's frames only those of this kind arrive.
+        world.passes = Box::new(move |from, _, bytes| from == 1 || bytes[5] == kind.0);
+        for number in 0..50 {
+            let now = world.now;
+            if kind == Kind::DATA {
+                world.upsert(0, 1000 + number);
+            } else {
+                world.node(1).engine.resync(now, false).unwrap();
+            }
+            world.run(Duration::from_millis(100));
+            assert_eq!(world.role(1), Role::Backup, "{kind:?}, {number}");
+        }
+        world.passes = Box::new(|from, _, _| from == 1);
+        world.run_until("silence", |world| world.role(1) != Role::Backup);
+    }
+}

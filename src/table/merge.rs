@@ -1,0 +1,227 @@
+//! Two tables become one: which entries another node may lack, in pages, and what is adopted from such a page.
+//!
+//! ```text
+//!   hash   0 ──────────────── cursor ───────── next ───────────────────── 2^64
+//!   slots  │ run │ │ run  │   ├─ one page ───┤ run │      │ run       │      an empty slot ends a run
+//! ```
+//!
+//! Slots keep the order of the hashes, but for what collisions push about within a run; so a page is some runs, each
+//! sorted, and its cursor is a hash. That means the same after any change of the table: an entry never gets another
+//! hash, and a page that is asked for again begins where it began.
+//!
+//! What this node's source has ended since it took over must not come back by a merge: [`Ended`] remembers.
+
+use super::entry::{Kind, MAX_NUMBER, OWED, Place, SAID, TOMBSTONE, Version, deadline};
+use super::record::Packed;
+use super::{Refused, Table};
+use crate::flow::Flow;
+use crate::time::Instant;
+
+/// Most keys that are remembered as ended: half a megabyte.
+const ENDED_MAX: u32 = 1 << 16;
+
+/// Keys that the source has ended in this mastership, by their hashes: each has one place, where a later one replaces it.
+/// So it costs a store for each delete, and what is forgotten is what ended long ago.
+pub(super) struct Ended(Box<[u64]>);
+
+impl Ended {
+    /// Remembers as many as there may be tombstones, or [`ENDED_MAX`].
+    pub(super) fn new(tombstones: u32) -> Self {
+        Ended(vec![0; tombstones.clamp(1, ENDED_MAX).next_power_of_two() as usize].into_boxed_slice())
+    }
+
+    pub(super) fn note(&mut self, hash: u64) {
+        let at = self.place(hash);
+        self.0[at] = hash.max(1);
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.0[self.place(hash)] == hash.max(1)
+    }
+
+    fn forget(&mut self) {
+        self.0.fill(0);
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        hash as usize & (self.0.len() - 1)
+    }
+}
+
+/// What became of an entry that another node holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Adopted {
+    /// The table holds it now; wire and sink will hear of it.
+    Taken,
+    /// It was held already, with this value.
+    Same,
+    /// What is known here is newer.
+    Kept,
+}
+
+/// An entry of a page, for [`Table::flow_in_slot`] of the same moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PageEntry {
+    /// The cursor of a page that begins with it.
+    pub cursor: u64,
+    /// Where it is now.
+    pub slot: u32,
+}
+
+impl Table {
+    /// Which of the streams that this table has followed or mastered is the present one: they are counted from 1.
+    pub fn ordinal(&self) -> u16 {
+        self.ordinal
+    }
+
+    /// The first stream of the present mastership, or of the last one.
+    pub fn reign(&self) -> u16 {
+        self.reign
+    }
+
+    /// The stream that has just begun is this node's own, and the first of its mastership.
+    pub fn begin_reign(&mut self) {
+        self.reign = self.ordinal;
+        self.ended.forget();
+    }
+
+    /// Fills `page`, up to its capacity, with living entries from `cursor` on in the order of their hashes; `wanted` is
+    /// given the ordinal of the stream in which an entry was said last, and the number of the frame there (the highest, if
+    /// it still waits to be sent). Looks at about `slots` slots. The cursor to go on with; `None` behind the last entry.
+    pub fn page(
+        &self,
+        cursor: u64,
+        slots: u32,
+        page: &mut Vec<PageEntry>,
+        wanted: impl Fn(u16, u64) -> bool,
+    ) -> Option<u64> {
+        page.clear();
+        let (first, count, limit) = (self.slots.home(cursor), self.slots.count(), page.capacity().max(4));
+        let (mut at, mut looked, mut wrapped) = (first, 0, false);
+        // The part of the page that the present run has filled, and where that run had to be cut off.
+        let (mut run, mut cut) = (0, None);
+        loop {
+            let entry = self.slots.get(at);
+            if entry.kind == Kind::Empty {
+                page[run..].sort_unstable();
+                run = page.len();
+                if cut.is_some() || wrapped {
+                    return cut;
+                }
+                if looked >= slots || run >= limit / 2 {
+                    return self.slots.first_hash_from(at + 1);
+                }
+            } else if entry.kind == Kind::Live {
+                let hash = self.slots.hash_at(at);
+                // What lies before its home has gone round the end of the table.
+                let in_turn = (self.slots.home(hash) > at) == wrapped;
+                let version = entry.version;
+                let (ordinal, number) = match entry.place {
+                    Place::Wire => (self.ordinal, MAX_NUMBER),
+                    _ => (version.ordinal(), version.number()),
+                };
+                if in_turn && hash >= cursor && cut.is_none_or(|cut| hash < cut) && wanted(ordinal, number) {
+                    if page.len() == limit {
+                        page[run..].sort_unstable();
+                        cut = page.get(limit - limit / 4).map(|entry| entry.cursor);
+                        page.truncate(limit - limit / 4);
+                    }
+                    if cut.is_none_or(|cut| hash < cut) {
+                        page.push(PageEntry { cursor: hash, slot: at });
+                    }
+                }
+            }
+            looked += 1;
+            at = self.slots.after(at);
+            wrapped |= at == 0;
+            if looked > count {
+                return cut;
+            }
+        }
+    }
+
+    /// The flow of a [`PageEntry`].
+    pub fn flow_in_slot(&self, slot: u32, now: Instant) -> Flow {
+        self.flow_at(slot, now)
+    }
+
+    /// A master takes what another node has: if the key is absent and was not ended here, or if nothing was said of it
+    /// since this mastership began. It goes to the wire, and then to the sink, whose kernel does not know it.
+    ///
+    /// # Errors
+    /// As [`Table::put`].
+    pub fn adopt(&mut self, flow: &Flow, now: Instant) -> Result<Adopted, Refused> {
+        let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        let hash = said.key.hash;
+        if self.ended.has(hash) {
+            return Ok(Adopted::Kept);
+        }
+        let at = match self.slots.find(&said.key) {
+            Ok(at) if self.is_said_here(at) => return Ok(Adopted::Kept),
+            Ok(at) if self.slots.get(at).kind == Kind::Live && self.slots.has_value(at, &said) => {
+                return Ok(Adopted::Same);
+            }
+            Ok(at) => {
+                self.assign(at, (&said, flow.timeout), now, Place::Wire)?;
+                at
+            }
+            Err(at) => {
+                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
+                self.place(at, hash, Place::Wire);
+                at
+            }
+        };
+        let dump = self.dump;
+        let entry = self.slots.get_mut(at);
+        self.owed += u32::from(!entry.is(OWED));
+        entry.set(SAID | OWED);
+        entry.dump = dump;
+        Ok(Adopted::Taken)
+    }
+
+    /// A node that is no master yet takes what another node has, whose word is newer than all that was said up to frame
+    /// `upto` of the stream that was followed last. The sink hears of it.
+    ///
+    /// # Errors
+    /// As [`Table::apply_upsert`].
+    pub fn adopt_early(&mut self, flow: &Flow, upto: u64, now: Instant) -> Result<Adopted, Refused> {
+        let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        let hash = said.key.hash;
+        match self.slots.find(&said.key) {
+            Ok(at) if self.slots.get(at).version > Version::new(self.ordinal, upto) => Ok(Adopted::Kept),
+            Ok(at) if self.slots.get(at).kind == Kind::Live && self.slots.has_value(at, &said) => Ok(Adopted::Same),
+            Ok(at) => {
+                self.assign(at, (&said, flow.timeout), now, Place::Sink)?;
+                Ok(Adopted::Taken)
+            }
+            Err(at) => {
+                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
+                self.place(at, hash, Place::Sink);
+                Ok(Adopted::Taken)
+            }
+        }
+    }
+
+    /// Whether this node's source, or a merge, has said something of this entry in the present mastership. A walk says
+    /// nothing.
+    fn is_said_here(&self, at: u32) -> bool {
+        let entry = self.slots.get(at);
+        entry.is(SAID) && (entry.place == Place::Wire || entry.version.ordinal() >= self.reign)
+    }
+
+    /// A walk queues this entry: that an earlier mastership has said something of it counts no more.
+    pub(super) fn forget_said(&mut self, at: u32) {
+        if !self.is_said_here(at) {
+            self.slots.get_mut(at).clear(SAID);
+        }
+    }
+
+    /// What waits for the wire when another stream begins was said in this one, behind all of its frames.
+    pub(super) fn say_unsent(&mut self, at: u32) {
+        let ordinal = self.ordinal;
+        let entry = self.slots.get_mut(at);
+        if entry.kind == Kind::Live && entry.is(SAID) && !entry.is(TOMBSTONE) {
+            entry.version = Version::new(ordinal, MAX_NUMBER);
+        }
+    }
+}
