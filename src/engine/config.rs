@@ -21,7 +21,7 @@ pub const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// What `handover_deadline` may be: a switch takes a few milliseconds, and all of it is an outage if it fails.
-pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -213,7 +213,7 @@ impl Config {
             wrong("lag_limit", format!("{:?}; 10ms to 60s", self.lag_limit));
         }
         if !HANDOVER_DEADLINES.contains(&self.handover_deadline) {
-            wrong("handover_deadline", format!("{:?}; 100ms to 60s", self.handover_deadline));
+            wrong("handover_deadline", format!("{:?}; 10ms to 60s", self.handover_deadline));
         }
         if self.first_seq > super::STREAM_SEQ_MAX {
             wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));

@@ -359,7 +359,7 @@ fn an_engine_refuses_a_configuration_that_cannot_work() {
     assert_eq!(refused(Config { history: 15, ..config(1) }), "history");
     assert_eq!(refused(Config { history: 1_048_577, ..config(1) }), "history");
     assert_eq!(refused(Config { incarnation: 0, ..config(1) }), "incarnation");
-    let deadlines = [99, 60_001].map(Duration::from_millis);
+    let deadlines = [9, 60_001].map(Duration::from_millis);
     for handover_deadline in deadlines {
         assert_eq!(refused(Config { handover_deadline, ..config(1) }), "handover_deadline");
     }
