@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A batch stays in hand until the sink has taken all of it; upserts and deletes may be repeated, so the whole batch is
-//! simply written again. `commit = "continuous"` writes whenever there is something; `"on-takeover"` leaves a backup's
+//! simply written again. But a master's sink is its source as well, and knows better than a batch from before: that goes
+//! back to the engine, which hands out what of it is still owed, as it is then. `commit = "continuous"` writes whenever there is something; `"on-takeover"` leaves a backup's
 //! kernel alone and writes while the node is promoting (and, as master, what the deadline or a merge left over).
 
 use crate::bridge::Sink;
@@ -35,6 +36,8 @@ pub(crate) trait Applied {
     fn role(&self) -> Role;
     fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize;
     fn handle_committed(&mut self, now: Instant);
+    /// What was refused before this node became master: it has become old. What is left in `batch` is written all the same.
+    fn give_back(&mut self, batch: &mut Vec<Change>);
     /// Whether a master's frames have just told what its sink does not know.
     fn sink_waits(&self) -> bool;
 }
@@ -49,6 +52,16 @@ impl Applied for Protocol {
     fn handle_committed(&mut self, now: Instant) {
         Protocol::handle_committed(self, now);
     }
+    fn give_back(&mut self, batch: &mut Vec<Change>) {
+        // The classic profile hears nothing of its sink, and so knows nothing better.
+        let Some(engine) = self.ssyncp1() else { return };
+        for change in batch.drain(..) {
+            // A flow that is gone may be there anew, and this kernel has it; one that is not will end by its own clock.
+            if let Change::Upsert(flow) = change {
+                engine.put_back(&flow.key);
+            }
+        }
+    }
     fn sink_waits(&self) -> bool {
         Protocol::sink_waits(self)
     }
@@ -60,6 +73,8 @@ pub(crate) struct Drain {
     commit: Commit,
     batch: Vec<Change>,
     retry_at: Option<Instant>,
+    /// The batch in hand was taken as master.
+    as_master: bool,
     /// The last turn left nothing to write.
     settled: bool,
     trouble: Option<String>,
@@ -70,7 +85,17 @@ pub(crate) struct Drain {
 impl Drain {
     pub(crate) fn new(sink: Option<Box<dyn Sink>>, commit: Commit) -> Self {
         let batch = Vec::with_capacity(BATCH);
-        Drain { sink, commit, batch, retry_at: None, settled: true, trouble: None, written: 0, errors: 0 }
+        Drain {
+            sink,
+            commit,
+            batch,
+            retry_at: None,
+            as_master: false,
+            settled: true,
+            trouble: None,
+            written: 0,
+            errors: 0,
+        }
     }
 
     /// Another time at which a backup writes.
@@ -95,6 +120,9 @@ impl Drain {
         load: &mut Load,
     ) {
         let (role, now) = (engine.role(), clock());
+        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+            engine.give_back(&mut self.batch);
+        }
         let wanted = self.commit == Commit::Continuous || matches!(role, Role::Promoting | Role::Master);
         if self.retry_at.is_some_and(|at| now < at) || (!wanted && self.batch.is_empty()) {
             return;
@@ -217,6 +245,7 @@ mod tests {
         role: Option<Role>,
         waiting: usize,
         committed: u32,
+        given_back: usize,
     }
 
     impl Applied for Table {
@@ -240,6 +269,10 @@ mod tests {
         }
         fn handle_committed(&mut self, _: Instant) {
             self.committed += 1;
+        }
+        fn give_back(&mut self, batch: &mut Vec<Change>) {
+            self.given_back += batch.len();
+            batch.clear();
         }
         fn sink_waits(&self) -> bool {
             self.role() == Role::Master && self.waiting > 0
@@ -279,7 +312,7 @@ mod tests {
     }
 
     fn table(role: Role, waiting: usize) -> Table {
-        Table { role: Some(role), waiting, committed: 0 }
+        Table { role: Some(role), waiting, ..Table::default() }
     }
 
     #[test]
@@ -333,6 +366,25 @@ mod tests {
         assert!(!drain.is_owed(&table), "the same batch again, and not at once");
         drain.turn(&|| at(100), &mut table, &mut journal, &mut Load::default());
         assert!(!drain.is_owed(&table), "all is written");
+    }
+
+    /// What the sink refused before the takeover must not be written over what the kernel has learned since.
+    #[test]
+    fn a_batch_from_before_the_mastership_goes_back_to_the_engine() {
+        let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
+        let mut table = table(Role::Promoting, 5);
+        *kernel.refusals.borrow_mut() = 1;
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
+        assert_eq!((drain.in_hand(), table.given_back), (5, 0));
+        table.role = Some(Role::Master);
+        drain.turn(&|| at(100), &mut table, &mut journal, &mut Load::default());
+        assert_eq!((drain.in_hand(), table.given_back, *kernel.taken.borrow()), (0, 5, 5));
+        // What it takes as master it keeps until it is written.
+        table.waiting = 3;
+        *kernel.refusals.borrow_mut() = 1;
+        drain.turn(&|| at(200), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(300), &mut table, &mut journal, &mut Load::default());
+        assert_eq!((drain.in_hand(), table.given_back, *kernel.taken.borrow()), (0, 5, 11));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   node-death    ─ node-death ─┐ a new machine joins          preempt    ─ node-death ─── return ─
 //!   stop          ─ stop ─── continue ─┐ in sync again          sync-link  ─ sync-down ─── sync-up ─
 //!   daemon-kill   ─ daemon-kill ─── restart ─                    one-way    ─ one-way ─── both-ways ─
+//!   data-link     ─ data-down ─── data-up ─
 //! ```
 
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub enum Cause {
     Stop,
     /// The master's sync link is unplugged for --stop-for: two masters, then one again.
     SyncLink,
+    /// The link to the clients of the master, which tracks it, is unplugged for --stop-for.
+    DataLink,
     /// For --stop-for the backup does not hear the master, but the master hears the backup.
     OneWay,
     /// SIGTERM.
@@ -56,6 +59,10 @@ pub enum Event {
     SyncDown,
     /// It is plugged in again.
     SyncUp,
+    /// The master's link to the clients is unplugged.
+    DataDown,
+    /// It is plugged in again.
+    DataUp,
     /// What the master says does not reach the backup any more.
     OneWay,
     /// It does again.
@@ -77,10 +84,16 @@ impl Cause {
             Cause::Stop => &[Event::Stop, Event::Continue],
             Cause::SyncLink => &[Event::SyncDown, Event::SyncUp],
             Cause::OneWay => &[Event::OneWay, Event::BothWays],
+            Cause::DataLink => &[Event::DataDown, Event::DataUp],
             Cause::Graceful => &[Event::Graceful],
             Cause::Switchover => &[Event::Switchover],
             Cause::Preempt | Cause::RebootLoop => &[Event::NodeDeath, Event::Return],
         }
+    }
+
+    /// Whether the nodes are configured to watch their link to the clients.
+    pub(super) fn tracks(self) -> bool {
+        self == Cause::DataLink
     }
 
     /// Whether the nodes are configured to preempt.
@@ -97,7 +110,7 @@ impl Event {
 
     /// Whether it ends what another event began.
     pub(super) fn mends(self) -> bool {
-        matches!(self, Event::Restart | Event::Continue | Event::SyncUp | Event::BothWays)
+        matches!(self, Event::Restart | Event::Continue | Event::SyncUp | Event::DataUp | Event::BothWays)
     }
 
     /// Whether a master and a backup in sync are there just before it.
@@ -120,6 +133,8 @@ impl Event {
             Event::Continue => "goes on: SIGCONT",
             Event::SyncDown => "loses its sync link",
             Event::SyncUp => "has its sync link back",
+            Event::DataDown => "loses its link to the clients",
+            Event::DataUp => "has its link to the clients back",
             Event::OneWay => "is not heard any more, and hears",
             Event::BothWays => "is heard again",
             Event::Graceful => "is ended: SIGTERM",

@@ -190,7 +190,19 @@ impl Lab {
     /// # Errors
     /// The operating system's error.
     pub fn plug_sync(&self, balancer: usize, plugged: bool) -> io::Result<()> {
-        let port = format!("{}-{SYNC}", self.balancers[balancer].name);
+        self.plug(balancer, SYNC, plugged)
+    }
+
+    /// The same of its link to the clients.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn plug_front(&self, balancer: usize, plugged: bool) -> io::Result<()> {
+        self.plug(balancer, FRONT, plugged)
+    }
+
+    fn plug(&self, balancer: usize, network: &str, plugged: bool) -> io::Result<()> {
+        let port = format!("{}-{network}", self.balancers[balancer].name);
         if plugged { self.switches.links.up(&port) } else { self.switches.links.down(&port) }
     }
 

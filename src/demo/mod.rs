@@ -249,9 +249,10 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     // Only root's nodes get real-time scheduling; the others must be allowed to be late on a busy machine.
     let usual = if mode == Mode::Root { "10ms" } else { "30ms" };
     let advert_interval = options.advert_interval.as_deref().unwrap_or(usual);
-    let (directory, preempt) = (scratch.path(), options.cause.preempts());
+    let (directory, preempt, tracks) = (scratch.path(), options.cause.preempts(), options.cause.tracks());
     let logs = options.logs.as_deref().unwrap_or(directory);
-    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt };
+    std::fs::create_dir_all(logs).doing("making the directory of the logs")?;
+    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt, tracks };
     let failovers = story::play(options, *lab, told, narrator)?;
     Ok(report(mode, "raw", failovers))
 }

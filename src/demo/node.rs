@@ -29,6 +29,8 @@ pub(super) struct NodePlan<'a> {
     pub(super) advert_interval: &'a str,
     /// Whether it takes the role from one of lower priority.
     pub(super) preempt: bool,
+    /// Whether it watches its link to the clients.
+    pub(super) tracks: bool,
     /// Whether it has addresses of IPv6 too.
     pub(super) with_ipv6: bool,
     /// Where its files go.
@@ -179,7 +181,12 @@ impl Drop for Node {
 
 /// The configuration file, as an operator would write it.
 fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
-    let NodePlan { id, priority, advert_interval, preempt, .. } = plan;
+    let NodePlan { id, priority, advert_interval, preempt, tracks, .. } = plan;
+    let (track, tracks) = if tracks {
+        ("track = [\"front\"]\n", format!("\n[[track]]\nname = \"front\"\ninterface = \"{FRONT}\"\n"))
+    } else {
+        ("", String::new())
+    };
     let socket = toml::Value::String(socket.display().to_string());
     let more = if plan.with_ipv6 {
         format!(", \"{VIRTUAL6}/{PREFIX6_LEN} dev {FRONT}\", \"{GATEWAY6}/{PREFIX6_LEN} dev {BACK}\"")
@@ -202,8 +209,8 @@ role = "vrrp"
 priority = {priority}
 advert_interval = "{advert_interval}"
 preempt = {preempt}
-addresses = ["{VIRTUAL}/{PREFIX_LEN} dev {FRONT}", "{GATEWAY}/{PREFIX_LEN} dev {BACK}"{more}]
-
+{track}addresses = ["{VIRTUAL}/{PREFIX_LEN} dev {FRONT}", "{GATEWAY}/{PREFIX_LEN} dev {BACK}"{more}]
+{tracks}
 [control]
 socket = {socket}
 "#
@@ -222,6 +229,7 @@ mod tests {
             priority: 100,
             advert_interval: "1s",
             preempt: true,
+            tracks: true,
             with_ipv6: true,
             directory,
             logs: directory,

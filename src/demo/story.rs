@@ -88,6 +88,8 @@ pub(super) struct Told<'a> {
     pub(super) advert_interval: &'a str,
     /// Whether it takes the role from one of lower priority.
     pub(super) preempt: bool,
+    /// Whether it watches its link to the clients.
+    pub(super) tracks: bool,
 }
 
 /// Plays the story in a laboratory that is built, and returns the figures of each event.
@@ -525,9 +527,9 @@ fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Opt
 }
 
 fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
-    let Told { directory, logs, advert_interval, with_ipv6, preempt } = told;
+    let Told { directory, logs, advert_interval, with_ipv6, preempt, tracks } = told;
     let (id, priority) = (node_id(balancer), PRIORITIES[balancer]);
-    NodePlan { id, priority, advert_interval, preempt, with_ipv6, directory, logs }
+    NodePlan { id, priority, advert_interval, preempt, tracks, with_ipv6, directory, logs }
 }
 
 /// Number of the node on a balancer.

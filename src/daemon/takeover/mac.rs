@@ -1,8 +1,8 @@
 //! A link address that moves with the addresses: neighbours need not be told anything new (RFC 9568 section 7.3).
 //!
 //! ```text
-//!   eth0 (02:…)  ◀── ssyncp4-51-2  macvlan, private, 00:00:5e:00:01:33   the group's addresses of IPv4
-//!                ◀── ssyncp6-51-2  macvlan, private, 00:00:5e:00:02:33   those of IPv6
+//!   eth0 (02:…)  ◀── vmac4-51-2    macvlan, private, 00:00:5e:00:01:33   the group's addresses of IPv4
+//!                ◀── vmac6-51-2    macvlan, private, 00:00:5e:00:02:33   those of IPv6
 //!                                                             └ sync_id: the number of the virtual router
 //!                             └ index of eth0
 //! ```
@@ -50,9 +50,9 @@ impl VirtualLinks {
         VirtualLinks { sync_id, wanted, made: BTreeMap::new(), up: false, warned: BTreeSet::new() }
     }
 
-    /// At most 15 bytes, while the index is below 10,000.
+    /// At most 15 bytes, while the index is below 100,000.
     fn name(&self, index: u32, six: bool) -> String {
-        format!("ssyncp{}-{}-{index}", if six { 6 } else { 4 }, self.sync_id)
+        format!("vmac{}-{}-{index}", if six { 6 } else { 4 }, self.sync_id)
     }
 
     /// The virtual router's link address.
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn names_of_virtual_interfaces_fit() {
         let links = VirtualLinks::new(255, true);
-        assert_eq!(links.name(2, false), "ssyncp4-255-2");
-        assert!(links.name(9999, true).len() <= 15);
+        assert_eq!(links.name(2, false), "vmac4-255-2");
+        assert!(links.name(99_999, true).len() <= 15);
     }
 }

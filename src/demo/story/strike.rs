@@ -94,6 +94,8 @@ impl Story<'_> {
             }
             Event::SyncDown => self.lab.plug_sync(victim, false).doing("cutting the sync link"),
             Event::SyncUp => self.lab.plug_sync(victim, true).doing("mending the sync link"),
+            Event::DataDown => self.lab.plug_front(victim, false).doing("cutting the link to the clients"),
+            Event::DataUp => self.lab.plug_front(victim, true).doing("mending the link to the clients"),
             Event::OneWay | Event::BothWays => self
                 .beside(victim)
                 .try_for_each(|backup| self.lab.hear_sync(backup, event == Event::BothWays))
