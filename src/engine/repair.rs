@@ -96,6 +96,8 @@ pub(super) struct Repair {
     reported_percent: u32,
     pull_at: Option<Instant>,
     pulled: bool,
+    /// Behind the last bucket that the last PULL has named.
+    pulled_below: u16,
     retry_at: Option<Instant>,
     retry: Duration,
     first_retry: Duration,
@@ -139,6 +141,7 @@ impl Repair {
             reported_percent: 0,
             pull_at: None,
             pulled: false,
+            pulled_below: 0,
             retry_at: None,
             retry: ASK_MIN,
             first_retry: ASK_MIN,
@@ -314,7 +317,9 @@ impl Repair {
             self.walked.insert(bucket);
         }
         self.walk_all &= self.wanted.len() > 0;
-        self.pull_at = (self.wanted.len() > 0).then(|| now + self.walk_patience);
+        // A PULL names as many as it has room for; when these are walked, the next ones need not wait.
+        let waits = self.wanted.next(0).is_some_and(|first| first < self.pulled_below);
+        self.pull_at = (self.wanted.len() > 0).then(|| if waits { now + self.walk_patience } else { now });
         if asked_for && self.wanted.len() == 0 {
             // The next ADVERTs may prove all of it at once.
             let patience = now + self.walk_patience;
@@ -344,6 +349,7 @@ impl Repair {
             count += 1;
             from = end;
         }
+        self.pulled_below = from;
         count
     }
 

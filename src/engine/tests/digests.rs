@@ -50,6 +50,19 @@ fn answers(world: &World, from: Instant) -> Vec<(Instant, Vec<u8>)> {
     answers.map(|(at, _, bytes)| (*at, bytes.clone())).collect()
 }
 
+/// [4.5.1] A PULL has room for 64 ranges. What differs in a thousand places takes many, and none waits for a timer: 20 of them
+/// at two intervals each would be 4 s.
+#[test]
+fn what_differs_in_many_places_is_asked_for_without_a_pause() {
+    let mut world = filled_master(10_000);
+    // Every third one of its 10,000 flows, so that hardly two buckets beside each other are equal.
+    start_with(&mut world, (0..10_000).filter(|number| number % 3 == 0).map(flow));
+    let began = world.now;
+    world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
+    assert!(world.engine(1).counters().pulls_sent > 5, "{}", world.engine(1).counters().pulls_sent);
+    assert!(world.now.since(began) < ms(1500), "{:?}", world.now.since(began));
+}
+
 /// [4.3.3] [4.5.1] [4.4.9] A node that comes back with 10,000 flows of which five are old pulls five buckets.
 #[test]
 fn a_returning_node_pulls_only_the_buckets_that_differ() {
