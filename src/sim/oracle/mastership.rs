@@ -38,6 +38,8 @@ pub(super) struct Duty {
     idle: bool,
     /// Since when it is not, or has its present role.
     free_since: Instant,
+    /// Since when it has its present role.
+    began_at: Instant,
     /// Its owner wants it to be without the role.
     draining: bool,
     /// What it does now its owner has just wished for.
@@ -86,7 +88,7 @@ impl Oracle {
 
     pub(super) fn begin_duty(&mut self, now: Instant, at: usize) {
         let duty = &mut self.nodes[at].duty;
-        (duty.free_since, duty.told_at) = (now, now);
+        (duty.free_since, duty.began_at, duty.told_at) = (now, now, now);
         (duty.led_at, duty.led_by, duty.witnessed_at, duty.left) = (None, None, None, false);
     }
 
@@ -234,7 +236,7 @@ impl Oracle {
         self.sightings.insert("cold-takeover");
         let down = master_down(config.priority.max(status.priority), config.advert_interval);
         let duty = &self.nodes[at].duty;
-        let since = duty.led_at.unwrap_or(duty.free_since);
+        let since = duty.led_at.unwrap_or(duty.began_at);
         let patient = now.since(since) > if duty.left { down * 9 / 10 } else { down * 9 / 5 }
             && duty.witnessed_at.is_none_or(|witnessed| now.since(witnessed) > down * 9 / 10);
         let warm = |peer: &&PeerStatus| peer.established && !peer.cold && peer.role == Role::Backup;
