@@ -92,8 +92,17 @@ impl Oracle {
         (duty.led_at, duty.led_by, duty.witnessed_at, duty.left) = (None, None, None, false);
     }
 
-    /// An ADVERT was handed to a node, old or new, of whomever: who is told of a master need not take the role.
-    pub(super) fn note_told(&mut self, now: Instant, at: usize, engine: &Engine, from: (NodeId, u64), beat: Beat) {
+    /// An ADVERT was handed to a node, old or new, of whomever: who is told of a master need not take the role. Only what is
+    /// news, and no replay, makes it wait.
+    pub(super) fn note_told(
+        &mut self,
+        now: Instant,
+        at: usize,
+        engine: &Engine,
+        from: (NodeId, u64),
+        beat: Beat,
+        news: bool,
+    ) {
         let Some(own) = self.nodes[at].config.as_ref().map(|config| config.node) else { return };
         let leads = beat.is_master();
         let duty = &mut self.nodes[at].duty;
@@ -108,7 +117,7 @@ impl Oracle {
             return;
         }
         duty.told_at = now;
-        if (leads || follows) && engine.role() == Role::Backup {
+        if news && (leads || follows) && engine.role() == Role::Backup {
             let is_established = |peer: &PeerStatus| (peer.node, peer.incarnation) == from && peer.established;
             let followed = engine.following().map(StreamId::from) == Some(stream);
             if (follows || followed) && engine.peers().iter().any(is_established) {
