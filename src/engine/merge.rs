@@ -137,7 +137,7 @@ impl Merge {
     }
 
     /// Whether an entry that was said in frame `number` of the stream with this ordinal answers the question.
-    fn answers(&self, pull: &MergePull, unheard_before: u16, (ordinal, number): (u16, u64)) -> bool {
+    fn answers(&self, asker: Target, pull: &MergePull, unheard_before: u16, (ordinal, number): (u16, u64)) -> bool {
         if pull.after == 0 || ordinal < unheard_before {
             return true;
         }
@@ -146,7 +146,9 @@ impl Merge {
         if (known.node, known.incarnation) == (pull.node, pull.incarnation) {
             return known.origin.saturating_add(number) > pull.after;
         }
-        known.own && self.offered.is_some_and(|from| ordinal >= from)
+        // Who was followed for a while since may be gone, and with it what it said of our entries.
+        let askers = (known.node, known.incarnation) == (asker.node, asker.incarnation);
+        !askers && self.offered.is_some_and(|from| ordinal >= from)
     }
 
     /// Nothing is offered any more, and nothing held back.
@@ -386,7 +388,7 @@ impl Engine {
         self.note_stand();
         let mut page = std::mem::take(&mut self.merge.page);
         let unheard_before = self.merge.unheard_before(pull);
-        let answers = |ordinal, number| self.merge.answers(pull, unheard_before, (ordinal, number));
+        let answers = |ordinal, number| self.merge.answers(asker, pull, unheard_before, (ordinal, number));
         let mut next = self.table.page(pull.cursor, PAGE_SLOTS, &mut page, answers);
         let header = self.control_header(Kind::RECORDS);
         let mut writer = MergeWriter::new(slot, header, asker, pull.cursor);
@@ -559,7 +561,7 @@ mod tests {
             let mut merge = Merge::new();
             merge.know(known);
             let pull = pull(after);
-            merge.answers(&pull, merge.unheard_before(&pull), entry)
+            merge.answers(Target::default(), &pull, merge.unheard_before(&pull), entry)
         };
         let preloaded = (0, 0);
         assert!(answers(followed(1, 50, true), 9, preloaded));
