@@ -51,8 +51,9 @@ struct Known {
     /// What the table's numbers are counted from.
     origin: u64,
     own: bool,
-    /// Where this node stood when it followed it no longer, and whether it was proven then.
+    /// Where this node stood when it followed it no longer, above what it has missed nothing, and whether it was proven then.
     frontier: u64,
+    base: u64,
     proven: bool,
 }
 
@@ -127,9 +128,17 @@ impl Merge {
         self.known.push_back(stream);
     }
 
+    /// Entries of streams before the one of this ordinal answer the question too: this node did not hear all that was said
+    /// since, and has proven what it holds by digests. So it cannot tell which of them the named stream has named.
+    fn unheard_before(&self, pull: &MergePull) -> u16 {
+        let is_asked = |known: &&Known| !known.own && (known.node, known.incarnation) == (pull.node, pull.incarnation);
+        let asked = self.known.iter().rev().find(is_asked);
+        asked.filter(|known| known.proven && known.base > pull.after).map_or(0, |known| known.ordinal)
+    }
+
     /// Whether an entry that was said in frame `number` of the stream with this ordinal answers the question.
-    fn answers(&self, pull: &MergePull, ordinal: u16, number: u64) -> bool {
-        if pull.after == 0 {
+    fn answers(&self, asker: Target, pull: &MergePull, unheard_before: u16, (ordinal, number): (u16, u64)) -> bool {
+        if pull.after == 0 || ordinal < unheard_before {
             return true;
         }
         let Some(first) = self.known.front() else { return false };
@@ -137,7 +146,9 @@ impl Merge {
         if (known.node, known.incarnation) == (pull.node, pull.incarnation) {
             return known.origin.saturating_add(number) > pull.after;
         }
-        known.own && self.offered.is_some_and(|from| ordinal >= from)
+        // Who was followed for a while since may be gone, and with it what it said of our entries.
+        let askers = (known.node, known.incarnation) == (asker.node, asker.incarnation);
+        !askers && self.offered.is_some_and(|from| ordinal >= from)
     }
 
     /// Nothing is offered any more, and nothing held back.
@@ -152,7 +163,7 @@ impl Engine {
     /// Another stream is followed from now on; its numbers are counted from `origin`.
     pub(super) fn know_followed(&mut self, now: Instant, (node, incarnation): (NodeId, u64), origin: u64) {
         let ordinal = self.table.ordinal();
-        self.merge.know(Known { ordinal, node, incarnation, origin, own: false, frontier: 0, proven: false });
+        self.merge.know(Known { ordinal, node, incarnation, origin, own: false, frontier: 0, base: 0, proven: false });
         if self.merge.offered.is_some() || self.merge.asked_by == Some((node, incarnation)) {
             self.merge.held_until = Some(now + self.config.merge_deadline);
         }
@@ -160,13 +171,18 @@ impl Engine {
 
     /// Nobody is followed from now on: what was known of the stream is noted.
     pub(super) fn unfollow(&mut self) {
-        let (frontier, proven) = (self.inbox.frontier(), self.repair.is_proven());
-        if let Some(known) = self.merge.known.back_mut().filter(|_| self.inbox.stream().is_some()) {
-            (known.frontier, known.proven) = (frontier, proven);
-        }
+        self.note_stand();
         self.merge.held_until = None;
         self.inbox.unfollow();
         self.repair.unfollow();
+    }
+
+    /// Where this node stands in the stream that it follows.
+    fn note_stand(&mut self) {
+        let (frontier, base, proven) = (self.inbox.frontier(), self.inbox.base(), self.repair.is_proven());
+        if let Some(known) = self.merge.known.back_mut().filter(|_| self.inbox.stream().is_some()) {
+            (known.frontier, known.base, known.proven) = (frontier, base, proven);
+        }
     }
 
     /// An own stream has begun; `anew`: with a mastership, and not because numbers came to their end.
@@ -186,6 +202,7 @@ impl Engine {
             origin: self.outbox.seq(),
             own: true,
             frontier: 0,
+            base: 0,
             proven: false,
         });
     }
@@ -305,10 +322,17 @@ impl Engine {
         [give_up, sends, self.merge.held_until].into_iter().flatten().min()
     }
 
-    /// Gives up what has lasted too long.
+    /// Gives up what has lasted too long, and what nobody can answer any more.
     pub(super) fn merge_timers(&mut self, now: Instant) {
         if self.merge.asking.is_some_and(|it| it.since + self.config.merge_deadline <= now) {
             self.give_up_merge();
+        }
+        if self.merge.asking.is_some_and(|it| !self.is_established(&it.pull.target)) {
+            self.give_up_merge();
+            // Before a takeover the next one is asked.
+            if self.role() == Role::Promoting {
+                self.begin_early_merge(now);
+            }
         }
         if self.merge.held_until.is_some_and(|at| at <= now) {
             self.merge.release();
@@ -317,6 +341,10 @@ impl Engine {
                 self.event(Event::MergeGivenUp { with: stream.node, adopted: 0 });
             }
         }
+    }
+
+    fn is_established(&self, target: &Target) -> bool {
+        self.peers.get(target.node, target.incarnation).is_some_and(|peer| peer.established)
     }
 
     fn give_up_merge(&mut self) {
@@ -336,9 +364,9 @@ impl Engine {
             return self.send_question(slot, &pull);
         }
         if let Some(asking) = self.merge.asking.filter(|asking| asking.ask_at <= now) {
-            let Target { node, incarnation } = asking.pull.target;
-            if !self.peers.get(node, incarnation).is_some_and(|peer| peer.established) {
-                self.give_up_merge();
+            if !self.is_established(&asking.pull.target) {
+                // The next turn of the timers asks another one, or gives up.
+                self.merge.asking = Some(Asking { ask_at: now + asking.delay, ..asking });
                 return None;
             }
             let delay = (asking.delay * 2).min(RETRY_MAX);
@@ -357,8 +385,10 @@ impl Engine {
     }
 
     fn send_page(&mut self, now: Instant, slot: &mut [u8], asker: Target, pull: &MergePull) -> Option<usize> {
+        self.note_stand();
         let mut page = std::mem::take(&mut self.merge.page);
-        let answers = |ordinal, number| self.merge.answers(pull, ordinal, number);
+        let unheard_before = self.merge.unheard_before(pull);
+        let answers = |ordinal, number| self.merge.answers(asker, pull, unheard_before, (ordinal, number));
         let mut next = self.table.page(pull.cursor, PAGE_SLOTS, &mut page, answers);
         let header = self.control_header(Kind::RECORDS);
         let mut writer = MergeWriter::new(slot, header, asker, pull.cursor);
@@ -505,4 +535,39 @@ impl Engine {
 /// The first question to a peer.
 fn question(peer: &Peer, (node, incarnation): (NodeId, u64), after: u64) -> MergePull {
     MergePull { target: Target { node: peer.node, incarnation: peer.incarnation }, node, incarnation, after, cursor: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId(1);
+    const DEAD: NodeId = NodeId(2);
+
+    fn followed(ordinal: u16, base: u64, proven: bool) -> Known {
+        Known { ordinal, node: DEAD, incarnation: 7, origin: 0, own: false, frontier: 120, base, proven }
+    }
+
+    fn pull(after: u64) -> MergePull {
+        let target = Target { node: ME, incarnation: 5 };
+        MergePull { target, node: DEAD, incarnation: 7, after, cursor: 0 }
+    }
+
+    /// [5.5.2] Who began to follow above what is asked for, with entries of its kernel that equal digests have proven, tells
+    /// of those as well: the named stream may have named them before.
+    #[test]
+    fn what_was_proven_and_not_heard_answers_a_question_from_before() {
+        let answers = |known: Known, after: u64, entry: (u16, u64)| {
+            let mut merge = Merge::new();
+            merge.know(known);
+            let pull = pull(after);
+            merge.answers(Target::default(), &pull, merge.unheard_before(&pull), entry)
+        };
+        let preloaded = (0, 0);
+        assert!(answers(followed(1, 50, true), 9, preloaded));
+        assert!(!answers(followed(1, 50, false), 9, preloaded), "it may have ended long ago");
+        assert!(!answers(followed(1, 9, true), 9, preloaded), "everything above 9 was heard");
+        assert!(!answers(followed(1, 50, true), 9, (1, 9)), "the asker holds everything up to 9");
+        assert!(answers(followed(1, 50, true), 9, (1, 10)));
+    }
 }

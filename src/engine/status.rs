@@ -151,6 +151,30 @@ impl Engine {
         &self.counters
     }
 
+    /// Effective VRRP priority.
+    pub fn priority(&self) -> u8 {
+        self.election.priority()
+    }
+
+    /// Newest term known.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Whether the table has not been proven since the start.
+    pub fn is_cold(&self) -> bool {
+        self.cold
+    }
+
+    /// What is known of the peers, established or not: the part of [`Engine::status`] for who asks often.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.peers_with(self.figures().unsent)
+    }
+
+    fn peers_with(&self, unsent: u64) -> Vec<PeerStatus> {
+        self.peers.iter().map(|peer| self.peer_status(peer, unsent)).collect()
+    }
+
     /// The state in one picture.
     pub fn status(&self) -> EngineStatus {
         let (role, figures) = (self.role(), self.figures());
@@ -190,7 +214,7 @@ impl Engine {
             at_risk: figures.at_risk,
             unapplied: u64::from(self.table.unapplied()) + u64::from(self.table.unapplied_sections()),
             link_up: self.link_up,
-            peers: self.peers.iter().map(|peer| self.peer_status(peer, figures.unsent)).collect(),
+            peers: self.peers_with(figures.unsent),
             counters: self.all_counters(),
         }
     }

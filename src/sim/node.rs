@@ -108,7 +108,8 @@ pub(super) struct Node {
     config: Config,
     dice: Random,
     pub(super) clock: Clock,
-    pub(super) engine: Option<Engine>,
+    /// In a box, because each turn takes it out and puts it back.
+    pub(super) engine: Option<Box<Engine>>,
     pub(super) kernel: Kernel,
     /// It has the addresses: traffic comes here.
     pub(super) holds: bool,
@@ -179,7 +180,7 @@ impl Node {
 
     /// The engine, if the node runs.
     pub(super) fn running(&self) -> Option<&Engine> {
-        self.engine.as_ref().filter(|_| self.resting.is_none())
+        self.engine.as_deref().filter(|_| self.resting.is_none())
     }
 
     /// Whether its kernel is to hold what its table holds. (A backup's kernel can have lost what its daemon did not hear of
@@ -229,7 +230,7 @@ impl Node {
         if link_up {
             engine.handle_link(local, true);
         }
-        self.engine = Some(engine);
+        self.engine = Some(Box::new(engine));
         (self.role, self.dump, self.dumped_at) = (Role::Init, Dump::Silent, None);
         // The clock may have begun anew since.
         self.audit_at = local + self.seat.dump_interval;
@@ -294,7 +295,7 @@ impl Node {
     /// The engine and its own time, if it can be spoken to from outside now.
     pub(super) fn speak(&mut self, now: Instant) -> Option<(Instant, &mut Engine)> {
         let local = self.clock.local(now);
-        self.engine.as_mut().filter(|_| self.resting.is_none()).map(|engine| (local, engine))
+        self.engine.as_deref_mut().filter(|_| self.resting.is_none()).map(|engine| (local, engine))
     }
 
     /// Its owner wants a section changed.

@@ -101,7 +101,7 @@ impl Oracle {
         }
         let beyond: Vec<(Who, u64)> =
             heed.followers.iter().filter(beyond).map(|(who, follower)| (*who, follower.edge)).collect();
-        let peers = engine.status().peers;
+        let peers = engine.peers();
         for (who, edge) in beyond {
             if known(&peers, who).is_some_and(|peer| peer.established && !peer.lagging) {
                 let text = format!("node {at} sends DATA {seq}; node number {} can take none above {edge}", who.0);
@@ -125,7 +125,7 @@ impl Oracle {
     pub(super) fn judge_echo(&mut self, now: Instant, at: usize, engine: &Engine, bytes: &[u8]) {
         let Some(header) = Frame::parse(bytes).ok().map(|frame| frame.header()) else { return };
         let own = self.nodes[at].config.as_ref().is_some_and(|config| config.node == header.node);
-        if own && known(&engine.status().peers, (header.node, header.incarnation)).is_some() {
+        if own && known(&engine.peers(), (header.node, header.incarnation)).is_some() {
             self.broken(now, "own-echo", format!("node {at} has taken what it sent itself for a peer's"));
         }
     }
@@ -238,7 +238,7 @@ impl Oracle {
         if node.heed.leaves || node.heed.stream != current || !node.heed.followers.values().any(stands) {
             return;
         }
-        let peers = engine.status().peers;
+        let peers = engine.peers();
         let mut late = None;
         for (who, follower) in &mut node.heed.followers {
             let heeded = stands(follower) && known(&peers, *who).is_some_and(|peer| peer.established && !peer.lagging);

@@ -38,6 +38,8 @@ pub(super) struct Duty {
     idle: bool,
     /// Since when it is not, or has its present role.
     free_since: Instant,
+    /// Since when it has its present role.
+    began_at: Instant,
     /// Its owner wants it to be without the role.
     draining: bool,
     /// What it does now its owner has just wished for.
@@ -86,12 +88,21 @@ impl Oracle {
 
     pub(super) fn begin_duty(&mut self, now: Instant, at: usize) {
         let duty = &mut self.nodes[at].duty;
-        (duty.free_since, duty.told_at) = (now, now);
+        (duty.free_since, duty.began_at, duty.told_at) = (now, now, now);
         (duty.led_at, duty.led_by, duty.witnessed_at, duty.left) = (None, None, None, false);
     }
 
-    /// An ADVERT was handed to a node, old or new, of whomever: who is told of a master need not take the role.
-    pub(super) fn note_told(&mut self, now: Instant, at: usize, engine: &Engine, from: (NodeId, u64), beat: Beat) {
+    /// An ADVERT was handed to a node, old or new, of whomever: who is told of a master need not take the role. Only what is
+    /// news, and no replay, makes it wait.
+    pub(super) fn note_told(
+        &mut self,
+        now: Instant,
+        at: usize,
+        engine: &Engine,
+        from: (NodeId, u64),
+        beat: Beat,
+        news: bool,
+    ) {
         let Some(own) = self.nodes[at].config.as_ref().map(|config| config.node) else { return };
         let leads = beat.is_master();
         let duty = &mut self.nodes[at].duty;
@@ -106,10 +117,10 @@ impl Oracle {
             return;
         }
         duty.told_at = now;
-        if (leads || follows) && engine.role() == Role::Backup {
+        if news && (leads || follows) && engine.role() == Role::Backup {
             let is_established = |peer: &PeerStatus| (peer.node, peer.incarnation) == from && peer.established;
             let followed = engine.following().map(StreamId::from) == Some(stream);
-            if engine.status().peers.iter().any(is_established) && (follows || followed) {
+            if (follows || followed) && engine.peers().iter().any(is_established) {
                 if leads {
                     (duty.led_at, duty.led_by, duty.left) = (Some(now), Some(from), false);
                 } else {
@@ -179,7 +190,7 @@ impl Oracle {
         if self.is_wished(at) || engine.following().is_none() {
             return;
         }
-        let (preempt, priority) = (config.preempt, engine.status().priority);
+        let (preempt, priority) = (config.preempt, engine.priority());
         let Some(said) = self.sent.streams.get(&stream) else { return };
         let (master, node) = (said.master, &self.nodes[at]);
         let word = node.handed.filter(|handed| (handed.0, handed.1) == (stream.node, stream.incarnation));
@@ -227,18 +238,17 @@ impl Oracle {
     pub(super) fn judge_cold_takeover(&mut self, now: Instant, at: usize, engine: &Engine) {
         let node = &self.nodes[at];
         let Some(config) = node.config.as_ref().filter(|config| config.role == RoleMode::Vrrp) else { return };
-        let status = engine.status();
-        if self.is_wished(at) || !status.cold || engine.following().is_some() {
+        if self.is_wished(at) || !engine.is_cold() || engine.following().is_some() {
             return;
         }
         self.sightings.insert("cold-takeover");
-        let down = master_down(config.priority.max(status.priority), config.advert_interval);
+        let down = master_down(config.priority.max(engine.priority()), config.advert_interval);
         let duty = &self.nodes[at].duty;
-        let since = duty.led_at.unwrap_or(duty.free_since);
+        let since = duty.led_at.unwrap_or(duty.began_at);
         let patient = now.since(since) > if duty.left { down * 9 / 10 } else { down * 9 / 5 }
             && duty.witnessed_at.is_none_or(|witnessed| now.since(witnessed) > down * 9 / 10);
         let warm = |peer: &&PeerStatus| peer.established && !peer.cold && peer.role == Role::Backup;
-        if let Some(peer) = status.peers.iter().find(warm).filter(|_| !patient) {
+        if let Some(peer) = engine.peers().iter().find(|peer| warm(peer)).filter(|_| !patient) {
             let text = format!(
                 "node {at} is cold and takes over {:?} after the last word of a master ({:?} after that of a witness), with a \
                  master-down of {down:?}; it hears node number {}, which is not cold",

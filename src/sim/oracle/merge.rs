@@ -255,7 +255,10 @@ impl Oracle {
                 }
             }
         }
-        let names: Vec<Name> = words.into_iter().filter(|(_, alive)| *alive).map(|(name, _)| name).collect();
+        // What it has heard early itself is newer than what the peer can know.
+        let is_wanted = |name: &Name, alive: bool| alive && node.shadow.seq(*name) <= stand.frontier;
+        let names: Vec<Name> =
+            words.into_iter().filter(|(name, alive)| is_wanted(name, *alive)).map(|(name, _)| name).collect();
         (!names.is_empty()).then_some((*peer, names, now))
     }
 

@@ -103,9 +103,10 @@ impl Oracle {
         if engine.role() != Role::Master || bytes.get(5) != Some(&Kind::ADVERT.0) {
             return;
         }
-        let status = engine.status();
-        let place = (!status.cold, status.term, status.priority, status.node);
-        let established = status.peers.iter().filter(|peer| peer.established);
+        let Some(node) = self.nodes[at].config.as_ref().map(|config| config.node) else { return };
+        let place = (!engine.is_cold(), engine.term(), engine.priority(), node);
+        let peers = engine.peers();
+        let established = peers.iter().filter(|peer| peer.established);
         let peers = established.map(|peer| (peer.node, peer.incarnation)).collect();
         self.nodes[at].rank = Some(Rank::new(place, peers));
     }
@@ -146,7 +147,7 @@ impl Oracle {
                 self.broken(now, "two-masters", format!("{text}, and stays"));
             } else if !stays && theirs < ours && !self.may_have_stalled(now, at) {
                 self.broken(now, "two-masters", format!("{text}, and steps down"));
-            } else if stays && engine.status().term <= beat.term {
+            } else if stays && engine.term() <= beat.term {
                 self.broken(now, "two-masters", format!("{text}, and keeps its term"));
             }
             self.sightings.insert("two-masters");

@@ -258,7 +258,7 @@ impl Oracle {
                 let followed = self.nodes[at].following == Some(stream);
                 self.nodes[at].handed = Some((header.node, header.incarnation, beat));
                 let news = self.note_heard(now, at, &header, beat);
-                self.note_told(now, at, engine, (header.node, header.incarnation), beat);
+                self.note_told(now, at, engine, (header.node, header.incarnation), beat, news);
                 if let Ok(Payload::Advert(advert)) = Frame::parse(bytes).and_then(Frame::verify).map(|it| it.payload())
                 {
                     self.note_stand(at, &header, &advert);

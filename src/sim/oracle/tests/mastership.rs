@@ -23,8 +23,8 @@ impl Stage {
     fn advert(&mut self, to: usize, from: u32, seq: u64, beat: Beat) {
         let incarnation = u64::from(from) + 99;
         let header = Header { node: NodeId(from), incarnation, seq, kind: Kind::ADVERT, ..Header::default() };
-        self.oracle.note_heard(self.now, to, &header, beat);
-        self.oracle.note_told(self.now, to, &self.engines[to], (NodeId(from), incarnation), beat);
+        let news = self.oracle.note_heard(self.now, to, &header, beat);
+        self.oracle.note_told(self.now, to, &self.engines[to], (NodeId(from), incarnation), beat, news);
     }
 
     /// So many intervals in which the nodes hear each other's ADVERTs, and nothing else happens.
@@ -157,7 +157,7 @@ fn an_heir_needs_what_it_first_heard_of_and_no_higher_priority() {
                 follows: heir,
                 ..beat(WireRole::MASTER, 0)
             };
-            stage.oracle.note_told(stage.now, 1, &stage.engines[1], (stream.node, stream.incarnation), word);
+            stage.oracle.note_told(stage.now, 1, &stage.engines[1], (stream.node, stream.incarnation), word, true);
             stage.oracle.nodes[1].handed = Some((stream.node, stream.incarnation, word));
         }
         stage.oracle.judge_succession(stage.now, 1, &stage.engines[1]);
