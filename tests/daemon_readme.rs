@@ -32,7 +32,7 @@ fn every_line_of_the_readme_works_on_a_running_pair() {
     let mut pair = Pair::new("");
     pair.start();
     let (definition, lines) = examples();
-    assert_eq!(lines.len(), 13, "one for each call");
+    assert_eq!(lines.len(), 16, "one for each call");
     for line in &lines {
         let node = if line.contains("on a backup") { &pair.b } else { &pair.a };
         let output = paste(&definition, line, node);

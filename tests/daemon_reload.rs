@@ -298,7 +298,7 @@ fn an_audit_is_switched_on_and_off_and_leaves_alone_what_may_be_another_groups()
         client::post(&pair.b.socket(), "/v1/reload", &json!({})).unwrap()["changes"].clone()
     };
     // A second group comes, and the kernel is no longer this one's alone.
-    let second = "[[group]]\nsync_id = 52\ninterfaces = [\"sb\"]\npriority = 100\naudit = \"off\"";
+    let second = "divide = \"none\"\n[[group]]\nsync_id = 52\ninterfaces = [\"sb\"]\npriority = 100\naudit = \"off\"";
     assert_eq!(reload("audit = \"off\"", second), json!(["group 52: added"]));
     let now = "audit_interval = \"1s\"";
     assert_eq!(

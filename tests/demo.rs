@@ -227,7 +227,10 @@ fn a_user_who_may_make_no_namespaces_sees_the_memory_mode() {
     let recording = directory.path().join("sync.pcap");
     let output = without_namespaces(&["--record", recording.to_str().unwrap()]).output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len(), recording.exists()), (Some(1), 0, false));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--record and --table need network namespaces"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("--record, --table, --cause and --nodes need network namespaces")
+    );
 }
 
 #[test]

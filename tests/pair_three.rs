@@ -85,7 +85,7 @@ fn every_node_knows_what_the_other_two_can_take() {
             let others: Vec<_> = (1..4).filter(|other| *other != at).map(Some).collect();
             known == others
                 && peers.iter().all(|peer| {
-                    peer["capabilities"] == json!(["conn6", "attributes", "section", "digests"])
+                    peer["capabilities"] == json!(["conn6", "attributes", "section", "digests", "merge"])
                         && peer["kernel_capacity"] == capacity
                         && peer["kernel_buckets"] == buckets
                 })
