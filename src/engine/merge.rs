@@ -57,6 +57,18 @@ struct Known {
     proven: bool,
 }
 
+/// What is told of streams that a question does not name.
+#[derive(Clone, Copy, Debug)]
+struct Scope {
+    asker: Target,
+    /// What was said from the stream of this ordinal on: since the asker left the named one, or as far as it is offered. What
+    /// the asker itself has said it knows.
+    since: Option<u16>,
+    /// What was said before the stream of this ordinal: this node has skipped a part of the named one, and has proven what it
+    /// holds by digests, so that it cannot tell which entries were named there.
+    unheard_before: u16,
+}
+
 /// The stream that a master has taken over.
 #[derive(Clone, Copy, Debug)]
 struct Predecessor {
@@ -71,7 +83,8 @@ struct Predecessor {
 struct Asking {
     /// The question that is open.
     pull: MergePull,
-    /// Before a takeover: what is said is newer than this frame of the stream that was followed, as the table counts.
+    /// Before a takeover: what is said is newer than this frame of the stream that was followed, as the table counts. 0: a
+    /// master asks, because of an offer.
     upto: u64,
     ask_at: Instant,
     delay: Duration,
@@ -128,27 +141,28 @@ impl Merge {
         self.known.push_back(stream);
     }
 
-    /// Entries of streams before the one of this ordinal answer the question too: this node did not hear all that was said
-    /// since, and has proven what it holds by digests. So it cannot tell which of them the named stream has named.
-    fn unheard_before(&self, pull: &MergePull) -> u16 {
-        let is_asked = |known: &&Known| !known.own && (known.node, known.incarnation) == (pull.node, pull.incarnation);
-        let asked = self.known.iter().rev().find(is_asked);
-        asked.filter(|known| known.proven && known.base > pull.after).map_or(0, |known| known.ordinal)
+    /// Which entries answer a question, told from the streams in which they were said last.
+    fn scope(&self, asker: Target, pull: &MergePull) -> Scope {
+        let is_named = |known: &&Known| (known.node, known.incarnation) == (pull.node, pull.incarnation);
+        let skipped = |known: &&Known| !known.own && known.proven && known.base > pull.after;
+        let named = self.known.iter().rev().find(is_named);
+        let left = self.known.iter().rev().filter(is_named).find(|known| known.origin <= pull.after);
+        let since = [self.offered, left.map(|known| known.ordinal + 1)].into_iter().flatten().min();
+        Scope { asker, since, unheard_before: named.filter(skipped).map_or(0, |known| known.ordinal) }
     }
 
     /// Whether an entry that was said in frame `number` of the stream with this ordinal answers the question.
-    fn answers(&self, asker: Target, pull: &MergePull, unheard_before: u16, (ordinal, number): (u16, u64)) -> bool {
-        if pull.after == 0 || ordinal < unheard_before {
+    fn answers(&self, pull: &MergePull, scope: Scope, (ordinal, number): (u16, u64)) -> bool {
+        if pull.after == 0 || ordinal < scope.unheard_before {
             return true;
         }
         let Some(first) = self.known.front() else { return false };
         let Some(known) = self.known.get(usize::from(ordinal.wrapping_sub(first.ordinal))) else { return false };
-        if (known.node, known.incarnation) == (pull.node, pull.incarnation) {
+        let stream = (known.node, known.incarnation);
+        if stream == (pull.node, pull.incarnation) {
             return known.origin.saturating_add(number) > pull.after;
         }
-        // Who was followed for a while since may be gone, and with it what it said of our entries.
-        let askers = (known.node, known.incarnation) == (asker.node, asker.incarnation);
-        !askers && self.offered.is_some_and(|from| ordinal >= from)
+        stream != (scope.asker.node, scope.asker.incarnation) && scope.since.is_some_and(|since| ordinal >= since)
     }
 
     /// Nothing is offered any more, and nothing held back.
@@ -387,8 +401,8 @@ impl Engine {
     fn send_page(&mut self, now: Instant, slot: &mut [u8], asker: Target, pull: &MergePull) -> Option<usize> {
         self.note_stand();
         let mut page = std::mem::take(&mut self.merge.page);
-        let unheard_before = self.merge.unheard_before(pull);
-        let answers = |ordinal, number| self.merge.answers(asker, pull, unheard_before, (ordinal, number));
+        let scope = self.merge.scope(asker, pull);
+        let answers = |ordinal, number| self.merge.answers(pull, scope, (ordinal, number));
         let mut next = self.table.page(pull.cursor, PAGE_SLOTS, &mut page, answers);
         let header = self.control_header(Kind::RECORDS);
         let mut writer = MergeWriter::new(slot, header, asker, pull.cursor);
@@ -485,7 +499,10 @@ impl Engine {
         }
         self.merge.asking = None;
         self.merge.done = Some(pull);
-        if let Some(peer) = self.peers.get_mut(target.node, target.incarnation) {
+        // What was asked before the takeover is no answer to what is offered since.
+        if asking.upto == 0
+            && let Some(peer) = self.peers.get_mut(target.node, target.incarnation)
+        {
             peer.merged = 1;
         }
         if adopted > 0 {
@@ -543,6 +560,7 @@ mod tests {
 
     const ME: NodeId = NodeId(1);
     const DEAD: NodeId = NodeId(2);
+    const ASKER: Target = Target { node: NodeId(3), incarnation: 9 };
 
     fn followed(ordinal: u16, base: u64, proven: bool) -> Known {
         Known { ordinal, node: DEAD, incarnation: 7, origin: 0, own: false, frontier: 120, base, proven }
@@ -561,7 +579,7 @@ mod tests {
             let mut merge = Merge::new();
             merge.know(known);
             let pull = pull(after);
-            merge.answers(Target::default(), &pull, merge.unheard_before(&pull), entry)
+            merge.answers(&pull, merge.scope(ASKER, &pull), entry)
         };
         let preloaded = (0, 0);
         assert!(answers(followed(1, 50, true), 9, preloaded));
@@ -569,5 +587,30 @@ mod tests {
         assert!(!answers(followed(1, 9, true), 9, preloaded), "everything above 9 was heard");
         assert!(!answers(followed(1, 50, true), 9, (1, 9)), "the asker holds everything up to 9");
         assert!(answers(followed(1, 50, true), 9, (1, 10)));
+    }
+
+    /// [5.5.2] The asker has left the named stream at 20: what any other but itself has said since is not known to it.
+    #[test]
+    fn what_was_said_since_the_asker_left_answers_whoever_said_it() {
+        let stream = |ordinal, node, incarnation, origin, own| {
+            let (node, frontier, base, proven) = (NodeId(node), 0, 0, false);
+            Known { ordinal, node, incarnation, origin, own, frontier, base, proven }
+        };
+        let mut merge = Merge::new();
+        merge.know(stream(1, 4, 1, 0, false));
+        merge.know(stream(2, 2, 7, 0, false));
+        merge.know(stream(3, 1, 5, 0, true));
+        merge.know(stream(4, 5, 1, 0, false));
+        merge.know(stream(5, 3, 9, 0, false));
+        let told = |merge: &Merge, pull: MergePull| {
+            let answers = |ordinal| merge.answers(&pull, merge.scope(ASKER, &pull), (ordinal, 20));
+            [1, 2, 3, 4, 5].map(answers)
+        };
+        assert_eq!(told(&merge, pull(20)), [false, false, true, true, false]);
+        assert_eq!(told(&merge, pull(19)), [false, true, true, true, false]);
+        let unknown = MergePull { node: NodeId(8), ..pull(20) };
+        assert_eq!(told(&merge, unknown), [false; 5]);
+        merge.offered = Some(3);
+        assert_eq!(told(&merge, unknown), [false, false, true, true, false]);
     }
 }
