@@ -3,7 +3,7 @@
 mod support;
 
 use std::process::{Command, Output};
-use support::{Node, Pair, root};
+use support::{Node, Pair, eventually, root};
 
 /// The block of the README that begins with the definition of `ctl`: that definition, and every line that uses it.
 fn examples() -> (String, Vec<String>) {
@@ -35,6 +35,9 @@ fn every_line_of_the_readme_works_on_a_running_pair() {
     assert_eq!(lines.len(), 16, "one for each call");
     for line in &lines {
         let node = if line.contains("on a backup") { &pair.b } else { &pair.a };
+        if line.contains("/v1/switchover") {
+            eventually("whoever is to inherit is in sync", || pair.b.is("backup", "in_sync"));
+        }
         let output = paste(&definition, line, node);
         let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if line.contains("/v1/events") {
