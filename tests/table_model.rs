@@ -589,7 +589,8 @@ fn step(table: &mut Table, model: &mut Model, keys: &[FlowKey], op: &Op) -> Test
         Op::EndDump => {
             // What the sink has yet to take is in no dump.
             let gone = |model: &Model, held: &Held| {
-                !held.named && !held.owed && !(held.said && model.sink.contains(&held.flow.key))
+                let brought = held.owed || (held.said && model.sink.contains(&held.flow.key));
+                !held.named && !brought
             };
             let taken = if model.dumping { model.take_all(gone) } else { 0 };
             model.dumping = false;
