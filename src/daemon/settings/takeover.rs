@@ -487,9 +487,9 @@ mod tests {
         let twice = group(53, "foreign_addresses = [\"192.0.2.11\", \"192.0.2.11\"]");
         let nonsense = group(54, "foreign_addresses = [\"eth0\"]");
         insta::assert_snapshot!(parse(&(overlap + &twice + &nonsense)).unwrap_err().to_string(), @r#"
-        ssyncp.toml:9: addresses: 192.0.2.10 is held by group 51; one group holds an address
-        ssyncp.toml:13: foreign_addresses: 192.0.2.11 stands there twice; name each address once
-        ssyncp.toml:13: foreign_addresses: "eth0" is no address; write "192.0.2.10"
+        ssyncp.toml:10: addresses: 192.0.2.10 is held by group 51; one group holds an address
+        ssyncp.toml:14: foreign_addresses: 192.0.2.11 stands there twice; name each address once
+        ssyncp.toml:18: foreign_addresses: "eth0" is no address; write "192.0.2.10"
         "#);
     }
 
