@@ -462,10 +462,10 @@ fn a_virtual_link_address_is_that_of_the_virtual_router_or_its_lack_is_told_with
         assert!(address.contains("va    inet 192.0.2.10/24"), "{address}");
     } else {
         let link = ip(&here, &["-o", "link", "show", "type", "macvlan"]);
-        assert!(link.contains("00:00:5e:00:01:33") && address.contains("ssyncp4-51-"), "{link} {address}");
+        assert!(link.contains("00:00:5e:00:01:33") && address.contains("vmac4-51-"), "{link} {address}");
     }
     takeover.finish();
-    assert!(!has(&here, "192.0.2.10") && !ip(&here, &["link"]).contains("ssyncp4"));
+    assert!(!has(&here, "192.0.2.10") && !ip(&here, &["link"]).contains("vmac4"));
 }
 
 /// A daemon in a namespace, alone on a medium in memory.

@@ -81,8 +81,8 @@ mod tests {
         ("cold-does-not-wait", 13),
         ("others-start-timers-in-handover", 11),
         ("heir-before-final-number", 27),
-        ("parts-of-any-version", 34),
-        ("bucket-end-without-since-above-base", 254),
+        ("parts-of-any-version", 61),
+        ("bucket-end-without-since-above-base", 211),
     ];
 
     #[test]
