@@ -1,12 +1,10 @@
 //! `ssyncp drain`: be without the role while anybody else may have it.
 
 use super::Reach;
-use super::output::{show, unanswered};
+use super::output::post;
 use super::wait::{Look, Wait};
 use crate::daemon::answers::{DrainAnswer, DrainRow};
-use crate::daemon::client;
 use crate::daemon::status::GroupStatus;
-use hyper::Method;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -35,15 +33,10 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> ExitCode {
     let body = json!({ "group": options.group, "off": options.off });
-    let bytes = match client::send(&options.reach.socket, Method::POST, "/v1/drain", body.to_string()) {
-        Ok(bytes) => bytes,
-        Err(error) => return unanswered(&error),
+    let answer: DrainAnswer = match post(&options.reach, "/v1/drain", &body, options.json, words) {
+        Ok(answer) => answer,
+        Err(status) => return status,
     };
-    let printed = show(&bytes, options.json, words);
-    let Ok(answer) = serde_json::from_slice::<DrainAnswer>(&bytes) else { return printed };
-    if printed != ExitCode::SUCCESS {
-        return printed;
-    }
     let groups: Vec<u8> = answer.groups.iter().map(|group| group.sync_id).collect();
     options.wait.until(&options.reach, &groups, look)
 }

@@ -1,7 +1,8 @@
 //! What all commands say in the same way: text to a pipe that may close, and why the daemon did not answer.
 
-use super::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE};
-use crate::daemon::client::ClientError;
+use super::{EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, Reach};
+use crate::daemon::client::{self, ClientError};
+use hyper::Method;
 use serde::de::DeserializeOwned;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -31,6 +32,22 @@ pub(super) fn show<T: DeserializeOwned>(bytes: &[u8], json: bool, words: impl Fn
             ExitCode::from(EXIT_UNREACHABLE)
         }
     }
+}
+
+/// Sends a call that changes something, and prints its answer. The answer, for whoever has more to do with it; else what the
+/// command ends with.
+pub(super) fn post<T: DeserializeOwned>(
+    reach: &Reach,
+    path: &str,
+    body: &serde_json::Value,
+    json: bool,
+    words: impl FnOnce(&T) -> String,
+) -> Result<T, ExitCode> {
+    let sent = client::send(&reach.socket, Method::POST, path, body.to_string());
+    let bytes = sent.map_err(|error| unanswered(&error))?;
+    let printed = show(&bytes, json, words);
+    let answer = serde_json::from_slice(&bytes).map_err(|_| printed)?;
+    if printed == ExitCode::SUCCESS { Ok(answer) } else { Err(printed) }
 }
 
 /// One line to standard error.

@@ -1,10 +1,8 @@
 //! `ssyncp peer-dead`: swear that a node is dead.
 
 use super::Reach;
-use super::output::{show, unanswered};
+use super::output::post;
 use crate::daemon::answers::{PeerDeadAnswer, PeerDeadRow};
-use crate::daemon::client;
-use hyper::Method;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -30,9 +28,9 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> ExitCode {
     let body = json!({ "group": options.group, "node": options.node });
-    match client::send(&options.reach.socket, Method::POST, "/v1/peer-dead", body.to_string()) {
-        Ok(bytes) => show(&bytes, options.json, words),
-        Err(error) => unanswered(&error),
+    match post(&options.reach, "/v1/peer-dead", &body, options.json, words) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(status) => status,
     }
 }
 

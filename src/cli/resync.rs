@@ -1,10 +1,8 @@
 //! `ssyncp resync`: prove this node's table anew.
 
 use super::Reach;
-use super::output::{show, unanswered};
+use super::output::post;
 use crate::daemon::answers::ResyncAnswer;
-use crate::daemon::client;
-use hyper::Method;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -29,9 +27,9 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> ExitCode {
     let body = json!({ "group": options.group, "full": options.full });
-    match client::send(&options.reach.socket, Method::POST, "/v1/resync", body.to_string()) {
-        Ok(bytes) => show(&bytes, options.json, words),
-        Err(error) => unanswered(&error),
+    match post(&options.reach, "/v1/resync", &body, options.json, words) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(status) => status,
     }
 }
 

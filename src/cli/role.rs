@@ -1,11 +1,9 @@
 //! `ssyncp role`: tell the node its role.
 
 use super::Reach;
-use super::output::{show, unanswered};
+use super::output::post;
 use super::wait::{Look, Wait};
 use crate::daemon::answers::{RoleAnswer, RoleRow};
-use crate::daemon::client;
-use hyper::Method;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -47,15 +45,10 @@ pub(super) fn run(options: &Options) -> ExitCode {
     if let Some(group) = options.group {
         body["group"] = group.into();
     }
-    let bytes = match client::send(&options.reach.socket, Method::POST, "/v1/role", body.to_string()) {
-        Ok(bytes) => bytes,
-        Err(error) => return unanswered(&error),
+    let answer: RoleAnswer = match post(&options.reach, "/v1/role", &body, options.json, words) {
+        Ok(answer) => answer,
+        Err(status) => return status,
     };
-    let printed = show(&bytes, options.json, words);
-    let Ok(answer) = serde_json::from_slice::<RoleAnswer>(&bytes) else { return printed };
-    if printed != ExitCode::SUCCESS {
-        return printed;
-    }
     let groups: Vec<u8> = answer.groups.iter().map(|group| group.sync_id).collect();
     let has = |found: &str| if found == role { Look::Done } else { Look::Waiting };
     options.wait.until(&options.reach, &groups, |group| has(&group.role))

@@ -1,12 +1,10 @@
 //! `ssyncp switchover`: give the role to another node, in good order.
 
 use super::Reach;
-use super::output::{show, unanswered};
+use super::output::post;
 use super::wait::{Look, Wait};
 use crate::daemon::answers::SwitchoverAnswer;
-use crate::daemon::client;
 use crate::daemon::status::GroupStatus;
-use hyper::Method;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -35,15 +33,11 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> ExitCode {
     let body = json!({ "group": options.group, "to": options.to });
-    let bytes = match client::send(&options.reach.socket, Method::POST, "/v1/switchover", body.to_string()) {
-        Ok(bytes) => bytes,
-        Err(error) => return unanswered(&error),
+    let answer: SwitchoverAnswer = match post(&options.reach, "/v1/switchover", &body, options.json, words) {
+        Ok(answer) if options.wait.is_asked() => answer,
+        Ok(_) => return ExitCode::SUCCESS,
+        Err(status) => return status,
     };
-    let printed = show(&bytes, options.json, words);
-    let Ok(answer) = serde_json::from_slice::<SwitchoverAnswer>(&bytes) else { return printed };
-    if printed != ExitCode::SUCCESS || !options.wait.is_asked() {
-        return printed;
-    }
     let groups: Vec<u8> = answer.groups.iter().map(|group| group.sync_id).collect();
     let heir = |sync_id| answer.groups.iter().find(|group| group.sync_id == sync_id).map(|group| group.heir);
     options.wait.until(&options.reach, &groups, |group| look(group, heir(group.sync_id)))
