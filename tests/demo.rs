@@ -45,12 +45,12 @@ fn runs(process: u32) -> bool {
     !status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// A demo without SSYNCP whose server, probe and clients have been started; and their numbers.
+/// A demo without SSYNCP whose four parts (server, ear of the probe, probe, clients) have been started; and their numbers.
 fn in_full_swing(directory: &Path) -> (Child, Vec<u32>) {
     let mut child = demo(directory, &["--no-sync", "--connections", "20"]).stdout(Stdio::null()).spawn().unwrap();
-    eventually("three parts run", || {
+    eventually("all four parts run", || {
         assert!(child.try_wait().unwrap().is_none(), "the demo has ended by itself");
-        children(child.id()).len() == 3
+        children(child.id()).len() == 4
     });
     let parts = children(child.id());
     (child, parts)
