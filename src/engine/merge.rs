@@ -635,4 +635,19 @@ mod tests {
         merge.offered = Some(3);
         assert_eq!(told(&merge, unknown), [false, false, true, true, false]);
     }
+
+    /// [5.5.2] A cursor counts in the order of its seed, and is neither the first one's nor "that was all".
+    #[test]
+    fn a_cursor_of_another_order_begins_anew() {
+        let mut merge = Merge::new();
+        assert_eq!(merge.page_start(77, 0), 0);
+        let before = merge.cursor(0x1234_5678_9abc_deff);
+        assert_eq!(before, 0x1234_5678_9abc_de02);
+        assert_eq!(merge.page_start(77, before), 0x1234_5678_9abc_de00);
+        assert_eq!(merge.page_start(78, before), 0);
+        assert_eq!(merge.page_start(78, before), 0);
+        let orders: Vec<u64> = (0..254).map(|seed| (merge.page_start(seed, 0), merge.cursor(u64::MAX)).1).collect();
+        assert_eq!(orders.iter().max(), Some(&0xffff_ffff_ffff_fffe));
+        assert!(orders.iter().all(|cursor| cursor & 0xff != 0));
+    }
 }

@@ -393,6 +393,7 @@ impl Oracle {
         }
         if seen == expected {
             if wins {
+                self.note_replaced(at, name, seq);
                 let node = &mut self.nodes[at];
                 node.shadow.put(now, name, value, seq);
                 node.unsunk.insert(name, ());

@@ -3,6 +3,7 @@
 
 mod heed;
 mod mastership;
+mod merge;
 mod roles;
 
 use super::*;
