@@ -549,7 +549,7 @@ impl Oracle {
             self.removed(now, at, name);
         }
         let node = &mut self.nodes[at];
-        let late = node.role == Some(Role::Master) || node.unsunk.contains_key(&name);
+        let late = node.unsunk.contains_key(&name);
         if node.shadow.value(name) == value {
             node.unsunk.remove(&name);
         } else if !late {
