@@ -460,6 +460,8 @@ impl Engine {
     ) -> Result<(), FrameError> {
         let ours = self.is_own(&pull.target);
         self.peers.control(now, header, false)?;
+        // Whomever it asks: the master lives.
+        self.master_lives(now, header);
         let asker = Target { node: header.node, incarnation: header.incarnation };
         if !ours {
             self.counters.not_for_us += 1;
