@@ -234,6 +234,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub handover_deadline: Duration,
+    /// Longest time that the merge of two masters' tables may take.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub merge_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -444,6 +448,7 @@ impl Group {
             takeover_grace: self.takeover_grace,
             startup_delay: self.startup_delay,
             handover_deadline: self.handover_deadline,
+            merge_deadline: self.merge_deadline,
             ..Config::new(node.id, self.sync_id)
         }
     }
@@ -461,6 +466,9 @@ impl Group {
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
             handover_deadline: self.handover_deadline,
+            merge_deadline: self.merge_deadline,
+            takeover_grace: self.takeover_grace,
+            startup_delay: self.startup_delay,
             ack: self.ack,
             ack_timeout: self.ack_timeout,
             members: self.members,
