@@ -116,8 +116,6 @@ pub(super) struct Node {
     socket: VecDeque<u32>,
     sections: VecDeque<SectionChange>,
     hand: Vec<Change>,
-    /// What is in hand was taken as master.
-    as_master: bool,
     retry_at: Option<Instant>,
     settled: bool,
     dump: Dump,
@@ -159,7 +157,6 @@ impl Node {
             holds: false,
             socket: VecDeque::new(),
             sections: VecDeque::new(),
-            as_master: false,
             retry_at: None,
             settled: true,
             dump: Dump::Silent,
@@ -252,7 +249,7 @@ impl Node {
         self.hand.clear();
         (self.retry_at, self.settled, self.more) = (None, true, false);
         (self.resting, self.turn_at, self.idle_turns) = (None, None, 0);
-        (self.role, self.dump, self.as_master) = (Role::Init, Dump::Silent, false);
+        (self.role, self.dump) = (Role::Init, Dump::Silent);
         self.kernel.listen(false);
         watch.oracle.stopped(now, self.number);
     }
@@ -496,14 +493,18 @@ impl Node {
             stage.watch.oracle.section_applied(now, self.number, engine, &change);
         }
         let role = engine.role();
-        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+        if role == Role::Master {
             self.give_back(engine);
         }
         let wanted = self.seat.continuous || matches!(role, Role::Promoting | Role::Master);
-        if self.retry_at.is_some_and(|at| local < at) || (!wanted && self.hand.is_empty()) {
+        if self.retry_at.is_some_and(|at| local < at) {
             return worked;
         }
-        (self.retry_at, self.settled) = (None, false);
+        self.retry_at = None;
+        if !wanted && self.hand.is_empty() {
+            return worked;
+        }
+        self.settled = false;
         let batches = if role == Role::Promoting { BATCHES_PER_TURN_PROMOTING } else { BATCHES_PER_TURN };
         for _ in 0..batches {
             if self.hand.is_empty() && engine.poll_applied(local, &mut self.hand, self.seat.batch) == 0 {
@@ -530,7 +531,7 @@ impl Node {
         worked
     }
 
-    /// A master's kernel knows better than what it refused before: the engine hands out what of it is still owed.
+    /// A master's kernel knows better than what it has refused: the engine hands out what of it is still owed.
     fn give_back(&mut self, engine: &mut Engine) {
         for change in self.hand.drain(..) {
             if let Change::Upsert(flow) = change {
