@@ -49,7 +49,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(6);
 /// Time in which two kernels must have become equal once traffic is steady.
 const EQUAL_WITHIN: Duration = Duration::from_secs(10);
-/// Time in which a connection must bring back an echo after a death to count as survived.
+/// Time in which a connection must bring back an echo after a death to count as survived, beside what the takeover costs it
+/// ([`survived_within`]).
 const SURVIVED_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that ask every [`FAST_INTERVAL_MS`]; the others ask every [`SLOW_INTERVAL_MS`].
 const FAST: u32 = 50;
@@ -324,7 +325,7 @@ impl<'a> Story<'a> {
         self.probe.start_window().doing("starting the UDP probe's window")?;
         let struck = self.strike(event, victim)?;
         let takeover_ms = if event.moves_the_role() { self.await_takeover(event, victim, struck.at)? } else { None };
-        let traffic = self.client.verdict(SURVIVED_WITHIN).doing("checking every connection")?;
+        let traffic = self.client.verdict(survived_within(takeover_ms)).doing("checking every connection")?;
         let window = self.probe.end_window().doing("ending the UDP probe's window")?;
         let mix = self.mix.as_mut().map(|mix| mix.verdict(&traffic)).transpose()?;
         self.tell_traffic(&traffic, mix);
@@ -556,4 +557,23 @@ fn differences(difference: &Difference) -> u64 {
 /// Figures of the report have 32 bits; the kernel's table has fewer entries.
 fn count(value: impl TryInto<u32>) -> u32 {
     value.try_into().unwrap_or(u32::MAX)
+}
+
+/// TCP waits twice as long after each time that it has sent in vain (RFC 6298, 5.5): what left just before an outage ends
+/// leaves again after as much time once more. That is no loss, and with adverts of 1 s comes up to 8 s after the death.
+fn survived_within(takeover_ms: Option<f64>) -> Duration {
+    let takeover = Duration::from_secs_f64(takeover_ms.unwrap_or_default().max(0.0) / 1e3);
+    SURVIVED_WITHIN + takeover * 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_takeover_is_waited_for_twice_as_long() {
+        assert_eq!(survived_within(None), Duration::from_secs(10));
+        assert_eq!(survived_within(Some(40.0)), Duration::from_millis(10_080));
+        assert_eq!(survived_within(Some(3750.0)), Duration::from_millis(17_500));
+    }
 }
