@@ -88,7 +88,10 @@ fn what_cannot_be_measured_is_null_and_has_a_note() {
     assert_eq!(report["interface"], "nowhere0");
     for what in ["frames sent", "records applied", "latency half load p50"] {
         let row = row(&report, Some("raw"), what);
-        assert_eq!((&row["median"], &row["min"], &row["limit"], &row["runs"]), (&Value::Null, &Value::Null, &Value::Null, &0.into()));
+        assert_eq!(
+            (&row["median"], &row["min"], &row["limit"], &row["runs"]),
+            (&Value::Null, &Value::Null, &Value::Null, &0.into())
+        );
     }
     let notes = report["notes"].to_string();
     assert!(notes.contains("frames of raw: ") && notes.contains("the limit of raw: "), "{notes}");

@@ -133,7 +133,8 @@ impl Pair {
         let (sent_before, received_before) =
             (master.engine.counters().records_sent, backup.engine.counters().records_applied);
         thread::scope(|scope| {
-            let hearing = scope.spawn(|| hear(backup, &stamps, &over));
+            let receiver = thread::Builder::new().name("receiver".into());
+            let hearing = receiver.spawn_scoped(scope, || hear(backup, &stamps, &over)).doing("starting a thread")?;
             let mut keys = Keys { flows: *flows, next, round };
             let said = say(master, feed, &mut keys, &stamps, clock::now() + time);
             over.store(true, Ordering::Relaxed);

@@ -81,7 +81,8 @@ impl<'a> Plan<'a> {
     }
 
     fn measure_machine(&mut self) {
-        let repeat = |mut figure: Box<dyn FnMut() -> f64>| (0..self.options.runs).map(|_| figure()).collect::<Vec<f64>>();
+        let repeat =
+            |mut figure: Box<dyn FnMut() -> f64>| (0..self.options.runs).map(|_| figure()).collect::<Vec<f64>>();
         let time = self.time;
         let mut applied = Applied::new(self.options.flows);
         let bytes = applied.bytes();
@@ -165,7 +166,8 @@ impl<'a> Plan<'a> {
             Default::default()
         });
         let (name, records) = (Some(way.name), RECORDS as f64);
-        let (sent, received) = (limit.sent.map(|frames| frames * records), limit.received.map(|frames| frames * records));
+        let (sent, received) =
+            (limit.sent.map(|frames| frames * records), limit.received.map(|frames| frames * records));
         let per_s = |count: fn(&Run) -> u64| each(&floods, |run| Some(count(run) as f64 / run.sender.wall_s));
         self.row(name, "records sent", "records/s", per_s(|run| run.sent), sent);
         self.row(name, "records received", "records/s", per_s(|run| run.received), received);
@@ -179,7 +181,8 @@ impl<'a> Plan<'a> {
         self.row(name, "records, receiver", unit, receiver, share(limit.receiver));
         for (mut runs, names) in [(idle, IDLE_NAMES), (loaded, LOADED_NAMES)] {
             for ((what, quantile), limit) in names.into_iter().zip(QUANTILES).zip(limit.latency) {
-                let figures = runs.iter_mut().filter_map(|run| percentile_us(&mut run.latencies_ns, quantile)).collect();
+                let figures =
+                    runs.iter_mut().filter_map(|run| percentile_us(&mut run.latencies_ns, quantile)).collect();
                 self.row(name, what, "µs", figures, limit);
             }
         }

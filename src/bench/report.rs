@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        let words = [None, Some(0.25), Some(3.25), Some(250.4), Some(12_340.0), Some(9.871e6), Some(14.6e9)].map(figure);
+        let words =
+            [None, Some(0.25), Some(3.25), Some(250.4), Some(12_340.0), Some(9.871e6), Some(14.6e9)].map(figure);
         assert_eq!(words, ["-", "0.2500", "3.25", "250", "12.3 k", "9.87 M", "14.60 G"]);
     }
 }

@@ -60,7 +60,7 @@ impl Stopwatch {
 }
 
 /// Seconds of processor that the calling thread has had.
-fn processor_s() -> f64 {
+pub(super) fn processor_s() -> f64 {
     let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     // It fails for no thread that asks about itself.
     getrusage(UsageWho::RUSAGE_THREAD).map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time()))
