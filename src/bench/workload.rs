@@ -10,7 +10,7 @@
 use crate::flow::{Flow, FlowKey, Zone, protocol, status};
 use crate::table::Table;
 use crate::time::Instant;
-use crate::wire::{DataWriter, Frame, FrameFlags, Header, Kind, NodeId, Payload, Record};
+use crate::wire::{DataWriter, Frame, FrameFlags, Header, Kind, NodeId, Payload, Record, Records};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of a frame: what an Ethernet frame carries behind the IPv4 header.
@@ -129,13 +129,28 @@ pub fn table(stream: &Stream, now: Instant) -> Table {
     table
 }
 
-/// What a backup does with a frame: checks it with its CRC, applies each record, and gives the sink what has changed. Says how
-/// many records there were.
+/// What a backup does with a frame: checks it with its CRC, looks ahead, applies each record, and gives the sink what has
+/// changed. Says how many records there were.
 pub fn apply(table: &mut Table, frame: &[u8], now: Instant) -> usize {
-    let Ok(frame) = Frame::parse(frame).and_then(Frame::verify) else { return 0 };
-    let Payload::Data(records) = frame.payload() else { return 0 };
-    let (number, mut count) = (frame.header().seq, 0);
-    let frontier = number.saturating_sub(FRONTIER_LAG);
+    let Some((number, records)) = records(frame) else { return 0 };
+    table.look_ahead(records.clone().filter_map(Record::flow_key));
+    apply_records(table, number, records, now)
+}
+
+/// The same without looking ahead: what that is worth.
+pub fn apply_one_by_one(table: &mut Table, frame: &[u8], now: Instant) -> usize {
+    let Some((number, records)) = records(frame) else { return 0 };
+    apply_records(table, number, records, now)
+}
+
+fn records(frame: &[u8]) -> Option<(u64, Records<'_>)> {
+    let frame = Frame::parse(frame).and_then(Frame::verify).ok()?;
+    let Payload::Data(records) = frame.payload() else { return None };
+    Some((frame.header().seq, records))
+}
+
+fn apply_records(table: &mut Table, number: u64, records: Records<'_>, now: Instant) -> usize {
+    let (frontier, mut count) = (number.saturating_sub(FRONTIER_LAG), 0);
     for record in records {
         count += 1;
         let applied = match record {
