@@ -151,6 +151,16 @@ impl Engine {
         &self.counters
     }
 
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// Effective VRRP priority.
     pub fn priority(&self) -> u8 {
         self.election.priority()
