@@ -20,6 +20,7 @@ mod replay;
 mod resync;
 mod role;
 mod run;
+mod secrets;
 mod sim;
 mod status;
 mod switchover;
