@@ -1,9 +1,10 @@
 //! What an engine must be told before it starts, and what it answers when it is told nonsense.
 
 use super::durability::Ack;
+use super::keyring::Auth;
 use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX, Secret};
 use core::ops::RangeInclusive;
 
 /// Most flows, and most tombstones, that a table can be made for.
@@ -45,6 +46,11 @@ pub struct Config {
     pub incarnation: u64,
     /// Drawn at random; all of the engine's own randomness comes from it.
     pub seed: u64,
+    /// The secrets that frames are sealed with, with distinct numbers: the first seals, the others open. Empty: nothing is
+    /// sealed [3.4].
+    pub secrets: Vec<Secret>,
+    /// Whether frames that are not sealed are taken, where there is a secret.
+    pub auth: Auth,
     /// Largest frame in bytes, 1208 to 8960.
     pub frame_len: usize,
     /// Most flows in the table.
@@ -117,6 +123,8 @@ impl Config {
             sync_id,
             incarnation: 0,
             seed: 0,
+            secrets: Vec::new(),
+            auth: Auth::Enforce,
             frame_len: 1480,
             capacity: 262_144,
             tombstones: 65_536,

@@ -210,7 +210,9 @@ impl Engine {
         let digests = &digests[..usize::from(count)];
         let answer = DigestsAnswer { target, cut: self.outbox.seq(), first, settled, digests };
         let header = self.control_header(Kind::DIGESTS_ANSWER);
-        let length = encode_digests_answer(slot, header, &answer)?;
+        let body = slot.len().checked_sub(self.keyring.overhead())?;
+        let length = encode_digests_answer(&mut slot[..body], header, &answer)?;
+        let length = self.keyring.seal(slot, length)?;
         self.counters.digests_answers_sent += 1;
         Some(length)
     }

@@ -28,6 +28,7 @@ mod exposure;
 mod flush;
 mod handover;
 mod inbox;
+mod keyring;
 mod merge;
 mod numbers;
 mod outbox;
@@ -55,6 +56,7 @@ pub use event::{Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
 pub use handover::{SwitchoverError, UnknownPeer};
+pub use keyring::Auth;
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
 pub use status::{EngineStatus, PeerStatus};
@@ -73,6 +75,7 @@ use election::{Election, Input, State};
 use exposure::Exposure;
 use handover::Handover;
 use inbox::Inbox;
+use keyring::Keyring;
 use merge::Merge;
 use outbox::Outbox;
 use peers::Peers;
@@ -122,6 +125,7 @@ pub struct Engine {
     table: Table,
     election: Election,
     peers: Peers,
+    keyring: Keyring,
     outbox: Outbox,
     inbox: Inbox,
     repair: Repair,
@@ -205,6 +209,7 @@ impl Engine {
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline)
                 .with_startup_delay(config.startup_delay),
             peers: Peers::new(config.broken()),
+            keyring: Keyring::new(&config, config.incarnation),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
             repair: Repair::new(),

@@ -23,6 +23,7 @@ impl Engine {
             }
         };
         self.control_seq = 0;
+        self.renew_keys();
         self.peers.doubt_all(now, 1);
         self.counters.incarnations_drawn += 1;
     }

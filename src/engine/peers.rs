@@ -17,6 +17,7 @@ use super::breakage::{Breakage, Broken};
 use super::durability::Acked;
 use super::election::skew;
 use super::event::Role;
+use super::keyring::Keys;
 use super::window::Follower;
 use crate::time::{Duration, Instant};
 use crate::wire::{
@@ -105,7 +106,7 @@ impl Followed {
 }
 
 /// One incarnation of another node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) incarnation: u64,
@@ -140,6 +141,8 @@ pub(super) struct Peer {
     pub(super) carried: Carried,
     /// What each link has carried of its stream.
     pub(super) carried_data: Carried,
+    /// What opens its frames.
+    pub(super) keys: Keys,
 }
 
 /// The highest number that each sync link has brought. A link keeps the order, so a number above it is brought by that
@@ -401,6 +404,7 @@ impl Peers {
             one_way_reported: false,
             carried: Carried::default(),
             carried_data: Carried::default(),
+            keys: Keys::default(),
         });
         Ok(Arrival::Candidate)
     }

@@ -30,7 +30,7 @@ fn is_possible(advert: &Advert<'_>) -> bool {
 }
 
 impl Engine {
-    pub(super) fn receive(&mut self, now: Instant, link: u8, bytes: &[u8]) -> Result<(), FrameError> {
+    pub(super) fn receive(&mut self, now: Instant, link: u8, bytes: &mut [u8]) -> Result<(), FrameError> {
         if matches!(self.role(), Role::Init | Role::Fault | Role::None) {
             self.counters.ignored_by_role += 1;
             return Ok(());
@@ -40,30 +40,39 @@ impl Engine {
         if header.sync_id != self.config.sync_id {
             return Err(FrameError::WrongGroup);
         }
-        if header.node == self.config.node && !self.breaks(Breakage::OwnEchoAccepted) {
-            self.report_duplicate(now, &header);
-            return Err(FrameError::OwnNode);
-        }
         if self.is_copy(link, &header) {
             self.counters.duplicates += 1;
             return Ok(());
         }
-        match frame.verify()?.payload() {
-            Payload::Advert(advert) => {
-                let taken = self.receive_advert(now, &header, &advert);
-                // Who was unknown before had nothing in which this could be noted.
-                if let Some(peer) = self.peers.get_mut(header.node, header.incarnation) {
-                    peer.carried.is_first(link, header.seq);
-                }
-                taken
-            }
-            Payload::Data(records) => self.receive_data(now, &header, records),
-            Payload::Status(status) => self.receive_status(now, &header, &status),
-            Payload::Pull(pull) => self.receive_pull(now, &header, &pull),
-            Payload::MergePull(it) => self.receive_merge_pull(now, &header, &it),
-            Payload::MergeRecords(it) => self.receive_merge_records(now, &header, &it),
-            Payload::DigestsRequest(it) => self.receive_digests_request(now, &header, &it),
-            Payload::DigestsAnswer(it) => self.receive_digests_answer(now, &header, &it),
+        let (frame, key) = if header.flags.is_sealed() {
+            self.open(now, &header, bytes)?
+        } else {
+            self.take_in_the_clear()?;
+            (frame, None)
+        };
+        if header.node == self.config.node && !self.breaks(Breakage::OwnEchoAccepted) {
+            self.report_duplicate(now, &header);
+            return Err(FrameError::OwnNode);
+        }
+        let taken = self.take(now, &header, frame.verify()?.payload());
+        if let Some(peer) = self.peers.get_mut(header.node, header.incarnation) {
+            let carried = if header.kind == Kind::DATA { &mut peer.carried_data } else { &mut peer.carried };
+            carried.is_first(link, header.seq);
+            key.into_iter().for_each(|key| peer.keys.put(key));
+        }
+        taken
+    }
+
+    fn take(&mut self, now: Instant, header: &Header, payload: Payload<'_>) -> Result<(), FrameError> {
+        match payload {
+            Payload::Advert(advert) => self.receive_advert(now, header, &advert),
+            Payload::Data(records) => self.receive_data(now, header, records),
+            Payload::Status(status) => self.receive_status(now, header, &status),
+            Payload::Pull(pull) => self.receive_pull(now, header, &pull),
+            Payload::MergePull(it) => self.receive_merge_pull(now, header, &it),
+            Payload::MergeRecords(it) => self.receive_merge_records(now, header, &it),
+            Payload::DigestsRequest(it) => self.receive_digests_request(now, header, &it),
+            Payload::DigestsAnswer(it) => self.receive_digests_answer(now, header, &it),
         }
     }
 
@@ -516,15 +525,16 @@ impl Engine {
     // ------------------------------------------------------------------ small helpers
 
     /// Whether another link has brought this very frame, and this one brings it for the first time: the price of several
-    /// links, and nobody's fault. What the same link brings twice is judged further on.
+    /// links, and nobody's fault. What the same link brings twice is judged further on. It is asked before the seal is opened:
+    /// all that it notes is a number that was taken.
     fn is_copy(&mut self, link: u8, header: &Header) -> bool {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
         let followed = self.inbox.stream() == Some(stream);
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return false };
         if header.kind != Kind::DATA {
-            return peer.carried.is_first(link, header.seq) && peer.was_taken(header.seq);
+            return peer.was_taken(header.seq) && peer.carried.is_first(link, header.seq);
         }
-        followed && peer.carried_data.is_first(link, header.seq) && self.inbox.number(header.seq) == Number::Duplicate
+        followed && self.inbox.number(header.seq) == Number::Duplicate && peer.carried_data.is_first(link, header.seq)
     }
 
     pub(super) fn is_own(&self, target: &Target) -> bool {

@@ -47,32 +47,42 @@ impl Engine {
         Some(length)
     }
 
+    /// A frame that was asked for again leaves as it is stored, sealed or not; every other is sealed here, DATA before it
+    /// is stored.
     fn next_frame(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         let advert_due = self.advert_at <= now;
+        let body = slot.len().checked_sub(self.keyring.overhead())?;
         if advert_due && self.sent_before_advert >= FRAMES_BEFORE_ADVERT_MAX && !self.leaving {
-            return self.send_advert(now, slot);
+            let length = self.send_advert(now, &mut slot[..body])?;
+            return self.keyring.seal(slot, length);
         }
-        let length = match self.send_again(now, slot) {
-            None => match self.send_status(now, slot) {
-                None => match self.send_digests_request(now, slot) {
-                    None => match self.send_pull(now, slot) {
-                        None => match self.send_merge(now, slot) {
-                            None => self.send_data_or_answer(now, slot),
-                            sent => sent,
-                        },
-                        sent => sent,
-                    },
+        let mut length = self.send_again(now, slot);
+        if length.is_none() {
+            length = self.send_control(now, &mut slot[..body]);
+            length = match length {
+                Some(length) => Some(self.keyring.seal(slot, length)?),
+                None => self.send_data_or_answer(now, slot),
+            };
+        }
+        if length.is_none() && advert_due {
+            let length = self.send_advert(now, &mut slot[..body])?;
+            return self.keyring.seal(slot, length);
+        }
+        self.sent_before_advert += u32::from(advert_due);
+        length
+    }
+
+    fn send_control(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
+        match self.send_status(now, slot) {
+            None => match self.send_digests_request(now, slot) {
+                None => match self.send_pull(now, slot) {
+                    None => self.send_merge(now, slot),
                     sent => sent,
                 },
                 sent => sent,
             },
             sent => sent,
-        };
-        if length.is_none() && advert_due {
-            return self.send_advert(now, slot);
         }
-        self.sent_before_advert += u32::from(advert_due);
-        length
     }
 
     /// When DATA is due; never while a follower that is heeded can take no more. At once when the line is idle or a frame is full, else `batch_delay` after the last frame, or with
@@ -86,7 +96,8 @@ impl Engine {
             return None;
         }
         let pending = self.table.pending() as usize;
-        let full = ((self.config.frame_len - HEADER_LEN) / self.record_len).min(RECORDS_MAX);
+        let room = self.config.frame_len - HEADER_LEN - self.keyring.overhead();
+        let full = (room / self.record_len).min(RECORDS_MAX);
         if pending >= full || self.sections_fill_a_frame() || (self.outbox.is_walking() && self.may_walk()) {
             return Some(Instant::ZERO);
         }
@@ -110,7 +121,8 @@ impl Engine {
         }
         let seq = self.outbox.next_seq();
         let sent_before = self.counters.records_sent;
-        let mut writer = DataWriter::new(slot, self.header(Kind::DATA, seq))?;
+        let body = slot.len().checked_sub(self.keyring.overhead())?;
+        let mut writer = DataWriter::new(&mut slot[..body], self.header(Kind::DATA, seq))?;
         // Either kind goes first in every other frame: none waits behind more than a frame of the other.
         self.sections_first = !self.sections_first;
         let mut sections = if self.sections_first { self.write_sections(now, seq, &mut writer) } else { 0 };
@@ -127,6 +139,7 @@ impl Engine {
         if sections == 0 {
             self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
         }
+        let length = self.keyring.seal(slot, length)?;
         self.outbox.keep(now, &slot[..length]);
         self.data_left(now);
         self.frame_left(now, self.counters.records_sent - sent_before);

@@ -42,8 +42,14 @@ frame_errors! {
     ZeroIncarnation "zero_incarnation" "the sender's incarnation is zero"
     /// The frame's number is zero; they count from 1.
     ZeroSequence "zero_sequence" "the frame's sequence number is zero"
+    /// It is not sealed, and here only sealed frames are taken.
+    Unsealed "unsealed" "the frame is not sealed, and a secret is configured"
     /// It is sealed, and there is no key here.
     Sealed "sealed" "the frame is sealed and there is no key for it"
+    /// It is sealed by somebody who does not have the secret of that number, or was changed on its way.
+    Forged "forged" "the seal does not fit: another secret, or a forgery"
+    /// Too many senders that are not known ask to be heard at once.
+    Crowded "crowded" "too many unknown senders at once"
     /// Flag bits that mean nothing to this version.
     UnknownFlags "unknown_flags" "the frame has flags of unknown meaning"
     /// A kind that this version does not know.
@@ -149,15 +155,15 @@ mod tests {
         }
         assert_eq!(counters.get(FrameError::Truncated), 1);
         assert_eq!(counters.get(FrameError::SizeMismatch), 3);
-        assert_eq!(counters.get(FrameError::TermJump), 35);
-        assert_eq!(counters.iter().last(), Some(("term_jump", 35)));
-        assert_eq!(counters.total(), 35 * 36 / 2);
+        assert_eq!(counters.get(FrameError::TermJump), 38);
+        assert_eq!(counters.iter().last(), Some(("term_jump", 38)));
+        assert_eq!(counters.total(), 38 * 39 / 2);
     }
 
     #[test]
     fn names_are_distinct_snake_case_words() {
         let names: HashSet<&str> = FrameError::ALL.iter().map(|reason| reason.name()).collect();
-        assert_eq!(names.len(), 35);
+        assert_eq!(names.len(), 38);
         assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
         assert_eq!(FrameError::OwnNode.name(), "own_node");
         // A name is its variant's name and nothing else.

@@ -9,9 +9,9 @@
 //!           2 version   byte 4 says 1                         UnknownVersion, Truncated
 //!           3 checksum  CRC-32 with its own field zero        Checksum
 //!           4 sender    node, incarnation, number not zero    ZeroNode ZeroIncarnation ZeroSequence
-//!   ......  5 the caller: group, own number                   WrongGroup OwnNode
-//!   verify  6 seal      (to come: opened here)                Sealed
-//!           7 flags     none of unknown meaning               UnknownFlags
+//!   ......  5 the caller: group, replay window, own number    WrongGroup Replayed OwnNode
+//!   open    6 seal      opened by its sender's key          Unsealed Sealed Forged
+//!   verify  7 flags     none of unknown meaning               UnknownFlags
 //!           8 kind      one that this version knows           UnknownKind
 //!           9 payload   every record, every count             CountMismatch Record… Advert… Status… …
 //!   ...... 10 the caller: replay window, establishment        Replayed Stale Unestablished …
@@ -30,7 +30,7 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Where the checksum stands in the frame.
-const CHECKSUM_AT: usize = 8;
+pub(super) const CHECKSUM_AT: usize = 8;
 /// Bytes that stand in every version of the protocol.
 const PREAMBLE_LEN: usize = 8;
 
@@ -39,6 +39,8 @@ const PREAMBLE_LEN: usize = 8;
 pub struct Frame<'a> {
     header: &'a RawHeader,
     payload: &'a [u8],
+    /// It was sealed, and has been opened.
+    opened: bool,
 }
 
 impl<'a> Frame<'a> {
@@ -75,7 +77,18 @@ impl<'a> Frame<'a> {
         if header.seq.get() == 0 {
             return Err(FrameError::ZeroSequence);
         }
-        Ok(Frame { header, payload })
+        Ok(Frame { header, payload, opened: false })
+    }
+
+    /// A frame whose bytes have been checked, or written, by this room.
+    pub(super) fn of_checked(bytes: &'a [u8]) -> Option<Frame<'a>> {
+        let (header, payload) = RawHeader::ref_from_prefix(bytes).ok()?;
+        Some(Frame { header, payload, opened: false })
+    }
+
+    /// The same of one that was sealed, its payload in the clear and its tag cut off.
+    pub(super) fn of_opened(bytes: &'a [u8]) -> Option<Frame<'a>> {
+        Some(Frame { opened: true, ..Frame::of_checked(bytes)? })
     }
 
     /// What a message says of itself where [`Frame::parse`] has refused it, for logs; `None` if there is too little of
@@ -94,12 +107,12 @@ impl<'a> Frame<'a> {
     /// Reads the whole payload, and gives it out only if all of it can be understood.
     ///
     /// # Errors
-    /// [`FrameError::Sealed`] (there is no key here), [`UnknownFlags`](FrameError::UnknownFlags),
+    /// [`FrameError::Sealed`] (it was not opened), [`UnknownFlags`](FrameError::UnknownFlags),
     /// [`UnknownKind`](FrameError::UnknownKind), [`CountMismatch`](FrameError::CountMismatch), or what is wrong with
     /// the payload.
     pub fn verify(self) -> Result<Verified<'a>, FrameError> {
         let header = self.header();
-        if header.flags.is_sealed() {
+        if header.flags.is_sealed() && !self.opened {
             return Err(FrameError::Sealed);
         }
         if header.flags.unknown() != 0 {
@@ -211,6 +224,13 @@ impl RawHeader {
 /// Puts the header, with size and checksum, before a payload that already stands in `frame`. The slice is the whole
 /// frame and no byte more: at least the header, at most [`FRAME_LEN_MAX`]; otherwise nothing is written.
 pub(super) fn complete(frame: &mut [u8], header: &Header, count: u8) -> Option<usize> {
+    let len = write_header(frame, header, count)?;
+    complete_checksum(frame);
+    Some(len)
+}
+
+/// Puts the header before a payload, its checksum zero.
+pub(super) fn write_header(frame: &mut [u8], header: &Header, count: u8) -> Option<usize> {
     let len = frame.len();
     if len > FRAME_LEN_MAX {
         return None;
@@ -229,9 +249,13 @@ pub(super) fn complete(frame: &mut [u8], header: &Header, count: u8) -> Option<u
         term: U64::new(header.term),
     };
     raw.write_to_prefix(frame).ok()?;
+    Some(len)
+}
+
+/// Puts the checksum into a whole frame in which it is zero.
+pub(super) fn complete_checksum(frame: &mut [u8]) {
     let checksum = crc32fast::hash(frame);
     frame[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_be_bytes());
-    Some(len)
 }
 
 /// CRC-32 of the frame with the checksum's own field taken as zero. The frame is lent and may not be changed, so its

@@ -43,7 +43,7 @@
 //!   slot ◀── DataWriter · MergeWriter · encode_advert · encode_status · encode_pull · encode_…
 //! ```
 //!
-//! Sealing will sit between the two steps: a frame with the flag SEALED is refused as [`FrameError::Sealed`] today.
+//! Sealing sits between the two steps: [`Key::open`] opens a frame with the flag SEALED, and [`Sealer`] seals what was encoded.
 //!
 //! # What is refused and what is let pass
 //!
@@ -69,6 +69,7 @@ pub mod ipvs;
 mod merge;
 mod pull;
 mod record;
+mod seal;
 mod section;
 mod sequence;
 mod status;
@@ -87,6 +88,7 @@ pub use frame::{Claim, Frame, Payload, Verified};
 pub use merge::{CURSOR_END, MergePull, MergeRecords, MergeWriter, encode_merge_pull};
 pub use pull::{BucketRange, Pull, encode_pull};
 pub use record::{Record, Records};
+pub use seal::{Key, SECRET_LEN, SECRETS_MAX, Sealer, Secret, TAG_LEN};
 pub use section::{Fragment, SECTION_KEY_MAX, Section};
 pub use sequence::ReplayWindow;
 pub use status::{MissingRange, Status, SyncCode, encode_status};
@@ -194,6 +196,11 @@ impl FrameFlags {
     pub const SEALED: FrameFlags = FrameFlags(1);
     /// Bits 8 and 9: which of the secrets sealed it.
     const KEY_ID: u16 = 0x0300;
+
+    /// Those of a frame that is sealed with the secret of this number, 0 to 3.
+    pub const fn sealed_with(id: u8) -> FrameFlags {
+        FrameFlags(Self::SEALED.0 | ((id as u16) << 8 & Self::KEY_ID))
+    }
 
     /// Whether the payload is sealed.
     pub const fn is_sealed(self) -> bool {

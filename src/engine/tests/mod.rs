@@ -16,6 +16,7 @@ mod operator;
 mod repair;
 mod roles;
 mod rules;
+mod seal;
 mod sections;
 mod stream;
 mod wide;
