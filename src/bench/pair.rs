@@ -19,7 +19,7 @@ use crate::engine::{Config, Engine, Role, RoleMode, RoleRequest, SyncState};
 use crate::flow::{Change, Flow};
 use crate::sys::clock;
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NodeId};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NodeId, SECRET_LEN, Secret};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -87,10 +87,11 @@ pub(super) struct Run {
 
 impl Pair {
     /// Opens both engines at the ends of a transport, fills the master's table, and waits until the backup is in sync.
-    pub(super) fn open(ends: Ends, flows: u32) -> Result<Self, BenchError> {
+    pub(super) fn open(ends: Ends, flows: u32, sealed: bool) -> Result<Self, BenchError> {
         let (here, there) = (ends.0, ends.1.ok_or(BenchError::NobodyThere)?);
         let now = clock::now();
-        let (master, backup) = (Side::open(now, 1, here, flows)?, Side::open(now, 2, there, flows)?);
+        let side = |node, link| Side::open(now, node, link, flows, sealed);
+        let (master, backup) = (side(1, here)?, side(2, there)?);
         let mut pair = Pair { master, backup, flows, next: 0, round: 0 };
         pair.master.engine.set_role(now, RoleRequest::Master);
         pair.backup.engine.set_role(now, RoleRequest::Backup);
@@ -173,11 +174,12 @@ impl Pair {
 }
 
 impl Side {
-    fn open(now: Instant, node: u32, link: Link, flows: u32) -> Result<Self, BenchError> {
+    fn open(now: Instant, node: u32, link: Link, flows: u32, sealed: bool) -> Result<Self, BenchError> {
         let frame_len = link.limits().frame_len;
         let config = Config {
             incarnation: clock::random_u64(),
             seed: clock::random_u64(),
+            secrets: Secret::new(0, &[0x5a; SECRET_LEN]).filter(|_| sealed).into_iter().collect(),
             capacity: flows + flows / 8,
             frame_len: frame_len.clamp(FRAME_LEN_MIN, FRAME_LEN_MAX),
             role: RoleMode::Manual,
