@@ -139,6 +139,7 @@ impl Driver {
             self.filter = filter;
         }
         self.tune(now, group.tuning(), &group.track)?;
+        self.engine.set_secrets(now, &node.sealing)?;
         self.notify.replace(group);
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
