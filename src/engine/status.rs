@@ -5,7 +5,7 @@ use super::event::{Role, SyncState};
 use super::exposure::AtRisk;
 use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
-use crate::wire::Capabilities;
+use crate::wire::{Capabilities, DropCounters};
 
 /// Foreign protocol versions that are reported; more are only counted.
 pub(super) const VERSIONS_MAX: usize = 32;
@@ -149,6 +149,11 @@ impl Engine {
     /// What it has counted so far, without an allocation.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Frames that were refused, by reason, since the engine was built.
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
     }
 
     /// Effective VRRP priority.
