@@ -315,6 +315,8 @@ impl Peers {
         }
         peer.established = true;
         peer.proven_at = now;
+        // It may have been known before, and forgotten: until here what was recorded then could be sent again.
+        peer.window = ReplayWindow::starting_at(header.seq);
         let replaced = self.forget_others(header);
         Ok(Arrival::Established { replaced })
     }

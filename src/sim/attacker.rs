@@ -9,9 +9,10 @@
 //! ```
 //!
 //! There are two of them. The *quiet* one speaks between two honest frames of a turn and takes up no room in sockets: what it
-//! sends must make no difference at all, so it repeats only control frames that the receiver has taken before. (An ADVERT of an
-//! incarnation that the receiver does not know is answered; DATA that it holds is acknowledged again; what it never got may
-//! be brought to it by anybody: these are differences that authentic frames make.) The *loud* one does all of that, and floods.
+//! sends must make no difference at all, so it repeats only control frames that the receiver has taken before, of peers that
+//! are established there. (An ADVERT of any other incarnation is answered; DATA that is held is acknowledged again; what a
+//! node never got may be brought to it by anybody: these are differences that authentic frames make.) The *loud* one does all
+//! of that, and floods.
 
 use super::forgery;
 use super::network::Network;
@@ -139,13 +140,14 @@ impl Attacker {
         }
     }
 
-    /// One of the frames that this node has taken, if it knows the sender.
+    /// One of the frames that this node has taken, if the sender is established there.
     fn repeat(&mut self, to: usize, engine: &Engine) -> usize {
         let at = self.dice.below(self.taken[to].len() as u64) as usize;
         let Some(frame) = self.taken[to].get(at) else { return self.noise() };
         let header = Frame::parse(frame).ok().map(|frame| frame.header());
         let is_sender = |it: &crate::engine::PeerStatus| {
-            header.as_ref().is_some_and(|header| (it.node, it.incarnation) == (header.node, header.incarnation))
+            let is_of = |header: &Header| (it.node, it.incarnation) == (header.node, header.incarnation);
+            it.established && header.as_ref().is_some_and(is_of)
         };
         if !engine.peers().iter().any(is_sender) {
             return self.noise();
