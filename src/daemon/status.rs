@@ -568,6 +568,7 @@ mod tests {
             unacknowledged_records: None,
             at_risk: None,
             unapplied: 0,
+            seal: crate::engine::SealStatus::default(),
             link_up: true,
             peers: vec![PeerStatus {
                 capabilities: Capabilities::NONE,
@@ -586,6 +587,7 @@ mod tests {
                 behind: None,
                 kernel_capacity: 0,
                 kernel_buckets: 0,
+                seal: crate::engine::PeerSeal::default(),
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],
             counters: vec![("drop_checksum".into(), 2), ("drop_stale".into(), 0), ("holes".into(), 1)],

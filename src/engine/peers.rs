@@ -17,7 +17,7 @@ use super::breakage::{Breakage, Broken};
 use super::durability::Acked;
 use super::election::skew;
 use super::event::Role;
-use super::keyring::Keys;
+use super::keyring::{Keys, Seal};
 use super::window::Follower;
 use crate::time::{Duration, Instant};
 use crate::wire::{
@@ -143,6 +143,8 @@ pub(super) struct Peer {
     pub(super) carried_data: Carried,
     /// What opens its frames.
     pub(super) keys: Keys,
+    /// What its newest frame was sealed with.
+    pub(super) sealed_with: Seal,
 }
 
 /// The highest number that each sync link has brought. A link keeps the order, so a number above it is brought by that
@@ -411,6 +413,7 @@ impl Peers {
             carried: Carried::default(),
             carried_data: Carried::default(),
             keys: Keys::default(),
+            sealed_with: None,
         });
         Ok(Arrival::Candidate)
     }

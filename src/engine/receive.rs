@@ -45,7 +45,8 @@ impl Engine {
             return Ok(());
         }
         let (frame, key) = if header.flags.is_sealed() {
-            self.open(now, &header, bytes)?
+            let Some(opened) = self.open(now, &header, bytes)? else { return Ok(()) };
+            opened
         } else {
             self.take_in_the_clear()?;
             (frame, None)
@@ -59,6 +60,11 @@ impl Engine {
             let carried = if header.kind == Kind::DATA { &mut peer.carried_data } else { &mut peer.carried };
             carried.is_first(link, header.seq);
             key.into_iter().for_each(|key| peer.keys.put(key));
+            peer.sealed_with = header.flags.is_sealed().then(|| header.flags.key_id());
+            peer.sealed_with.into_iter().for_each(|id| peer.keys.prove(id));
+        }
+        if header.kind == Kind::ADVERT {
+            self.choose_seals(now);
         }
         taken
     }
