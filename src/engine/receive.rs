@@ -362,7 +362,17 @@ impl Engine {
         self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
     }
 
-    pub(super) fn sign_of_life(&mut self, now: Instant, header: &Header) {
+    /// A control frame such as only a master sends: if it is of the followed one, that lives [5.0.1]. Whether it is.
+    pub(super) fn master_lives(&mut self, now: Instant, header: &Header) -> bool {
+        let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
+        let followed = self.inbox.stream() == Some(stream);
+        if followed {
+            self.sign_of_life(now, header);
+        }
+        followed
+    }
+
+    fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
         let (term, interval) = (peer.word.term, peer.word.interval);
@@ -375,6 +385,7 @@ impl Engine {
         if self.breaks(Breakage::NoTombstones) {
             frontier = frontier.max(number.saturating_sub(1));
         }
+        self.table.look_ahead(records.clone().filter_map(Record::flow_key));
         for record in records {
             let applied = match record {
                 Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),

@@ -116,6 +116,8 @@ pub(super) struct Node {
     socket: VecDeque<u32>,
     sections: VecDeque<SectionChange>,
     hand: Vec<Change>,
+    /// What is in hand was taken as master.
+    as_master: bool,
     retry_at: Option<Instant>,
     settled: bool,
     dump: Dump,
@@ -157,6 +159,7 @@ impl Node {
             holds: false,
             socket: VecDeque::new(),
             sections: VecDeque::new(),
+            as_master: false,
             retry_at: None,
             settled: true,
             dump: Dump::Silent,
@@ -249,7 +252,7 @@ impl Node {
         self.hand.clear();
         (self.retry_at, self.settled, self.more) = (None, true, false);
         (self.resting, self.turn_at, self.idle_turns) = (None, None, 0);
-        (self.role, self.dump) = (Role::Init, Dump::Silent);
+        (self.role, self.dump, self.as_master) = (Role::Init, Dump::Silent, false);
         self.kernel.listen(false);
         watch.oracle.stopped(now, self.number);
     }
@@ -445,9 +448,6 @@ impl Node {
         } else {
             engine.update(local, change).map(|()| None)
         };
-        if self.hand.iter().any(|waiting| waiting.key() == change.key()) {
-            stage.watch.oracle.overtaken(self.number, change.key());
-        }
         told(stage, taken, |watch, now, ticket| watch.oracle.updated(now, self.number, engine, change, ticket));
     }
 
@@ -496,6 +496,9 @@ impl Node {
             stage.watch.oracle.section_applied(now, self.number, engine, &change);
         }
         let role = engine.role();
+        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+            self.give_back(engine);
+        }
         let wanted = self.seat.continuous || matches!(role, Role::Promoting | Role::Master);
         if self.retry_at.is_some_and(|at| local < at) || (!wanted && self.hand.is_empty()) {
             return worked;
@@ -525,6 +528,15 @@ impl Node {
         }
         self.more = true;
         worked
+    }
+
+    /// A master's kernel knows better than what it refused before: the engine hands out what of it is still owed.
+    fn give_back(&mut self, engine: &mut Engine) {
+        for change in self.hand.drain(..) {
+            if let Change::Upsert(flow) = change {
+                engine.put_back(&flow.key);
+            }
+        }
     }
 
     /// Whether a proven backup's kernel holds what its table holds (daemon/audit.rs, all of it in one turn): the kernel may

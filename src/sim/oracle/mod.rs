@@ -157,12 +157,6 @@ impl Oracle {
         }
     }
 
-    /// What a node's source speaks of was given to its sink before, which has not taken it: it will hear of the old value yet.
-    pub(super) fn overtaken(&mut self, node: usize, key: &FlowKey) {
-        let name = self.flow_name(key);
-        self.nodes[node].unsunk.insert(name, ());
-    }
-
     /// The node's owner changed a section, and the engine took it.
     pub(super) fn section_updated(
         &mut self,

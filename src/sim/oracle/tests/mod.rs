@@ -3,6 +3,7 @@
 
 mod heed;
 mod mastership;
+mod merge;
 mod roles;
 
 use super::*;
@@ -386,18 +387,6 @@ fn a_sink_that_is_told_what_nobody_said_is_noticed() {
     let mut stage = Stage::pair();
     stage.oracle.applied(stage.now, 1, &stage.engines[1], &Change::Upsert(flow(3, 9)));
     stage.fires("sink-is-table");
-}
-
-#[test]
-fn a_sink_may_hear_late_of_what_its_node_s_own_source_has_overtaken() {
-    for overtaken in [true, false] {
-        let mut stage = Stage::pair();
-        if overtaken {
-            stage.oracle.overtaken(1, &flow(3, 1).key);
-        }
-        stage.oracle.applied(stage.now, 1, &stage.engines[1], &Change::Upsert(flow(3, 9)));
-        if overtaken { stage.is_silent() } else { stage.fires("sink-is-table") }
-    }
 }
 
 #[test]
