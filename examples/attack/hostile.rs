@@ -34,6 +34,7 @@ const FULL_PAUSE: Duration = Duration::from_micros(200);
 pub struct Hostile {
     socket: Socket,
     batch: SendBatch,
+    octets: u64,
 }
 
 impl Hostile {
@@ -52,7 +53,7 @@ impl Hostile {
         };
         let socket = stranger.run(open)?;
         let group = SocketAddr::new(IpAddr::V4(GROUP), 0);
-        Ok(Hostile { socket, batch: SendBatch::new(BATCH, IPV4 + FRAME_MAX, group) })
+        Ok(Hostile { socket, batch: SendBatch::new(BATCH, IPV4 + FRAME_MAX, group), octets: 0 })
     }
 
     /// Puts one datagram into the batch: `fill` writes the frame and says how long it is and where it pretends to come from.
@@ -84,7 +85,11 @@ impl Hostile {
         let mut sent = 0;
         while sent < self.batch.len() {
             match self.batch.send(self.socket.as_fd(), sent) {
-                Ok(count) => sent += count,
+                Ok(count) => {
+                    let left = (sent..sent + count).map(|at| ETHERNET + self.batch.datagram_len(at));
+                    self.octets += left.sum::<usize>() as u64;
+                    sent += count;
+                }
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {
                     std::thread::sleep(FULL_PAUSE);
                 }
@@ -92,6 +97,11 @@ impl Hostile {
             }
         }
         Ok(sent as u64)
+    }
+
+    /// Octets that were sent, Ethernet headers included.
+    pub fn octets(&self) -> u64 {
+        self.octets
     }
 
     /// Empties the batch.

@@ -35,6 +35,8 @@ pub struct Attack {
     pub resyncs_caused: u64,
     /// Processor seconds that a node spends on a million hostile packets that reach its daemon; null where too few did.
     pub cpu_s_per_million: Option<f64>,
+    /// Bytes that both nodes sent meanwhile beyond what honest traffic takes, for each byte of hostile packets.
+    pub answer_per_byte: f64,
     /// Honest traffic meanwhile.
     pub delay: Delay,
     /// Seconds until a node that was killed and started in the middle of it was in sync; null where none was, or never.

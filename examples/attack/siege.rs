@@ -65,6 +65,8 @@ pub struct Siege {
     context: Context,
     /// Processor time of both daemons in a second of honest traffic alone.
     idle: f64,
+    /// Octets that both send in a second of it.
+    chatter: f64,
     recorded: Instant,
 }
 
@@ -105,7 +107,8 @@ impl Siege {
             let written = fs::write(&file, SECRET_FILE)
                 .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o600)));
             step("writing a secret", written)?;
-            node.configure(&format!("{}secret_file = {:?}\n", node.configuration()?, file.display().to_string()))?;
+            let setting = format!("secret_file = {:?}\n\n[control]", file.display().to_string());
+            node.configure(&node.configuration()?.replacen("[control]", &setting, 1))?;
         }
         let stranger = lab.stranger(9)?;
         let hostile = step("opening a raw socket", Hostile::open(&stranger))?;
@@ -114,18 +117,18 @@ impl Siege {
         let traffic = step("opening the way for flows", Traffic::open(&lab))?;
         flows::write(&lab.nodes[0], 0..FLOWS)?;
         let (context, truth, recorded) = (context.clone(), Truth::default(), Instant::now());
-        Ok(Siege { lab, hostile, forger, traffic, truth, measure, context, idle: 0.0, recorded })
+        Ok(Siege { lab, hostile, forger, traffic, truth, measure, context, idle: 0.0, chatter: 0.0, recorded })
     }
 
     /// A new pair in the place of one that is broken; the recordings stay.
     fn rebuild(&mut self) -> Result<(), Trouble> {
         let archive = std::mem::take(&mut self.forger.archive);
-        let (idle, recorded) = (self.idle, self.recorded);
+        let (idle, chatter, recorded) = (self.idle, self.chatter, self.recorded);
         for node in &mut self.lab.nodes {
             node.kill()?;
         }
         *self = Self::build(&self.context.clone(), self.measure)?;
-        (self.forger.archive, self.idle, self.recorded) = (archive, idle, recorded);
+        (self.forger.archive, self.idle, self.chatter, self.recorded) = (archive, idle, chatter, recorded);
         self.start()?;
         self.rest()
     }
@@ -180,11 +183,17 @@ impl Siege {
     /// [`Trouble`].
     pub fn quiet(&mut self) -> Result<Delay, Trouble> {
         let before: Vec<Sight> = self.lab.nodes.iter().map(Sight::of).collect();
-        let start = Instant::now();
+        let (start, octets) = (Instant::now(), self.octets()?);
         let delay = self.honest(self.measure.time)?;
         let spent: Duration = self.lab.nodes.iter().zip(&before).map(|(node, sight)| sight.since(node).cpu).sum();
         self.idle = spent.as_secs_f64() / start.elapsed().as_secs_f64();
+        self.chatter = (self.octets()? - octets) as f64 / start.elapsed().as_secs_f64();
         Ok(delay)
+    }
+
+    /// Octets that both nodes have sent on the sync link.
+    fn octets(&self) -> Result<u64, Trouble> {
+        self.lab.nodes.iter().map(super::chaos::node::Node::octets_sent).sum()
     }
 
     /// One attack.
@@ -196,7 +205,7 @@ impl Siege {
             self.rebuild()?;
         }
         let before: Vec<Sight> = self.lab.nodes.iter().map(Sight::of).collect();
-        let start = Instant::now();
+        let (start, octets) = (Instant::now(), self.octets()?);
         let assault = self.assault(kind)?;
         let well = until("the pair is as it was", SETTLED_WITHIN, || self.settled());
         let well = match well {
@@ -206,28 +215,26 @@ impl Siege {
         let seconds = start.elapsed().as_secs_f64();
         let happened: Vec<Happened> =
             self.lab.nodes.iter().zip(&before).map(|(node, sight)| sight.since(node)).collect();
+        let answered = (self.octets()? - octets) as f64 - self.chatter * seconds;
         let made = 0..self.traffic.made();
         let mut changed = self.truth.changed(&self.lab, made.clone())?;
         changed += u64::from(!self.truth.tables_agree(&self.lab, made));
         if kind.pace != Pace::FloodAndRestart {
             changed = changed.max(assault.others);
         }
-        Ok(self.judge(kind, &assault, &happened, changed, well, seconds))
+        let attack = self.judge(kind, &assault, &happened, changed, seconds);
+        Ok(Attack {
+            answer_per_byte: rounded(answered.max(0.0) / assault.octets.max(1) as f64),
+            recovered: well,
+            ..attack
+        })
     }
 
     fn settled(&self) -> bool {
         self.is_well() && self.truth.tables_agree(&self.lab, 0..self.traffic.made())
     }
 
-    fn judge(
-        &self,
-        kind: &Kinds,
-        assault: &Assault,
-        happened: &[Happened],
-        changed: u64,
-        well: bool,
-        seconds: f64,
-    ) -> Attack {
+    fn judge(&self, kind: &Kinds, assault: &Assault, happened: &[Happened], changed: u64, seconds: f64) -> Attack {
         // A node that is killed and started is lost and found once, changes its own role, and is filled once.
         let by_restart = u64::from(kind.pace == Pace::FloodAndRestart);
         let sum = |names: &[&str]| happened.iter().map(|it| it.count(names)).sum::<u64>();
@@ -257,13 +264,14 @@ impl Siege {
             cpu_s_per_million: measurable.then(|| rounded(spent.max(0.0) * 1e6 / delivered as f64)),
             delay: assault.delay.clone(),
             restart_in_sync_s: assault.back.map(|it| rounded(it.as_secs_f64())),
-            recovered: well,
+            ..Attack::default()
         }
     }
 
     /// Sends the frames while honest traffic runs.
     fn assault(&mut self, kind: &Kinds) -> Result<Assault, Trouble> {
         let Siege { lab, hostile, forger, traffic, measure, .. } = self;
+        let before = hostile.octets();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let honest = scope.spawn(|| traffic.run(&stop));
@@ -280,7 +288,7 @@ impl Siege {
             let honest = honest.join().map_err(|_| Trouble::Panicked)?;
             let (sent, back, seconds) = done?;
             let (delay, others) = step("making honest traffic", honest)?;
-            Ok(Assault { sent, seconds, delay, others, back })
+            Ok(Assault { sent, octets: hostile.octets() - before, seconds, delay, others, back })
         })
     }
 }
@@ -288,6 +296,7 @@ impl Siege {
 /// What was sent, and what honest traffic felt of it.
 struct Assault {
     sent: u64,
+    octets: u64,
     seconds: f64,
     delay: Delay,
     /// Entries that came to the backup's kernel or went, and are none of the traffic's.

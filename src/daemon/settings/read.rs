@@ -6,8 +6,8 @@
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Sealing, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX,
-    TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Sealing, Settings, SourceKind, TAP_FILES,
+    TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};

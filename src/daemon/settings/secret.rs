@@ -96,12 +96,12 @@ pub(super) type Opener = fn(&SecretFile) -> Result<Vec<Secret>, Vec<String>>;
 
 /// Reads `secret_file` and `auth`; and the file, by `open`.
 pub(super) fn sealing(section: &Section<'_, '_>, open: Opener) -> Sealing {
-    const WORDS: &[(&str, Auth)] =
-        &[("off", Auth::Off), ("permissive", Auth::Permissive), ("enforce", Auth::Enforce)];
+    const WORDS: &[(&str, Auth)] = &[("off", Auth::Off), ("permissive", Auth::Permissive), ("enforce", Auth::Enforce)];
     let secret_file = section.read("secret_file", None, |found| named(found).map(Some));
     let auth = section.word("auth", Auth::Enforce, WORDS, &[]);
     if section.get("auth").is_some() && section.get("secret_file").is_none() {
-        section.wrong("auth", "there is no secret to ask for; remove it, or write secret_file = \"/etc/ssyncp/secret\"");
+        section
+            .wrong("auth", "there is no secret to ask for; remove it, or write secret_file = \"/etc/ssyncp/secret\"");
     }
     let Some(secret_file) = secret_file else { return Sealing::default() };
     let secrets = open(&secret_file).unwrap_or_else(|problems| {
@@ -120,14 +120,18 @@ fn named(found: &DeValue<'_>) -> Result<SecretFile, String> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         return match !name.is_empty() && name.len() <= 255 && name.bytes().all(plain) && !name.starts_with('.') {
             true => Ok(SecretFile::Credential(name.to_owned())),
-            false => Err("is no name of a credential (letters, digits, '-', '_', '.'); write \"credential:ssyncp\"".into()),
+            false => {
+                Err("is no name of a credential (letters, digits, '-', '_', '.'); write \"credential:ssyncp\"".into())
+            }
         };
     }
     match text.starts_with('/') {
         true => Ok(SecretFile::Path(text.into())),
-        false => Err("is no absolute path; write \"/etc/ssyncp/secret\". The secret itself stands in that file (ssyncp \
+        false => {
+            Err("is no absolute path; write \"/etc/ssyncp/secret\". The secret itself stands in that file (ssyncp \
                       keygen /etc/ssyncp/secret), and not here"
-            .into()),
+                .into())
+        }
     }
 }
 
@@ -278,7 +282,9 @@ fn parse(text: &[u8]) -> Result<Vec<Secret>, Vec<LineProblem>> {
                     wrong(format!("the same secret stands in line {other}; remove one of them"));
                 }
                 if let Some((other, _)) = secrets.iter().find(|(_, secret)| secret.id() == id) {
-                    wrong(format!("the number {id} stands in line {other} too; give each secret its own, on all nodes the same"));
+                    wrong(format!(
+                        "the number {id} stands in line {other} too; give each secret its own, on all nodes the same"
+                    ));
                 }
                 secrets.extend(Secret::new(id, &decoded[at]).map(|secret| (number, secret)));
             }
