@@ -6,7 +6,7 @@
 //!   profile = "classic"   Protocol::Classic ── ClassicEngine   records out, records in
 //! ```
 
-use crate::daemon::settings::Profile;
+use crate::daemon::settings::{Profile, Sealing};
 use crate::daemon::who::Who;
 use crate::engine::{
     ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, FlushState, KernelRoom, NotMaster, Role, RoleRequest,
@@ -272,6 +272,17 @@ impl Protocol {
                 engine.set_batch_delay(tuning.batch_delay);
                 Ok(())
             }
+        }
+    }
+
+    /// Other secrets for an engine that runs; the classic profile has no seal.
+    pub(crate) fn set_secrets(&mut self, now: Instant, sealing: &Sealing) -> Result<(), String> {
+        match self {
+            Protocol::Ssyncp1(engine) => {
+                let secrets = sealing.secrets.clone();
+                engine.set_secrets(now, secrets, sealing.auth()).map_err(|error| error.to_string())
+            }
+            Protocol::Classic(_) => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! A turn has bounded work and takes some time; what comes meanwhile waits in the socket. What the daemon's `Feed` and
 //! `Drain` decide (when a dump begins, when a refused batch is written again) is decided here by the same rules.
 
+use super::attacker::{Attacker, Overheard, beset};
 use super::coverage::Seen;
 use super::kernel::{Heard, Kernel};
 use super::network::Network;
@@ -96,6 +97,7 @@ pub(super) struct Stage<'a> {
     pub(super) network: &'a mut Network,
     pub(super) agenda: &'a mut Agenda,
     pub(super) watch: &'a mut Watch,
+    pub(super) attacker: Option<&'a mut Attacker>,
     /// One of so many changes is submitted for acknowledgement; 0 is none.
     pub(super) submitted: u64,
 }
@@ -349,6 +351,7 @@ impl Node {
         worked |= self.feed(local, &mut engine, stage);
         engine.handle_timeout(local);
         stage.watch.oracle.turned(stage.now, self.number, &engine);
+        beset(stage, self.number, local, &mut engine);
         worked |= self.drain(local, &mut engine, stage);
         worked |= self.audit(local, &mut engine, stage);
         worked |= self.tickets(&mut engine, stage);
@@ -381,13 +384,20 @@ impl Node {
             && let Some(flight) = self.socket.pop_front()
         {
             taken += 1;
-            let frame = stage.network.flight(flight);
+            let mut frame = std::mem::take(stage.network.flight(flight));
             let meta = FrameMeta { link: frame.link, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+            if frame.hostile {
+                stage.watch.oracle.next_is_hostile();
+            }
+            let overheard = Overheard::before(stage, engine, &frame.bytes);
             stage.watch.oracle.before_frame(now, number, engine, &frame.bytes);
             engine.handle_frame(local, meta, &mut frame.bytes);
-            stage.watch.oracle.after_frame(now, number, engine, &frame.bytes);
+            stage.watch.oracle.after_frame(now, number, engine);
+            overheard.after(stage, number, engine);
+            *stage.network.flight(flight) = frame;
             stage.watch.operations += 1;
             stage.network.land(flight);
+            beset(stage, number, local, engine);
         }
         self.more |= !self.socket.is_empty();
         taken > 0
@@ -613,6 +623,10 @@ impl Node {
             let frame = &self.slot[..length];
             self.frames_sent += 1;
             stage.watch.oracle.sent(stage.now, self.number, engine, frame);
+            stage.watch.left(stage.now, self.number, frame);
+            if let Some(attacker) = &mut stage.attacker {
+                attacker.hears(frame);
+            }
             stage.network.carry(stage.now, self.number, frame, stage.agenda, stage.watch);
         }
         self.more = true;
