@@ -41,8 +41,7 @@ fn secret_file(directory: &Path, name: &str, lines: &str) -> PathBuf {
 
 /// The secrets of the golden frames, as lines; those of these numbers.
 fn lines_of(numbers: &[u64]) -> String {
-    let document = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/vectors/seal.json")).unwrap();
-    let document: Value = serde_json::from_slice(&document).unwrap();
+    let document = vectors::document();
     let secrets = document["secrets"].as_array().unwrap();
     let line = |entry: &Value| format!("{} {}\n", entry["number"], entry["secret"].as_str().unwrap());
     secrets.iter().filter(|entry| numbers.contains(&entry["number"].as_u64().unwrap())).map(line).collect()

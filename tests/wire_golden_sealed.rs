@@ -12,7 +12,7 @@ use pnet::packet::Packet;
 use pnet::packet::ipv4::{Ipv4Packet, checksum};
 use ssyncp::wire::{Frame, FrameError, Outcome, Secret, checks, describe, unseal};
 use std::fs;
-use vectors::{frame, secrets};
+use vectors::{bytes, document, secrets};
 
 /// Name, story, and how it is read by who has all secrets.
 const GOLDENS: [(&str, &str, Result<(), FrameError>); 5] = [
@@ -30,6 +30,12 @@ const GOLDENS: [(&str, &str, Result<(), FrameError>); 5] = [
         Err(FrameError::Forged),
     ),
 ];
+
+/// The sealed frame of this name that the other implementation has made.
+fn frame(name: &str) -> Vec<u8> {
+    let frames = document()["frames"].as_array().unwrap().clone();
+    bytes(&frames.iter().find(|frame| frame["name"] == name).unwrap()["frame"])
+}
 
 fn bytes_of(name: &str) -> Vec<u8> {
     if name != "refused-forged" {

@@ -197,7 +197,7 @@ impl Pair {
         for _ in 0..count {
             frame.clear();
             match kind.how {
-                How::Changed(change) => change_one(&mut frame, dice, sources, change),
+                How::Changed(change) => change_one(&mut frame, dice, sources, replayed, change),
                 How::Guessed => frame.extend_from_slice(&guessed[dice.roll(guessed.len())]),
                 How::Replayed => frame.extend_from_slice(&replayed[dice.roll(replayed.len())]),
             }
@@ -219,21 +219,22 @@ impl Pair {
     }
 }
 
-/// A change of one of these frames that leaves none of them as it was.
+/// One of these frames, changed: with what else its sender has sent, and never into a frame that is on its way.
 fn change_one(
     frame: &mut Vec<u8>,
     dice: &mut Dice,
     sources: &[Vec<u8>],
+    others: &[Vec<u8>],
     change: fn(&mut Vec<u8>, &mut Dice, &[Vec<u8>]),
 ) {
-    loop {
-        frame.clear();
-        frame.extend_from_slice(&sources[dice.roll(sources.len())]);
-        change(frame, dice, sources);
+    frame.extend_from_slice(&sources[dice.roll(sources.len())]);
+    change(frame, dice, others);
+    mend(frame);
+    if sources.contains(frame) {
+        // A change that changed nothing.
+        let last = frame.len() - 1;
+        frame[last] ^= 1;
         mend(frame);
-        if !sources.contains(frame) {
-            return;
-        }
     }
 }
 
