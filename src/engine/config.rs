@@ -4,7 +4,7 @@ use super::durability::Ack;
 use super::keyring::Auth;
 use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX, Secret};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX, SECRETS_MAX, Secret};
 use core::ops::RangeInclusive;
 
 /// Most flows, and most tombstones, that a table can be made for.
@@ -183,6 +183,14 @@ impl Config {
         }
         if self.incarnation == 0 {
             wrong("incarnation", "must be drawn at random, and not zero".into());
+        }
+        if self.secrets.len() > SECRETS_MAX {
+            wrong("secrets", format!("{}; a node holds at most {SECRETS_MAX}", self.secrets.len()));
+        }
+        for (at, secret) in self.secrets.iter().enumerate() {
+            if self.secrets[..at].iter().any(|other| other.id() == secret.id()) {
+                wrong("secrets", format!("two have the number {}; in frames a secret is known by it", secret.id()));
+            }
         }
         if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&self.frame_len) {
             wrong("frame_len", format!("{} bytes; a frame has {FRAME_LEN_MIN} to {FRAME_LEN_MAX}", self.frame_len));

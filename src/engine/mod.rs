@@ -38,9 +38,11 @@ mod receive;
 mod refusal;
 mod repair;
 mod role;
+mod sealing;
 mod sections;
 mod spans;
 mod status;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -59,7 +61,7 @@ pub use handover::{SwitchoverError, UnknownPeer};
 pub use keyring::Auth;
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
-pub use status::{EngineStatus, PeerStatus};
+pub use status::{EngineStatus, PeerSeal, PeerStatus, SealStatus};
 pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
@@ -266,6 +268,7 @@ impl Engine {
         self.notice_stall(now);
         if let Err(reason) = self.receive(now, meta.link, frame) {
             self.drops.count(reason);
+            self.note_failure(now, reason, &meta, frame);
         }
     }
 
@@ -278,7 +281,9 @@ impl Engine {
                 self.advert_soon(now);
             }
             self.peer_is_gone(now, gone.node, gone.incarnation);
+            self.choose_seals(now);
         }
+        self.report_refused(now);
         if self.election.deadline().is_some_and(|at| at <= now) {
             self.role_timer(now);
         }
@@ -510,6 +515,7 @@ impl Engine {
         let mut also = |at: Option<Instant>| due = [due, at].into_iter().flatten().min();
         also(self.link_up.then_some(self.advert_at));
         also(self.peers.next_gone_at());
+        also(self.keyring.failures.report_at());
         also(self.settle_at());
         also(self.data_at());
         also(self.section_expiry_at());

@@ -17,7 +17,7 @@ use super::breakage::{Breakage, Broken};
 use super::durability::Acked;
 use super::election::skew;
 use super::event::Role;
-use super::keyring::Keys;
+use super::keyring::{Keys, Seal};
 use super::window::Follower;
 use crate::time::{Duration, Instant};
 use crate::wire::{
@@ -143,6 +143,8 @@ pub(super) struct Peer {
     pub(super) carried_data: Carried,
     /// What opens its frames.
     pub(super) keys: Keys,
+    /// What its newest frame was sealed with.
+    pub(super) sealed_with: Seal,
 }
 
 /// The highest number that each sync link has brought. A link keeps the order, so a number above it is brought by that
@@ -151,6 +153,11 @@ pub(super) struct Peer {
 pub(super) struct Carried([u64; LINKS_MAX]);
 
 impl Carried {
+    /// Whether `link` would bring `seq` for the first time.
+    pub(super) fn would_be_first(&self, link: u8, seq: u64) -> bool {
+        self.0.get(usize::from(link)).is_some_and(|highest| seq > *highest)
+    }
+
     /// Notes that `link` has brought `seq`; whether it brings it for the first time.
     pub(super) fn is_first(&mut self, link: u8, seq: u64) -> bool {
         let Some(highest) = self.0.get_mut(usize::from(link)) else { return false };
@@ -310,6 +317,8 @@ impl Peers {
         }
         peer.established = true;
         peer.proven_at = now;
+        // It may have been known before, and forgotten: until here what was recorded then could be sent again.
+        peer.window = ReplayWindow::starting_at(header.seq);
         let replaced = self.forget_others(header);
         Ok(Arrival::Established { replaced })
     }
@@ -381,8 +390,7 @@ impl Peers {
         if self.list.iter().filter(|peer| !peer.established).count() >= PEERS_MAX {
             return Err(FrameError::Unestablished);
         }
-        let mut window = ReplayWindow::default();
-        window.mark(header.seq);
+        let window = ReplayWindow::starting_at(header.seq);
         self.list.push(Peer {
             node: header.node,
             incarnation: header.incarnation,
@@ -405,6 +413,7 @@ impl Peers {
             carried: Carried::default(),
             carried_data: Carried::default(),
             keys: Keys::default(),
+            sealed_with: None,
         });
         Ok(Arrival::Candidate)
     }

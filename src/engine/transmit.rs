@@ -54,7 +54,7 @@ impl Engine {
         let body = slot.len().checked_sub(self.keyring.overhead())?;
         if advert_due && self.sent_before_advert >= FRAMES_BEFORE_ADVERT_MAX && !self.leaving {
             let length = self.send_advert(now, &mut slot[..body])?;
-            return self.keyring.seal(slot, length);
+            return self.keyring.seal_advert(slot, length);
         }
         let mut length = self.send_again(now, slot);
         if length.is_none() {
@@ -66,7 +66,7 @@ impl Engine {
         }
         if length.is_none() && advert_due {
             let length = self.send_advert(now, &mut slot[..body])?;
-            return self.keyring.seal(slot, length);
+            return self.keyring.seal_advert(slot, length);
         }
         self.sent_before_advert += u32::from(advert_due);
         length
@@ -140,6 +140,7 @@ impl Engine {
             self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
         }
         let length = self.keyring.seal(slot, length)?;
+        self.keyring.data_left(seq);
         self.outbox.keep(now, &slot[..length]);
         self.data_left(now);
         self.frame_left(now, self.counters.records_sent - sent_before);
@@ -261,7 +262,7 @@ impl Engine {
             entries: u64::from(self.table.len()),
             follows,
             hash_seed: self.table.seed(),
-            capabilities: CAPABILITIES,
+            capabilities: self.keyring.capabilities(CAPABILITIES),
             kernel_capacity: self.kernel_room.capacity,
             kernel_buckets: self.kernel_room.buckets,
             name: self.config.name.as_bytes(),
