@@ -24,6 +24,7 @@ fn a_sealed_pair_takes_nothing_from_who_has_no_secret() {
         ("splice", "forged"),
         ("numbers", "forged"),
         ("numbers", "replayed"),
+        ("numbers", "duplicate"),
         ("sender", "unsealed"),
         ("sender", "sealed"),
         ("sender", "unestablished"),

@@ -183,8 +183,8 @@ impl Pair {
         })
     }
 
-    /// Tells a node so many forgeries of one kind of what is on its way to it: how many were refused, by reason; what was
-    /// not refused is under "taken".
+    /// Tells a node so many forgeries of one kind of what is on its way to it: how many were not taken, by reason; what was
+    /// is under "taken".
     pub(crate) fn forge(&mut self, victim: usize, kind: &Kind, count: u64, dice: &mut Dice) -> BTreeMap<String, u64> {
         let before = self.drops(victim);
         let sources = &self.waiting[1 - victim];
@@ -212,10 +212,20 @@ impl Pair {
         reasons
     }
 
-    /// Frames that a node has refused since its start, by reason.
+    /// Frames that a node has not taken since its start, by reason. One whose number it holds already is a duplicate, whatever
+    /// else it says: nobody looks at it.
     fn drops(&self, at: usize) -> BTreeMap<String, u64> {
-        let counters = self.nodes[at].status().counters.into_iter();
-        counters.filter_map(|(name, count)| Some((name.strip_prefix("drop_")?.to_owned(), count))).collect()
+        let mut drops = BTreeMap::new();
+        for (name, count) in self.nodes[at].status().counters {
+            let name = match name.as_str() {
+                "duplicates" | "data_duplicate" => "duplicate",
+                name => name.strip_prefix("drop_").unwrap_or_default(),
+            };
+            if !name.is_empty() {
+                *drops.entry(name.to_owned()).or_default() += count;
+            }
+        }
+        drops
     }
 }
 

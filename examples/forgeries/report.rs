@@ -1,6 +1,6 @@
 //! What became of the forged frames, for people and programs.
 
-use super::mutate::{How, Kind};
+use super::mutate::Kind;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ const SCHEMA: &str = "ssyncp.forgeries/1";
 pub(crate) struct Report {
     /// Forged frames.
     pub(crate) frames: u64,
-    /// Of them, those that were not refused, and were no replay.
+    /// Of them, those that a node took.
     pub(crate) accepted: u64,
     /// Rounds in which anything of a node's state changed that only its peer may change.
     pub(crate) changed: u64,
@@ -31,16 +31,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds what became of some frames of one kind. A replay of DATA is opened, and is a duplicate: it is not refused, and
-    /// changes nothing.
+    /// Adds what became of some frames of one kind.
     pub(crate) fn note(&mut self, kind: &Kind, reasons: &BTreeMap<String, u64>) {
         for (reason, count) in reasons {
-            let taken = reason == "taken";
-            let replay = matches!(kind.how, How::Replayed);
             self.frames += count;
-            self.accepted += if taken && !replay { *count } else { 0 };
-            let reason = if taken && replay { "duplicate" } else { reason };
-            *self.kinds.entry(kind.name).or_default().entry(reason.to_owned()).or_default() += count;
+            self.accepted += if reason == "taken" { *count } else { 0 };
+            *self.kinds.entry(kind.name).or_default().entry(reason.clone()).or_default() += count;
         }
     }
 
