@@ -142,7 +142,7 @@ fn sealed_recording(file: &Path) -> u64 {
             nodes[0].begin_dump(now);
             nodes[0].end_dump(now);
         }
-        if dumped && turn % 2 == 0 && nodes[0].status().entries < 500 {
+        if dumped && turn.is_multiple_of(2) && nodes[0].status().entries < 500 {
             nodes[0].update(now, &Change::Upsert(flow(turn))).unwrap();
         }
         for from in 0..2 {
