@@ -136,7 +136,7 @@ fn sealed_recording(file: &Path) -> u64 {
         engine
     });
     let (mut slot, mut count, mut dumped) = ([0; FRAME_LEN_MAX], 0, false);
-    for turn in 0..4000 {
+    for turn in 0_u32..4000 {
         if nodes[0].role() == Role::Master && !dumped {
             dumped = true;
             nodes[0].begin_dump(now);
