@@ -273,7 +273,7 @@ mod tests {
         let length = Sealer::new(&[secret(1)], 81, NODE, INCARNATION).seal(1, &mut slot, 60).unwrap();
         assert_eq!(length, 76);
         let key = secret(1).key(81, NODE, INCARNATION);
-        assert!(key.open(&mut slot.clone()[..76]).is_ok());
+        assert!(key.open(&mut { slot }[..76]).is_ok());
         for bit in 0..76 * 8 {
             if (64..96).contains(&bit) {
                 continue;
