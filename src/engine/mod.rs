@@ -47,6 +47,7 @@ mod strangers;
 mod tests;
 mod transmit;
 mod tuning;
+mod twins;
 mod window;
 
 pub use audit::KernelRoom;
@@ -84,6 +85,7 @@ use peers::Peers;
 use repair::Repair;
 use std::collections::VecDeque;
 use std::ops::Range;
+use twins::Twins;
 
 /// Events that wait for the owner; when more come, the oldest are dropped and counted.
 const EVENTS_MAX: usize = 256;
@@ -128,6 +130,7 @@ pub struct Engine {
     election: Election,
     peers: Peers,
     keyring: Keyring,
+    twins: Twins,
     outbox: Outbox,
     inbox: Inbox,
     repair: Repair,
@@ -210,8 +213,9 @@ impl Engine {
             table: config.table(hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline)
                 .with_startup_delay(config.startup_delay),
-            peers: Peers::new(config.broken()),
+            peers: Peers::new(config.broken(), config.advert_interval),
             keyring: Keyring::new(&config, config.incarnation),
+            twins: Twins::default(),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
             repair: Repair::new(),

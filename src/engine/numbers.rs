@@ -25,6 +25,7 @@ impl Engine {
         self.control_seq = 0;
         self.keyring.begin_incarnation(&self.config, self.incarnation);
         self.peers.doubt_all(now, 1);
+        self.twins.clear();
         self.choose_seals(now);
         self.counters.incarnations_drawn += 1;
     }

@@ -24,6 +24,7 @@ use crate::wire::{
     Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, PeerReport,
     ReplayWindow, WireRole,
 };
+use std::collections::VecDeque;
 
 /// What a peer said about itself in its newest ADVERT.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +122,8 @@ pub(super) struct Peer {
     pub(super) word: Word,
     /// First frame of this incarnation that either of the two had to prove.
     pub(super) since: Instant,
+    /// It was a candidate before, and has not proven itself.
+    had_its_chance: bool,
     /// Last frame of any kind.
     pub(super) heard_at: Instant,
     /// Last ADVERT that proved both directions.
@@ -228,6 +231,13 @@ impl Peer {
     }
 }
 
+/// Where a new candidate stands.
+enum Place {
+    Free,
+    /// There, instead of who has not proven itself.
+    Of(usize),
+}
+
 /// What an accepted ADVERT has made of its sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Arrival {
@@ -241,17 +251,69 @@ pub(super) enum Arrival {
     Known,
 }
 
+/// Candidates of one node at once: its present life, and a few that may be recordings of others.
+const CANDIDATES_OF_A_NODE: usize = 4;
+
+/// Candidates that went without having proven themselves, of which that is remembered.
+const UNPROVEN_MAX: usize = 256;
+
 /// Everybody else in the group: at most [`PEERS_MAX`] established and as many candidates, so that strangers cannot crowd
 /// out those that are proven.
+///
+/// A recording of an incarnation that is over can be a candidate, but never proves itself. Where there is no place, the first
+/// such that had its chance gives way to who has not had one; who had one and comes again takes only a place that is free.
 #[derive(Debug)]
 pub(super) struct Peers {
     list: Vec<Peer>,
+    /// Incarnations that have had their chance, the newest last.
+    unproven: VecDeque<(NodeId, u64)>,
+    /// This node's own interval.
+    interval: Duration,
     broken: Broken,
 }
 
 impl Peers {
-    pub(super) fn new(broken: Broken) -> Self {
-        Peers { list: Vec::with_capacity(2 * PEERS_MAX), broken }
+    pub(super) fn new(broken: Broken, interval: Duration) -> Self {
+        let unproven = VecDeque::with_capacity(UNPROVEN_MAX);
+        Peers { list: Vec::with_capacity(2 * PEERS_MAX), unproven, interval, broken }
+    }
+
+    /// Whether a candidate may still be about to prove itself: two intervals of the slower of both are enough for it.
+    pub(super) fn has_a_chance(&self, now: Instant, peer: &Peer) -> bool {
+        !peer.had_its_chance && now.since(peer.since) < 2 * self.interval.max(peer.word.interval)
+    }
+
+    /// Whether there is a place for a candidate that is not known.
+    pub(super) fn has_place_for(&self, now: Instant, node: NodeId, incarnation: u64) -> bool {
+        self.place_for(now, node, incarnation).is_some()
+    }
+
+    /// Where a candidate that is not known would stand: at the end, or in the place of one that gives way; `None` if nowhere.
+    fn place_for(&self, now: Instant, node: NodeId, incarnation: u64) -> Option<Place> {
+        let candidates = || self.list.iter().enumerate().filter(|(_, peer)| !peer.established);
+        let of_its_node = candidates().filter(|(_, peer)| peer.node == node).count();
+        let crowd = if of_its_node >= CANDIDATES_OF_A_NODE { Some(node) } else { None };
+        if crowd.is_none() && candidates().count() < PEERS_MAX {
+            return Some(Place::Free);
+        }
+        if self.unproven.contains(&(node, incarnation)) {
+            return None;
+        }
+        let gives_way = |peer: &Peer| crowd.is_none_or(|node| peer.node == node) && !self.has_a_chance(now, peer);
+        let first = candidates().filter(|(_, peer)| gives_way(peer)).min_by_key(|(_, peer)| peer.since);
+        first.map(|(at, _)| Place::Of(at))
+    }
+
+    /// A candidate has gone without having proven itself.
+    fn remember_unproven(&mut self, peer: &Peer) {
+        let life = (peer.node, peer.incarnation);
+        if peer.established || self.unproven.contains(&life) {
+            return;
+        }
+        if self.unproven.len() == UNPROVEN_MAX {
+            self.unproven.pop_front();
+        }
+        self.unproven.push_back(life);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
@@ -344,7 +406,9 @@ impl Peers {
     /// Takes out one peer whose silence has lasted too long.
     pub(super) fn take_gone(&mut self, now: Instant) -> Option<Peer> {
         let at = self.list.iter().position(|peer| peer.gone_at() <= now)?;
-        Some(self.list.swap_remove(at))
+        let gone = self.list.swap_remove(at);
+        self.remember_unproven(&gone);
+        Some(gone)
     }
 
     /// Takes out one that has said goodbye.
@@ -387,8 +451,12 @@ impl Peers {
         advert: &Advert<'_>,
         challenge: u64,
     ) -> Result<Arrival, FrameError> {
-        if self.list.iter().filter(|peer| !peer.established).count() >= PEERS_MAX {
-            return Err(FrameError::Unestablished);
+        match self.place_for(now, header.node, header.incarnation).ok_or(FrameError::Crowded)? {
+            Place::Free => {}
+            Place::Of(at) => {
+                let gone = self.list.swap_remove(at);
+                self.remember_unproven(&gone);
+            }
         }
         let window = ReplayWindow::starting_at(header.seq);
         self.list.push(Peer {
@@ -402,6 +470,7 @@ impl Peers {
             newest_status: 0,
             word: Word::new(header, advert),
             since: now,
+            had_its_chance: self.unproven.contains(&(header.node, header.incarnation)),
             heard_at: now,
             proven_at: now,
             frontier: 0,

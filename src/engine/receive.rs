@@ -52,7 +52,14 @@ impl Engine {
             (frame, None)
         };
         if header.node == self.config.node && !self.breaks(Breakage::OwnEchoAccepted) {
-            self.report_duplicate(now, &header);
+            match key {
+                Some(_) => {
+                    if let Payload::Advert(advert) = frame.verify()?.payload() {
+                        self.meet_twin(now, &header, &advert);
+                    }
+                }
+                None => self.report_duplicate(now, &header),
+            }
             return Err(FrameError::OwnNode);
         }
         let taken = self.take(now, &header, frame.verify()?.payload());
@@ -489,8 +496,12 @@ impl Engine {
         }
         self.counters.status_received += 1;
         self.told_by_status(now, header, status);
+        // Nobody misses more than was kept: ranges that overlap cost no more than that.
+        let mut left = self.config.history;
         for range in status.missing {
-            self.outbox.ask_again(range.first(), range.length());
+            let length = range.length().min(left);
+            left -= length;
+            self.outbox.ask_again(range.first(), length);
         }
         self.hear_proof_of_status(header, status);
         self.hand_over_if_draining(now);
@@ -560,7 +571,7 @@ impl Engine {
         target.node == self.config.node && target.incarnation == self.incarnation
     }
 
-    fn report_duplicate(&mut self, now: Instant, header: &Header) {
+    pub(super) fn report_duplicate(&mut self, now: Instant, header: &Header) {
         let incarnation = header.incarnation;
         let is_known =
             |(known, at): (u64, Instant)| known == incarnation || now.since(at) < super::DUPLICATE_REPORT_SPACING;
@@ -570,7 +581,11 @@ impl Engine {
         }
     }
 
+    /// Where every frame has to be sealed this cannot be told from a forgery, and is only counted.
     fn report_version(&mut self, error: FrameError, bytes: &[u8]) {
+        if !self.keyring.takes_unsealed() {
+            return;
+        }
         // Where frames have to be sealed nobody can be believed who speaks another version: it is counted, and that is all.
         let believed = error == FrameError::UnknownVersion && self.take_in_the_clear().is_ok();
         let Some(claim) = Frame::claim(bytes).filter(|_| believed) else { return };

@@ -245,7 +245,7 @@ impl Engine {
     fn send_advert(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         self.warm_up(now);
         let mut reports = [PeerReport::new(NodeId(0), 0, 0, 0, 0); PEERS_MAX];
-        let count = self.peer_reports(&mut reports);
+        let count = self.peer_reports(now, &mut reports);
         let header = self.control_header(Kind::ADVERT);
         let is_master = self.role() == Role::Master;
         let follows = self.follows(now);
@@ -280,16 +280,21 @@ impl Engine {
         Some(length)
     }
 
-    /// Established peers first: if there are too many candidates, they can wait.
-    fn peer_reports(&self, reports: &mut [PeerReport; PEERS_MAX]) -> usize {
-        let established = self.peers.established();
-        let candidates = self.peers.iter().filter(|peer| !peer.established);
+    /// Established peers first, then who may be about to prove itself; who had the time for it can wait.
+    fn peer_reports(&self, now: Instant, reports: &mut [PeerReport; PEERS_MAX]) -> usize {
+        let candidates = || self.peers.iter().filter(|peer| !peer.established);
+        let hopeful = candidates().filter(|peer| self.peers.has_a_chance(now, peer));
+        let others = candidates().filter(|peer| !self.peers.has_a_chance(now, peer));
         let followed = self.inbox.stream();
         let mut count = 0;
-        for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
+        for (report, peer) in reports.iter_mut().zip(self.peers.established().chain(hopeful).chain(others)) {
             let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
             let frontier = if follows { self.inbox.acknowledged_up_to() } else { 0 };
             *report = PeerReport::new(peer.node, peer.incarnation, self.inbox.credit(), peer.heard(), frontier);
+            count += 1;
+        }
+        for (report, twin) in reports[count..].iter_mut().zip(self.twins.reports(self.config.node)) {
+            *report = twin;
             count += 1;
         }
         count

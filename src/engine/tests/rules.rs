@@ -216,7 +216,7 @@ fn strangers_cannot_crowd_out_a_peer() {
     let peers = world.engine(0).status().peers;
     assert_eq!(peers.len(), 33);
     assert_eq!(peers.iter().filter(|peer| peer.established).map(|peer| peer.node).collect::<Vec<_>>(), [NodeId(2)]);
-    assert_eq!(world.counter(0, "drop_unestablished"), 8);
+    assert_eq!(world.counter(0, "drop_crowded"), 8);
 }
 
 /// [4.5.6] A bucket that somebody asks for while it is being walked is walked once more.
