@@ -21,12 +21,14 @@ mod replay;
 mod resync;
 mod role;
 mod run;
+mod secrets;
 mod sim;
 mod status;
 mod switchover;
 mod table;
 mod wait;
 
+use crate::bench;
 use crate::daemon::settings::DEFAULT_SOCKET;
 use crate::demo;
 use clap::{Parser, Subcommand};
@@ -96,6 +98,8 @@ enum Command {
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
     #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
     Demo(demo::Options),
+    /// Measure what this machine makes of the project, beside what it could make of anything.
+    Bench(bench::Options),
     #[command(hide = true)]
     DemoPart(demo::PartOptions),
 }
@@ -113,6 +117,8 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         // Before any thread is started, so that it can make a user namespace.
         Command::Demo(options) => demo::run(&options),
+        // As the demo, and for the same reason.
+        Command::Bench(options) => bench::run(&options),
         Command::DemoPart(options) => demo::run_part(&options),
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),

@@ -14,6 +14,7 @@ use crate::daemon::flows::FlowFilter;
 use crate::daemon::measures::Measures;
 use crate::daemon::settings::{Group, Node};
 use crate::daemon::status::GroupStatus;
+use crate::daemon::who::Who;
 use crate::engine::{Flush, Role, RoleRequest};
 use crate::flow::Flow;
 use crate::sys::clock;
@@ -55,7 +56,7 @@ pub enum Command {
     /// Whoever is master gives the role away, to this node if one is named; a backup asks for it, if it may.
     Switchover {
         /// To whom.
-        to: Option<NodeId>,
+        to: Option<Who>,
         /// Whether a backup asks its master for the role.
         asks: bool,
         /// Where the answer goes: who is to be master, or nobody because this node is backup and was not to ask.

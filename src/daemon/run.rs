@@ -1,7 +1,7 @@
 //! The whole daemon: every group on a thread, HTTP on one, and this thread waiting for signals.
 //!
 //! ```text
-//!   main ── privileges ─▶ control socket ─▶ groups ─▶ READY=1 ─▶ … SIGTERM … ─▶ STOPPING=1 ─▶ groups leave ─▶ exit
+//!   main ── privileges ─▶ control socket ─▶ groups ─▶ READY=1 ─▶ … SIGTERM … ─▶ STOPPING=1 ─▶ groups hand over, leave ─▶ exit
 //!                                                        ▲  │ SIGHUP, POST /v1/reload
 //!                                                        └──┘ read, check, compare, apply all of it or nothing
 //! ```

@@ -242,13 +242,8 @@ impl Engine {
     ) -> Result<(), FrameError> {
         let ours = self.is_own(&answer.target);
         self.peers.control(now, header, false)?;
-        let followed = self.inbox.stream().is_some_and(|stream| {
-            (stream.node, stream.incarnation, stream.term) == (header.node, header.incarnation, header.term)
-        });
-        if followed {
-            // Whomever it answers: the master lives [5.0.1].
-            self.sign_of_life(now, header);
-        }
+        // Whomever it answers: the master lives.
+        let followed = self.master_lives(now, header);
         if !ours || !followed {
             self.counters.not_for_us += 1;
             return Ok(());

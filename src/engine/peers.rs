@@ -153,6 +153,11 @@ pub(super) struct Peer {
 pub(super) struct Carried([u64; LINKS_MAX]);
 
 impl Carried {
+    /// Whether `link` would bring `seq` for the first time.
+    pub(super) fn would_be_first(&self, link: u8, seq: u64) -> bool {
+        self.0.get(usize::from(link)).is_some_and(|highest| seq > *highest)
+    }
+
     /// Notes that `link` has brought `seq`; whether it brings it for the first time.
     pub(super) fn is_first(&mut self, link: u8, seq: u64) -> bool {
         let Some(highest) = self.0.get_mut(usize::from(link)) else { return false };
@@ -312,6 +317,8 @@ impl Peers {
         }
         peer.established = true;
         peer.proven_at = now;
+        // It may have been known before, and forgotten: until here what was recorded then could be sent again.
+        peer.window = ReplayWindow::starting_at(header.seq);
         let replaced = self.forget_others(header);
         Ok(Arrival::Established { replaced })
     }
@@ -383,8 +390,7 @@ impl Peers {
         if self.list.iter().filter(|peer| !peer.established).count() >= PEERS_MAX {
             return Err(FrameError::Unestablished);
         }
-        let mut window = ReplayWindow::default();
-        window.mark(header.seq);
+        let window = ReplayWindow::starting_at(header.seq);
         self.list.push(Peer {
             node: header.node,
             incarnation: header.incarnation,

@@ -346,9 +346,10 @@ impl Engine {
             self.counters.data_not_followed += 1;
             return Ok(());
         }
-        self.sign_of_life(now, header);
         match self.inbox.number(header.seq) {
+            // What is held already says nothing of now: anybody may have recorded it, and send it again for a dead master.
             Number::New => {
+                self.sign_of_life(now, header);
                 self.apply_frame(now, header.seq, records);
                 self.consider_inheriting(now);
             }
@@ -368,7 +369,17 @@ impl Engine {
         self.breaks(Breakage::DataOfAnyStream) || (self.breaks(Breakage::DataOfAnyTerm) && same_node)
     }
 
-    pub(super) fn sign_of_life(&mut self, now: Instant, header: &Header) {
+    /// A control frame such as only a master sends: if it is of the followed one, that lives [5.0.1]. Whether it is.
+    pub(super) fn master_lives(&mut self, now: Instant, header: &Header) -> bool {
+        let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
+        let followed = self.inbox.stream() == Some(stream);
+        if followed {
+            self.sign_of_life(now, header);
+        }
+        followed
+    }
+
+    fn sign_of_life(&mut self, now: Instant, header: &Header) {
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return };
         peer.heard_at = now;
         let (term, interval) = (peer.word.term, peer.word.interval);
@@ -381,6 +392,7 @@ impl Engine {
         if self.breaks(Breakage::NoTombstones) {
             frontier = frontier.max(number.saturating_sub(1));
         }
+        self.table.look_ahead(records.clone().filter_map(Record::flow_key));
         for record in records {
             let applied = match record {
                 Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),
@@ -530,16 +542,18 @@ impl Engine {
     // ------------------------------------------------------------------ small helpers
 
     /// Whether another link has brought this very frame, and this one brings it for the first time: the price of several
-    /// links, and nobody's fault. What the same link brings twice is judged further on. It is asked before the seal is opened:
-    /// all that it notes is a number that was taken.
+    /// links, and nobody's fault. What the same link brings twice is judged further on. It is asked before the seal is opened,
+    /// so where frames have to be sealed it notes nothing: whoever forges a header would have a say in what counts as a copy.
     fn is_copy(&mut self, link: u8, header: &Header) -> bool {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
-        let followed = self.inbox.stream() == Some(stream);
+        let (followed, notes) = (self.inbox.stream() == Some(stream), self.take_in_the_clear().is_ok());
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return false };
-        if header.kind != Kind::DATA {
-            return peer.was_taken(header.seq) && peer.carried.is_first(link, header.seq);
-        }
-        followed && self.inbox.number(header.seq) == Number::Duplicate && peer.carried_data.is_first(link, header.seq)
+        let (taken, carried) = if header.kind == Kind::DATA {
+            (followed && self.inbox.number(header.seq) == Number::Duplicate, &mut peer.carried_data)
+        } else {
+            (peer.was_taken(header.seq), &mut peer.carried)
+        };
+        taken && if notes { carried.is_first(link, header.seq) } else { carried.would_be_first(link, header.seq) }
     }
 
     pub(super) fn is_own(&self, target: &Target) -> bool {
@@ -557,7 +571,9 @@ impl Engine {
     }
 
     fn report_version(&mut self, error: FrameError, bytes: &[u8]) {
-        let Some(claim) = Frame::claim(bytes).filter(|_| error == FrameError::UnknownVersion) else { return };
+        // Where frames have to be sealed nobody can be believed who speaks another version: it is counted, and that is all.
+        let believed = error == FrameError::UnknownVersion && self.take_in_the_clear().is_ok();
+        let Some(claim) = Frame::claim(bytes).filter(|_| believed) else { return };
         let seen = (claim.node, claim.version);
         if self.versions_reported.len() < VERSIONS_MAX && !self.versions_reported.contains(&seen) {
             self.versions_reported.push(seen);

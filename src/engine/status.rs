@@ -6,7 +6,7 @@ use super::exposure::AtRisk;
 use super::keyring::Auth;
 use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
-use crate::wire::Capabilities;
+use crate::wire::{Capabilities, DropCounters};
 
 /// Foreign protocol versions that are reported; more are only counted.
 pub(super) const VERSIONS_MAX: usize = 32;
@@ -182,6 +182,21 @@ impl Engine {
     /// What it has counted so far, without an allocation.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Frames that were refused, by reason, since the engine was built.
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
     }
 
     /// Effective VRRP priority.

@@ -7,6 +7,7 @@
 //! A turn has bounded work and takes some time; what comes meanwhile waits in the socket. What the daemon's `Feed` and
 //! `Drain` decide (when a dump begins, when a refused batch is written again) is decided here by the same rules.
 
+use super::attacker::{Attacker, Overheard, beset};
 use super::coverage::Seen;
 use super::kernel::{Heard, Kernel};
 use super::network::Network;
@@ -96,6 +97,7 @@ pub(super) struct Stage<'a> {
     pub(super) network: &'a mut Network,
     pub(super) agenda: &'a mut Agenda,
     pub(super) watch: &'a mut Watch,
+    pub(super) attacker: Option<&'a mut Attacker>,
     /// One of so many changes is submitted for acknowledgement; 0 is none.
     pub(super) submitted: u64,
 }
@@ -116,6 +118,8 @@ pub(super) struct Node {
     socket: VecDeque<u32>,
     sections: VecDeque<SectionChange>,
     hand: Vec<Change>,
+    /// What is in hand was taken as master.
+    as_master: bool,
     retry_at: Option<Instant>,
     settled: bool,
     dump: Dump,
@@ -157,6 +161,7 @@ impl Node {
             holds: false,
             socket: VecDeque::new(),
             sections: VecDeque::new(),
+            as_master: false,
             retry_at: None,
             settled: true,
             dump: Dump::Silent,
@@ -249,7 +254,7 @@ impl Node {
         self.hand.clear();
         (self.retry_at, self.settled, self.more) = (None, true, false);
         (self.resting, self.turn_at, self.idle_turns) = (None, None, 0);
-        (self.role, self.dump) = (Role::Init, Dump::Silent);
+        (self.role, self.dump, self.as_master) = (Role::Init, Dump::Silent, false);
         self.kernel.listen(false);
         watch.oracle.stopped(now, self.number);
     }
@@ -349,6 +354,7 @@ impl Node {
         worked |= self.feed(local, &mut engine, stage);
         engine.handle_timeout(local);
         stage.watch.oracle.turned(stage.now, self.number, &engine);
+        beset(stage, self.number, local, &mut engine);
         worked |= self.drain(local, &mut engine, stage);
         worked |= self.audit(local, &mut engine, stage);
         worked |= self.tickets(&mut engine, stage);
@@ -381,13 +387,20 @@ impl Node {
             && let Some(flight) = self.socket.pop_front()
         {
             taken += 1;
-            let frame = stage.network.flight(flight);
+            let mut frame = std::mem::take(stage.network.flight(flight));
             let meta = FrameMeta { link: frame.link, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+            if frame.hostile {
+                stage.watch.oracle.next_is_hostile();
+            }
+            let overheard = Overheard::before(stage, engine, &frame.bytes);
             stage.watch.oracle.before_frame(now, number, engine, &frame.bytes);
             engine.handle_frame(local, meta, &mut frame.bytes);
-            stage.watch.oracle.after_frame(now, number, engine, &frame.bytes);
+            stage.watch.oracle.after_frame(now, number, engine);
+            overheard.after(stage, number, engine);
+            *stage.network.flight(flight) = frame;
             stage.watch.operations += 1;
             stage.network.land(flight);
+            beset(stage, number, local, engine);
         }
         self.more |= !self.socket.is_empty();
         taken > 0
@@ -445,9 +458,6 @@ impl Node {
         } else {
             engine.update(local, change).map(|()| None)
         };
-        if self.hand.iter().any(|waiting| waiting.key() == change.key()) {
-            stage.watch.oracle.overtaken(self.number, change.key());
-        }
         told(stage, taken, |watch, now, ticket| watch.oracle.updated(now, self.number, engine, change, ticket));
     }
 
@@ -496,6 +506,9 @@ impl Node {
             stage.watch.oracle.section_applied(now, self.number, engine, &change);
         }
         let role = engine.role();
+        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+            self.give_back(engine);
+        }
         let wanted = self.seat.continuous || matches!(role, Role::Promoting | Role::Master);
         if self.retry_at.is_some_and(|at| local < at) || (!wanted && self.hand.is_empty()) {
             return worked;
@@ -525,6 +538,15 @@ impl Node {
         }
         self.more = true;
         worked
+    }
+
+    /// A master's kernel knows better than what it refused before: the engine hands out what of it is still owed.
+    fn give_back(&mut self, engine: &mut Engine) {
+        for change in self.hand.drain(..) {
+            if let Change::Upsert(flow) = change {
+                engine.put_back(&flow.key);
+            }
+        }
     }
 
     /// Whether a proven backup's kernel holds what its table holds (daemon/audit.rs, all of it in one turn): the kernel may
@@ -600,6 +622,10 @@ impl Node {
             let frame = &self.slot[..length];
             self.frames_sent += 1;
             stage.watch.oracle.sent(stage.now, self.number, engine, frame);
+            stage.watch.left(stage.now, self.number, frame);
+            if let Some(attacker) = &mut stage.attacker {
+                attacker.hears(frame);
+            }
             stage.network.carry(stage.now, self.number, frame, stage.agenda, stage.watch);
         }
         self.more = true;

@@ -9,13 +9,14 @@
 //! All times of a world are in proportion to its interval of ADVERTs, so that a world of 10 ms and one of 200 ms live
 //! through as much.
 
+use super::attacker::Attack;
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
 use super::workload::EXPIRY_MAX;
 use crate::engine::breakage::Breakage;
-use crate::engine::{Ack, Config, RoleMode};
+use crate::engine::{Ack, Auth, Config, RoleMode};
 use crate::time::Duration;
-use crate::wire::{FRAME_LEN_MIN, NodeId};
+use crate::wire::{FRAME_LEN_MIN, NodeId, SECRET_LEN, SECRETS_MAX, Secret};
 
 /// Most nodes of a world.
 pub(super) const NODES_MAX: usize = 8;
@@ -45,6 +46,8 @@ pub struct Options {
     pub(super) traffic: Traffic,
     /// Mean time between two faults of a kind; `None`: there are none.
     pub(super) faults: [Option<Duration>; FAULTS],
+    /// Who has no secret and sits on the network; only in sealed worlds.
+    pub(super) attack: Option<Attack>,
 }
 
 /// What one node has of its own.
@@ -126,8 +129,8 @@ impl Options {
     /// The world of a seed.
     pub fn of_seed(seed: u64) -> Options {
         let mut random = Random::new(seed ^ 0x6f70_7469_6f6e_7321);
-        let config = config(&mut random);
-        Options::build(&mut random, config)
+        let config = Config { secrets: secrets(seed), ..config(&mut random) };
+        Options::build(&mut random, config).attacked(seed)
     }
 
     /// The world of a seed, with an operator's own history, intervals, delays, capacity and so on. (That the master's
@@ -135,7 +138,22 @@ impl Options {
     pub fn with_base(seed: u64, base: Config) -> Options {
         let mut random = Random::new(seed ^ 0x6f70_7469_6f6e_7321);
         let _ = config(&mut random);
-        Options::build(&mut random, Config { role: RoleMode::Vrrp, source_expires: true, ..base })
+        Options::build(&mut random, Config { role: RoleMode::Vrrp, source_expires: true, ..base }).attacked(seed)
+    }
+
+    /// Two of three worlds in which nothing is believed that is not sealed have an attacker, half of them the quiet one. Drawn
+    /// by itself, as the secrets are, so that all else of a seed is the same with and without.
+    fn attacked(mut self, seed: u64) -> Options {
+        let mut random = Random::new(seed ^ 0x6174_7461_636b_6572);
+        let sealed = !self.config.secrets.is_empty() && self.config.auth == Auth::Enforce;
+        let attack = Attack { seed: random.next(), quiet: random.one_in(2) };
+        self.attack = (!random.one_in(3) && sealed).then_some(attack);
+        self
+    }
+
+    /// The world that the quiet attacker must not make any other.
+    pub(super) fn without_attacker(&self) -> Option<Options> {
+        self.attack.filter(|attack| attack.quiet).map(|_| Options { attack: None, ..self.clone() })
     }
 
     fn build(random: &mut Random, config: Config) -> Options {
@@ -164,6 +182,7 @@ impl Options {
             weather,
             traffic,
             faults,
+            attack: None,
         };
         options.liveness = options.bound();
         options
@@ -173,6 +192,7 @@ impl Options {
     #[must_use]
     pub fn without_faults(mut self) -> Options {
         self.faults = [None; FAULTS];
+        self.attack = self.attack.filter(|attack| attack.quiet);
         self.weather = self.weather.fair();
         self
     }
@@ -234,6 +254,14 @@ impl Weather {
             corrupt: 0,
         }
     }
+}
+
+/// Half of the worlds are sealed.
+fn secrets(seed: u64) -> Vec<Secret> {
+    let mut random = Random::new(seed ^ 0x7365_616c_6564_2121);
+    let (sealed, id) = (random.one_in(2), random.below(SECRETS_MAX as u64) as u8);
+    let secret = [random.next() as u8; SECRET_LEN];
+    if sealed { Secret::new(id, &secret).into_iter().collect() } else { Vec::new() }
 }
 
 fn config(random: &mut Random) -> Config {

@@ -40,7 +40,7 @@ impl Driver {
                     drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
                 }
                 Command::Switchover { to, asks, answer } => {
-                    drop(answer.send(self.undriven().and_then(|()| self.engine.switchover(now, to, asks))));
+                    drop(answer.send(self.undriven().and_then(|()| self.engine.switchover(now, to.as_ref(), asks))));
                 }
                 Command::Drain { cause, holds, answer } => {
                     let drained = self.undriven().and_then(|()| self.drain_role(now, cause, holds));
