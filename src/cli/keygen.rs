@@ -107,9 +107,12 @@ fn create(path: &Path, number: u8) -> Result<String, Failure> {
         let _ = fs::remove_file(path);
         return Err(failed(error));
     }
+    // A configuration takes it only so.
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let absolute = absolute.display();
     Ok(format!(
         "{shown}: secret {number}, which only its owner can read\n\
-         next: copy the file to every other node (scp -p), write secret_file = \"{shown}\" into [node] there and here, and\n\
+         next: copy the file to every other node (scp -p), write secret_file = \"{absolute}\" into [node] there and here, and\n\
          ssyncp check. Nodes that run without a secret begin with auth = \"permissive\" (docs/operations.md)\n"
     ))
 }
