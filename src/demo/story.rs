@@ -29,6 +29,7 @@ use super::node::{Node, NodePlan, NodeStatus};
 use super::probe::{Probe, ProbePlan, ProbeVerdict};
 use super::recorder::{Recorder, keep_table};
 use super::report::{Failover, Mix};
+use super::seal::Drawn;
 use super::server::{Server, ServerPlan};
 use super::traffic::milliseconds;
 use super::watch::Watcher;
@@ -91,6 +92,8 @@ pub(super) struct Told<'a> {
     pub(super) preempt: bool,
     /// Whether it watches its link to the clients.
     pub(super) tracks: bool,
+    /// What frames are sealed with, if they are.
+    pub(super) secret: Option<&'a Drawn>,
 }
 
 /// Plays the story in a laboratory that is built, and returns the figures of each event.
@@ -154,12 +157,16 @@ impl<'a> Story<'a> {
         narrator.say(format_args!("{} servers echo what they get", SERVERS.len()));
 
         let recorder = match &options.record {
-            Some(file) => Some(Recorder::start(&lab, file, told.directory)?),
+            Some(file) => Some(Recorder::start(&lab, file, told.secret, told.directory)?),
             None => None,
         };
+        let secrets = told.secret.map(|drawn| drawn.secret().clone()).into_iter().collect();
         let late = options.cause.events().iter().any(|event| event.leaves_it_talking());
-        let ear =
-            if late { Some(Ear::open(lab.switches(), SYNC).doing("listening at the sync switch")?) } else { None };
+        let ear = if late {
+            Some(Ear::open(lab.switches(), SYNC, secrets).doing("listening at the sync switch")?)
+        } else {
+            None
+        };
         let mut nodes: Vec<Option<Node>> = lab.balancers.iter().map(|_| None).collect();
         if options.no_sync {
             lab.take_addresses(0).doing("giving lb-a the addresses")?;
@@ -510,8 +517,11 @@ struct Compared {
 /// Starts `ssyncp run` on all balancers, one after the other; the first one becomes master.
 fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Option<Node>>, DemoError> {
     let names: Vec<_> = lab.balancers.iter().map(|balancer| balancer.name).collect();
-    narrator
-        .say(format_args!("ssyncp run starts on {}; between them raw IP protocol 114", names.join(" and then on ")));
+    narrator.say(format_args!(
+        "ssyncp run starts on {}; between them raw IP protocol 114, {}",
+        names.join(" and then on "),
+        if told.secret.is_some() { "sealed" } else { "in the clear" }
+    ));
     let mut nodes = Vec::new();
     for (at, balancer) in lab.balancers.iter().enumerate() {
         let mut node = Node::start(balancer, node_plan(at, told))?;
@@ -528,9 +538,9 @@ fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Opt
 }
 
 fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
-    let Told { directory, logs, advert_interval, with_ipv6, preempt, tracks } = told;
+    let Told { directory, logs, advert_interval, with_ipv6, preempt, tracks, secret } = told;
     let (id, priority) = (node_id(balancer), PRIORITIES[balancer]);
-    NodePlan { id, priority, advert_interval, preempt, tracks, with_ipv6, directory, logs }
+    NodePlan { id, priority, advert_interval, preempt, tracks, with_ipv6, directory, logs, secret }
 }
 
 /// Number of the node on a balancer.

@@ -40,6 +40,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Where the configuration is read from unless `-c` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/ssyncp/ssyncp.toml";
@@ -327,7 +328,8 @@ impl Settings {
                 Err(unreadable(format!("{} bytes; a configuration has at most {FILE_MAX}", metadata.len())))
             }
             _ => match std::fs::read_to_string(file) {
-                Ok(text) => Self::parse_with(&text, file, secret::read),
+                // Wiped, because somebody may have written the secret itself into it.
+                Ok(text) => Self::parse_with(&Zeroizing::new(text), file, secret::read),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(unreadable("there is no such file; name another with -c FILE".into()))
                 }
