@@ -608,7 +608,7 @@ impl Node {
         while let Some(event) = engine.poll_event() {
             worked = true;
             stage.watch.saw(event.name());
-            if !matches!(event, Event::RoleChanged { .. }) {
+            if !matches!(event, Event::RoleChanged { .. } | Event::AuthFailed { .. }) {
                 stage.watch.tell(stage.now, format_args!("node {}: {event:?}", self.number));
             }
             stage.watch.oracle.event(stage.now, self.number, engine, &event);
