@@ -1,5 +1,6 @@
 //! SSYNCP keeps the connection tables of a pair (or more) of load balancers, NAT gateways or firewalls equal.
 
+pub mod bench;
 pub mod bridge;
 pub mod cli;
 pub mod daemon;

@@ -12,16 +12,16 @@
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
-mod conntrackd;
-mod interrupt;
-mod lab;
+pub mod conntrackd;
+pub mod interrupt;
+pub mod lab;
 mod limits;
 mod measures;
-mod node;
+pub mod node;
 mod probe;
 pub mod report;
 pub mod scenarios;
-mod traffic;
+pub mod traffic;
 mod verdict;
 
 use clap::Parser;
@@ -150,7 +150,7 @@ fn main() -> ExitCode {
 }
 
 /// Cargo puts examples into a folder beside the program.
-fn beside() -> PathBuf {
+pub fn beside() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(2).map(|folder| folder.join("ssyncp")).unwrap_or_default()
 }

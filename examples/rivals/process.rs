@@ -35,6 +35,11 @@ impl Daemon {
         Ok(Daemon { child: child.map_err(named)?, log: log.to_owned() })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

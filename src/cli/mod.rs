@@ -10,6 +10,7 @@ mod decode;
 mod drain;
 mod events;
 mod flush;
+mod keygen;
 mod output;
 mod peer_dead;
 mod peers;
@@ -20,12 +21,14 @@ mod replay;
 mod resync;
 mod role;
 mod run;
+mod secrets;
 mod sim;
 mod status;
 mod switchover;
 mod table;
 mod wait;
 
+use crate::bench;
 use crate::daemon::settings::DEFAULT_SOCKET;
 use crate::demo;
 use clap::{Parser, Subcommand};
@@ -58,6 +61,8 @@ enum Command {
     Run(run::Options),
     /// Validate a configuration: every problem at once.
     Check(check::Options),
+    /// Make a secret that frames are sealed with.
+    Keygen(keygen::Options),
     /// Show role, peers and how far in sync this node is; exit status 1 if a group is not ready.
     Status(status::Options),
     /// Show the flow table, as `conntrack -L` does.
@@ -93,6 +98,8 @@ enum Command {
     /// Show a whole pair on this machine: real traffic, real failover, a verdict.
     #[command(after_help = "Example:\n  ssyncp demo --failovers 3")]
     Demo(demo::Options),
+    /// Measure what this machine makes of the project, beside what it could make of anything.
+    Bench(bench::Options),
     #[command(hide = true)]
     DemoPart(demo::PartOptions),
 }
@@ -110,9 +117,12 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         // Before any thread is started, so that it can make a user namespace.
         Command::Demo(options) => demo::run(&options),
+        // As the demo, and for the same reason.
+        Command::Bench(options) => bench::run(&options),
         Command::DemoPart(options) => demo::run_part(&options),
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Keygen(options) => keygen::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Table(options) => table::run(&options),
         Command::Events(options) => events::run(&options),

@@ -78,6 +78,19 @@ impl Links {
         Links::open(far.namespace)?.up(far.name)
     }
 
+    /// Makes a cable from `name` here to `far`, without a switch, with both ends up.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn pair(&self, name: &str, far: FarEnd<'_>) -> io::Result<()> {
+        let far_end = LinkUnspec::new_with_name(far.name).setns_by_fd(far.namespace.as_fd().as_raw_fd()).build();
+        let pair = LinkVeth::new(name, far.name).set_info_data(InfoData::Veth(InfoVeth::Peer(far_end))).up().build();
+        self.runtime
+            .block_on(self.handle.link().add(pair).execute())
+            .map_err(|error| failed(&format!("cable {name}"), error))?;
+        Links::open(far.namespace)?.up(far.name)
+    }
+
     /// Sets a link up.
     ///
     /// # Errors

@@ -397,6 +397,7 @@ impl Engine {
         if self.breaks(Breakage::NoTombstones) {
             frontier = frontier.max(number.saturating_sub(1));
         }
+        self.table.look_ahead(records.clone().filter_map(Record::flow_key));
         for record in records {
             let applied = match record {
                 Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),

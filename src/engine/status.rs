@@ -184,6 +184,16 @@ impl Engine {
         &self.counters
     }
 
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// Frames that were refused, by reason, since the engine was built.
     pub fn drops(&self) -> &DropCounters {
         &self.drops

@@ -25,6 +25,7 @@
 use super::conn::{self, Conn};
 use super::section::{self, Section};
 use super::{BUCKETS, FrameError};
+use crate::flow::FlowKey;
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -71,6 +72,17 @@ pub enum Record<'a> {
         /// Its type.
         kind: u8,
     },
+}
+
+impl Record<'_> {
+    /// The key of the connection that it is about, if it is about one.
+    #[inline]
+    pub fn flow_key(self) -> Option<FlowKey> {
+        match self {
+            Record::Upsert(conn) | Record::Delete(conn) => Some(conn.key()),
+            _ => None,
+        }
+    }
 }
 
 /// The records of a frame, in the order of the frame. All of them have been checked, so there is nothing left that

@@ -14,6 +14,7 @@ pub mod driven;
 mod notify;
 mod problems;
 mod read;
+pub mod secret;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod value;
 pub use driven::RoleKind;
 pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
+pub use secret::{Sealing, SecretFile};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
 pub use value::duration as parse_duration;
@@ -106,6 +108,9 @@ pub struct Node {
     pub name: String,
     /// Priority of the groups' threads among real-time threads (sched(7)), 1 to 99; 0: they are ordinary threads.
     pub realtime_priority: u8,
+    /// What frames are sealed with.
+    #[serde(flatten)]
+    pub sealing: Sealing,
 }
 
 /// `[control]`: how operators and programs reach the daemon.
@@ -304,10 +309,10 @@ pub enum AuditMode {
 }
 
 impl Settings {
-    /// Reads and checks a file.
+    /// Reads and checks a file, and that of the secret.
     ///
     /// # Errors
-    /// Every problem that it has, by line; a file that cannot be read is one problem of its own.
+    /// Every problem that they have, by line; a file that cannot be read is one problem of its own.
     pub fn load(file: &Path) -> Result<Self, Problems> {
         let unreadable = |reason: String| Problems {
             file: file.to_owned(),
@@ -318,7 +323,7 @@ impl Settings {
                 Err(unreadable(format!("{} bytes; a configuration has at most {FILE_MAX}", metadata.len())))
             }
             _ => match std::fs::read_to_string(file) {
-                Ok(text) => Self::parse(&text, file),
+                Ok(text) => Self::parse_with(&text, file, secret::read),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(unreadable("there is no such file; name another with -c FILE".into()))
                 }
@@ -327,12 +332,17 @@ impl Settings {
         }
     }
 
-    /// Checks the text of a file; `file` is only named in the problems.
+    /// Checks the text of a file, and no other file: who runs a daemon calls [`Settings::load`], which reads the secrets too.
+    /// `file` is only named in the problems.
     ///
     /// # Errors
     /// Every problem that the text has, by line.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
-        read::settings(text).map_err(|problems| Problems { file: file.to_owned(), problems })
+        Self::parse_with(text, file, |_| Ok(Vec::new()))
+    }
+
+    fn parse_with(text: &str, file: &Path, open: secret::Opener) -> Result<Self, Problems> {
+        read::settings(text, open).map_err(|problems| Problems { file: file.to_owned(), problems })
     }
 
     /// What is in force, defaults included, as a file that reads back as the same settings.
@@ -342,11 +352,7 @@ impl Settings {
 
     /// What an operator should know although it is no mistake.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = vec![
-            "no secret: frames are protected against accidents (CRC-32) only, not against anyone who can send on the \
-             sync link"
-                .to_owned(),
-        ];
+        let mut warnings = secret::warnings(self);
         if self.groups.len() > 1 && self.groups.iter().any(|group| !self.is_sole(group) && group.audits()) {
             warnings.push(
                 "several groups share this machine's kernel and do not divide it: each takes the flows of the others, too \
@@ -423,6 +429,8 @@ impl Group {
     pub fn engine_config(&self, node: &Node, frame_len: usize, incarnation: u64, seed: u64) -> Config {
         Config {
             name: node.name.clone(),
+            secrets: node.sealing.secrets.clone(),
+            auth: node.sealing.auth(),
             incarnation,
             seed,
             frame_len,

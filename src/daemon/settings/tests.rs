@@ -160,7 +160,7 @@ fn every_class_of_mistake_is_reported_at_once_with_its_line() {
 id = "one"
 nam = "lb-a"
 socket = "/x"
-secret_file = "/etc/ssyncp/secret"
+secret_file = "secret"
 [[group]]
 sync_id = 51
 interfaces = ["eth1", "eth1"]
@@ -196,7 +196,7 @@ listen = "localhost"
         ssyncp.toml:3: id: "one" is no whole number; write one from 1 to 4294967295
         ssyncp.toml:4: unknown key "nam" in [node]; did you mean "name"?
         ssyncp.toml:5: unknown key "socket" in [node]; it belongs in [control]
-        ssyncp.toml:6: secret_file: not in this version: frames cannot be sealed yet; remove it
+        ssyncp.toml:6: secret_file: is no absolute path; write "/etc/ssyncp/secret". The secret itself stands in that file (ssyncp keygen /etc/ssyncp/secret), and not here
         ssyncp.toml:9: interfaces: "eth1" stands there twice; name each sync link once
         ssyncp.toml:10: transport: "xdp" is not in this version; write "raw" or "memory"
         ssyncp.toml:11: profile: "classical" is unknown; write "ssyncp1" or "classic"
@@ -354,7 +354,7 @@ fn groups_that_share_the_kernel_are_warned_about() {
 fn a_file_without_a_secret_is_warned_about() {
     let warnings = parse(SMALLEST).unwrap().warnings();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].contains("against accidents"), "{warnings:?}");
+    assert!(warnings[0].contains("a CRC tells accidents only"), "{warnings:?}");
 }
 
 #[test]

@@ -1,0 +1,344 @@
+//! A master and a backup in two threads, with a transport between them: records from `update` to the sink.
+//!
+//! ```text
+//!   update ─▶ engine ─ poll_transmit ─▶ transport ═══ transport ─▶ handle_frame ─ engine ─ poll_applied ─▶ counted
+//!   (due by the clock, or while few wait)                                        (stamp of each flow's mark: latency)
+//! ```
+//!
+//! Source and sink are not the kernel's: the figures are those of engine, table, wire and transport. Each side takes its turns
+//! and its rests as the daemon's loop does. Keys are visited in an order that no prefetcher guesses, and none twice before
+//! all: no record takes another one with it.
+
+use super::BenchError;
+use super::Doing;
+use super::rest::{Resting, Spent, Stopwatch};
+use super::ways::{Ends, Link};
+use super::workload;
+use crate::daemon::pace::Found;
+use crate::engine::{Config, Engine, Role, RoleMode, RoleRequest, SyncState};
+use crate::flow::{Change, Flow};
+use crate::sys::clock;
+use crate::time::{Duration, Instant};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NodeId, SECRET_LEN, Secret};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Time in which two engines must have become a pair in sync.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Batches that one turn receives, and sends.
+const BATCHES_PER_TURN: usize = 8;
+/// Changes that one turn takes from an engine to its sink, at a time.
+const SINK_BATCH: usize = 1024;
+/// Records that may wait in a master that is fed as fast as it goes: eight batches of full frames.
+const WAITING_MAX: u64 = 8 * 64 * 60;
+/// Longest rest of a side: it looks then whether all is over.
+const LOOK: Duration = Duration::from_millis(5);
+/// Stamps that are remembered: more than records are under way.
+const STAMPS: usize = 1 << 20;
+/// A flow's mark is above this by the number of its stamp; other flows have none.
+const STAMPED: u32 = 1 << 31;
+/// Latencies that one run keeps.
+const LATENCIES_MAX: usize = 1 << 20;
+/// Time between two ADVERTs. Roles are given by hand: nobody waits for one.
+const ADVERT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Two nodes in sync.
+pub(super) struct Pair {
+    master: Side,
+    backup: Side,
+    flows: u32,
+    next: u32,
+    round: u32,
+}
+
+/// One node.
+struct Side {
+    engine: Engine,
+    link: Link,
+    resting: Resting,
+    batch: Vec<Change>,
+}
+
+/// How a master is fed.
+#[derive(Clone, Copy)]
+enum Feed {
+    /// As fast as it goes.
+    FlatOut,
+    /// So many records a second, each with a stamp; with a period, each alone.
+    Paced { per_s: f64 },
+}
+
+/// What one run came to.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Records that left the master.
+    pub(super) sent: u64,
+    /// Records that the backup's table took.
+    pub(super) received: u64,
+    /// Changes that its sink was given.
+    pub(super) applied: u64,
+    /// What the master's thread used.
+    pub(super) sender: Spent,
+    /// What the backup's thread used.
+    pub(super) receiver: Spent,
+    /// Nanoseconds from when a record was due to when the sink had it.
+    pub(super) latencies_ns: Vec<u64>,
+}
+
+impl Pair {
+    /// Opens both engines at the ends of a transport, fills the master's table, and waits until the backup is in sync.
+    pub(super) fn open(ends: Ends, flows: u32, sealed: bool) -> Result<Self, BenchError> {
+        let (here, there) = (ends.0, ends.1.ok_or(BenchError::NobodyThere)?);
+        let now = clock::now();
+        let side = |node, link| Side::open(now, node, link, flows, sealed);
+        let (master, backup) = (side(1, here)?, side(2, there)?);
+        let mut pair = Pair { master, backup, flows, next: 0, round: 0 };
+        pair.master.engine.set_role(now, RoleRequest::Master);
+        pair.backup.engine.set_role(now, RoleRequest::Backup);
+        pair.until("the master is not master", |pair| pair.master.engine.role() == Role::Master)?;
+        let now = clock::now();
+        pair.master.engine.begin_dump(now);
+        for number in 0..flows {
+            // A flow that is refused is missed below.
+            let _ = pair.master.engine.update(now, &Change::Upsert(workload::flow(number, 1)));
+            if number % 1024 == 0 {
+                pair.turn()?;
+            }
+        }
+        pair.master.engine.end_dump(clock::now());
+        pair.until("the backup does not come into sync", |pair| {
+            let Side { engine, .. } = &pair.backup;
+            engine.sync_state() == SyncState::InSync && engine.counters().records_applied >= u64::from(flows)
+        })?;
+        Ok(pair)
+    }
+
+    /// Records as fast as they go.
+    pub(super) fn flood(&mut self, time: Duration) -> Result<Run, BenchError> {
+        self.run(Feed::FlatOut, time)
+    }
+
+    /// So many records a second, with their latencies.
+    pub(super) fn paced(&mut self, per_s: f64, time: Duration) -> Result<Run, BenchError> {
+        self.run(Feed::Paced { per_s }, time)
+    }
+
+    fn run(&mut self, feed: Feed, time: Duration) -> Result<Run, BenchError> {
+        self.until("the pair does not come to rest", |pair| {
+            pair.master.engine.counters().records_sent <= pair.backup.engine.counters().records_applied
+                || pair.backup.engine.sync_state() == SyncState::InSync && pair.master.is_idle()
+        })?;
+        let stamps: Vec<AtomicU64> = (0..STAMPS).map(|_| AtomicU64::new(0)).collect();
+        let over = AtomicBool::new(false);
+        let Pair { master, backup, flows, next, round } = self;
+        let (sent_before, received_before) =
+            (master.engine.counters().records_sent, backup.engine.counters().records_applied);
+        thread::scope(|scope| {
+            let receiver = thread::Builder::new().name("receiver".into());
+            let hearing = receiver.spawn_scoped(scope, || hear(backup, &stamps, &over)).doing("starting a thread")?;
+            let mut keys = Keys { flows: *flows, next, round };
+            let said = say(master, feed, &mut keys, &stamps, clock::now() + time);
+            over.store(true, Ordering::Relaxed);
+            let heard = hearing.join().map_err(|_| BenchError::Panicked)?;
+            let (sent, sender) = said?;
+            let Heard { applied, spent, latencies_ns, received } = heard?;
+            Ok(Run {
+                sent: sent - sent_before,
+                received: received - received_before,
+                applied,
+                sender,
+                receiver: spent,
+                latencies_ns,
+            })
+        })
+    }
+
+    /// A turn of each, in this thread.
+    fn turn(&mut self) -> Result<(), BenchError> {
+        let now = clock::now();
+        self.master.turn(now, |_| ())?;
+        self.backup.turn(now, |_| ())?;
+        Ok(())
+    }
+
+    fn until(&mut self, otherwise: &'static str, so: impl Fn(&Self) -> bool) -> Result<(), BenchError> {
+        let start = clock::now();
+        while !so(self) {
+            if clock::now().since(start) > READY_WITHIN {
+                return Err(BenchError::Stuck(otherwise));
+            }
+            self.turn()?;
+        }
+        Ok(())
+    }
+}
+
+impl Side {
+    fn open(now: Instant, node: u32, link: Link, flows: u32, sealed: bool) -> Result<Self, BenchError> {
+        let frame_len = link.limits().frame_len;
+        let config = Config {
+            incarnation: clock::random_u64(),
+            seed: clock::random_u64(),
+            secrets: Secret::new(0, &[0x5a; SECRET_LEN]).filter(|_| sealed).into_iter().collect(),
+            capacity: flows + flows / 8,
+            frame_len: frame_len.clamp(FRAME_LEN_MIN, FRAME_LEN_MAX),
+            role: RoleMode::Manual,
+            advert_interval: ADVERT_INTERVAL,
+            ..Config::new(NodeId(node), 81)
+        };
+        let mut engine = Engine::new(config, now)?;
+        engine.handle_link(now, true);
+        if let Some(frames) = link.counters().receive_room(frame_len) {
+            engine.set_receive_room(frames);
+        }
+        Ok(Side { engine, link, resting: Resting::new(), batch: Vec::with_capacity(SINK_BATCH) })
+    }
+
+    /// One turn, in the daemon's order: receive, time, sink, send. `sink` sees each change.
+    fn turn(&mut self, now: Instant, mut sink: impl FnMut(&[Change])) -> Result<Found, BenchError> {
+        let Side { engine, link, batch, .. } = self;
+        let (mut received, mut sent, mut more) = (0, 0, true);
+        for _ in 0..BATCHES_PER_TURN {
+            let frames = link.receive(&mut |meta, frame| engine.handle_frame(now, meta, frame)).doing("receiving")?;
+            received += frames;
+            more = frames >= link.limits().batch;
+            if !more {
+                break;
+            }
+        }
+        if engine.poll_timeout().is_some_and(|due| due <= now) {
+            engine.handle_timeout(now);
+        }
+        while engine.poll_applied(now, batch, SINK_BATCH) > 0 {
+            sink(batch);
+            batch.clear();
+        }
+        engine.handle_committed(now);
+        while engine.poll_event().is_some() {}
+        for _ in 0..BATCHES_PER_TURN {
+            let frames = link.transmit(&mut |slot| engine.poll_transmit(now, slot)).doing("sending")?;
+            sent += frames;
+            if frames == 0 {
+                break;
+            }
+        }
+        Ok(match (received + sent, link.pending()) {
+            (_, 1..) => Found::FullQueue,
+            _ if more => Found::MoreThanOneTurn,
+            (0, 0) => Found::Nothing,
+            _ => Found::Work,
+        })
+    }
+
+    /// Rests until something arrives, a deadline of the engine, or `most`.
+    fn rest(&mut self, found: Found, most: Duration) {
+        let now = clock::now();
+        let due = self.engine.poll_timeout().map_or(LOOK, |at| at.since(now));
+        self.resting.rest(found, self.link.readiness(), due.min(most).min(LOOK));
+    }
+
+    fn is_idle(&self) -> bool {
+        let counters = self.engine.counters();
+        self.link.pending() == 0 && counters.records_sent >= counters.updates
+    }
+}
+
+/// The keys in turn, and a value that each has not had yet.
+struct Keys<'a> {
+    flows: u32,
+    next: &'a mut u32,
+    round: &'a mut u32,
+}
+
+impl Keys<'_> {
+    fn flow(&mut self) -> Flow {
+        let number = *self.next;
+        *self.next += 1;
+        if *self.next >= self.flows {
+            (*self.next, *self.round) = (0, self.round.wrapping_add(1));
+        }
+        workload::flow(number, 2 + (*self.round % 200) as u8)
+    }
+}
+
+/// The master's thread: takes changes in and turns until the time is over. Records that have left, in all.
+fn say(
+    side: &mut Side,
+    feed: Feed,
+    keys: &mut Keys<'_>,
+    stamps: &[AtomicU64],
+    until: Instant,
+) -> Result<(u64, Spent), BenchError> {
+    let (watch, start) = (Stopwatch::start(), clock::now());
+    let (mut begun, waiting_before) = (0_u64, side.engine.counters().updates - side.engine.counters().records_sent);
+    loop {
+        let now = clock::now();
+        if now >= until {
+            break;
+        }
+        let mut most = LOOK;
+        match feed {
+            Feed::FlatOut => {
+                let counters = side.engine.counters();
+                let waiting = counters.updates.saturating_sub(counters.records_sent + waiting_before);
+                for _ in waiting..WAITING_MAX {
+                    // Refused by nobody: every key is held already.
+                    let _ = side.engine.update(now, &Change::Upsert(keys.flow()));
+                }
+            }
+            Feed::Paced { per_s } => {
+                let due = |number: u64| start + Duration::from_secs_f64(number as f64 / per_s);
+                while due(begun) <= now {
+                    let stamp = begun as usize % STAMPS;
+                    stamps[stamp].store(due(begun).as_nanos(), Ordering::Relaxed);
+                    let flow = Flow { mark: STAMPED + stamp as u32, ..keys.flow() };
+                    let _ = side.engine.update(now, &Change::Upsert(flow));
+                    begun += 1;
+                }
+                most = due(begun).since(now);
+            }
+        }
+        let found = side.turn(now, |_| ())?;
+        let rest = matches!(feed, Feed::Paced { .. }) || found == Found::FullQueue;
+        if rest || side.engine.counters().updates - side.engine.counters().records_sent >= WAITING_MAX {
+            side.rest(found, most.min(due_left(until)));
+        }
+    }
+    Ok((side.engine.counters().records_sent, watch.stop()))
+}
+
+fn due_left(until: Instant) -> Duration {
+    until.since(clock::now())
+}
+
+/// What the backup's thread has seen.
+struct Heard {
+    received: u64,
+    applied: u64,
+    spent: Spent,
+    latencies_ns: Vec<u64>,
+}
+
+/// The backup's thread: turns until it is over.
+fn hear(side: &mut Side, stamps: &[AtomicU64], over: &AtomicBool) -> Result<Heard, BenchError> {
+    let mut latencies_ns = Vec::with_capacity(LATENCIES_MAX);
+    let (watch, mut applied) = (Stopwatch::start(), 0);
+    while !over.load(Ordering::Relaxed) {
+        let found = side.turn(clock::now(), |changes| {
+            applied += changes.len() as u64;
+            let now = clock::now().as_nanos();
+            let marks = changes.iter().filter_map(|change| match change {
+                Change::Upsert(flow) => flow.mark.checked_sub(STAMPED),
+                Change::Delete(_) => None,
+            });
+            let room = LATENCIES_MAX - latencies_ns.len();
+            latencies_ns.extend(marks.take(room).filter_map(|stamp| {
+                let begun = stamps.get(stamp as usize)?.load(Ordering::Relaxed);
+                (begun > 0).then(|| now.saturating_sub(begun))
+            }));
+        })?;
+        side.rest(found, LOOK);
+    }
+    let received = side.engine.counters().records_applied;
+    Ok(Heard { received, applied, spent: watch.stop(), latencies_ns })
+}

@@ -1,0 +1,67 @@
+//! What a measuring thread spends, and how it waits: as the daemon's loop does ([`crate::daemon::pace`]), so that a figure
+//! holds the wake-ups that production pays.
+
+use crate::daemon::pace::{Found, Pace, Rest};
+use crate::sys::{clock, poll};
+use crate::time::{Duration, Instant};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use std::os::fd::BorrowedFd;
+
+/// The records of a group wait at most this long for company, by default.
+const BATCH_DELAY: Duration = Duration::from_millis(1);
+
+/// How a thread waits between two turns.
+pub(super) struct Resting(Pace);
+
+impl Resting {
+    /// A thread at rest.
+    pub(super) fn new() -> Self {
+        Resting(Pace::new(BATCH_DELAY))
+    }
+
+    /// Waits after a turn, until `readiness` or for `most`.
+    pub(super) fn rest(&mut self, found: Found, readiness: Option<BorrowedFd<'_>>, most: Duration) {
+        match self.0.after(found, most.is_zero()) {
+            Rest::None => {}
+            Rest::Nap(nap) => std::thread::sleep(nap.min(most.max(Duration::from_micros(1)))),
+            // A wait that fails is one that did not wait.
+            Rest::Block => drop(poll::wait(readiness.as_slice(), Some(most))),
+        }
+    }
+}
+
+/// What a thread has used from a moment on.
+pub(super) struct Stopwatch {
+    begun: Instant,
+    processor_s: f64,
+}
+
+/// What it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spent {
+    /// Seconds on the wall.
+    pub(super) wall_s: f64,
+    /// Seconds of processor, user and system (getrusage(2), RUSAGE_THREAD).
+    pub(super) processor_s: f64,
+}
+
+impl Stopwatch {
+    /// Begins now, for the calling thread.
+    pub(super) fn start() -> Self {
+        Stopwatch { begun: clock::now(), processor_s: processor_s() }
+    }
+
+    /// What the calling thread has used since.
+    pub(super) fn stop(self) -> Spent {
+        let wall_s = clock::now().since(self.begun).as_secs_f64();
+        Spent { wall_s, processor_s: processor_s() - self.processor_s }
+    }
+}
+
+/// Seconds of processor that the calling thread has had.
+pub(super) fn processor_s() -> f64 {
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    // It fails for no thread that asks about itself.
+    getrusage(UsageWho::RUSAGE_THREAD).map_or(0.0, |usage| seconds(usage.user_time()) + seconds(usage.system_time()))
+}

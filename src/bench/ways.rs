@@ -1,0 +1,64 @@
+//! The transports that are measured. A new one is a line in [`WAYS`].
+
+use super::BenchError;
+use super::street::Street;
+use crate::transport::memory::{MemoryHub, MemoryOptions};
+use crate::transport::{NixTransport, RawOptions, RawTransport, Transport};
+
+/// Frames that wait at a port of the memory transport.
+const MEMORY_QUEUE: usize = 4096;
+
+/// A transport that a thread can take with it.
+pub(super) type Link = Box<dyn Transport + Send>;
+
+/// Both ends of an open transport; the second may be nobody's.
+pub(super) type Ends = (Link, Option<Link>);
+
+/// One transport.
+pub(super) struct Way {
+    /// Its name in rows and on the command line.
+    pub(super) name: &'static str,
+    /// Opens both ends.
+    open: Open,
+}
+
+/// What opening needs.
+enum Open {
+    /// Nothing of the kernel.
+    Inside(fn() -> Ends),
+    /// An interface at each end.
+    OnStreet(fn(&str) -> Result<Link, BenchError>),
+}
+
+/// All of them.
+pub(super) const WAYS: [Way; 3] = [
+    Way { name: "memory", open: Open::Inside(memory) },
+    Way { name: "raw", open: Open::OnStreet(|name| Ok(Box::new(RawTransport::open(&RawOptions::new([name]))?))) },
+    Way { name: "nix", open: Open::OnStreet(|name| Ok(Box::new(NixTransport::open(&RawOptions::new([name]))?))) },
+];
+
+/// Their names.
+pub(super) fn names() -> [&'static str; WAYS.len()] {
+    WAYS.each_ref().map(|way| way.name)
+}
+
+impl Way {
+    /// Opens both ends on `street`.
+    pub(super) fn open(&self, street: Option<&Street>) -> Result<Ends, BenchError> {
+        match (&self.open, street) {
+            (Open::Inside(open), _) => Ok(open()),
+            (Open::OnStreet(open), Some(street)) => street.at_each_end(open),
+            (Open::OnStreet(_), None) => Err(BenchError::Stuck("there are no namespaces to cable")),
+        }
+    }
+
+    /// Whether frames pass through the kernel, so that bare sockets are its limit.
+    pub(super) fn is_on_street(&self) -> bool {
+        matches!(self.open, Open::OnStreet(_))
+    }
+}
+
+fn memory() -> Ends {
+    let hub = MemoryHub::with_options(MemoryOptions { queue: MEMORY_QUEUE, ..MemoryOptions::default() });
+    (Box::new(hub.port()), Some(Box::new(hub.port())))
+}
