@@ -15,10 +15,10 @@ use super::options::Seat;
 use super::random::Random;
 use super::watch::Watch;
 use super::world::Agenda;
-use crate::engine::{Ack, Config, Engine, Event, Held, Role, Ticket, UpdateError};
+use crate::engine::{Ack, Auth, Config, Engine, Event, Held, Role, Ticket, UpdateError};
 use crate::flow::{Change, SectionChange};
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAME_LEN_MAX, FrameMeta};
+use crate::wire::{FRAME_LEN_MAX, FrameMeta, Secret};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -292,6 +292,16 @@ impl Node {
     /// From its next start on it has this priority.
     pub(super) fn set_priority(&mut self, priority: u8) {
         self.config.priority = priority;
+    }
+
+    /// From now on, and from its next start on, it has these secrets.
+    pub(super) fn set_secrets(&mut self, secrets: &[Secret], auth: Auth) {
+        (self.config.secrets, self.config.auth) = (secrets.to_vec(), auth);
+    }
+
+    /// Whether it is stopped or frozen.
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting.is_some()
     }
 
     /// The engine and its own time, if it can be spoken to from outside now.
@@ -609,7 +619,7 @@ impl Node {
         while let Some(event) = engine.poll_event() {
             worked = true;
             stage.watch.saw(event.name());
-            if !matches!(event, Event::RoleChanged { .. }) {
+            if !matches!(event, Event::RoleChanged { .. } | Event::AuthFailed { .. }) {
                 stage.watch.tell(stage.now, format_args!("node {}: {event:?}", self.number));
             }
             stage.watch.oracle.event(stage.now, self.number, engine, &event);
