@@ -11,6 +11,7 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::netlink::NetlinkSocket;
 use ssyncp::sys::poll;
@@ -20,7 +21,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread::Scope;
+use std::time::{Duration, Instant};
 use support::{Node, PATIENCE, Pair, eventually, ip, path_of, root, run};
 
 /// Connections that live through all of it.
@@ -125,19 +127,60 @@ fn serve(listener: &TcpListener) {
     }
 }
 
-/// One connection: counts aloud, and every number must come back, until it is told to stop.
-fn converse(mut stream: TcpStream, rounds: &AtomicU64, stop: &AtomicBool) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut number = 0_u64;
-    while !stop.load(Ordering::Relaxed) {
-        number += 1;
-        stream.write_all(&number.to_be_bytes()).unwrap();
-        let mut answer = [0; 8];
-        stream.read_exact(&mut answer).unwrap();
-        assert_eq!(u64::from_be_bytes(answer), number);
-        rounds.store(number, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(5));
+/// Live connections: how many rounds each has made, and its longest silence.
+#[derive(Default)]
+struct Talk {
+    stop: AtomicBool,
+    lines: [Line; CONNECTIONS],
+}
+
+#[derive(Default)]
+struct Line {
+    rounds: AtomicU64,
+    longest_ms: AtomicU64,
+}
+
+impl Talk {
+    /// Opens all of them; each goes on until it is told to stop.
+    fn begin<'a>(&'a self, scope: &'a Scope<'a, '_>, lan: &Lan, listener: &'a TcpListener) {
+        scope.spawn(|| serve(listener));
+        for line in &self.lines {
+            let stream = lan.client.run(|| TcpStream::connect(SERVICE)).unwrap();
+            scope.spawn(|| line.converse(stream, &self.stop));
+        }
+        self.goes_on();
+    }
+
+    /// Waits until every one has made some rounds more.
+    fn goes_on(&self) {
+        let rounds = || self.lines.iter().map(|line| line.rounds.load(Ordering::Relaxed));
+        let before: Vec<u64> = rounds().collect();
+        eventually("every connection goes on", || rounds().zip(&before).all(|(now, before)| now > before + 3));
+    }
+
+    /// The longest silence of each, since this was asked last.
+    fn silences_ms(&self) -> Vec<u64> {
+        self.lines.iter().map(|line| line.longest_ms.swap(0, Ordering::Relaxed)).collect()
+    }
+}
+
+impl Line {
+    /// Counts aloud, and every number must come back.
+    fn converse(&self, mut stream: TcpStream, stop: &AtomicBool) {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut number = 0_u64;
+        while !stop.load(Ordering::Relaxed) {
+            number += 1;
+            let asked = Instant::now();
+            stream.write_all(&number.to_be_bytes()).unwrap();
+            let mut answer = [0; 8];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(u64::from_be_bytes(answer), number);
+            self.rounds.store(number, Ordering::Relaxed);
+            self.longest_ms.fetch_max(asked.elapsed().as_millis() as u64, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -218,42 +261,82 @@ fn a_switch_there_and_back_costs_no_connection() {
     let lan = Lan::new(&pair);
     let watch = Watch::new(&pair);
     pair.start();
+    let talk = Talk::default();
     let listener = lan.server.run(|| TcpListener::bind("0.0.0.0:7")).unwrap();
-    let stop = AtomicBool::new(false);
-    let rounds: Vec<AtomicU64> = (0..CONNECTIONS).map(|_| AtomicU64::new(0)).collect();
     let watched = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| watch.run(&stop));
-        let ending = Ending(&stop);
-        scope.spawn(|| serve(&listener));
-        for rounds in &rounds {
-            let stream = lan.client.run(|| TcpStream::connect(SERVICE)).unwrap();
-            scope.spawn(|| converse(stream, rounds, &stop));
-        }
-        let all_go_on = || {
-            let before: Vec<u64> = rounds.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-            let is_on = |(count, before): (&AtomicU64, u64)| count.load(Ordering::Relaxed) > before + 3;
-            eventually("every connection goes on", || rounds.iter().zip(before.iter().copied()).all(is_on));
-        };
-        all_go_on();
+        let watch = scope.spawn(|| watch.run(&talk.stop));
+        let ending = Ending(&talk.stop);
+        talk.begin(scope, &lan, &listener);
         pair.until_equal(CONNECTIONS);
+        talk.silences_ms();
 
         says(&pair.a, &["switchover", "--wait=30s"], 0, "group 51: the role goes to node 2\n");
         pair.settle();
         assert!(pair.b.is("master", "source") && pair.b.holds_the_address());
         assert_eq!((events(&pair.a, "HandoverDone"), events(&pair.b, "ElectionStarted")), (1, 0));
-        all_go_on();
+        talk.goes_on();
 
         // The other asks for it.
-        says(&pair.a, &["switchover", "--to", "1", "--wait=30s"], 0, "group 51: the role goes to node 1\n");
+        says(&pair.a, &["switchover", "--to", "a", "--wait=30s"], 0, "group 51: the role goes to node 1\n");
         pair.settle();
         assert!(pair.a.is("master", "source") && pair.a.holds_the_address());
         assert_eq!(events(&pair.b, "HandoverDone"), 1);
-        all_go_on();
+        talk.goes_on();
         drop(ending);
         watch.join().unwrap()
     });
     assert_eq!(watched, (3, [true, false]));
-    println!("rounds: {rounds:?}");
+    println!("longest silences, in ms: {:?}", talk.silences_ms());
+}
+
+/// [5.3.10] A master that is told to end gives its role away first: nobody waits for a timer, no connection notices, and the
+/// address is never on both.
+#[test]
+fn a_master_that_ends_in_good_order_costs_no_connection() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new("");
+    let lan = Lan::new(&pair);
+    let watch = Watch::new(&pair);
+    pair.start();
+    let talk = Talk::default();
+    let listener = lan.server.run(|| TcpListener::bind("0.0.0.0:7")).unwrap();
+    let watched = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| watch.run(&talk.stop));
+        let ending = Ending(&talk.stop);
+        talk.begin(scope, &lan, &listener);
+        pair.until_equal(CONNECTIONS);
+        talk.silences_ms();
+
+        assert_eq!(pair.a.end(Signal::SIGTERM).code(), Some(0));
+        eventually("b is master", || pair.b.is("master", "source") && pair.b.holds_the_address());
+        assert!(!pair.a.holds_the_address());
+        // It was named heir, and has heard the goodbye of a backup.
+        assert_eq!((events(&pair.b, "ElectionStarted"), events(&pair.b, "PeerLeft")), (0, 1));
+        assert!(pair.a.log().contains("node 2 has taken the role over"), "{}", pair.a.log());
+        talk.goes_on();
+        drop(ending);
+        watch.join().unwrap()
+    });
+    assert_eq!(watched, (2, [false, true]));
+    println!("longest silences, in ms: {:?}", talk.silences_ms());
+}
+
+/// [5.3.10] [5.0.3] A master whom nobody may inherit says goodbye at once, and is replaced within the skew.
+#[test]
+fn a_master_without_an_heir_says_goodbye_at_once() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new("");
+    pair.start();
+    says(&pair.b, &["drain"], 0, "draining (operator)");
+    eventually("a knows", || pair.a.group()["peers"][0]["draining"] == true);
+    assert_eq!(pair.a.end(Signal::SIGTERM).code(), Some(0));
+    assert!(!pair.a.log().contains("HandoverStarted"), "{}", pair.a.log());
+    eventually("b is master", || pair.b.is("master", "source") && pair.b.holds_the_address());
+    assert_eq!((events(&pair.b, "ElectionStarted"), events(&pair.b, "PeerLeft")), (1, 1));
 }
 
 /// [5.3.7] [5.3.1] A drained node gives the role away and stays without it, also over a reload; when it drains no more it
@@ -306,9 +389,11 @@ fn an_oath_about_a_dead_master_ends_the_wait() {
     pair.start();
     says(&pair.a, &["switchover", "--to", "9"], 4, "node 9 is no backup that is in sync");
     says(&pair.a, &["switchover", "--to", "1"], 4, "this node is master already");
+    says(&pair.a, &["switchover", "--to", "a"], 4, "this node is master already");
+    says(&pair.a, &["switchover", "--to", "c"], 4, "no node is called \"c\"; known are \"a\" (node 1), \"b\" (node 2)");
     says(&pair.b, &["peer-dead", "9"], 4, "node 9 is not known here");
     says(&pair.a, &["role", "backup", "--group", "52"], 4, "there is no group 52");
-    pair.a.end(nix::sys::signal::Signal::SIGKILL);
+    pair.a.end(Signal::SIGKILL);
     says(&pair.b, &["peer-dead", "1"], 0, "group 51: node 1 is forgotten, backup now\n");
     assert_eq!((pair.b.group()["peers"].as_array().unwrap().len(), events(&pair.b, "PeerDown")), (0, 1));
     eventually("b is master", || pair.b.is("master", "source") && pair.b.holds_the_address());

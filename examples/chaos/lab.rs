@@ -30,6 +30,7 @@ pub struct Lab {
     pub nodes: Vec<Node>,
     manual: bool,
     links: Links,
+    bridge: u32,
     /// Configurations, control sockets and logs.
     _directory: tempfile::TempDir,
     _switch: Namespace,
@@ -100,7 +101,23 @@ impl Lab {
             ip(&node.namespace, &format!("addr add 10.255.0.{}/24 dev {SYNC}", index + 1)).map_err(step)?;
             nodes.push(node);
         }
-        Ok(Lab { nodes, manual: plan.manual, links, _directory: directory, _switch: switch })
+        Ok(Lab { nodes, manual: plan.manual, links, bridge, _directory: directory, _switch: switch })
+    }
+
+    /// Plugs somebody else into the sync link: a namespace with an interface [`SYNC`] and an address.
+    ///
+    /// # Errors
+    /// [`Trouble::Step`].
+    pub fn stranger(&self, host: u8) -> Result<Namespace, Trouble> {
+        let plug = || {
+            let namespace = Namespace::create()?;
+            quiet(&namespace)?;
+            let far = FarEnd { namespace: &namespace, name: SYNC };
+            self.links.cable(&port(usize::from(host)), self.bridge, 10 + u32::from(host), far)?;
+            ip(&namespace, &format!("addr add 10.255.0.{host}/24 dev {SYNC}"))?;
+            Ok(namespace)
+        };
+        plug().map_err(|source| Trouble::Step { doing: "plugging in a stranger", source })
     }
 
     /// Takes the carrier from a machine's sync link.

@@ -73,6 +73,11 @@ impl Status {
         self.0["counters"][name].as_u64().unwrap_or(0)
     }
 
+    /// All of it, as the control socket answered.
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
     /// Role and state in words.
     pub fn words(&self) -> String {
         let word = |key: &str| self.0[key].as_str().unwrap_or("?").to_owned();
@@ -235,6 +240,34 @@ impl Node {
             }
             other => other,
         })
+    }
+
+    /// Its configuration, of which others can make their own.
+    ///
+    /// # Errors
+    /// [`Trouble::Step`].
+    pub fn configuration(&self) -> Result<String, Trouble> {
+        fs::read_to_string(self.files.with_extension("toml"))
+            .map_err(|source| Trouble::Step { doing: "reading a configuration", source })
+    }
+
+    /// Gives its daemon another configuration, for its next start.
+    ///
+    /// # Errors
+    /// [`Trouble::Step`].
+    pub fn configure(&self, text: &str) -> Result<(), Trouble> {
+        fs::write(self.files.with_extension("toml"), text)
+            .map_err(|source| Trouble::Step { doing: "writing a configuration", source })
+    }
+
+    /// A file of this machine.
+    pub fn file(&self, extension: &str) -> PathBuf {
+        self.files.with_extension(extension)
+    }
+
+    /// Number of its daemon's process, if one was started.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// The end of its log.

@@ -215,13 +215,14 @@ impl Driver {
         self
     }
 
-    /// Turns until the desk says stop, then says goodbye.
+    /// Turns until the desk says stop, then gives the role away and says goodbye.
     pub fn run(mut self) {
         self.start();
         while !self.desk.stopped() {
             let found = self.turn();
             self.rest(found);
         }
+        self.give_away();
         self.leave();
     }
 

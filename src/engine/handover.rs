@@ -153,6 +153,15 @@ impl Engine {
         }
     }
 
+    /// Before [`Engine::leave`]: a master by election gives its role to the best of its followers, if one is proven [5.3.10].
+    /// It had better wait until [`Engine::heir`] says nobody, for `handover_deadline` at most.
+    pub fn give_away(&mut self, now: Instant) {
+        if self.role() == Role::Master && self.config.role == RoleMode::Vrrp {
+            // Whoever has no heir, or gives already, changes nothing.
+            let _ = self.switchover(now, None);
+        }
+    }
+
     /// A draining node gives the role to whoever is proven equal to it, as soon as somebody is, and does not take it again
     /// while anybody else may have it.
     pub fn set_draining(&mut self, now: Instant, draining: bool) {

@@ -40,6 +40,10 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 const DONE_MAX: u8 = 2;
 /// In place of a number of those: no more is asked for.
 const GIVEN_UP: u8 = u8::MAX;
+/// The bits of a cursor that tell the order of the table in which it was given; the rest is of a key's hash.
+const ORDER_BITS: u64 = 0xff;
+/// Orders are counted from 1 to this, and then anew. So no cursor is 0, which is in no order, and none is [`CURSOR_END`].
+const ORDER_MAX: u64 = 0xfe;
 
 /// One of the streams that this node has followed or mastered.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +111,8 @@ pub(super) struct Merge {
     /// Questions that wait to be answered: one of each asker.
     questions: VecDeque<(Target, MergePull)>,
     page: Vec<PageEntry>,
+    /// The seed by which the table stood when the last page was given, and which order that was.
+    order: (u64, u64),
     predecessor: Option<Predecessor>,
     asking: Option<Asking>,
     /// To be said: that was all.
@@ -123,6 +129,7 @@ impl Merge {
             served: None,
             questions: VecDeque::with_capacity(PEERS_MAX),
             page: Vec::with_capacity(RECORDS_MAX + 1),
+            order: (0, 1),
             predecessor: None,
             asking: None,
             done: None,
@@ -163,6 +170,20 @@ impl Merge {
             return known.origin.saturating_add(number) > pull.after;
         }
         stream != (scope.asker.node, scope.asker.incarnation) && scope.since.is_some_and(|since| ordinal >= since)
+    }
+
+    /// Where in the table a page begins. A table that is hashed by another seed since stands in another order: it is told
+    /// from its beginning.
+    fn page_start(&mut self, seed: u64, cursor: u64) -> u64 {
+        if self.order.0 != seed {
+            self.order = (seed, self.order.1 % ORDER_MAX + 1);
+        }
+        if cursor & ORDER_BITS == self.order.1 { cursor & !ORDER_BITS } else { 0 }
+    }
+
+    /// The cursor of a page that begins with this hash.
+    fn cursor(&self, hash: u64) -> u64 {
+        hash & !ORDER_BITS | self.order.1
     }
 
     /// Nothing is offered any more, and nothing held back.
@@ -402,8 +423,9 @@ impl Engine {
         self.note_stand();
         let mut page = std::mem::take(&mut self.merge.page);
         let scope = self.merge.scope(asker, pull);
+        let start = self.merge.page_start(self.table.seed(), pull.cursor);
         let answers = |ordinal, number| self.merge.answers(pull, scope, (ordinal, number));
-        let mut next = self.table.page(pull.cursor, PAGE_SLOTS, &mut page, answers);
+        let mut next = self.table.page(start, PAGE_SLOTS, &mut page, answers);
         let header = self.control_header(Kind::RECORDS);
         let mut writer = MergeWriter::new(slot, header, asker, pull.cursor);
         if let Some(writer) = &mut writer {
@@ -422,7 +444,7 @@ impl Engine {
         if next.is_none() {
             self.merge.served = Some((asker.node, asker.incarnation));
         }
-        let length = writer?.finish(next.map_or(CURSOR_END, |cursor| cursor.min(CURSOR_END - 1)));
+        let length = writer?.finish(next.map_or(CURSOR_END, |hash| self.merge.cursor(hash)));
         self.counters.merge_pages_sent += 1;
         Some(length)
     }
@@ -438,6 +460,8 @@ impl Engine {
     ) -> Result<(), FrameError> {
         let ours = self.is_own(&pull.target);
         self.peers.control(now, header, false)?;
+        // Whomever it asks: the master lives.
+        self.master_lives(now, header);
         let asker = Target { node: header.node, incarnation: header.incarnation };
         if !ours {
             self.counters.not_for_us += 1;
@@ -446,6 +470,10 @@ impl Engine {
         self.counters.merge_pulls_received += 1;
         if pull.cursor == CURSOR_END {
             self.merge_is_done(now, asker);
+            return Ok(());
+        }
+        if !self.answers.grant_page(now, (asker.node, asker.incarnation)) {
+            self.counters.merge_pulls_refused += 1;
             return Ok(());
         }
         // Who asks again has not got what it asked for before.
@@ -612,5 +640,20 @@ mod tests {
         assert_eq!(told(&merge, unknown), [false; 5]);
         merge.offered = Some(3);
         assert_eq!(told(&merge, unknown), [false, false, true, true, false]);
+    }
+
+    /// [5.5.2] A cursor counts in the order of its seed, and is neither the first one's nor "that was all".
+    #[test]
+    fn a_cursor_of_another_order_begins_anew() {
+        let mut merge = Merge::new();
+        assert_eq!(merge.page_start(77, 0), 0);
+        let before = merge.cursor(0x1234_5678_9abc_deff);
+        assert_eq!(before, 0x1234_5678_9abc_de02);
+        assert_eq!(merge.page_start(77, before), 0x1234_5678_9abc_de00);
+        assert_eq!(merge.page_start(78, before), 0);
+        assert_eq!(merge.page_start(78, before), 0);
+        let orders: Vec<u64> = (0..254).map(|seed| (merge.page_start(seed, 0), merge.cursor(u64::MAX)).1).collect();
+        assert_eq!(orders.iter().max(), Some(&0xffff_ffff_ffff_fffe));
+        assert!(orders.iter().all(|cursor| cursor & 0xff != 0));
     }
 }

@@ -112,6 +112,19 @@ impl Driver {
         }
     }
 
+    /// A master gives its role away before it leaves, if somebody may inherit [5.3.10]. The engine ends the wait: the heir is
+    /// master, or has not become it within `handover_deadline`.
+    pub(super) fn give_away(&mut self) {
+        let now = (self.clock)();
+        if let Some(engine) = self.engine.ssyncp1() {
+            engine.give_away(now);
+        }
+        while self.engine.ssyncp1().is_some_and(|engine| engine.heir().is_some()) {
+            let found = self.turn();
+            self.rest(found);
+        }
+    }
+
     /// Withdraws the addresses, says goodbye and sends what is left.
     pub(super) fn leave(&mut self) {
         let start = (self.clock)();

@@ -14,6 +14,7 @@ pub mod driven;
 mod notify;
 mod problems;
 mod read;
+pub mod secret;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod value;
 pub use driven::RoleKind;
 pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
+pub use secret::{Sealing, SecretFile};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
 pub use value::duration as parse_duration;
@@ -38,6 +40,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Where the configuration is read from unless `-c` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/ssyncp/ssyncp.toml";
@@ -106,6 +109,9 @@ pub struct Node {
     pub name: String,
     /// Priority of the groups' threads among real-time threads (sched(7)), 1 to 99; 0: they are ordinary threads.
     pub realtime_priority: u8,
+    /// What frames are sealed with.
+    #[serde(flatten)]
+    pub sealing: Sealing,
 }
 
 /// `[control]`: how operators and programs reach the daemon.
@@ -234,6 +240,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub handover_deadline: Duration,
+    /// Longest time that the merge of two masters' tables may take.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub merge_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -304,10 +314,10 @@ pub enum AuditMode {
 }
 
 impl Settings {
-    /// Reads and checks a file.
+    /// Reads and checks a file, and that of the secret.
     ///
     /// # Errors
-    /// Every problem that it has, by line; a file that cannot be read is one problem of its own.
+    /// Every problem that they have, by line; a file that cannot be read is one problem of its own.
     pub fn load(file: &Path) -> Result<Self, Problems> {
         let unreadable = |reason: String| Problems {
             file: file.to_owned(),
@@ -318,7 +328,8 @@ impl Settings {
                 Err(unreadable(format!("{} bytes; a configuration has at most {FILE_MAX}", metadata.len())))
             }
             _ => match std::fs::read_to_string(file) {
-                Ok(text) => Self::parse(&text, file),
+                // Wiped, because somebody may have written the secret itself into it.
+                Ok(text) => Self::parse_with(&Zeroizing::new(text), file, secret::read),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(unreadable("there is no such file; name another with -c FILE".into()))
                 }
@@ -327,12 +338,17 @@ impl Settings {
         }
     }
 
-    /// Checks the text of a file; `file` is only named in the problems.
+    /// Checks the text of a file, and no other file: who runs a daemon calls [`Settings::load`], which reads the secrets too.
+    /// `file` is only named in the problems.
     ///
     /// # Errors
     /// Every problem that the text has, by line.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Problems> {
-        read::settings(text).map_err(|problems| Problems { file: file.to_owned(), problems })
+        Self::parse_with(text, file, |_| Ok(Vec::new()))
+    }
+
+    fn parse_with(text: &str, file: &Path, open: secret::Opener) -> Result<Self, Problems> {
+        read::settings(text, open).map_err(|problems| Problems { file: file.to_owned(), problems })
     }
 
     /// What is in force, defaults included, as a file that reads back as the same settings.
@@ -342,11 +358,7 @@ impl Settings {
 
     /// What an operator should know although it is no mistake.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = vec![
-            "no secret: frames are protected against accidents (CRC-32) only, not against anyone who can send on the \
-             sync link"
-                .to_owned(),
-        ];
+        let mut warnings = secret::warnings(self);
         if self.groups.len() > 1 && self.groups.iter().any(|group| !self.is_sole(group) && group.audits()) {
             warnings.push(
                 "several groups share this machine's kernel and do not divide it: each takes the flows of the others, too \
@@ -423,6 +435,8 @@ impl Group {
     pub fn engine_config(&self, node: &Node, frame_len: usize, incarnation: u64, seed: u64) -> Config {
         Config {
             name: node.name.clone(),
+            secrets: node.sealing.secrets.clone(),
+            auth: node.sealing.auth(),
             incarnation,
             seed,
             frame_len,
@@ -444,6 +458,7 @@ impl Group {
             takeover_grace: self.takeover_grace,
             startup_delay: self.startup_delay,
             handover_deadline: self.handover_deadline,
+            merge_deadline: self.merge_deadline,
             ..Config::new(node.id, self.sync_id)
         }
     }
@@ -461,6 +476,9 @@ impl Group {
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
             handover_deadline: self.handover_deadline,
+            merge_deadline: self.merge_deadline,
+            takeover_grace: self.takeover_grace,
+            startup_delay: self.startup_delay,
             ack: self.ack,
             ack_timeout: self.ack_timeout,
             members: self.members,

@@ -6,8 +6,8 @@
 use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
-    Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Settings, SourceKind, TAP_FILES, TAP_FILES_MAX,
-    TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, takeover, track, value,
+    Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Sealing, Settings, SourceKind, TAP_FILES,
+    TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};
@@ -21,7 +21,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 const ROOT_KEYS: &[&str] = &["node", "group", "control", "track"];
-const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "secret_file"];
+const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "secret_file", "auth"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
 const GROUP_KEYS: &[&str] = &[
     "sync_id",
@@ -63,6 +63,7 @@ const GROUP_KEYS: &[&str] = &[
     "takeover_grace",
     "startup_delay",
     "handover_deadline",
+    "merge_deadline",
     "tap",
     "tap_size",
     "tap_files",
@@ -76,13 +77,11 @@ const GROUP_KEYS: &[&str] = &[
     "notify_fifo",
     "notify_timeout",
 ];
-/// Keys that the product has and this version does not carry out; accepting them in silence would be a lie.
-const KEYS_NOT_YET: &[(&str, &str)] = &[("secret_file", "not in this version: frames cannot be sealed yet; remove it")];
 /// Two words this far apart are no longer a typing mistake.
 const TYPING_MISTAKE: f64 = 0.75;
 
 /// Reads a whole document.
-pub(super) fn settings(text: &str) -> Result<Settings, Vec<Problem>> {
+pub(super) fn settings(text: &str, open: secret::Opener) -> Result<Settings, Vec<Problem>> {
     let report = Report { text, problems: RefCell::default() };
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -92,7 +91,7 @@ pub(super) fn settings(text: &str) -> Result<Settings, Vec<Problem>> {
         return Err(report.into_problems());
     }
     let root = Section::open(&report, "the file", document.get_ref(), 0..0, ROOT_KEYS);
-    let node = node(&root);
+    let node = node(&root, open);
     let control = control(&root);
     let tracks = track::tracks(&root);
     let groups = groups(&root, &node, &tracks);
@@ -139,9 +138,7 @@ impl<'a, 't> Section<'a, 't> {
     ) -> Self {
         for key in table.keys() {
             let word = key.get_ref().as_ref();
-            if let Some((_, why)) = KEYS_NOT_YET.iter().find(|(not_yet, _)| *not_yet == word && known.contains(&word)) {
-                report.note(key.span(), format!("{word}: {why}"));
-            } else if !known.contains(&word) {
+            if !known.contains(&word) {
                 report.note(key.span(), format!("unknown key \"{word}\" in {name}; {}", advice(word, known)));
             }
         }
@@ -257,8 +254,9 @@ impl<'a, 't> Section<'a, 't> {
     }
 }
 
-fn node(root: &Section<'_, '_>) -> Node {
-    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0 };
+fn node(root: &Section<'_, '_>, open: secret::Opener) -> Node {
+    let sealing = Sealing::default();
+    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0, sealing };
     let Some(found) = root.get("node") else {
         root.report.note(0..0, "[node] is missing; write [node] with id = 1 (another number on each node)".into());
         return fallback;
@@ -281,7 +279,7 @@ fn node(root: &Section<'_, '_>) -> Node {
         Some(name) => Ok(name.to_owned()),
     });
     let realtime_priority = section.number("realtime_priority", REALTIME_PRIORITY, 0..=99);
-    Node { id: NodeId(id), name, realtime_priority }
+    Node { id: NodeId(id), name, realtime_priority, sealing: secret::sealing(&section, open) }
 }
 
 fn control(root: &Section<'_, '_>) -> Control {
@@ -418,6 +416,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         takeover_grace: section.duration("takeover_grace", default.takeover_grace),
         startup_delay: section.duration("startup_delay", default.startup_delay),
         handover_deadline: section.duration("handover_deadline", default.handover_deadline),
+        merge_deadline: section.duration("merge_deadline", default.merge_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {

@@ -487,6 +487,36 @@ fn a_draining_backup_does_not_wait_for_ever() {
     assert!((ms(10_200)..ms(10_500)).contains(&took), "took {took:?}");
 }
 
+/// [5.3.10] A master that is to end gives the role away, and is left without it; where nobody may inherit, nothing is waited for.
+#[test]
+fn a_master_that_is_to_end_gives_its_role_away_first() {
+    let give_away = |world: &mut World, at: usize| {
+        let now = world.now;
+        world.node(at).engine.give_away(now);
+        world.engine(at).heir()
+    };
+    let mut world = pair_in_sync(10, |config| config);
+    assert_eq!(give_away(&mut world, 1), None, "a backup has nothing to give");
+    assert_eq!(give_away(&mut world, 0), Some(NodeId(2)));
+    assert_eq!(give_away(&mut world, 0), Some(NodeId(2)), "it is under way");
+    let took = until_master(&mut world, 1);
+    assert!(took < ms(2), "took {took:?}");
+    world.run(ms(1));
+    assert_eq!((world.role(0), world.engine(0).heir(), world.events(0, "HandoverDone")), (Role::Backup, None, 1));
+
+    let mut world = pair_in_sync(10, |config| config);
+    drain(&mut world, 1, true);
+    world.run(ms(200));
+    assert_eq!(give_away(&mut world, 0), None);
+
+    let manual = |config: Config| Config { role: RoleMode::Manual, ..config };
+    let mut world = World::new(vec![manual(config(1)), manual(config(2))]);
+    let now = world.now;
+    world.node(0).engine.set_role(now, RoleRequest::Master);
+    let mut world = in_sync(world, 10);
+    assert_eq!((give_away(&mut world, 0), world.role(0)), (None, Role::Master));
+}
+
 /// [5.3.9] The owner swears that the master is dead: the others wait their skew (156/256 × 100 ms) and not its silence.
 #[test]
 fn a_master_that_is_sworn_dead_is_replaced_within_the_skew() {

@@ -42,6 +42,12 @@ fn is_page(bytes: &[u8]) -> bool {
     Frame::parse(bytes).unwrap().header().kind == Kind::RECORDS
 }
 
+/// Whether it is a page behind the first one.
+fn is_later_page(bytes: &[u8]) -> bool {
+    let frame = Frame::parse(bytes).unwrap();
+    matches!(frame.verify().unwrap().payload(), Payload::MergeRecords(page) if page.cursor != 0)
+}
+
 fn questions(world: &World) -> usize {
     world.sent.iter().filter(|(_, _, bytes)| asked(bytes).is_some_and(|cursor| cursor != CURSOR_END)).count()
 }
@@ -156,6 +162,23 @@ fn a_loser_whom_nobody_asks_waits_for_the_deadline_and_then_repairs() {
     assert_eq!(questions(&world), before);
 }
 
+/// [5.5.4] A deadline that is changed while the node runs is kept by its next merge.
+#[test]
+fn another_merge_deadline_is_kept_by_the_next_merge() {
+    let mut world = split();
+    world.upsert(0, 500);
+    let now = world.now;
+    for at in 0..2 {
+        let engine = &mut world.node(at).engine;
+        let shorter = Tuning { merge_deadline: SECOND * 2, ..Tuning::from(&engine.config) };
+        engine.reconfigure(now, &shorter).unwrap();
+    }
+    world.passes = Box::new(|_, _, bytes| asked(bytes).is_none());
+    world.run_until("one master", |world| world.role(0) == Role::Backup);
+    world.run(SECOND * 3);
+    assert_eq!((world.events(0, "MergeGivenUp"), world.events(1, "MergeGivenUp")), (1, 1));
+}
+
 /// [5.5.4] A bucket-end that a third node has caused removes nothing of what the loser still has to tell.
 #[test]
 fn a_walk_for_somebody_else_takes_nothing_from_a_loser_before_it_was_asked() {
@@ -223,6 +246,35 @@ fn what_a_dead_winner_never_asked_for_its_successor_asks_for() {
     assert_eq!((world.table(0).len(), world.table(2).len()), (200, 200), "{:?} {:?}", world.role(0), world.role(2));
     world.assert_equal(0, 2);
     assert_eq!(numbers(&world, 2).len(), 200);
+}
+
+/// [5.5.2] Between two pages the loser begins to follow a third master, by whose seed its table stands in another order: it
+/// tells the rest all the same.
+#[test]
+fn a_table_that_is_hashed_anew_between_two_pages_is_told_to_its_end() {
+    let mut world = split();
+    (500..1500).for_each(|number| world.upsert(0, number));
+    world.nodes.push(None);
+    world.start(2, Config { priority: 200, ..config(3) });
+    world.run_until("a third master", |world| world.role(2) == Role::Master);
+    let now = world.now;
+    world.node(2).engine.set_role(now, RoleRequest::Backup);
+    world.node(2).engine.set_role(now, RoleRequest::Master);
+    world.run(SECOND);
+    world.dump_done(2);
+    assert_eq!([1, 2].map(|at| world.engine(at).status().term), [2, 2], "so that the second stays master beside it");
+    world.passes = Box::new(|from, to, bytes| from != 2 && to != 2 && !is_later_page(bytes));
+    world.run_until("a first page", |world| world.counter(1, "merge_pages_received") == 1);
+    assert_eq!(world.engine(0).following().map(|stream| stream.0), Some(NodeId(2)));
+    let seed = world.engine(0).table.seed();
+    // The second hears nothing but pages: it is to stay as it is.
+    let passes = |from: usize, to: usize, bytes: &[u8]| from + to != 3 && (to != 1 || is_page(bytes));
+    world.passes = Box::new(move |from, to, bytes| passes(from, to, bytes) && !is_later_page(bytes));
+    world.run_until("another stream", |world| world.engine(0).following().map(|stream| stream.0) == Some(NodeId(3)));
+    assert_ne!(world.engine(0).table.seed(), seed);
+    world.passes = Box::new(passes);
+    world.run_until("merged", |world| world.events(1, "Merged") == 1);
+    assert_eq!((world.role(1), numbers(&world, 1).len()), (Role::Master, 1100));
 }
 
 /// [5.2.5] [1.5.3] What a peer holds of the dead stream beyond the node that takes over is there before the node is master.

@@ -16,6 +16,9 @@ use crate::time::Instant;
 use crate::wire::{Advert, AdvertFlags, CURSOR_END, Header, MergePull, MergeRecords, NodeId, Record, Target};
 use core::ops::Range;
 
+/// A stream whatever its term: its master's node and incarnation.
+pub(super) type Stream = (NodeId, u64);
+
 /// What a node said of itself as a follower: master, incarnation, frontier, and whether it was proven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Stand {
@@ -30,8 +33,10 @@ pub(super) struct Stand {
 /// What is known of a node's merges.
 #[derive(Debug, Default)]
 pub(super) struct Merging {
-    /// What its source has changed while it was master, and when.
-    learned: Map<Name, Instant>,
+    /// What its source has changed while it was master.
+    learned: Map<Name, Learned>,
+    /// Up to where it has followed the streams of others, by node and incarnation of their masters.
+    followed: Map<Stream, u64>,
     /// What it has ended itself since it followed anybody.
     ended: Map<Name, ()>,
     /// Since when it has to be asked for that; `None`: it was, or it is equal to its master.
@@ -42,6 +47,14 @@ pub(super) struct Merging {
     stands: Map<usize, Stand>,
     /// What it must hold when it is master, and whom it is to ask for that.
     wanted: Option<(usize, Vec<Name>, Instant)>,
+}
+
+/// A word of a node's own source.
+#[derive(Clone, Copy, Debug)]
+struct Learned {
+    at: Instant,
+    /// The stream that was followed since, and its frame that has put another word in its place.
+    replaced: Option<(Stream, u64)>,
 }
 
 impl Stand {
@@ -94,7 +107,10 @@ impl Oracle {
             let spoken = loser.shadow.seq(**name) > 0;
             let alive = loser.shadow.value(**name).is_some();
             let ended = winner.shadow.is_of_this_stream(**name) || winner.merging.ended.contains_key(*name);
-            **learned > winner.master_since && alive && !spoken && winner.shadow.value(**name).is_none() && !ended
+            // What the loser holds is the word of a third one, and the winner has heard that and what came after it.
+            let heard = |(stream, seq)| winner.merging.followed.get(&stream).is_some_and(|heard| *heard >= seq);
+            let known = spoken || ended || learned.replaced.is_some_and(heard);
+            learned.at > winner.master_since && alive && winner.shadow.value(**name).is_none() && !known
         });
         let mut lost: Vec<Name> = lost.map(|(name, _)| *name).collect();
         lost.sort_unstable();
@@ -175,7 +191,7 @@ impl Oracle {
             return;
         }
         match value {
-            Some(_) => drop(node.merging.learned.insert(name, now)),
+            Some(_) => drop(node.merging.learned.insert(name, Learned { at: now, replaced: None })),
             None => self.note_ended(at, name),
         }
     }
@@ -184,6 +200,22 @@ impl Oracle {
     pub(super) fn note_ended(&mut self, at: usize, name: Name) {
         self.nodes[at].merging.learned.remove(&name);
         self.nodes[at].merging.ended.insert(name, ());
+    }
+
+    /// A frame of the followed stream has spoken of an entry.
+    pub(super) fn note_replaced(&mut self, at: usize, name: Name, seq: u64) {
+        let node = &mut self.nodes[at];
+        if let (Some(stream), Some(learned)) = (node.following, node.merging.learned.get_mut(&name)) {
+            learned.replaced = Some(((stream.node, stream.incarnation), seq));
+        }
+    }
+
+    /// A node follows a stream no longer.
+    pub(super) fn note_followed(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(stream) = node.following else { return };
+        let heard = node.merging.followed.entry((stream.node, stream.incarnation)).or_default();
+        *heard = node.frontier.max(*heard);
     }
 
     /// A node follows a stream: what it has ended itself is known to its master.
@@ -202,9 +234,9 @@ impl Oracle {
         let node = &self.nodes[at];
         let Some(deadline) = node.config.as_ref().map(|config| config.merge_deadline) else { return };
         let (Some(owes), Some(stream)) = (node.merging.owes_since, node.following) else { return };
-        let Some(learned) = node.merging.learned.get(&name) else { return };
+        let Some(learned) = node.merging.learned.get(&name).map(|learned| learned.at) else { return };
         let master = self.sent.streams.get(&stream).map(|said| &self.nodes[said.master]);
-        let both = master.is_some_and(|master| *learned > master.master_since);
+        let both = master.is_some_and(|master| learned > master.master_since);
         if both && now.since(owes) < deadline * 4 / 5 {
             let text = format!(
                 "node {at} has removed {}, which it learned as master at {learned:?}, before its master has asked for it",

@@ -144,6 +144,7 @@ impl Oracle {
             self.compare_whole(now, at, engine, except);
         }
         self.note_holder(at);
+        self.note_followed(at);
         let node = &mut self.nodes[at];
         node.left = node.following.filter(|_| node.proven).map(|stream| (stream, node.frontier));
         // What was not made good until now may have been noticed now: the report of it comes after the new stream.

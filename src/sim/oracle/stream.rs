@@ -393,6 +393,7 @@ impl Oracle {
         }
         if seen == expected {
             if wins {
+                self.note_replaced(at, name, seq);
                 let node = &mut self.nodes[at];
                 node.shadow.put(now, name, value, seq);
                 node.unsunk.insert(name, ());
@@ -548,7 +549,7 @@ impl Oracle {
             self.removed(now, at, name);
         }
         let node = &mut self.nodes[at];
-        let late = node.role == Some(Role::Master) || node.unsunk.contains_key(&name);
+        let late = node.unsunk.contains_key(&name);
         if node.shadow.value(name) == value {
             node.unsunk.remove(&name);
         } else if !late {
