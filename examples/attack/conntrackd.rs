@@ -226,6 +226,8 @@ fn external(node: &Node, words: &str) -> Result<u64, Trouble> {
 fn version() -> String {
     let said = Command::new(daemon::PROGRAM).arg("-v").output();
     let text = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let version = text.split_ascii_whitespace().find(|word| word.contains('.') && !word.ends_with('.'));
+    let version = text
+        .split_ascii_whitespace()
+        .find(|word| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit()));
     format!("conntrackd {}", version.unwrap_or("?").trim_start_matches('v'))
 }

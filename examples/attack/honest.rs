@@ -78,6 +78,8 @@ impl Traffic {
     /// The operating system's error.
     pub fn run(&mut self, stop: &AtomicBool) -> io::Result<(Delay, u64)> {
         let Traffic { sink, events, made } = self;
+        // What was told before is not about this.
+        while events.receive().map_err(io::Error::other)?.is_some() {}
         let ended = AtomicBool::new(false);
         let first = made.load(Ordering::Relaxed);
         std::thread::scope(|scope| {

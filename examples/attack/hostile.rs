@@ -57,11 +57,14 @@ impl Hostile {
     }
 
     /// Puts one datagram into the batch: `fill` writes the frame and says how long it is and where it pretends to come from.
-    /// Says whether there was room.
+    /// Says whether there was room. A frame without bytes is left out.
     pub fn put(&mut self, fill: impl FnOnce(&mut [u8]) -> (usize, Ipv4Addr)) -> bool {
         let Some(slot) = self.batch.slot() else { return false };
         let (head, frame) = slot.split_at_mut(IPV4);
         let (length, source) = fill(frame);
+        if length == 0 {
+            return true;
+        }
         // Version and length of the header; don't fragment; TTL 255; protocol 114. The kernel fills in length and checksum.
         head.fill(0);
         (head[0], head[6], head[8], head[9]) = (0x45, 0x40, 255, ssyncp::wire::IP_PROTOCOL);

@@ -26,13 +26,15 @@ pub enum Pace {
     Flood,
     /// The same, and the backup is killed and started again meanwhile.
     FloodAndRestart,
+    /// The master is killed, and frames are sent until the backup has taken over.
+    KillMaster,
 }
 
 /// Sync id of the group that is attacked.
 pub const SYNC_ID: u8 = 51;
 
 /// All of them, in the order in which they are done. Those that break an unsealed pair for good come last.
-pub const KINDS: [Kinds; 25] = [
+pub const KINDS: [Kinds; 27] = [
     kind("noise", "random bytes of any length", |forger, slot| {
         let length = (forger.random() % slot.len() as u64) as usize;
         forger.noise(&mut slot[..length]);
@@ -143,16 +145,7 @@ pub const KINDS: [Kinds; 25] = [
     kind("replay-restart", "frames from before both nodes were started anew", |forger, slot| {
         Forger::copy(&forger.archive.before_restart, forger.number, slot)
     }),
-    kind("old-adverts", "ADVERTs of the master's former incarnation", |forger, slot| {
-        let Archive { before_restart, .. } = &forger.archive;
-        let of_a = |frame: &&Vec<u8>| {
-            Frame::parse(frame).is_ok_and(|it| it.header().node == A && it.header().kind == Kind::ADVERT)
-        };
-        let count = before_restart.iter().filter(of_a).count().max(1);
-        let Some(frame) = before_restart.iter().filter(of_a).nth(forger.number as usize % count) else { return 0 };
-        slot[..frame.len()].copy_from_slice(frame);
-        frame.len()
-    }),
+    kind("old-adverts", "ADVERTs of the master's former incarnation", old_advert),
     kind("replay-group", "frames of another group with the same secret, its sync id made to fit", |forger, slot| {
         let length = Forger::copy(&forger.archive.other_group, forger.number, slot);
         edited(slot, length, |frame| frame[1] = SYNC_ID)
@@ -167,6 +160,11 @@ pub const KINDS: [Kinds; 25] = [
         let length = forger.advert(slot, A, 0, 1);
         forger.dress(slot, length)
     }),
+    Kinds { pace: Pace::KillMaster, ..kind("kill", "nothing, while the master is killed: for comparison", |_, _| 0) },
+    Kinds {
+        pace: Pace::KillMaster,
+        ..kind("kill-replay", "ADVERTs of the master's former incarnation, while the master is killed", old_advert)
+    },
 ];
 
 const fn kind(name: &'static str, what: &'static str, make: fn(&mut Forger, &mut [u8]) -> usize) -> Kinds {
@@ -178,10 +176,11 @@ const fn flood(name: &'static str, what: &'static str, make: fn(&mut Forger, &mu
 }
 
 impl Kinds {
-    /// Where its frames pretend to come from.
+    /// Where its frames pretend to come from. A machine's kernel drops what bears an address of its own, so most come from
+    /// addresses of nobody: then each reaches both nodes.
     pub fn source(&self, number: u64) -> Ipv4Addr {
         if self.name != "spoof-source" {
-            return Ipv4Addr::new(10, 255, 0, 1 + (number % 2) as u8);
+            return Ipv4Addr::new(10, 255, 0, 9 + (number % 64) as u8);
         }
         let odd = [
             Ipv4Addr::new(10, 255, 0, 1),
@@ -193,6 +192,18 @@ impl Kinds {
         ];
         odd[number as usize % odd.len()]
     }
+}
+
+/// What the master said of itself before it was started anew.
+fn old_advert(forger: &mut Forger, slot: &mut [u8]) -> usize {
+    let Archive { before_restart, .. } = &forger.archive;
+    let of_a = |frame: &&Vec<u8>| {
+        Frame::parse(frame).is_ok_and(|it| it.header().node == A && it.header().kind == Kind::ADVERT)
+    };
+    let count = before_restart.iter().filter(of_a).count().max(1);
+    let Some(frame) = before_restart.iter().filter(of_a).nth(forger.number as usize % count) else { return 0 };
+    slot[..frame.len()].copy_from_slice(frame);
+    frame.len()
 }
 
 /// Forged DATA, which would also end a flow that exists.

@@ -41,6 +41,8 @@ pub struct Attack {
     pub delay: Delay,
     /// Seconds until a node that was killed and started in the middle of it was in sync; null where none was, or never.
     pub restart_in_sync_s: Option<f64>,
+    /// Seconds until the backup was master after the master was killed; null where it was not, or never.
+    pub takeover_s: Option<f64>,
     /// Afterwards the pair was as it was before, by itself.
     pub recovered: bool,
 }
@@ -79,6 +81,9 @@ impl Attack {
         }
         if let Some(seconds) = self.restart_in_sync_s {
             line.push_str(&format!("; back in sync after {seconds:.2} s"));
+        }
+        if let Some(seconds) = self.takeover_s {
+            line.push_str(&format!("; taken over after {seconds:.2} s"));
         }
         if !self.recovered {
             line.push_str("; NOT RECOVERED");

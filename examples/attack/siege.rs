@@ -88,6 +88,8 @@ impl Siege {
                 )?;
             }
             siege.start()?;
+            // What the nodes said before they were started anew has waited until now.
+            step("listening", siege.forger.tap.listen())?;
             siege.forger.tap.forget();
             siege.honest(RECORDING)?;
             step("listening", siege.forger.tap.listen())?;
@@ -201,8 +203,11 @@ impl Siege {
     /// # Errors
     /// [`Trouble`].
     pub fn attack(&mut self, kind: &Kinds) -> Result<Attack, Trouble> {
-        if !self.is_well() || !self.truth.tables_agree(&self.lab, 0..self.traffic.made()) {
+        if !self.settled() || self.truth.changed(&self.lab, 0..self.traffic.made())? > 0 {
             self.rebuild()?;
+        }
+        if kind.pace == Pace::KillMaster {
+            return self.kill_master(kind);
         }
         let before: Vec<Sight> = self.lab.nodes.iter().map(Sight::of).collect();
         let (start, octets) = (Instant::now(), self.octets()?);
@@ -227,6 +232,29 @@ impl Siege {
             answer_per_byte: rounded(answered.max(0.0) / assault.octets.max(1) as f64),
             recovered: well,
             ..attack
+        })
+    }
+
+    /// How long a takeover takes while frames are sent.
+    fn kill_master(&mut self, kind: &Kinds) -> Result<Attack, Trouble> {
+        let Siege { lab, hostile, forger, .. } = self;
+        lab.nodes[0].kill()?;
+        let start = Instant::now();
+        let is_master = || lab.nodes[1].status().is_some_and(|status| status.is_master());
+        let mut sent = 0;
+        while !is_master() && start.elapsed() < SETTLED_WITHIN {
+            sent += counted(hostile, forger, kind, COUNTED_BATCH)?;
+        }
+        let took = start.elapsed();
+        let taken = took < SETTLED_WITHIN;
+        Ok(Attack {
+            name: kind.name.into(),
+            what: kind.what.into(),
+            sent,
+            packets_per_s: (sent as f64 / took.as_secs_f64()).round(),
+            takeover_s: taken.then(|| rounded(took.as_secs_f64())),
+            recovered: taken,
+            ..Attack::default()
         })
     }
 
@@ -278,7 +306,7 @@ impl Siege {
             let done = nap(HEAD_START).and_then(|()| {
                 let start = Instant::now();
                 let (sent, back) = match kind.pace {
-                    Pace::Counted => (counted(hostile, forger, kind, measure.packets)?, None),
+                    Pace::Counted | Pace::KillMaster => (counted(hostile, forger, kind, measure.packets)?, None),
                     Pace::Flood => (flood(hostile, forger, kind, || start.elapsed() >= measure.time)?, None),
                     Pace::FloodAndRestart => restart_under_flood(lab, hostile, forger, kind, measure.time)?,
                 };
@@ -311,13 +339,9 @@ fn step<T>(doing: &'static str, result: io::Result<T>) -> Result<T, Trouble> {
 /// Fills the batch with at most `most` frames; says whether there are any.
 fn fill(hostile: &mut Hostile, forger: &mut Forger, kind: &Kinds, most: u64) -> bool {
     hostile.clear();
-    for _ in 0..most {
+    for _ in 0..most.min(1024) {
         let source = kind.source(forger.number);
-        let mut length = 0;
-        let put = hostile.put(|slot| {
-            length = (kind.make)(forger, slot);
-            (length, source)
-        });
+        let put = hostile.put(|slot| ((kind.make)(forger, slot), source));
         forger.number += 1;
         if !put {
             break;
@@ -328,13 +352,15 @@ fn fill(hostile: &mut Hostile, forger: &mut Forger, kind: &Kinds, most: u64) -> 
 
 /// So many frames, at a rate at which none is lost.
 fn counted(hostile: &mut Hostile, forger: &mut Forger, kind: &Kinds, packets: u64) -> Result<u64, Trouble> {
-    let mut sent = 0;
+    let (mut sent, mut rounds) = (0, 0);
     forger.number = 0;
-    while sent < packets {
+    // A kind of which no frame can be made sends none.
+    while sent < packets && rounds <= 2 * packets.div_ceil(COUNTED_BATCH) {
         step("listening", forger.tap.listen())?;
         if fill(hostile, forger, kind, COUNTED_BATCH.min(packets - sent)) {
             sent += step("sending", hostile.send())?;
         }
+        rounds += 1;
         nap(COUNTED_PAUSE)?;
     }
     Ok(sent)

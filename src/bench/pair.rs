@@ -30,7 +30,7 @@ const BATCHES_PER_TURN: usize = 8;
 /// Changes that one turn takes from an engine to its sink, at a time.
 const SINK_BATCH: usize = 1024;
 /// Records that may wait in a master that is fed as fast as it goes: eight batches of full frames.
-const WAITING_MAX: u64 = 8 * 64 * 60;
+const WAITING_MAX: u32 = 8 * 64 * 60;
 /// Longest rest of a side: it looks then whether all is over.
 const LOOK: Duration = Duration::from_millis(5);
 /// Stamps that are remembered: more than records are under way.
@@ -125,8 +125,9 @@ impl Pair {
 
     fn run(&mut self, feed: Feed, time: Duration) -> Result<Run, BenchError> {
         self.until("the pair does not come to rest", |pair| {
-            pair.master.engine.counters().records_sent <= pair.backup.engine.counters().records_applied
-                || pair.backup.engine.sync_state() == SyncState::InSync && pair.master.is_idle()
+            let Side { engine: backup, .. } = &pair.backup;
+            let sent = pair.master.is_idle() && backup.sync_state() == SyncState::InSync;
+            sent && backup.frontier() >= pair.master.engine.status().stream_seq
         })?;
         let stamps: Vec<AtomicU64> = (0..STAMPS).map(|_| AtomicU64::new(0)).collect();
         let over = AtomicBool::new(false);
@@ -238,8 +239,7 @@ impl Side {
     }
 
     fn is_idle(&self) -> bool {
-        let counters = self.engine.counters();
-        self.link.pending() == 0 && counters.records_sent >= counters.updates
+        self.link.pending() == 0 && self.engine.pending() == 0
     }
 }
 
@@ -270,7 +270,8 @@ fn say(
     until: Instant,
 ) -> Result<(u64, Spent), BenchError> {
     let (watch, start) = (Stopwatch::start(), clock::now());
-    let (mut begun, waiting_before) = (0_u64, side.engine.counters().updates - side.engine.counters().records_sent);
+    // A key that waits already would wait no more: then no record is sent for it.
+    let (mut begun, waiting_most) = (0_u64, WAITING_MAX.min(keys.flows / 2));
     loop {
         let now = clock::now();
         if now >= until {
@@ -279,9 +280,7 @@ fn say(
         let mut most = LOOK;
         match feed {
             Feed::FlatOut => {
-                let counters = side.engine.counters();
-                let waiting = counters.updates.saturating_sub(counters.records_sent + waiting_before);
-                for _ in waiting..WAITING_MAX {
+                for _ in side.engine.pending()..waiting_most {
                     // Refused by nobody: every key is held already.
                     let _ = side.engine.update(now, &Change::Upsert(keys.flow()));
                 }
@@ -300,7 +299,7 @@ fn say(
         }
         let found = side.turn(now, |_| ())?;
         let rest = matches!(feed, Feed::Paced { .. }) || found == Found::FullQueue;
-        if rest || side.engine.counters().updates - side.engine.counters().records_sent >= WAITING_MAX {
+        if rest || side.engine.pending() >= waiting_most {
             side.rest(found, most.min(due_left(until)));
         }
     }

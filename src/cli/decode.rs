@@ -2,10 +2,9 @@
 
 pub(super) mod json;
 
-use super::EXIT_USAGE;
 use super::output::{complain, print};
 use super::recording::{Content, Order, Seen, Source, unreadable};
-use super::secrets::SecretFile;
+use super::secrets::Secrets;
 use crate::wire::ipvs::{Connection, Message, WordOrder, state};
 use crate::wire::{FrameError, Outcome, Secret, TTL, checks, describe};
 use std::fmt::Write;
@@ -24,7 +23,7 @@ pub(super) struct Options {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    secrets: SecretFile,
+    secrets: Secrets,
     /// Print one JSON object for each frame (docs/schemas/frame.json).
     #[arg(long)]
     json: bool,
@@ -35,10 +34,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     let order = order(options.source.ipvs_order);
     let secrets = match options.secrets.read() {
         Ok(secrets) => secrets,
-        Err(problem) => {
-            complain(&problem);
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(status) => return status,
     };
     let read = options.source.read(false, |seen| {
         printed = print(&if options.json { json::line(seen, order, &secrets) } else { words(seen, order, &secrets) });

@@ -9,12 +9,11 @@
 use super::output::{complain, print};
 use super::{EXIT_NO, EXIT_REFUSED, EXIT_USAGE};
 use crate::daemon::settings::SecretFile;
-use crate::daemon::settings::secret::{self, SECRET_FILE_MAX};
-use crate::sys::clock;
-use crate::wire::{SECRET_LEN, SECRETS_MAX};
-use std::fs::{self, File, OpenOptions};
+use crate::daemon::settings::secret::{self, LINE_LEN, SECRET_FILE_MAX, line, new_file};
+use crate::wire::SECRETS_MAX;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -84,26 +83,6 @@ pub(super) fn run(options: &Options) -> ExitCode {
     }
 }
 
-/// A line of a secret's file.
-type Line = Zeroizing<String>;
-
-/// Draws a secret.
-fn line(number: u8) -> Line {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut secret = Zeroizing::new([0; SECRET_LEN]);
-    clock::random(&mut *secret);
-    // It never grows: a string that does leaves what it held behind.
-    let mut line = Zeroizing::new(String::with_capacity(3 + 2 * SECRET_LEN));
-    line.push(char::from(HEX[usize::from(number & 15)]));
-    line.push(' ');
-    for byte in secret.iter() {
-        line.push(char::from(HEX[usize::from(byte >> 4)]));
-        line.push(char::from(HEX[usize::from(byte & 15)]));
-    }
-    line.push('\n');
-    line
-}
-
 fn to_standard_output(number: u8) -> ExitCode {
     let printed = print(&line(number));
     complain(
@@ -128,9 +107,12 @@ fn create(path: &Path, number: u8) -> Result<String, Failure> {
         let _ = fs::remove_file(path);
         return Err(failed(error));
     }
+    // A configuration takes it only so.
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let absolute = absolute.display();
     Ok(format!(
         "{shown}: secret {number}, which only its owner can read\n\
-         next: copy the file to every other node (scp -p), write secret_file = \"{shown}\" into [node] there and here, and\n\
+         next: copy the file to every other node (scp -p), write secret_file = \"{absolute}\" into [node] there and here, and\n\
          ssyncp check. Nodes that run without a secret begin with auth = \"permissive\" (docs/operations.md)\n"
     ))
 }
@@ -153,7 +135,7 @@ fn append(path: &Path, number: Option<u8>) -> Result<String, Failure> {
     if taken(number) {
         return Err(Failure::Taken { file: shown, number });
     }
-    let mut longer = Zeroizing::new(Vec::with_capacity(text.len() + 1 + 3 + 2 * SECRET_LEN));
+    let mut longer = Zeroizing::new(Vec::with_capacity(text.len() + 1 + LINE_LEN));
     longer.extend_from_slice(&text);
     if !text.ends_with(b"\n") {
         longer.push(b'\n');
@@ -191,13 +173,6 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// A file that was not there, for its owner alone whatever the umask says.
-fn new_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
 /// Makes a name in a directory outlive a loss of power.
 fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -207,6 +182,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
@@ -215,14 +191,6 @@ mod tests {
     fn numbers(path: &Path) -> Vec<u8> {
         let secrets = secret::read(&SecretFile::Path(path.to_owned())).unwrap();
         secrets.iter().map(|secret| secret.id()).collect()
-    }
-
-    #[test]
-    fn a_line_is_a_number_and_64_digits_that_nobody_has_seen() {
-        let (one, two) = (line(3), line(3));
-        assert_eq!((one.len(), &one[..2], &one[66..]), (67, "3 ", "\n"));
-        assert!(one[2..66].bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)));
-        assert_ne!(*one, *two);
     }
 
     #[test]

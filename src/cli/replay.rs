@@ -13,7 +13,7 @@ mod verify;
 
 use super::output::{complain, print};
 use super::recording::{Content, Seen, Source, Tally, unreadable};
-use super::secrets::SecretFile;
+use super::secrets::Secrets;
 use super::{EXIT_NO, EXIT_USAGE, decode};
 use crate::daemon::flows::FlowRow;
 use crate::daemon::settings::parse_duration;
@@ -52,7 +52,7 @@ pub(super) struct Options {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    secrets: SecretFile,
+    secrets: Secrets,
     /// How fast: 1 as recorded, 10 ten times as fast, max without waiting.
     #[arg(long, value_name = "FACTOR", default_value = "max")]
     speed: Speed,
@@ -117,10 +117,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     };
     let secrets = match options.secrets.read() {
         Ok(secrets) => secrets,
-        Err(problem) => {
-            complain(&problem);
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(status) => return status,
     };
     let mut replay = Replay::new(options, secrets);
     let tally = match options.source.read(std::io::stderr().is_terminal(), |seen| replay.take(seen)) {

@@ -105,7 +105,8 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     let age = group.digest_age_s.map_or(String::new(), |age| format!(", proven {age:.1} s ago"));
     writeln!(text, "  sync        {}, digest {digest}{age}", group.sync)?;
     if let Some(seal) = &group.seal {
-        writeln!(text, "  seal        {}", seal.words())?;
+        let proven = group.peers.iter().filter(|peer| peer.established).count();
+        writeln!(text, "  seal        {}", seal.words(proven))?;
     }
     if !group.draining.is_empty() {
         writeln!(text, "  draining    {}", group.draining.join(", "))?;

@@ -24,6 +24,9 @@ pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// What `handover_deadline` may be: a switch takes a few milliseconds, and all of it is an outage if it fails.
 pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
+/// What `merge_deadline` may be: a page takes one way there and back, and a full table over a long way some minutes.
+pub const MERGE_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RoleMode {
@@ -230,6 +233,9 @@ impl Config {
         }
         if !HANDOVER_DEADLINES.contains(&self.handover_deadline) {
             wrong("handover_deadline", format!("{:?}; 10ms to 60s", self.handover_deadline));
+        }
+        if !MERGE_DEADLINES.contains(&self.merge_deadline) {
+            wrong("merge_deadline", format!("{:?}; 100ms to 1h", self.merge_deadline));
         }
         if self.first_seq > super::STREAM_SEQ_MAX {
             wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));

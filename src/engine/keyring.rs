@@ -23,6 +23,7 @@
 //! Unsealed, Sealed and Forged are reported as AuthFailed, at most every 10 s.
 
 use super::Engine;
+use super::breakage::Breakage;
 use super::config::Config;
 use super::event::Event;
 use super::inbox::Number;
@@ -158,6 +159,12 @@ impl Keyring {
         }
     }
 
+    /// For a breakage only: every number may be sealed once more.
+    #[cfg(any(test, feature = "breakages"))]
+    pub(super) fn forget_numbers(&mut self) {
+        self.sealer.forget_numbers();
+    }
+
     /// A DATA frame of this number has left.
     pub(super) fn data_left(&mut self, seq: u64) {
         self.left[place(self.stream)] = seq;
@@ -237,7 +244,8 @@ impl Failures {
 impl Engine {
     /// Whether a frame may be taken that is not sealed.
     pub(super) fn take_in_the_clear(&self) -> Result<(), FrameError> {
-        if self.keyring.takes_unsealed() { Ok(()) } else { Err(FrameError::Unsealed) }
+        let broken = self.breaks(Breakage::UnsealedUnderEnforce) || self.breaks(Breakage::TagNotTested);
+        if self.keyring.takes_unsealed() || broken { Ok(()) } else { Err(FrameError::Unsealed) }
     }
 
     /// Opens a sealed frame; with the key of its sender, if that was not known. `None`: it was held already, and is counted.
@@ -250,7 +258,7 @@ impl Engine {
         let Keyring { secrets, strangers, .. } = &mut self.keyring;
         let secret = secrets.iter().find(|secret| secret.id() == header.flags.key_id()).ok_or(FrameError::Sealed)?;
         let (sync_id, node, incarnation) = (self.config.sync_id, header.node, header.incarnation);
-        let is_advert = header.kind == Kind::ADVERT;
+        let (is_advert, is_data) = (header.kind == Kind::ADVERT, header.kind == Kind::DATA);
         let Some(peer) = self.peers.get_mut(node, incarnation).filter(|peer| peer.established || is_advert) else {
             if !is_advert {
                 return Err(FrameError::Unestablished);
@@ -265,8 +273,8 @@ impl Engine {
             let key = secret.key(sync_id, node, incarnation);
             return Ok(Some((key.open(bytes)?, Some(key))));
         };
-        if header.kind != Kind::DATA {
-            if peer.was_taken(header.seq) {
+        if !is_data {
+            if peer.was_taken(header.seq) && !self.config.broken().is(Breakage::ReplayWindowNotTested) {
                 return Err(FrameError::Replayed);
             }
         } else if self.inbox.follows(header) && self.inbox.number(header.seq) == Number::Duplicate {
@@ -274,8 +282,17 @@ impl Engine {
             self.counters.data_duplicate += 1;
             return Ok(None);
         }
+        let marked = self.config.broken().is(Breakage::MarkedBeforeCipher) && !is_data;
         let key = peer.keys.get_or_derive(secret, sync_id, node, incarnation).ok_or(FrameError::Sealed)?;
-        Ok(Some((key.open(bytes)?, None)))
+        match key.open(bytes) {
+            Ok(frame) => Ok(Some((frame, None))),
+            Err(reason) => {
+                if marked {
+                    peer.mark(header.seq);
+                }
+                Err(reason)
+            }
+        }
     }
 
     /// A frame was refused: if for its seal, somebody has to hear of it.

@@ -522,7 +522,6 @@ impl Engine {
         let mut also = |at: Option<Instant>| due = [due, at].into_iter().flatten().min();
         also(self.link_up.then_some(self.advert_at));
         also(self.peers.next_gone_at());
-        also(self.keyring.failures.report_at());
         also(self.settle_at());
         also(self.data_at());
         also(self.section_expiry_at());

@@ -35,10 +35,15 @@ impl Engine {
             self.counters.ignored_by_role += 1;
             return Ok(());
         }
+        let length = self.read_unopened(bytes);
+        let bytes = &mut bytes[..length];
         let frame = Frame::parse(bytes).inspect_err(|error| self.report_version(*error, bytes))?;
         let header = frame.header();
         if header.sync_id != self.config.sync_id {
             return Err(FrameError::WrongGroup);
+        }
+        if self.breaks(Breakage::OwnNumberBeforeCipher) && header.node == self.config.node {
+            self.report_duplicate(now, &header);
         }
         if self.is_copy(link, &header) {
             self.counters.duplicates += 1;

@@ -179,6 +179,11 @@ impl Engine {
         self.repair.progress(self.last_run, self.counters.records_applied)
     }
 
+    /// Flows whose change waits to be sent.
+    pub fn pending(&self) -> u32 {
+        self.table.pending()
+    }
+
     /// What it has counted so far, without an allocation.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -196,8 +196,8 @@ impl Engine {
         let length = self.outbox.send_again(now, self.resend_spacing(), slot);
         self.counters.resends_too_soon = self.outbox.too_soon();
         let mut length = length?;
-        if self.breaks(Breakage::RetransmissionWithNewContent) {
-            length = self.renew_content(now, slot, length);
+        if self.breaks(Breakage::RetransmissionWithNewContent) || self.breaks(Breakage::NumberSealedTwice) {
+            length = self.renew_content(now, slot, length)?;
         }
         self.counters.data_resent += 1;
         Some(length)

@@ -9,10 +9,10 @@
 //! ```
 //!
 //! There are two of them. The *quiet* one speaks between two honest frames of a turn and takes up no room in sockets: what it
-//! sends must make no difference at all, so it repeats only control frames that the receiver has taken before, of peers that
-//! are established there. (An ADVERT of any other incarnation is answered; DATA that is held is acknowledged again; what a
-//! node never got may be brought to it by anybody: these are differences that authentic frames make.) The *loud* one does all
-//! of that, and floods.
+//! sends must make no difference at all, so it repeats only frames that the receiver has taken before: DATA of the stream that
+//! it follows, and control frames of peers that are established there. (An ADVERT of any other incarnation is answered, and
+//! what a node never got may be brought to it by anybody: differences that authentic frames make.) The *loud* one does all of
+//! that, and floods.
 
 use super::forgery;
 use super::network::Network;
@@ -20,7 +20,7 @@ use super::node::Stage;
 use super::random::Random;
 use super::seal::{Before, complete};
 use super::world::Agenda;
-use crate::engine::Engine;
+use crate::engine::{Engine, PeerStatus};
 use crate::time::{Duration, Instant};
 use crate::wire::{
     FRAME_LEN_MIN, Frame, FrameFlags, FrameMeta, HEADER_LEN, Header, Kind, NodeId, SECRET_LEN, SECRETS_MAX, Sealer,
@@ -60,7 +60,7 @@ pub(super) struct Attacker {
     sync_id: u8,
     links: u8,
     tape: Vec<Vec<u8>>,
-    /// Control frames that each node has taken since its start.
+    /// Frames that each node has taken since its start.
     taken: Vec<Vec<Vec<u8>>>,
     /// The millisecond, and what is left to be sent in it to each node.
     budget: Vec<(u64, u32)>,
@@ -97,9 +97,7 @@ impl Attacker {
 
     /// The quiet one notes what a node takes.
     fn saw_taken(&mut self, node: usize, frame: &[u8]) {
-        if frame.get(5).is_some_and(|kind| *kind != Kind::DATA.0) {
-            keep(&mut self.taken[node], TAKEN, frame, &mut self.dice);
-        }
+        keep(&mut self.taken[node], TAKEN, frame, &mut self.dice);
     }
 
     /// Whether another frame may be sent to this node now.
@@ -147,16 +145,11 @@ impl Attacker {
         }
     }
 
-    /// One of the frames that this node has taken, if the sender is established there.
+    /// One of the frames that this node has taken, if it can tell.
     fn repeat(&mut self, to: usize, engine: &Engine) -> usize {
         let at = self.dice.below(self.taken[to].len() as u64) as usize;
         let Some(frame) = self.taken[to].get(at) else { return self.noise() };
-        let header = Frame::parse(frame).ok().map(|frame| frame.header());
-        let is_sender = |it: &crate::engine::PeerStatus| {
-            let is_of = |header: &Header| (it.node, it.incarnation) == (header.node, header.incarnation);
-            it.established && header.as_ref().is_some_and(is_of)
-        };
-        if !engine.peers().iter().any(is_sender) {
+        if !Frame::parse(frame).is_ok_and(|frame| is_held(engine, &frame.header())) {
             return self.noise();
         }
         self.slot.clear();
@@ -288,6 +281,17 @@ impl Attacker {
         }
         self.slot.len()
     }
+}
+
+/// Whether this node can tell that it has taken a frame of this number: of DATA, what the frontier of the followed stream has
+/// passed; of all else, what is of an established peer.
+fn is_held(engine: &Engine, header: &Header) -> bool {
+    if header.kind == Kind::DATA {
+        let stream = Some((header.node, header.incarnation, header.term));
+        return engine.following() == stream && header.seq <= engine.frontier();
+    }
+    let is_sender = |it: &PeerStatus| (it.node, it.incarnation) == (header.node, header.incarnation);
+    engine.peers().iter().any(|it| it.established && is_sender(it))
 }
 
 /// Keeps a frame on a tape of so many: a random one goes for it, so that some of the very first stay for long.

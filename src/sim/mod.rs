@@ -24,6 +24,7 @@ mod node;
 mod options;
 mod oracle;
 mod random;
+mod reload;
 mod seal;
 mod story;
 mod trace;

@@ -15,10 +15,10 @@ use super::options::Seat;
 use super::random::Random;
 use super::watch::Watch;
 use super::world::Agenda;
-use crate::engine::{Ack, Config, Engine, Event, Held, Role, Ticket, UpdateError};
+use crate::engine::{Ack, Auth, Config, Engine, Event, Held, Role, Ticket, UpdateError};
 use crate::flow::{Change, SectionChange};
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAME_LEN_MAX, FrameMeta};
+use crate::wire::{FRAME_LEN_MAX, FrameMeta, Secret};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -118,8 +118,6 @@ pub(super) struct Node {
     socket: VecDeque<u32>,
     sections: VecDeque<SectionChange>,
     hand: Vec<Change>,
-    /// What is in hand was taken as master.
-    as_master: bool,
     retry_at: Option<Instant>,
     settled: bool,
     dump: Dump,
@@ -161,7 +159,6 @@ impl Node {
             holds: false,
             socket: VecDeque::new(),
             sections: VecDeque::new(),
-            as_master: false,
             retry_at: None,
             settled: true,
             dump: Dump::Silent,
@@ -254,7 +251,7 @@ impl Node {
         self.hand.clear();
         (self.retry_at, self.settled, self.more) = (None, true, false);
         (self.resting, self.turn_at, self.idle_turns) = (None, None, 0);
-        (self.role, self.dump, self.as_master) = (Role::Init, Dump::Silent, false);
+        (self.role, self.dump) = (Role::Init, Dump::Silent);
         self.kernel.listen(false);
         watch.oracle.stopped(now, self.number);
     }
@@ -295,6 +292,16 @@ impl Node {
     /// From its next start on it has this priority.
     pub(super) fn set_priority(&mut self, priority: u8) {
         self.config.priority = priority;
+    }
+
+    /// From now on, and from its next start on, it has these secrets.
+    pub(super) fn set_secrets(&mut self, secrets: &[Secret], auth: Auth) {
+        (self.config.secrets, self.config.auth) = (secrets.to_vec(), auth);
+    }
+
+    /// Whether it is stopped or frozen.
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting.is_some()
     }
 
     /// The engine and its own time, if it can be spoken to from outside now.
@@ -506,14 +513,18 @@ impl Node {
             stage.watch.oracle.section_applied(now, self.number, engine, &change);
         }
         let role = engine.role();
-        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+        if role == Role::Master {
             self.give_back(engine);
         }
         let wanted = self.seat.continuous || matches!(role, Role::Promoting | Role::Master);
-        if self.retry_at.is_some_and(|at| local < at) || (!wanted && self.hand.is_empty()) {
+        if self.retry_at.is_some_and(|at| local < at) {
             return worked;
         }
-        (self.retry_at, self.settled) = (None, false);
+        self.retry_at = None;
+        if !wanted && self.hand.is_empty() {
+            return worked;
+        }
+        self.settled = false;
         let batches = if role == Role::Promoting { BATCHES_PER_TURN_PROMOTING } else { BATCHES_PER_TURN };
         for _ in 0..batches {
             if self.hand.is_empty() && engine.poll_applied(local, &mut self.hand, self.seat.batch) == 0 {
@@ -540,7 +551,7 @@ impl Node {
         worked
     }
 
-    /// A master's kernel knows better than what it refused before: the engine hands out what of it is still owed.
+    /// A master's kernel knows better than what it has refused: the engine hands out what of it is still owed.
     fn give_back(&mut self, engine: &mut Engine) {
         for change in self.hand.drain(..) {
             if let Change::Upsert(flow) = change {
@@ -608,7 +619,7 @@ impl Node {
         while let Some(event) = engine.poll_event() {
             worked = true;
             stage.watch.saw(event.name());
-            if !matches!(event, Event::RoleChanged { .. }) {
+            if !matches!(event, Event::RoleChanged { .. } | Event::AuthFailed { .. }) {
                 stage.watch.tell(stage.now, format_args!("node {}: {event:?}", self.number));
             }
             stage.watch.oracle.event(stage.now, self.number, engine, &event);

@@ -86,7 +86,8 @@ pub(super) struct Before {
 impl Before {
     pub(super) fn of(engine: &Engine) -> Self {
         let counters = engine.counters();
-        Before { refused: engine.drops().total(), unheard: counters.ignored_by_role + counters.duplicates }
+        let unheard = counters.ignored_by_role + counters.duplicates + counters.data_duplicate;
+        Before { refused: engine.drops().total(), unheard }
     }
 
     /// Whether the frame between was neither refused nor left unread.

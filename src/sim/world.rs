@@ -11,6 +11,7 @@ use super::node::{Node, Stage};
 use super::options::Options;
 use super::oracle::{Attacks, End, Violation};
 use super::random::Random;
+use super::reload::Operator;
 use super::seal::Reader;
 use super::story::Story;
 use super::watch::Watch;
@@ -104,6 +105,8 @@ pub(super) enum What {
     CutOff(u8),
     /// The loud attacker strikes.
     Attack,
+    /// A node is given other secrets.
+    Reload,
 }
 
 /// All that is going to happen, the next first.
@@ -150,6 +153,7 @@ pub(super) struct World {
     pub(super) agenda: Agenda,
     pub(super) watch: Watch,
     attacker: Option<Attacker>,
+    pub(super) operator: Option<Operator>,
     phase: Phase,
     violation: Option<Violation>,
 }
@@ -171,15 +175,18 @@ impl World {
             workload,
             agenda: Agenda::default(),
             watch: Watch::new(options.nodes, keep_lines),
-            attacker: options
-                .attack
-                .map(|attack| Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)),
+            attacker: options.attack.map(|attack| {
+                Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)
+            }),
+            operator: options.reloads.map(|reloads| {
+                Operator::new(reloads, options.secrets.clone(), &options.config.secrets)
+            }),
             phase: Phase::Safety,
             violation: None,
             dice,
             options: options.clone(),
         };
-        let reader = Reader::new(options.config.sync_id, options.config.secrets.clone());
+        let reader = Reader::new(options.config.sync_id, options.secrets.clone());
         world.watch.oracle.read_with(reader);
         let attacks = world.watch.oracle.attacks();
         attacks.attacked = u64::from(options.attack.is_some());
@@ -197,6 +204,9 @@ impl World {
         self.agenda.push(self.now + self.interval, What::Stroke);
         for kind in 0..self.options.faults.len() {
             self.plan_fault(kind);
+        }
+        if let Some(reloads) = self.options.reloads {
+            self.agenda.push(self.now + reloads.spacing * 4, What::Reload);
         }
         if self.attacker.as_ref().is_some_and(|attacker| !attacker.is_quiet()) {
             self.agenda.push(self.now + self.interval, What::Attack);
@@ -422,6 +432,8 @@ impl World {
             What::CutOff(node) if self.phase == Phase::Safety => self.cut_return(usize::from(node)),
             What::CutOff(_) => {}
             What::Attack => self.attack(),
+            What::Reload if self.phase == Phase::Safety => self.reload(),
+            What::Reload => {}
             What::Stop(node) if self.phase == Phase::Safety => {
                 self.nodes[usize::from(node)].crash(self.now, &mut self.network, &mut self.watch);
                 self.restart(usize::from(node));

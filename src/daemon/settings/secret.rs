@@ -10,6 +10,10 @@
 //! before the file is opened the process gives up its right to be dumped. What stays is [`Secret`], which cannot be turned
 //! back into what was read.
 
+mod make;
+
+pub use make::{LINE_LEN, line, new_file};
+
 use super::read::{Section, shown};
 use super::{Node, Profile, Settings};
 use crate::engine::Auth;

@@ -54,8 +54,8 @@ impl SealRow {
         })
     }
 
-    /// In a line, for a person.
-    pub fn words(&self) -> String {
+    /// In a line, for a person; with how many peers there are.
+    pub fn words(&self, peers: usize) -> String {
         let list = |numbers: &[u8]| numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
         let leave = match self.seals_with {
             Some(secret) => format!("frames leave sealed with secret {secret}"),
@@ -68,7 +68,11 @@ impl SealRow {
                 format!(" for the sake of {}", nodes.join(", "))
             }
         };
-        let ready = if self.ready { "every peer is ready" } else { "not every peer is ready" };
+        let ready = match (peers, self.ready) {
+            (0, _) => "no peer is proven",
+            (_, true) => "every peer is ready",
+            (_, false) => "not every peer is ready",
+        };
         format!("{}, {leave}{waits}, opens {}; {ready}", self.auth, list(&self.secrets))
     }
 }
@@ -171,13 +175,14 @@ mod tests {
     fn the_words_for_a_person() {
         let status = status(Auth::Permissive, &[1, 0], Some(0), peer(&[0], Some(0)));
         assert_eq!(
-            SealRow::new(&status).unwrap().words(),
+            SealRow::new(&status).unwrap().words(1),
             "permissive, frames leave sealed with secret 0 for the sake of node 2, opens 1, 0; not every peer is ready"
         );
         assert_eq!(PeerSealRow::new(&status.seal, &status.peers[0]).words(), "seals with 0, opens 0, not ready");
         let all = self::status(Auth::Enforce, &[0], Some(0), peer(&[0], Some(0)));
-        let words = SealRow::new(&all).unwrap().words();
-        assert_eq!(words, "enforce, frames leave sealed with secret 0, opens 0; every peer is ready");
+        let words = |peers| SealRow::new(&all).unwrap().words(peers);
+        assert_eq!(words(1), "enforce, frames leave sealed with secret 0, opens 0; every peer is ready");
+        assert_eq!(words(0), "enforce, frames leave sealed with secret 0, opens 0; no peer is proven");
         let other = PeerSealRow { agrees: Some(false), ..PeerSealRow::new(&all.seal, &all.peers[0]) };
         assert_eq!(other.words(), "seals with 0, opens 0 (another secret of that number)");
     }

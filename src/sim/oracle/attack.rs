@@ -12,7 +12,7 @@ use super::prints::{Map, of_frame};
 use crate::engine::{Auth, Engine, Event};
 use crate::sim::seal::{Before, Reader, Sealed, sealed_by};
 use crate::time::Instant;
-use crate::wire::{DropCounters, Frame, FrameError, Header, Kind, NodeId};
+use crate::wire::{DropCounters, Frame, FrameError, Header, Kind, NodeId, Secret};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an attacker did, and what became of it.
@@ -75,6 +75,13 @@ impl Oracle {
     pub(in crate::sim) fn read_with(&mut self, reader: Reader) {
         self.seals.attacks.sealed = u64::from(reader.reads_seals());
         self.seals.reader = reader;
+    }
+
+    /// A node was given other secrets.
+    pub(in crate::sim) fn reloaded(&mut self, at: usize, secrets: &[Secret], auth: Auth) {
+        if let Some(config) = &mut self.nodes[at].config {
+            (config.secrets, config.auth) = (secrets.to_vec(), auth);
+        }
     }
 
     /// What the attacker did.
