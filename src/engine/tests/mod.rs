@@ -10,6 +10,7 @@ mod digests;
 mod durability;
 mod handover;
 mod hostile;
+mod insane;
 mod links;
 mod merge;
 mod operator;
