@@ -170,7 +170,8 @@ impl<'a> Plan<'a> {
         let (name, records) = (Some(way.name), RECORDS as f64);
         let (sent, received) =
             (limit.sent.map(|frames| frames * records), limit.received.map(|frames| frames * records));
-        let per_s = |runs: &[Run], count: fn(&Run) -> u64| each(runs, |run| Some(count(run) as f64 / run.sender.wall_s));
+        let per_s =
+            |runs: &[Run], count: fn(&Run) -> u64| each(runs, |run| Some(count(run) as f64 / run.sender.wall_s));
         let applied = per_s(&floods, |run| run.applied);
         let in_the_clear = middle(&applied);
         self.row(name, "records sent", "records/s", per_s(&floods, |run| run.sent), sent);

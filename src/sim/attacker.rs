@@ -23,8 +23,8 @@ use super::world::Agenda;
 use crate::engine::{Engine, PeerStatus};
 use crate::time::{Duration, Instant};
 use crate::wire::{
-    FRAME_LEN_MIN, Frame, FrameFlags, FrameMeta, HEADER_LEN, Header, Kind, NodeId, SECRET_LEN, SECRETS_MAX, Sealer, Secret,
-    TAG_LEN, Target,
+    FRAME_LEN_MIN, Frame, FrameFlags, FrameMeta, HEADER_LEN, Header, Kind, NodeId, SECRET_LEN, SECRETS_MAX, Sealer,
+    Secret, TAG_LEN, Target,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -112,12 +112,19 @@ impl Attacker {
     }
 
     /// The loud one sends what it likes to whom it likes; when it does so again.
-    pub(super) fn strike(&mut self, now: Instant, interval: Duration, network: &mut Network, agenda: &mut Agenda) -> Instant {
+    pub(super) fn strike(
+        &mut self,
+        now: Instant,
+        interval: Duration,
+        network: &mut Network,
+        agenda: &mut Agenda,
+    ) -> Instant {
         let flooded = self.dice.one_in(FLOOD_ONE_IN).then(|| self.dice.below(self.taken.len() as u64) as usize);
         for _ in 0..self.dice.below(if flooded.is_some() { FRAMES_PER_FLOOD } else { FRAMES_PER_STROKE }) {
             let to = flooded.unwrap_or_else(|| self.dice.below(self.taken.len() as u64) as usize);
             self.any(to, None);
-            let (link, at) = (self.dice.below(self.links.into()) as u8, now + self.dice.around(Duration::from_micros(200)));
+            let (link, at) =
+                (self.dice.below(self.links.into()) as u8, now + self.dice.around(Duration::from_micros(200)));
             network.inject(at, (to, link), &self.slot, agenda);
         }
         now + self.dice.around(interval / STROKES_PER_INTERVAL)

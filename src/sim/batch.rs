@@ -150,7 +150,14 @@ pub fn attempt(seed: u64, options: &Options, keep_lines: bool) -> Outcome {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();
         let violation = Some(Violation { rule: "no-panic", text, at: Instant::ZERO });
-        Outcome { violation, operations: 0, coverage: Coverage::default(), digest: 0, lines: Vec::new(), attacks: Attacks::default() }
+        Outcome {
+            violation,
+            operations: 0,
+            coverage: Coverage::default(),
+            digest: 0,
+            lines: Vec::new(),
+            attacks: Attacks::default(),
+        }
     })
 }
 

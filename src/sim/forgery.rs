@@ -3,9 +3,10 @@
 use super::random::Random;
 use crate::flow::{Flow, FlowKey, Zone, protocol};
 use crate::wire::{
-    Advert, AdvertFlags, BucketDigest, BucketRange, CURSOR_END, Capabilities, DataWriter, DigestsAnswer, DigestsRequest,
-    Follows, Header, Kind, MergePull, MergeWriter, MissingRange, NodeId, PeerReport, Pull, Status, SyncCode, Target,
-    WireRole, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull, encode_status,
+    Advert, AdvertFlags, BucketDigest, BucketRange, CURSOR_END, Capabilities, DataWriter, DigestsAnswer,
+    DigestsRequest, Follows, Header, Kind, MergePull, MergeWriter, MissingRange, NodeId, PeerReport, Pull, Status,
+    SyncCode, Target, WireRole, encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull,
+    encode_pull, encode_status,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -33,7 +34,11 @@ pub(super) fn write(dice: &mut Random, slot: &mut [u8], header: Header, target: 
         }
         6 => {
             let digests = [BucketDigest::new(dice.next()); 4];
-            encode_digests_answer(slot, header, &DigestsAnswer { target, cut: number, first, settled: 0b1111, digests: &digests })
+            encode_digests_answer(
+                slot,
+                header,
+                &DigestsAnswer { target, cut: number, first, settled: 0b1111, digests: &digests },
+            )
         }
         7 => {
             let cursor = dice.pick(&[0, 1, CURSOR_END]);

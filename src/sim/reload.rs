@@ -27,8 +27,10 @@ pub(super) struct Reloads {
 /// All secrets that a world can ever have.
 pub(super) fn secrets(seed: u64) -> Vec<Secret> {
     let mut random = Random::new(seed ^ 0x7365_6372_6574_7321);
-    let drawn = (0..SECRETS_MAX as u8).filter_map(|id| Secret::new(id, &[random.next() as u8; SECRET_LEN]));
-    drawn.collect()
+    // All bytes of each are drawn: the attacker must not have one of them by chance.
+    let drawn =
+        (0..SECRETS_MAX as u8).map(|id| (id, core::array::from_fn::<u8, SECRET_LEN, _>(|_| random.next() as u8)));
+    drawn.filter_map(|(id, bytes)| Secret::new(id, &bytes)).collect()
 }
 
 /// Where the operator stands.
@@ -61,7 +63,9 @@ impl Operator {
             (None, ..) => ((vec![self.dice.below(SECRETS_MAX as u64) as u8], Auth::Permissive), None),
             (Some(one), None, Auth::Permissive | Auth::Off) => ((vec![one], Auth::Enforce), Some(one)),
             (Some(one), None, Auth::Enforce) => ((vec![one, (one + 1) % SECRETS_MAX as u8], Auth::Enforce), None),
-            (Some(one), Some(other), _) if other == (one + 1) % SECRETS_MAX as u8 => ((vec![other, one], Auth::Enforce), None),
+            (Some(one), Some(other), _) if other == (one + 1) % SECRETS_MAX as u8 => {
+                ((vec![other, one], Auth::Enforce), None)
+            }
             (Some(one), Some(_), _) => ((vec![one], Auth::Enforce), Some(one)),
         }
     }
@@ -88,13 +92,13 @@ impl World {
 
     fn begin_step(&mut self, operator: &mut Operator) {
         let (next, sealing) = operator.next();
-        let seals = |node: &super::node::Node| {
-            node.running().is_some_and(|engine| engine.status().seal.seals_with == sealing)
-        };
+        let seals =
+            |node: &super::node::Node| node.running().is_some_and(|engine| engine.status().seal.seals_with == sealing);
         if sealing.is_none() || self.nodes.iter().all(seals) {
             operator.wanted = next;
             operator.untold = (0..self.nodes.len()).collect();
-            self.watch.tell(self.now, format_args!("reload: secrets {:?}, {}", operator.wanted.0, operator.wanted.1.name()));
+            self.watch
+                .tell(self.now, format_args!("reload: secrets {:?}, {}", operator.wanted.0, operator.wanted.1.name()));
         }
     }
 

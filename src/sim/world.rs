@@ -56,7 +56,14 @@ pub fn run(seed: u64, options: &Options, keep_lines: bool) -> Outcome {
         coverage.note(super::coverage::Seen("wrap"));
     }
     let violation = world.violation;
-    Outcome { violation, operations, coverage, digest: trace.digest(), lines: trace.into_lines(), attacks: std::mem::take(oracle.attacks()) }
+    Outcome {
+        violation,
+        operations,
+        coverage,
+        digest: trace.digest(),
+        lines: trace.into_lines(),
+        attacks: std::mem::take(oracle.attacks()),
+    }
 }
 
 /// What is told in the same world without the attacker.
@@ -168,12 +175,12 @@ impl World {
             workload,
             agenda: Agenda::default(),
             watch: Watch::new(options.nodes, keep_lines),
-            attacker: options.attack.map(|attack| {
-                Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)
-            }),
-            operator: options.reloads.map(|reloads| {
-                Operator::new(reloads, options.secrets.clone(), &options.config.secrets)
-            }),
+            attacker: options
+                .attack
+                .map(|attack| Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)),
+            operator: options
+                .reloads
+                .map(|reloads| Operator::new(reloads, options.secrets.clone(), &options.config.secrets)),
             phase: Phase::Safety,
             violation: None,
             dice,

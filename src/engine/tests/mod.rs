@@ -14,6 +14,7 @@ mod links;
 mod merge;
 mod operator;
 mod repair;
+mod replays;
 mod roles;
 mod rules;
 mod seal;

@@ -7,8 +7,8 @@
 //!   an event         ─▶ another incarnation of its own number? then there was one                          stranger
 //! ```
 
-use super::prints::{Map, of_frame};
 use super::Oracle;
+use super::prints::{Map, of_frame};
 use crate::engine::{Auth, Engine, Event};
 use crate::sim::seal::{Before, Reader, Sealed, sealed_by};
 use crate::time::Instant;
@@ -108,7 +108,8 @@ impl Oracle {
             let channel = (by, header.kind == Kind::DATA, header.seq);
             let known = *self.seals.sealed.entry(channel).or_insert(print);
             if known != print {
-                let text = format!("node {at} has sealed {} {} twice, with other bytes", header.kind.name(), header.seq);
+                let text =
+                    format!("node {at} has sealed {} {} twice, with other bytes", header.kind.name(), header.seq);
                 self.broken(now, "nonce", text);
             }
         } else if self.enforces(at) {
@@ -140,7 +141,8 @@ impl Oracle {
     }
 
     fn is_sealed_as(&self, header: &Header, print: u64) -> bool {
-        let known = sealed_by(header).and_then(|by| self.seals.sealed.get(&(by, header.kind == Kind::DATA, header.seq)));
+        let known =
+            sealed_by(header).and_then(|by| self.seals.sealed.get(&(by, header.kind == Kind::DATA, header.seq)));
         known == Some(&print)
     }
 
@@ -158,7 +160,11 @@ impl Oracle {
         let what = |header: &Header| format!("{} {} of node number {}", header.kind.name(), header.seq, header.node);
         let is_data = header.kind == Kind::DATA;
         if self.enforces(at) && !self.is_sealed_as(header, self.seals.handed.print) {
-            return self.broken(now, "authentic", format!("node {at} has believed {}; nobody has sealed it", what(header)));
+            return self.broken(
+                now,
+                "authentic",
+                format!("node {at} has believed {}; nobody has sealed it", what(header)),
+            );
         }
         if is_data || self.seals.believed.insert((at, header.node, header.incarnation, header.seq)) {
             return;
