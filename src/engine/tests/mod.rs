@@ -15,6 +15,7 @@ mod links;
 mod merge;
 mod operator;
 mod repair;
+mod replays;
 mod roles;
 mod rotation;
 mod rules;

@@ -14,7 +14,7 @@ pub(super) fn sealed(config: Config) -> Config {
     Config { secrets: vec![secret(1)], auth: Auth::Enforce, ..config }
 }
 
-fn sealed_pair() -> World {
+pub(super) fn sealed_pair() -> World {
     World::new(vec![sealed(Config { priority: 150, ..config(1) }), sealed(config(2))]).elected()
 }
 
