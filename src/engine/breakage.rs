@@ -188,7 +188,12 @@ mod hands {
 
         /// Writes the frame in `slot` anew: the same number, and the values that its keys have now. `None` if it was sealed, and
         /// the sealer refuses to seal its number again.
-        pub(in crate::engine) fn renew_content(&mut self, now: Instant, slot: &mut [u8], length: usize) -> Option<usize> {
+        pub(in crate::engine) fn renew_content(
+            &mut self,
+            now: Instant,
+            slot: &mut [u8],
+            length: usize,
+        ) -> Option<usize> {
             let mut stored = slot[..length].to_vec();
             let header = Frame::parse(&stored).ok()?.header();
             let sealed = header.flags.is_sealed();

@@ -61,7 +61,9 @@ impl Operator {
             (None, ..) => ((vec![self.dice.below(SECRETS_MAX as u64) as u8], Auth::Permissive), None),
             (Some(one), None, Auth::Permissive | Auth::Off) => ((vec![one], Auth::Enforce), Some(one)),
             (Some(one), None, Auth::Enforce) => ((vec![one, (one + 1) % SECRETS_MAX as u8], Auth::Enforce), None),
-            (Some(one), Some(other), _) if other == (one + 1) % SECRETS_MAX as u8 => ((vec![other, one], Auth::Enforce), None),
+            (Some(one), Some(other), _) if other == (one + 1) % SECRETS_MAX as u8 => {
+                ((vec![other, one], Auth::Enforce), None)
+            }
             (Some(one), Some(_), _) => ((vec![one], Auth::Enforce), Some(one)),
         }
     }
@@ -88,13 +90,13 @@ impl World {
 
     fn begin_step(&mut self, operator: &mut Operator) {
         let (next, sealing) = operator.next();
-        let seals = |node: &super::node::Node| {
-            node.running().is_some_and(|engine| engine.status().seal.seals_with == sealing)
-        };
+        let seals =
+            |node: &super::node::Node| node.running().is_some_and(|engine| engine.status().seal.seals_with == sealing);
         if sealing.is_none() || self.nodes.iter().all(seals) {
             operator.wanted = next;
             operator.untold = (0..self.nodes.len()).collect();
-            self.watch.tell(self.now, format_args!("reload: secrets {:?}, {}", operator.wanted.0, operator.wanted.1.name()));
+            self.watch
+                .tell(self.now, format_args!("reload: secrets {:?}, {}", operator.wanted.0, operator.wanted.1.name()));
         }
     }
 

@@ -175,12 +175,12 @@ impl World {
             workload,
             agenda: Agenda::default(),
             watch: Watch::new(options.nodes, keep_lines),
-            attacker: options.attack.map(|attack| {
-                Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)
-            }),
-            operator: options.reloads.map(|reloads| {
-                Operator::new(reloads, options.secrets.clone(), &options.config.secrets)
-            }),
+            attacker: options
+                .attack
+                .map(|attack| Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)),
+            operator: options
+                .reloads
+                .map(|reloads| Operator::new(reloads, options.secrets.clone(), &options.config.secrets)),
             phase: Phase::Safety,
             violation: None,
             dice,
