@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A secret that sealed nothing here.
-const OTHER: &str = "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f";
+const OTHER: &str = "ff0cc4338a0be9015bd8a9e525a98ec30a617a60bb30d08dc159db44354d9265";
 
 fn ssyncp(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ssyncp")).args(arguments).output().unwrap()

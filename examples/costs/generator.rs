@@ -58,10 +58,11 @@ impl Generator {
                 0 => made + 64,
                 rate => (start.elapsed().as_secs_f64() * f64::from(rate)) as u32,
             };
-            for number in made..due.min(count) {
+            let end = due.clamp(made, count);
+            for number in made..end {
                 self.connect(first + number)?;
-                made += 1;
             }
+            made = end;
             if rate > 0 {
                 std::thread::sleep(TICK);
             }

@@ -127,6 +127,9 @@ pub struct Compared {
     pub ratio: Option<f64>,
 }
 
+/// A figure of a rate.
+type OfRate = fn(&Rate) -> f64;
+
 /// A rate in words.
 pub fn words_of_rate(rate: u32) -> String {
     if rate == 0 { "flat out".to_owned() } else { format!("{rate}/s") }
@@ -168,7 +171,7 @@ impl Report {
                 asked.push(rate);
             }
         }
-        let names: [(&str, fn(&Rate) -> f64); 6] = [
+        let names: [(&str, OfRate); 6] = [
             ("sender CPU s per 100k", |rate| rate.sender_cpu_s),
             ("receiver CPU s per 100k", |rate| rate.receiver_cpu_s),
             ("sync packets per connection", |rate| rate.packets),

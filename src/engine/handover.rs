@@ -218,7 +218,7 @@ impl Engine {
         loop {
             // One established, and candidates: as many as there are incarnations.
             let Some(incarnation) = self.peers.iter().find(of_it).map(|peer| peer.incarnation) else { break };
-            self.peers.remove(node, incarnation);
+            self.peers.remove(now, node, incarnation);
             self.peer_is_gone(now, node, incarnation);
         }
         self.event(Event::PeerDown { node });

@@ -266,7 +266,8 @@ impl Engine {
             if (node, incarnation) == (self.config.node, self.incarnation) {
                 return Err(FrameError::OwnNode);
             }
-            if !self.peers.has_place_for(now, node, incarnation) || !strangers.may_try(now) {
+            self.peers.may_come(now, header)?;
+            if !strangers.may_try(now) {
                 return Err(FrameError::Crowded);
             }
             let key = secret.key(sync_id, node, incarnation);

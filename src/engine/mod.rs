@@ -165,6 +165,8 @@ pub struct Engine {
     advert_at: Instant,
     /// Frames that have left since the next ADVERT is due.
     sent_before_advert: u32,
+    /// Frames that have been sent again since any other has left.
+    resent_in_a_row: u32,
     /// Bytes of a record in the last DATA frame, on average.
     record_len: usize,
     last_advert_at: Option<Instant>,
@@ -240,6 +242,7 @@ impl Engine {
             dump_complete: false,
             advert_at: now,
             sent_before_advert: 0,
+            resent_in_a_row: 0,
             record_len: transmit::PLAIN_RECORD_LEN,
             last_advert_at: None,
             old_pace: None,

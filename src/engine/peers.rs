@@ -259,8 +259,21 @@ pub(super) enum Arrival {
 /// Candidates of one node at once: its present life, and a few that may be recordings of others.
 const CANDIDATES_OF_A_NODE: usize = 4;
 
-/// Candidates that went without having proven themselves, of which that is remembered.
-const UNPROVEN_MAX: usize = 256;
+/// Peers and candidates that have gone, of which that is remembered.
+const GONE_MAX: usize = 256;
+/// Intervals for which a candidate that has gone without having proven itself takes no place but a free one.
+const UNPROVEN_INTERVALS: u32 = 100;
+
+/// An incarnation that was a peer or a candidate before.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    node: NodeId,
+    incarnation: u64,
+    /// The highest control number that was heard of it: what is not above it is a recording.
+    heard: u64,
+    at: Instant,
+    established: bool,
+}
 
 /// Everybody else in the group: at most [`PEERS_MAX`] established and as many candidates, so that strangers cannot crowd
 /// out those that are proven.
@@ -270,8 +283,8 @@ const UNPROVEN_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Peers {
     list: Vec<Peer>,
-    /// Incarnations that have had their chance, the newest last.
-    unproven: VecDeque<(NodeId, u64)>,
+    /// Who was here before, the last to go behind.
+    gone: VecDeque<Gone>,
     /// This node's own interval.
     interval: Duration,
     broken: Broken,
@@ -279,29 +292,44 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn new(broken: Broken, interval: Duration) -> Self {
-        let unproven = VecDeque::with_capacity(UNPROVEN_MAX);
-        Peers { list: Vec::with_capacity(2 * PEERS_MAX), unproven, interval, broken }
+        let gone = VecDeque::with_capacity(GONE_MAX);
+        Peers { list: Vec::with_capacity(2 * PEERS_MAX), gone, interval, broken }
     }
 
-    /// Whether a candidate may still be about to prove itself: two intervals of the slower of both are enough for it.
+    /// Whether a candidate may still be about to prove itself. Each side answers within a quarter of its interval: one of
+    /// the slower of both is enough.
     pub(super) fn has_a_chance(&self, now: Instant, peer: &Peer) -> bool {
-        !peer.had_its_chance && now.since(peer.since) < 2 * self.interval.max(peer.word.interval)
+        !peer.had_its_chance && now.since(peer.since) < self.interval.max(peer.word.interval)
     }
 
-    /// Whether there is a place for a candidate that is not known.
-    pub(super) fn has_place_for(&self, now: Instant, node: NodeId, incarnation: u64) -> bool {
-        self.place_for(now, node, incarnation).is_some()
+    /// Whether an ADVERT of who is not known may make a candidate, as far as that can be told before its seal is opened.
+    pub(super) fn may_come(&self, now: Instant, header: &Header) -> Result<(), FrameError> {
+        let life = (header.node, header.incarnation);
+        if self.gone(life).is_some_and(|gone| header.seq <= gone.heard) {
+            return Err(FrameError::Replayed);
+        }
+        self.place_for(now, life).map(drop).ok_or(FrameError::Crowded)
+    }
+
+    fn gone(&self, life: (NodeId, u64)) -> Option<&Gone> {
+        self.gone.iter().find(|gone| (gone.node, gone.incarnation) == life)
+    }
+
+    /// Whether this incarnation was a candidate not long ago, and has not proven itself.
+    fn had_its_chance(&self, now: Instant, life: (NodeId, u64)) -> bool {
+        let recently = |gone: &Gone| !gone.established && now.since(gone.at) < self.interval * UNPROVEN_INTERVALS;
+        self.gone(life).is_some_and(recently)
     }
 
     /// Where a candidate that is not known would stand: at the end, or in the place of one that gives way; `None` if nowhere.
-    fn place_for(&self, now: Instant, node: NodeId, incarnation: u64) -> Option<Place> {
+    fn place_for(&self, now: Instant, (node, incarnation): (NodeId, u64)) -> Option<Place> {
         let candidates = || self.list.iter().enumerate().filter(|(_, peer)| !peer.established);
         let of_its_node = candidates().filter(|(_, peer)| peer.node == node).count();
         let crowd = if of_its_node >= CANDIDATES_OF_A_NODE { Some(node) } else { None };
         if crowd.is_none() && candidates().count() < PEERS_MAX {
             return Some(Place::Free);
         }
-        if self.unproven.contains(&(node, incarnation)) {
+        if self.had_its_chance(now, (node, incarnation)) {
             return None;
         }
         let gives_way = |peer: &Peer| crowd.is_none_or(|node| peer.node == node) && !self.has_a_chance(now, peer);
@@ -309,16 +337,16 @@ impl Peers {
         first.map(|(at, _)| Place::Of(at))
     }
 
-    /// A candidate has gone without having proven itself.
-    fn remember_unproven(&mut self, peer: &Peer) {
-        let life = (peer.node, peer.incarnation);
-        if peer.established || self.unproven.contains(&life) {
-            return;
+    /// Somebody has gone.
+    fn remember(&mut self, now: Instant, peer: &Peer) {
+        let (node, incarnation) = (peer.node, peer.incarnation);
+        let before = self.gone((node, incarnation)).map_or(0, |gone| gone.heard);
+        self.gone.retain(|gone| (gone.node, gone.incarnation) != (node, incarnation));
+        if self.gone.len() == GONE_MAX {
+            self.gone.pop_front();
         }
-        if self.unproven.len() == UNPROVEN_MAX {
-            self.unproven.pop_front();
-        }
-        self.unproven.push_back(life);
+        let heard = before.max(peer.heard());
+        self.gone.push_back(Gone { node, incarnation, heard, at: now, established: peer.established });
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
@@ -388,7 +416,7 @@ impl Peers {
         peer.proven_at = now;
         // It may have been known before, and forgotten: until here what was recorded then could be sent again.
         peer.window = ReplayWindow::starting_at(header.seq);
-        let replaced = self.forget_others(header);
+        let replaced = self.forget_others(now, header);
         Ok(Arrival::Established { replaced })
     }
 
@@ -415,14 +443,16 @@ impl Peers {
     pub(super) fn take_gone(&mut self, now: Instant) -> Option<Peer> {
         let at = self.list.iter().position(|peer| peer.gone_at() <= now)?;
         let gone = self.list.swap_remove(at);
-        self.remember_unproven(&gone);
+        self.remember(now, &gone);
         Some(gone)
     }
 
     /// Takes out one that has said goodbye.
-    pub(super) fn remove(&mut self, node: NodeId, incarnation: u64) -> Option<Peer> {
+    pub(super) fn remove(&mut self, now: Instant, node: NodeId, incarnation: u64) -> Option<Peer> {
         let at = self.list.iter().position(|peer| peer.node == node && peer.incarnation == incarnation)?;
-        Some(self.list.swap_remove(at))
+        let gone = self.list.swap_remove(at);
+        self.remember(now, &gone);
+        Some(gone)
     }
 
     /// When the next one may be gone.
@@ -459,11 +489,11 @@ impl Peers {
         advert: &Advert<'_>,
         challenge: u64,
     ) -> Result<Arrival, FrameError> {
-        match self.place_for(now, header.node, header.incarnation).ok_or(FrameError::Crowded)? {
+        match self.place_for(now, (header.node, header.incarnation)).ok_or(FrameError::Crowded)? {
             Place::Free => {}
             Place::Of(at) => {
                 let gone = self.list.swap_remove(at);
-                self.remember_unproven(&gone);
+                self.remember(now, &gone);
             }
         }
         let window = ReplayWindow::starting_at(header.seq);
@@ -478,7 +508,7 @@ impl Peers {
             newest_status: 0,
             word: Word::new(header, advert),
             since: now,
-            had_its_chance: self.unproven.contains(&(header.node, header.incarnation)),
+            had_its_chance: self.had_its_chance(now, (header.node, header.incarnation)),
             heard_at: now,
             proven_at: now,
             frontier: 0,
@@ -496,9 +526,13 @@ impl Peers {
     }
 
     /// Drops every other incarnation of the node that has just proven itself; whether an established one was among them.
-    fn forget_others(&mut self, header: &Header) -> bool {
+    fn forget_others(&mut self, now: Instant, header: &Header) -> bool {
         let before = self.established().count();
-        self.list.retain(|peer| peer.node != header.node || peer.incarnation == header.incarnation);
+        let other = |peer: &Peer| peer.node == header.node && peer.incarnation != header.incarnation;
+        while let Some(at) = self.list.iter().position(other) {
+            let gone = self.list.swap_remove(at);
+            self.remember(now, &gone);
+        }
         self.established().count() < before
     }
 }

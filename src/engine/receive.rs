@@ -151,7 +151,7 @@ impl Engine {
     }
 
     fn peer_left(&mut self, now: Instant, header: &Header, word: &Word) {
-        self.peers.remove(header.node, header.incarnation);
+        self.peers.remove(now, header.node, header.incarnation);
         self.event(Event::PeerLeft { node: header.node });
         let was_master = self.inbox.stream().is_some_and(|stream| stream.node == header.node);
         self.peer_is_gone(now, header.node, header.incarnation);
@@ -505,6 +505,9 @@ impl Engine {
         let mut left = self.config.history;
         for range in status.missing {
             let length = range.length().min(left);
+            if length == 0 {
+                break;
+            }
             left -= length;
             self.outbox.ask_again(range.first(), length);
         }

@@ -79,10 +79,14 @@ impl Engine {
             let believed = !self.peers.get(follows.node, follows.incarnation).is_some_and(cold);
             follows.node != NodeId(0) && follows.node != own && believed
         });
+        // What is sealed may be a recording of a master of old, which no later term would have let be one.
+        let term = self.term;
+        let is_present =
+            |peer: &peers::Peer| peer.word.is_master() && (peer.sealed_with.is_none() || peer.word.term >= term);
         let unproven = self
             .peers
             .iter()
-            .find(|peer| !peer.established && peer.word.is_master() && now.since(peer.since) < one_way_hold);
+            .find(|peer| !peer.established && is_present(peer) && now.since(peer.since) < one_way_hold);
         let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
         if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);

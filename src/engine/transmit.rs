@@ -30,6 +30,9 @@ const CAPABILITIES: Capabilities = Capabilities::CONN6
 /// The delay between two requests grows up to so many times `reorder_delay`.
 const ASK_DELAYS_MAX: u32 = 10;
 
+/// Frames that are sent again one after the other, while anything else is due.
+const RESENDS_IN_A_ROW: u32 = 8;
+
 /// Frames that leave before an ADVERT that is due.
 const FRAMES_BEFORE_ADVERT_MAX: u32 = 64;
 
@@ -56,13 +59,19 @@ impl Engine {
             let length = self.send_advert(now, &mut slot[..body])?;
             return self.keyring.seal_advert(slot, length);
         }
-        let mut length = self.send_again(now, slot);
+        // Who asks for all that was kept, again and again, must not hold up what is new.
+        let others_first = self.resent_in_a_row >= RESENDS_IN_A_ROW;
+        let mut length = if others_first { None } else { self.send_again(now, slot) };
+        self.resent_in_a_row = if length.is_some() { self.resent_in_a_row + 1 } else { 0 };
         if length.is_none() {
             length = self.send_control(now, &mut slot[..body]);
             length = match length {
                 Some(length) => Some(self.keyring.seal(slot, length)?),
                 None => self.send_data_or_answer(now, slot),
             };
+        }
+        if length.is_none() && others_first {
+            length = self.send_again(now, slot);
         }
         if length.is_none() && advert_due {
             let length = self.send_advert(now, &mut slot[..body])?;

@@ -88,6 +88,13 @@ mod tests {
         ("heir-before-final-number", 27),
         ("parts-of-any-version", 61),
         ("bucket-end-without-since-above-base", 211),
+        ("tag-not-tested", 0),
+        ("replay-window-not-tested", 0),
+        ("number-sealed-twice", 0),
+        ("own-number-before-cipher", 0),
+        ("marked-before-cipher", 1),
+        ("unsealed-under-enforce", 0),
+        ("stranger-without-echo", 0),
     ];
 
     #[test]

@@ -423,6 +423,20 @@ mod tests {
     }
 
     #[test]
+    fn half_of_the_worlds_are_sealed_and_of_those_most_are_attacked_by_one_of_two() {
+        let all: Vec<Options> = (0..1000).map(Options::of_seed).collect();
+        let count = |of: &dyn Fn(&Options) -> bool| all.iter().filter(|options| of(options)).count();
+        let sealed = |options: &Options| !options.config.secrets.is_empty();
+        assert!((450..550).contains(&count(&sealed)), "{} sealed", count(&sealed));
+        assert!((280..390).contains(&count(&|it| it.attack.is_some())), "{}", count(&|it| it.attack.is_some()));
+        assert!(all.iter().all(|it| it.attack.is_none() || sealed(it)));
+        let quiet = count(&|it| it.attack.is_some_and(|attack| attack.quiet));
+        assert!((120..220).contains(&quiet), "{quiet} quiet");
+        assert!((200..300).contains(&count(&|it| sealed(it) && it.reloads.is_some())));
+        assert!((90..160).contains(&count(&|it| !sealed(it) && it.reloads.is_some())));
+    }
+
+    #[test]
     fn an_operators_values_are_kept() {
         let base = Config {
             history: 99,

@@ -27,8 +27,10 @@ pub(super) struct Reloads {
 /// All secrets that a world can ever have.
 pub(super) fn secrets(seed: u64) -> Vec<Secret> {
     let mut random = Random::new(seed ^ 0x7365_6372_6574_7321);
-    let drawn = (0..SECRETS_MAX as u8).filter_map(|id| Secret::new(id, &[random.next() as u8; SECRET_LEN]));
-    drawn.collect()
+    // All bytes of each are drawn: the attacker must not have one of them by chance.
+    let drawn =
+        (0..SECRETS_MAX as u8).map(|id| (id, core::array::from_fn::<u8, SECRET_LEN, _>(|_| random.next() as u8)));
+    drawn.filter_map(|(id, bytes)| Secret::new(id, &bytes)).collect()
 }
 
 /// Where the operator stands.

@@ -1,7 +1,8 @@
 //! What a batch of seeds showed: as JSON (`ssyncp.sim/1`, docs/schemas/sim.json) and in words.
 
-use crate::sim::{Batch, JUDGED_FROM};
+use crate::sim::{Attacks, Batch, JUDGED_FROM};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Name and version of the form of [`Report`].
@@ -25,6 +26,7 @@ pub(super) struct Report {
     violated: u64,
     violations: Vec<ViolationRow>,
     coverage: Vec<CoverageRow>,
+    attack: AttackRow,
     /// Whether there were seeds enough to judge what occurred.
     judged: bool,
     /// What occurred too rarely.
@@ -53,6 +55,22 @@ struct CoverageRow {
     required: bool,
 }
 
+/// What was sealed, and what those did who have no secret.
+#[derive(Debug, Serialize)]
+struct AttackRow {
+    /// Worlds that were sealed, or were to be in the course of their life.
+    sealed: u64,
+    /// Worlds with an attacker.
+    attacked: u64,
+    /// Of them, those that were held, step by step, against the same world without it.
+    compared: u64,
+    /// Frames of attackers that nodes received.
+    frames: u64,
+    /// Of them, those that were not refused: what honest nodes had sent.
+    not_refused: u64,
+    refused: BTreeMap<&'static str, u64>,
+}
+
 impl Report {
     /// `again` is the line that runs a seed again.
     pub(super) fn new(batch: &Batch, first: u64, jobs: u64, seconds: f64, again: impl Fn(u64) -> String) -> Report {
@@ -71,6 +89,7 @@ impl Report {
             times: occurrence.times,
             required,
         });
+        let Attacks { sealed, attacked, compared, frames, not_refused, refused } = batch.attacks().clone();
         Report {
             schema: SCHEMA,
             first,
@@ -83,6 +102,7 @@ impl Report {
             violated: batch.found(),
             violations: violations.collect(),
             coverage: coverage.collect(),
+            attack: AttackRow { sealed, attacked, compared, frames, not_refused, refused },
             judged: batch.is_judged(),
             missing: batch.missing(),
             passed: batch.is_passed(),
@@ -114,6 +134,11 @@ impl Report {
         let _ =
             writeln!(text, "{seeds} seeds in {seconds:.1} s, {seeds_per_minute:.0} a minute with {} jobs", self.jobs);
         let _ = writeln!(text, "the median seed has {operations} operations and {nodes} nodes");
+        let AttackRow { sealed, attacked, compared, frames, not_refused, .. } = self.attack;
+        let _ =
+            writeln!(text, "{sealed} worlds sealed, {attacked} attacked, {compared} compared with the same without it");
+        let _ =
+            writeln!(text, "{frames} frames of attackers, {not_refused} not refused: repeated, and of honest nodes");
         if !self.judged {
             let _ = writeln!(text, "too few seeds to judge whether enough occurred: {JUDGED_FROM} are needed");
         }

@@ -149,8 +149,9 @@ fn any_frame_of_the_master_is_a_sign_of_life() {
     };
     let pull = MergePull { target, node: NodeId(1), incarnation: 1001, after: 0, cursor: 0 };
     let answer = DigestsAnswer { target, cut: 0, first: 0, settled: 0, digests: &[BucketDigest::new(0)] };
+    let next = World::elected_pair().engine(0).outbox.seq() + 1;
     let data = |slot: &mut [u8], header: Header| {
-        let header = Header { kind: Kind::DATA, seq: 1, ..header };
+        let header = Header { kind: Kind::DATA, seq: next, ..header };
         DataWriter::new(slot, header).unwrap().finish()
     };
     assert!(master_after(None) <= 61);

@@ -14,7 +14,7 @@ pub(super) fn sealed(config: Config) -> Config {
     Config { secrets: vec![secret(1)], auth: Auth::Enforce, ..config }
 }
 
-fn sealed_pair() -> World {
+pub(super) fn sealed_pair() -> World {
     World::new(vec![sealed(Config { priority: 150, ..config(1) }), sealed(config(2))]).elected()
 }
 
@@ -104,21 +104,22 @@ fn a_replayed_frame_of_the_stream_never_reaches_the_cipher_and_keeps_no_master_a
         world.hand_in(1, &mut spoilt(&recorded));
     }
     world.run(ms(50));
-    assert_eq!((world.counter(1, "data_duplicate") - copies, world.counter(1, "drop_forged")), (99, 0));
-    assert_eq!(world.counter(1, "duplicates"), 1, "the first might be another link's");
+    assert_eq!((world.counter(1, "data_duplicate") - copies, world.counter(1, "drop_forged")), (100, 0));
     assert_eq!(world.counter(1, "status_sent"), statuses, "nobody is answered");
     // How long a takeover takes while nobody says anything, and while every frame of the dead master is said again.
-    let takeover = |said_again: &[Vec<u8>]| {
+    let takeover = |is_said_again: bool| {
         let mut world = sealed_pair();
         world.upsert(0, 1);
         world.run(ms(50));
+        let recorded = frames_of(&world, 0);
         world.kill(0);
         world.run_until_with("the backup takes over", |world| {
-            said_again.iter().for_each(|bytes| world.hand_in(1, &mut bytes.clone()));
+            let said_again = recorded.iter().filter(|_| is_said_again);
+            said_again.for_each(|bytes| world.hand_in(1, &mut bytes.clone()));
             world.role(1) == Role::Master
         })
     };
-    assert_eq!(takeover(&[]), takeover(&frames_of(&world, 0)));
+    assert_eq!(takeover(true), takeover(false));
 }
 
 /// Every frame that a node has sent.
@@ -174,7 +175,7 @@ fn what_is_not_sealed_is_refused_and_reported_once_in_ten_seconds() {
     world.run(ms(200));
     assert_eq!(reports(&world)[1..], [event(last, FrameError::Unsealed, 49)]);
     world.run(Duration::from_secs(20));
-    let data = spoilt(&changed(&newest(&world, 0, Kind::ADVERT), |bytes| bytes[30] ^= 1));
+    let data = spoilt(&changed(&newest(&world, 0, Kind::ADVERT), |bytes| bytes[28] ^= 1));
     world.hand_in(1, &mut data.clone());
     world.hand_in(1, &mut changed(&data, |bytes| bytes[6] = 2));
     world.run(ms(1));
@@ -210,7 +211,7 @@ fn strangers_are_tried_as_far_as_the_budget_goes() {
     assert_eq!(tried(&mut world), 32);
     world.run(ms(100));
     assert_eq!(tried(&mut world), 64, "it does not gather for ever");
-    let mut known = spoilt(&changed(&newest(&world, 0, Kind::ADVERT), |bytes| bytes[30] ^= 1));
+    let mut known = spoilt(&changed(&newest(&world, 0, Kind::ADVERT), |bytes| bytes[28] ^= 1));
     let before = world.counter(1, "drop_forged");
     world.hand_in(1, &mut known);
     assert_eq!(world.counter(1, "drop_forged") - before, 1, "a peer's frame is always tried");

@@ -124,10 +124,11 @@ impl Oracle {
     }
 
     /// A frame is about to be handed to a node: keeps what is needed of it, because it is opened in its place.
-    /// What nobody has sealed, where everything must be, is nothing.
+    /// What nobody has sealed, where everything must be, is nothing; nor is what this node has no secret for.
     pub(super) fn note_handed(&mut self, at: usize, engine: &Engine, bytes: &[u8]) -> Vec<u8> {
         let (header, print) = (Frame::parse(bytes).ok().map(|frame| frame.header()), of_frame(bytes));
-        let authentic = !self.enforces(at) || header.is_some_and(|header| self.is_sealed_as(&header, print));
+        let authentic = header.is_none_or(|header| self.can_open(at, &header))
+            && (!self.enforces(at) || header.is_some_and(|header| self.is_sealed_as(&header, print)));
         let seals = &mut self.seals;
         let plain = if authentic { seals.reader.plain(bytes).into_owned() } else { Vec::new() };
         let handed = &mut seals.handed;
@@ -138,6 +139,13 @@ impl Oracle {
             handed.drops.clone_from(engine.drops());
         }
         plain
+    }
+
+    /// Whether the node has been given the secret that a frame is sealed with, or may take it as it is.
+    fn can_open(&self, at: usize, header: &Header) -> bool {
+        let secrets = self.nodes[at].config.as_ref().map(|config| &config.secrets[..]).unwrap_or_default();
+        let held = |by: Sealed| secrets.iter().any(|secret| secret.id() == by.0);
+        sealed_by(header).map_or(!self.enforces(at), held)
     }
 
     fn is_sealed_as(&self, header: &Header, print: u64) -> bool {

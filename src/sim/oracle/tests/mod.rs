@@ -1,6 +1,7 @@
 //! Each check is fed a lie that must make it fire, and the truth, at which it must stay silent. Two or three engines, a
 //! network without delay, and now and then an impostor: another engine in the place of the one that is watched.
 
+mod attack;
 mod heed;
 mod mastership;
 mod merge;
