@@ -203,6 +203,30 @@ fn a_reload_takes_other_secrets_and_a_bad_file_keeps_the_old_ones_with_every_rea
 }
 
 #[test]
+fn keygen_prints_one_line_or_makes_a_file_that_check_takes_and_says_what_is_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let keygen = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssyncp"));
+        let output = command.arg("keygen").args(arguments).current_dir(directory.path()).output().unwrap();
+        (output.status.code(), words(&output.stdout), words(&output.stderr))
+    };
+    let (status, line, next) = keygen(&["--number", "3"]);
+    assert_eq!((status, line.len(), line.starts_with("3 ")), (Some(0), 67, true));
+    assert!(next.contains("this line is a secret") && !next.contains(line[2..].trim()));
+    let file = directory.path().join("secret").display().to_string();
+    let (status, said, complaint) = keygen(&["secret"]);
+    assert_eq!((status, complaint.as_str()), (Some(0), ""));
+    assert!(said.contains(&format!("secret_file = \"{file}\"")), "{said}");
+    assert_eq!(keygen(&["secret"]).0, Some(4), "never over another");
+    assert_eq!(keygen(&["--add", "secret"]).0, Some(0));
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!((text.lines().count(), &text[..2], &text[67..69]), (2, "0 ", "1 "));
+    assert_eq!(keygen(&["--add", "--number", "1", "secret"]).0, Some(4));
+    assert_eq!(keygen(&["--add", "none"]).0, Some(2));
+    assert_eq!([keygen(&["--add"]).0, keygen(&["--number", "4"]).0], [Some(2); 2]);
+}
+
+#[test]
 fn a_credential_is_read_from_where_systemd_says() {
     let mut node = Alone::new();
     fs::rename(node.path("secret"), node.path("ssyncp-secret")).unwrap();

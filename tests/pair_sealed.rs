@@ -103,6 +103,7 @@ fn untouched(node: &Node) -> (Value, Value, usize) {
     (group["role"].clone(), group["term"].clone(), disturbances)
 }
 
+/// [3.4.7] [3.4.8]
 #[test]
 fn secrets_come_and_change_by_reloads_under_traffic_and_nobody_notices() {
     if !root() {
