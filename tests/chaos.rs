@@ -55,6 +55,15 @@ fn what_the_kernel_did_not_tell_is_found_by_itself() {
     becomes_equal("overrun");
 }
 
+/// [5.5.1] Two masters hear each other again: what either has learned lives on.
+#[test]
+fn nothing_that_two_masters_have_learned_is_lost() {
+    let Some(outcome) = outcome("silent-split") else { return };
+    assert_eq!((&outcome.problem, outcome.lost), (&None, 0), "{}", outcome.line());
+    assert!(outcome.equal_s.is_some() && outcome.in_sync_s.is_some(), "{}", outcome.line());
+    assert!(outcome.entries > 0, "{}", outcome.line());
+}
+
 #[test]
 fn the_schema_in_docs_is_that_of_the_report_and_a_report_keeps_it() {
     let schema = schemars::schema_for!(Report).to_value();

@@ -7,11 +7,12 @@ use conntrack_support::*;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use ssyncp::bridge::Source;
-use ssyncp::bridge::conntrack::{ConntrackSource, Filter, Rule, SourceOptions};
+use ssyncp::bridge::conntrack::{ConntrackSource, Division, Filter, Rule, SourceOptions};
 use ssyncp::flow::{Change, Flow, FlowKey, Zone};
 use ssyncp::sys::namespace::Namespace;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn rules(texts: &[&str]) -> Filter {
     Filter::new(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Rule>>())
@@ -168,6 +169,88 @@ fn the_kernel_decides_about_events_as_user_space_does() {
         })
         .unwrap();
     assert!(partly.get() > 0, "no rule was about what can change");
+}
+
+/// Addresses of which flows are made, and that groups hold: any of them may be anybody's.
+const V4: [u32; 4] = [0x0a00_0001, 0xc000_020a, 0xc000_0214, 0xcb00_7102];
+const V6: [[u8; 16]; 3] = [v6(0, 1), v6(0, 10), v6(10, 1)];
+
+const fn v6(middle: u8, last: u8) -> [u8; 16] {
+    [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, middle, 0, 0, 0, 0, 0, 0, 0, last]
+}
+
+fn held() -> impl Iterator<Item = IpAddr> {
+    V4.iter().map(|bits| Ipv4Addr::from(*bits).into()).chain(V6.iter().map(|bits| Ipv6Addr::from(*bits).into()))
+}
+
+/// From each address to each, with answers to each: UDP over IPv4 and IPv6.
+fn fill_translated(raw: &mut Raw) {
+    let mut port = 1000;
+    let mut ports = || {
+        port += 1;
+        port
+    };
+    let every = |count: usize| (0..count.pow(3)).map(move |n| [n % count, n / count % count, n / count / count]);
+    for [from, to, back] in every(V4.len()) {
+        let port = ports();
+        let errno = raw.request(CT_NEW, CREATE_EXCL, |writer| {
+            write_tuple(writer, 1, (V4[from], port), (V4[to], 53), 17, 0);
+            write_tuple(writer, 2, (V4[to], 53), (V4[back], port), 17, 0);
+            writer.attribute_u32_be(7, 600);
+        });
+        assert_eq!(errno, 0);
+    }
+    for [from, to, back] in every(V6.len()) {
+        let port = ports();
+        let errno = raw.request_family(10, CT_NEW, CREATE_EXCL, |writer| {
+            for (kind, ends, ports) in [(1, [from, to], [port, 53]), (2, [to, back], [53, port])] {
+                writer.nest(kind, |tuple| {
+                    tuple.nest(1, |ip| (3..).zip(ends).for_each(|(kind, end)| ip.attribute(kind, &V6[end])));
+                    tuple.nest(2, |layer| {
+                        layer.attribute_u8(1, 17);
+                        (2..).zip(ports).for_each(|(kind, port)| layer.attribute_u16_be(kind, port));
+                    });
+                });
+            }
+            writer.attribute_u32_be(7, 600);
+        });
+        assert_eq!(errno, 0);
+    }
+}
+
+/// Each address is a group's own, another group's, or nobody's; the kernel leaves out exactly what user space would.
+#[test]
+fn the_kernel_divides_events_as_user_space_does() {
+    let Some(namespace) = namespace() else { return };
+    let mut raw = Raw::open(&namespace);
+    let (mut all, mut everything) = (open(&namespace, rules(&[])), Mirror::default());
+    fill_translated(&mut raw);
+    everything.read_all(&mut all);
+    assert_eq!(everything.flows.len(), 64 + 27);
+    raw.flush_all();
+    let cases = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    let (raw, owned) = (RefCell::new(raw), Cell::new(0));
+    let holders = prop::collection::vec(0u8..3, V4.len() + V6.len());
+    TestRunner::new(cases)
+        .run(&holders, |holders| {
+            let of =
+                |holder: u8| held().zip(&holders).filter(move |(_, it)| **it == holder).map(|(address, _)| address);
+            let filter = rules(&[]).divided(Some(Division::new(of(1), of(2))));
+            let mut raw = raw.borrow_mut();
+            let (mut source, mut mirror) = (open(&namespace, filter.clone()), Mirror::default());
+            fill_translated(&mut raw);
+            mirror.read_all(&mut source);
+            raw.flush_all();
+            let own = everything.flows.values().filter(|flow| filter.matches(flow)).map(|flow| flow.key);
+            let wanted: HashSet<FlowKey> = own.collect();
+            prop_assert_eq!(&mirror.flows.keys().copied().collect::<HashSet<_>>(), &wanted);
+            let [seen, left_out] = ["events_new", "filtered"].map(|name| counter(&source.counters(), name) as usize);
+            prop_assert_eq!((seen, left_out), (wanted.len(), 0), "user space had to decide");
+            owned.set(owned.get() + wanted.len());
+            Ok(())
+        })
+        .unwrap();
+    assert!((1..60 * 91).contains(&owned.get()), "no division that divides: {}", owned.get());
 }
 
 fn tcp(raw: &mut Raw, port: u16, mark: u32) {

@@ -117,9 +117,10 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
                 Command::Reconfigure { answer, .. } => answer.send(Ok(())).unwrap(),
                 // Of group 52 it is master; of the others it is a backup, which may ask.
                 Command::Switchover { to, asks, answer } => {
-                    let heir =
-                        if desk.sync_id == 52 { Some(to.unwrap_or(NodeId(2))) } else { asks.then_some(NodeId(1)) };
-                    answer.send(Ok(heir)).unwrap();
+                    let to = to.map_or(Ok(NodeId(2)), |to| to.number(&[(NodeId(2), "lb2"), (NodeId(5), "lb5")]));
+                    let is_master = desk.sync_id == 52;
+                    let heir = to.map(|to| if is_master { Some(to) } else { asks.then_some(NodeId(1)) });
+                    answer.send(heir).unwrap();
                 }
                 Command::Drain { holds: true, answer, .. } => {
                     answer.send(Ok((Role::Master, vec!["track".into()]))).unwrap()
@@ -280,6 +281,7 @@ fn a_switch_is_for_the_masters_and_else_for_all() {
     };
     assert_eq!(switch(&world, json!({})), [(52, 2)]);
     assert_eq!(switch(&world, json!({ "to": 3 })), [(52, 3)]);
+    assert_eq!(switch(&world, json!({ "to": "lb5" })), [(52, 5)]);
     assert_eq!(switch(&world, json!({ "group": 51 })), [(51, 1)]);
     let drained = client::post(&world.socket, "/v1/drain", &json!({ "group": 53 })).unwrap();
     assert_eq!(drained["groups"], json!([{ "sync_id": 53, "role": "master", "draining": ["track"] }]));

@@ -103,7 +103,10 @@ fn a_mix_survives_two_deaths_and_its_recording_gives_the_backups_table() {
 
     let replay = |table: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssyncp"));
-        let output = command.args(["replay", &recording, "--verify", table]).output().unwrap();
+        let output = command
+            .args(["replay", &recording, "--secret-file", &format!("{recording}.secret"), "--verify", table])
+            .output()
+            .unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     assert_eq!(replay(&table), (Some(0), "equal: 215 flows\n".to_owned()));

@@ -75,6 +75,7 @@ macro_rules! targets {
 targets! {
     no_bytes_break_frame: "frame";
     no_bytes_break_records: "records";
+    no_bytes_break_sealed: "sealed";
     no_bytes_break_classic: "classic";
     no_bytes_break_ipvs: "ipvs";
     no_bytes_break_attributes: "attributes";

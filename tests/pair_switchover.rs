@@ -277,7 +277,7 @@ fn a_switch_there_and_back_costs_no_connection() {
         talk.goes_on();
 
         // The other asks for it.
-        says(&pair.a, &["switchover", "--to", "1", "--wait=30s"], 0, "group 51: the role goes to node 1\n");
+        says(&pair.a, &["switchover", "--to", "a", "--wait=30s"], 0, "group 51: the role goes to node 1\n");
         pair.settle();
         assert!(pair.a.is("master", "source") && pair.a.holds_the_address());
         assert_eq!(events(&pair.b, "HandoverDone"), 1);
@@ -389,6 +389,8 @@ fn an_oath_about_a_dead_master_ends_the_wait() {
     pair.start();
     says(&pair.a, &["switchover", "--to", "9"], 4, "node 9 is no backup that is in sync");
     says(&pair.a, &["switchover", "--to", "1"], 4, "this node is master already");
+    says(&pair.a, &["switchover", "--to", "a"], 4, "this node is master already");
+    says(&pair.a, &["switchover", "--to", "c"], 4, "no node is called \"c\"; known are \"a\" (node 1), \"b\" (node 2)");
     says(&pair.b, &["peer-dead", "9"], 4, "node 9 is not known here");
     says(&pair.a, &["role", "backup", "--group", "52"], 4, "there is no group 52");
     pair.a.end(Signal::SIGKILL);

@@ -158,7 +158,7 @@ fn goldens() -> Vec<Golden> {
 }
 
 fn bless() {
-    golden::bless(|| goldens().into_iter().map(|(name, story, bytes, _)| (name, story, bytes)).collect());
+    golden::bless(&[], || goldens().into_iter().map(|(name, story, bytes, _)| (name, story, bytes)).collect());
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn every_golden_packet_says_what_its_text_says() {
         let packet = read_packet(name);
         assert_eq!(packet, packet_around(&bytes), "pcap/{name}.pcap");
         let expected = fs::read_to_string(file(name, "txt")).unwrap_or_default();
-        assert_eq!(text(name, story, &packet), expected, "pcap/{name}.txt");
+        assert_eq!(text(name, story, &packet, &[]), expected, "pcap/{name}.txt");
     }
 }
 
@@ -324,9 +324,9 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..1300), count in any::<u8>()) {
         let _ = Message::parse(&bytes).map(Message::verify);
-        let _ = describe(&bytes);
+        let _ = describe(&bytes, &[]);
         let bytes = message(usize::from(count), &bytes);
-        let _ = describe(&bytes);
+        let _ = describe(&bytes, &[]);
         if let Ok(records) = Message::parse(&bytes).and_then(Message::verify) {
             let all: Vec<_> = records.collect();
             prop_assert_eq!(all.len(), usize::from(count));

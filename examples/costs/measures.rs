@@ -119,6 +119,8 @@ pub fn large(contender: Contender, context: &Context) -> Result<Large, Trouble> 
         entries: context.entries,
         sender_bytes: bytes(full, empty),
         receiver_bytes: bytes(after[1], before[1]),
+        sender_resident: full.resident as f64 / entries as f64,
+        receiver_resident: after[1].resident as f64 / entries as f64,
         resync_s,
         resync_octets: wire.octets as f64 / entries as f64,
         resync_cpu_s: used(after[0], before[0]) + used(after[1], before[1]),

@@ -76,10 +76,15 @@ pub struct Rate {
 pub struct Large {
     /// Entries.
     pub entries: u32,
-    /// Bytes of memory of an entry: (resident with them - resident before) / entries, on the router.
+    /// Bytes of memory of an entry: (resident with them - resident before) / entries, on the router. Of ssyncp's table, which is
+    /// there as a whole from the start on, there is nothing in it.
     pub sender_bytes: f64,
     /// The same on the backup.
     pub receiver_bytes: f64,
+    /// Bytes of the whole process with all entries, by entries, on the router: what is taken at the start is in it.
+    pub sender_resident: f64,
+    /// The same on the backup.
+    pub receiver_resident: f64,
     /// Seconds from the question (conntrackd), or from the first answer of a started daemon (ssyncp), until the backup held all.
     pub resync_s: f64,
     /// Octets on the sync link for each entry.
@@ -179,6 +184,10 @@ impl Report {
         }
         row("bytes per entry, sender".into(), &|run| run.large.as_ref().map(|large| large.sender_bytes));
         row("bytes per entry, receiver".into(), &|run| run.large.as_ref().map(|large| large.receiver_bytes));
+        row("whole process by entries, sender".into(), &|run| run.large.as_ref().map(|large| large.sender_resident));
+        row("whole process by entries, receiver".into(), &|run| {
+            run.large.as_ref().map(|large| large.receiver_resident)
+        });
         row("resync, s".into(), &|run| run.large.as_ref().map(|large| large.resync_s));
         row("resync, octets per entry".into(), &|run| run.large.as_ref().map(|large| large.resync_octets));
         row("resync, CPU s of both".into(), &|run| run.large.as_ref().map(|large| large.resync_cpu_s));

@@ -46,7 +46,7 @@ pub fn ipvs_seeds() -> Vec<Vec<u8>> {
 }
 
 fn take_classic(data: &[u8]) {
-    assert!(!wire::describe(data).is_empty());
+    assert!(!wire::describe(data, &[]).is_empty());
     let Ok(message) = Message::parse(data) else { return };
     let sync_id = message.sync_id();
     let Ok(records) = message.verify() else { return };

@@ -104,8 +104,8 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 fn take(data: &[u8]) {
     let _ = Frame::claim(data);
-    assert!(!wire::describe(data).is_empty());
-    let passed = wire::checks(data).iter().all(|check| check.outcome == wire::Outcome::Passed);
+    assert!(!wire::describe(data, &[]).is_empty());
+    let passed = wire::checks(data, &[]).iter().all(|check| check.outcome == wire::Outcome::Passed);
     let verified = Frame::parse(data).and_then(Frame::verify);
     assert_eq!(passed, verified.is_ok(), "checks and verify disagree");
     let Ok(frame) = verified else { return };

@@ -14,6 +14,7 @@ mod frames;
 mod kernel;
 mod operator;
 mod recordings;
+mod sealed;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "frame", body: frames::frame, seeds: frames::frame_seeds },
     Target { name: "records", body: frames::records, seeds: frames::record_seeds },
+    Target { name: "sealed", body: sealed::sealed, seeds: sealed::sealed_seeds },
     Target { name: "classic", body: balancers::classic, seeds: balancers::classic_seeds },
     Target { name: "ipvs", body: balancers::ipvs, seeds: balancers::ipvs_seeds },
     Target { name: "attributes", body: attributes::attributes, seeds: attributes::attribute_seeds },

@@ -4,6 +4,7 @@
 //!   walk    one cache line at random, read and written, as a record's slot is      lines/s
 //!   copy    a frame from one place of memory to another                            bytes/s
 //!   crc32   over a frame                                                           bytes/s
+//!   cipher  AES-256-GCM over a frame's payload, with the header as additional data  bytes/s
 //! ```
 //!
 //! The walk does not wait for one line before it asks for the next: what a processor can overlap it may overlap. All of it is
@@ -14,6 +15,8 @@ use super::workload::{FRAME_LEN, Numbers, Stream, apply, table};
 use crate::sys::clock;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
+use crate::wire::HEADER_LEN;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use std::hint::black_box;
 
 /// Words of 8 bytes in a cache line.
@@ -61,6 +64,23 @@ pub(super) fn crc32_per_s(time: Duration) -> f64 {
         }
         (FRAMES * FRAME_LEN) as f64
     })
+}
+
+/// Bytes a second that are sealed with AES-256-GCM, of a frame that is in the cache; `None` if the library refuses.
+pub(super) fn cipher_per_s(time: Duration) -> Option<f64> {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[0x5a; 32]).ok()?);
+    let (mut payload, mut number) = ([0x5a_u8; FRAME_LEN - HEADER_LEN], 0_u64);
+    let sealed = per_s(time, || {
+        for _ in 0..FRAMES {
+            number += 1;
+            let mut nonce = [0; NONCE_LEN];
+            nonce[4..].copy_from_slice(&number.to_be_bytes());
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let _ = black_box(key.seal_in_place_separate_tag(nonce, Aad::from([0; HEADER_LEN]), &mut payload));
+        }
+        (FRAMES * FRAME_LEN) as f64
+    });
+    Some(sealed)
 }
 
 fn per_s(time: Duration, mut some: impl FnMut() -> f64) -> f64 {

@@ -19,7 +19,7 @@ use crate::engine::{Config, Engine, Role, RoleMode, RoleRequest, SyncState};
 use crate::flow::{Change, Flow};
 use crate::sys::clock;
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NodeId};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NodeId, SECRET_LEN, Secret};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -30,7 +30,7 @@ const BATCHES_PER_TURN: usize = 8;
 /// Changes that one turn takes from an engine to its sink, at a time.
 const SINK_BATCH: usize = 1024;
 /// Records that may wait in a master that is fed as fast as it goes: eight batches of full frames.
-const WAITING_MAX: u64 = 8 * 64 * 60;
+const WAITING_MAX: u32 = 8 * 64 * 60;
 /// Longest rest of a side: it looks then whether all is over.
 const LOOK: Duration = Duration::from_millis(5);
 /// Stamps that are remembered: more than records are under way.
@@ -87,10 +87,11 @@ pub(super) struct Run {
 
 impl Pair {
     /// Opens both engines at the ends of a transport, fills the master's table, and waits until the backup is in sync.
-    pub(super) fn open(ends: Ends, flows: u32) -> Result<Self, BenchError> {
+    pub(super) fn open(ends: Ends, flows: u32, sealed: bool) -> Result<Self, BenchError> {
         let (here, there) = (ends.0, ends.1.ok_or(BenchError::NobodyThere)?);
         let now = clock::now();
-        let (master, backup) = (Side::open(now, 1, here, flows)?, Side::open(now, 2, there, flows)?);
+        let side = |node, link| Side::open(now, node, link, flows, sealed);
+        let (master, backup) = (side(1, here)?, side(2, there)?);
         let mut pair = Pair { master, backup, flows, next: 0, round: 0 };
         pair.master.engine.set_role(now, RoleRequest::Master);
         pair.backup.engine.set_role(now, RoleRequest::Backup);
@@ -124,8 +125,9 @@ impl Pair {
 
     fn run(&mut self, feed: Feed, time: Duration) -> Result<Run, BenchError> {
         self.until("the pair does not come to rest", |pair| {
-            pair.master.engine.counters().records_sent <= pair.backup.engine.counters().records_applied
-                || pair.backup.engine.sync_state() == SyncState::InSync && pair.master.is_idle()
+            let Side { engine: backup, .. } = &pair.backup;
+            let sent = pair.master.is_idle() && backup.sync_state() == SyncState::InSync;
+            sent && backup.frontier() >= pair.master.engine.status().stream_seq
         })?;
         let stamps: Vec<AtomicU64> = (0..STAMPS).map(|_| AtomicU64::new(0)).collect();
         let over = AtomicBool::new(false);
@@ -173,11 +175,12 @@ impl Pair {
 }
 
 impl Side {
-    fn open(now: Instant, node: u32, link: Link, flows: u32) -> Result<Self, BenchError> {
+    fn open(now: Instant, node: u32, link: Link, flows: u32, sealed: bool) -> Result<Self, BenchError> {
         let frame_len = link.limits().frame_len;
         let config = Config {
             incarnation: clock::random_u64(),
             seed: clock::random_u64(),
+            secrets: Secret::new(0, &[0x5a; SECRET_LEN]).filter(|_| sealed).into_iter().collect(),
             capacity: flows + flows / 8,
             frame_len: frame_len.clamp(FRAME_LEN_MIN, FRAME_LEN_MAX),
             role: RoleMode::Manual,
@@ -236,8 +239,7 @@ impl Side {
     }
 
     fn is_idle(&self) -> bool {
-        let counters = self.engine.counters();
-        self.link.pending() == 0 && counters.records_sent >= counters.updates
+        self.link.pending() == 0 && self.engine.pending() == 0
     }
 }
 
@@ -268,7 +270,8 @@ fn say(
     until: Instant,
 ) -> Result<(u64, Spent), BenchError> {
     let (watch, start) = (Stopwatch::start(), clock::now());
-    let (mut begun, waiting_before) = (0_u64, side.engine.counters().updates - side.engine.counters().records_sent);
+    // A key that waits already would wait no more: then no record is sent for it.
+    let (mut begun, waiting_most) = (0_u64, WAITING_MAX.min(keys.flows / 2));
     loop {
         let now = clock::now();
         if now >= until {
@@ -277,9 +280,7 @@ fn say(
         let mut most = LOOK;
         match feed {
             Feed::FlatOut => {
-                let counters = side.engine.counters();
-                let waiting = counters.updates.saturating_sub(counters.records_sent + waiting_before);
-                for _ in waiting..WAITING_MAX {
+                for _ in side.engine.pending()..waiting_most {
                     // Refused by nobody: every key is held already.
                     let _ = side.engine.update(now, &Change::Upsert(keys.flow()));
                 }
@@ -298,7 +299,7 @@ fn say(
         }
         let found = side.turn(now, |_| ())?;
         let rest = matches!(feed, Feed::Paced { .. }) || found == Found::FullQueue;
-        if rest || side.engine.counters().updates - side.engine.counters().records_sent >= WAITING_MAX {
+        if rest || side.engine.pending() >= waiting_most {
             side.rest(found, most.min(due_left(until)));
         }
     }

@@ -95,8 +95,8 @@ impl<'a> Plan<'a> {
         self.row(None, "memory walk", "lines/s", walk, None);
         self.row(None, "copy", "bytes/s", copy, None);
         self.row(None, "crc32", "bytes/s", crc32, None);
-        self.row(None, "cipher", "bytes/s", Vec::new(), None);
-        self.note(Some("cipher, and records of sealed frames: this build does not seal".to_owned()));
+        let cipher = (0..self.options.runs).filter_map(|_| machine::cipher_per_s(time)).collect();
+        self.row(None, "cipher", "bytes/s", cipher, None);
         self.row(None, "table apply", "records/s", table, limit);
     }
 
@@ -150,29 +150,35 @@ impl<'a> Plan<'a> {
     }
 
     fn measure_records(&mut self, way: &Way, limit: Limit) {
-        let measured = || -> Result<[Vec<Run>; 3], BenchError> {
-            let mut pair = Pair::open(way.open(self.street.as_ref())?, self.options.flows)?;
-            let runs = |pair: &mut Pair, run: &dyn Fn(&mut Pair) -> Result<Run, BenchError>| {
-                (0..self.runs()).map(|_| run(pair)).collect::<Result<Vec<Run>, _>>()
-            };
+        let runs = |pair: &mut Pair, run: &dyn Fn(&mut Pair) -> Result<Run, BenchError>| {
+            (0..self.runs()).map(|_| run(pair)).collect::<Result<Vec<Run>, _>>()
+        };
+        let measured = || -> Result<[Vec<Run>; 4], BenchError> {
+            let open = |sealed| Pair::open(way.open(self.street.as_ref())?, self.options.flows, sealed);
+            let sealed = runs(&mut open(true)?, &|pair| pair.flood(self.time))?;
+            let mut pair = open(false)?;
             let floods = runs(&mut pair, &|pair| pair.flood(self.time))?;
             let idle = runs(&mut pair, &|pair| pair.paced(IDLE_PER_S, self.time))?;
             let half = middle(&each(&floods, |run| Some(run.applied as f64 / run.sender.wall_s))).unwrap_or(0.0) / 2.0;
             let loaded = runs(&mut pair, &|pair| pair.paced(half.max(IDLE_PER_S), self.time))?;
-            Ok([floods, idle, loaded])
+            Ok([floods, idle, loaded, sealed])
         };
-        let [floods, idle, loaded] = measured().unwrap_or_else(|error| {
+        let [floods, idle, loaded, sealed] = measured().unwrap_or_else(|error| {
             self.report.notes.push(format!("records of {}: {error}", way.name));
             Default::default()
         });
         let (name, records) = (Some(way.name), RECORDS as f64);
         let (sent, received) =
             (limit.sent.map(|frames| frames * records), limit.received.map(|frames| frames * records));
-        let per_s = |count: fn(&Run) -> u64| each(&floods, |run| Some(count(run) as f64 / run.sender.wall_s));
-        self.row(name, "records sent", "records/s", per_s(|run| run.sent), sent);
-        self.row(name, "records received", "records/s", per_s(|run| run.received), received);
-        self.row(name, "records applied", "records/s", per_s(|run| run.applied), received);
-        self.row(name, "records applied, sealed", "records/s", Vec::new(), None);
+        let per_s =
+            |runs: &[Run], count: fn(&Run) -> u64| each(runs, |run| Some(count(run) as f64 / run.sender.wall_s));
+        let applied = per_s(&floods, |run| run.applied);
+        let in_the_clear = middle(&applied);
+        self.row(name, "records sent", "records/s", per_s(&floods, |run| run.sent), sent);
+        self.row(name, "records received", "records/s", per_s(&floods, |run| run.received), received);
+        self.row(name, "records applied", "records/s", applied, received);
+        // Beside what the same pair does in the clear.
+        self.row(name, "records applied, sealed", "records/s", per_s(&sealed, |run| run.applied), in_the_clear);
         let unit = "CPU s per 1 M records";
         let share = |cpu: Option<f64>| cpu.map(|per_million_frames| per_million_frames / records);
         let sender = each(&floods, |run| Some(run.sender.processor_s / run.sent as f64 * 1e6));

@@ -1,6 +1,6 @@
 //! `ssyncp check`: is this configuration right, and what is in force?
 
-use super::output::print;
+use super::output::{complain, print};
 use super::{EXIT_NO, EXIT_USAGE};
 use crate::daemon::answers::{CHECK_SCHEMA, CheckAnswer, ProblemRow};
 use crate::daemon::settings::{DEFAULT_FILE, Problems, Settings};
@@ -25,8 +25,12 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> ExitCode {
     let loaded = Settings::load(&options.config);
     let right = loaded.is_ok();
+    let warnings = loaded.as_ref().map(Settings::warnings).unwrap_or_default();
+    if !options.json {
+        warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+    }
     let printed = match loaded {
-        loaded if options.json => print_json(options, loaded),
+        loaded if options.json => print_json(options, loaded, warnings),
         Ok(settings) if options.show => print(&settings.to_toml()),
         Ok(_) => print("ok\n"),
         Err(problems) => print(&format!("{problems}\n")),
@@ -34,7 +38,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     if right { printed } else { ExitCode::from(EXIT_USAGE) }
 }
 
-fn print_json(options: &Options, loaded: Result<Settings, Problems>) -> ExitCode {
+fn print_json(options: &Options, loaded: Result<Settings, Problems>, warnings: Vec<String>) -> ExitCode {
     let (settings, problems) = match loaded {
         Ok(settings) => (options.show.then_some(settings), Vec::new()),
         Err(problems) => (None, problems.problems),
@@ -45,6 +49,7 @@ fn print_json(options: &Options, loaded: Result<Settings, Problems>) -> ExitCode
         file: options.config.display().to_string(),
         ok: problems.is_empty(),
         problems: problems.into_iter().map(row).collect(),
+        warnings,
         settings,
     };
     match serde_json::to_string(&answer) {

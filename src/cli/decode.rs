@@ -4,8 +4,9 @@ pub(super) mod json;
 
 use super::output::{complain, print};
 use super::recording::{Content, Order, Seen, Source, unreadable};
+use super::secrets::Secrets;
 use crate::wire::ipvs::{Connection, Message, WordOrder, state};
-use crate::wire::{Outcome, TTL, checks, describe};
+use crate::wire::{FrameError, Outcome, Secret, TTL, checks, describe};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -13,13 +14,16 @@ use std::process::ExitCode;
 /// What `ssyncp decode` can be asked.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  ssyncp decode sync.pcap\n  ssyncp decode sync.pcapng --json | jq 'select(.verdict != \"accepted\")'\n\n\
+    after_help = "Example:\n  ssyncp decode sync.pcap\n  ssyncp decode sync.pcapng --json | jq 'select(.verdict != \"accepted\")'\n  \
+    ssyncp decode sealed.pcap --secret-file /etc/ssyncp/secret\n\n\
     Frames of IP protocol 114, and sync messages of the kernel's IPVS (UDP 8848).\n\
     Exit status: 1 if the file breaks off; what stands before that is shown."
 )]
 pub(super) struct Options {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    secrets: Secrets,
     /// Print one JSON object for each frame (docs/schemas/frame.json).
     #[arg(long)]
     json: bool,
@@ -28,8 +32,12 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> ExitCode {
     let mut printed = ExitCode::SUCCESS;
     let order = order(options.source.ipvs_order);
+    let secrets = match options.secrets.read() {
+        Ok(secrets) => secrets,
+        Err(status) => return status,
+    };
     let read = options.source.read(false, |seen| {
-        printed = print(&if options.json { json::line(seen, order) } else { words(seen, order) });
+        printed = print(&if options.json { json::line(seen, order, &secrets) } else { words(seen, order, &secrets) });
         if printed == ExitCode::SUCCESS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     match read {
@@ -50,7 +58,7 @@ pub(super) fn order(order: Order) -> WordOrder {
 }
 
 /// One packet as text.
-fn words(seen: &Seen<'_>, order: WordOrder) -> String {
+fn words(seen: &Seen<'_>, order: WordOrder, secrets: &[Secret]) -> String {
     let ip = &seen.datagram;
     let time = json::seconds(seen.time);
     let mut text = format!("#{} {time} {} -> {}, protocol {}", seen.number, ip.source, ip.destination, ip.protocol);
@@ -59,10 +67,10 @@ fn words(seen: &Seen<'_>, order: WordOrder) -> String {
     let _ = writeln!(text, "{}", if ip.fragmented { ", put together" } else { "" });
     match seen.content {
         Content::Frame(frame) => {
-            for (name, passed, reason) in frame_checks(seen, frame) {
+            for (name, passed, reason) in frame_checks(seen, frame, secrets) {
                 let _ = writeln!(text, "  {}  {name}: {reason}", mark(passed));
             }
-            text += &describe(frame);
+            text += &describe(frame, secrets);
         }
         Content::Ipvs(port, bytes) => {
             let _ = writeln!(text, "  IPVS sync message to port {port}, {} bytes", bytes.len());
@@ -82,7 +90,7 @@ fn mark(passed: Option<bool>) -> &'static str {
 }
 
 /// Every check of a frame, those of the transport first: its name, whether it passed (`None`: not reached), and why.
-fn frame_checks(seen: &Seen<'_>, frame: &[u8]) -> Vec<(&'static str, Option<bool>, String)> {
+fn frame_checks(seen: &Seen<'_>, frame: &[u8], secrets: &[Secret]) -> Vec<(&'static str, Option<bool>, String)> {
     let ip = &seen.datagram;
     let mut all = Vec::new();
     if let Some(right) = ip.checksum {
@@ -92,15 +100,23 @@ fn frame_checks(seen: &Seen<'_>, frame: &[u8]) -> Vec<(&'static str, Option<bool
     let near = ip.ttl == TTL;
     let reason = if near { "it has crossed no router" } else { "it has crossed a router" };
     all.push(("ttl", Some(near), format!("TTL {}, {reason}", ip.ttl)));
-    for check in checks(frame) {
+    for check in checks(frame, secrets) {
         let (passed, reason) = match check.outcome {
             Outcome::Passed => (Some(true), format!("{}? yes", check.question)),
+            Outcome::Opened(id) => (Some(true), format!("{}? yes, by secret {id}", check.question)),
+            Outcome::Failed(FrameError::Sealed) => (Some(false), not_opened(check.question, frame)),
             Outcome::Failed(error) => (Some(false), format!("{}? no: {}: {error}", check.question, error.name())),
             Outcome::NotReached => (None, format!("{}? not asked any more", check.question)),
         };
         all.push((check.name, passed, reason));
     }
     all
+}
+
+/// A frame for which there is no secret, and which one it would take.
+fn not_opened(question: &str, frame: &[u8]) -> String {
+    let (id, error) = (frame.get(6).map_or(0, |flags| flags & 3), FrameError::Sealed);
+    format!("{question}? no: {}: {error} (secret {id}; see --secret-file)", error.name())
 }
 
 fn message_words(bytes: &[u8], order: WordOrder) -> String {

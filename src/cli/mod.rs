@@ -10,6 +10,7 @@ mod decode;
 mod drain;
 mod events;
 mod flush;
+mod keygen;
 mod output;
 mod peer_dead;
 mod peers;
@@ -20,6 +21,7 @@ mod replay;
 mod resync;
 mod role;
 mod run;
+mod secrets;
 mod sim;
 mod status;
 mod switchover;
@@ -59,6 +61,8 @@ enum Command {
     Run(run::Options),
     /// Validate a configuration: every problem at once.
     Check(check::Options),
+    /// Make a secret that frames are sealed with.
+    Keygen(keygen::Options),
     /// Show role, peers and how far in sync this node is; exit status 1 if a group is not ready.
     Status(status::Options),
     /// Show the flow table, as `conntrack -L` does.
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::DemoPart(options) => demo::run_part(&options),
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Keygen(options) => keygen::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Table(options) => table::run(&options),
         Command::Events(options) => events::run(&options),

@@ -13,12 +13,14 @@ mod verify;
 
 use super::output::{complain, print};
 use super::recording::{Content, Seen, Source, Tally, unreadable};
+use super::secrets::Secrets;
 use super::{EXIT_NO, EXIT_USAGE, decode};
 use crate::daemon::flows::FlowRow;
 use crate::daemon::settings::parse_duration;
 use crate::flow::Flow;
 use crate::time::Duration;
 use crate::wire;
+use crate::wire::Secret;
 use crate::wire::ipvs::WordOrder;
 use balancer::Balancer;
 use classic::ClassicSession;
@@ -49,6 +51,8 @@ const GROUPS_MAX: usize = 8;
 pub(super) struct Options {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    secrets: Secrets,
     /// How fast: 1 as recorded, 10 ten times as fast, max without waiting.
     #[arg(long, value_name = "FACTOR", default_value = "max")]
     speed: Speed,
@@ -111,7 +115,11 @@ pub(super) fn run(options: &Options) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let mut replay = Replay::new(options);
+    let secrets = match options.secrets.read() {
+        Ok(secrets) => secrets,
+        Err(status) => return status,
+    };
+    let mut replay = Replay::new(options, secrets);
     let tally = match options.source.read(std::io::stderr().is_terminal(), |seen| replay.take(seen)) {
         Ok(tally) => tally,
         Err(error) => return unreadable(&options.source.file, &error),
@@ -127,6 +135,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 /// What has been rebuilt so far.
 struct Replay<'a> {
     options: &'a Options,
+    secrets: Vec<Secret>,
     order: WordOrder,
     sessions: BTreeMap<u8, Session>,
     classic: BTreeMap<u8, ClassicSession>,
@@ -138,10 +147,10 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(options: &'a Options) -> Self {
+    fn new(options: &'a Options, secrets: Vec<Secret>) -> Self {
         let order = decode::order(options.source.ipvs_order);
         let (sessions, classic, balancer) = (BTreeMap::new(), BTreeMap::new(), Balancer::default());
-        Replay { options, order, sessions, classic, balancer, start: None, left_out: 0 }
+        Replay { options, secrets, order, sessions, classic, balancer, start: None, left_out: 0 }
     }
 
     /// Takes one packet; breaks where the replay is to stop.
@@ -186,7 +195,10 @@ impl<'a> Replay<'a> {
             return session.take(time, seen.datagram.source, seen.datagram.ttl, frame);
         }
         if !self.sessions.contains_key(&sync_id) {
-            let session = if full { None } else { Session::new(sync_id, self.options.capacity) };
+            let session = match full {
+                true => None,
+                false => Session::new(sync_id, self.options.capacity, self.secrets.clone()),
+            };
             match session {
                 Some(session) => drop(self.sessions.insert(sync_id, session)),
                 None => self.left_out += 1,

@@ -104,6 +104,10 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     let digest = group.digest.as_deref().unwrap_or("none yet");
     let age = group.digest_age_s.map_or(String::new(), |age| format!(", proven {age:.1} s ago"));
     writeln!(text, "  sync        {}, digest {digest}{age}", group.sync)?;
+    if let Some(seal) = &group.seal {
+        let proven = group.peers.iter().filter(|peer| peer.established).count();
+        writeln!(text, "  seal        {}", seal.words(proven))?;
+    }
     if !group.draining.is_empty() {
         writeln!(text, "  draining    {}", group.draining.join(", "))?;
     }
@@ -193,6 +197,8 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
             (true, false) => "warm",
         };
         let state = if peer.draining { format!("{state}, draining") } else { state.to_owned() };
+        let seal = peer.seal.words();
+        let state = if seal.is_empty() { state } else { format!("{state}, {seal}") };
         writeln!(
             text,
             "  peer        node {} ({}): {}, priority {}, {state}, {}heard {} ms ago",
@@ -222,7 +228,7 @@ fn held(peer: &PeerRow) -> String {
 mod tests {
     use super::*;
     use crate::daemon::status::{
-        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, Rates, ReloadStatus, STATUS_SCHEMA,
+        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerSealRow, Rates, ReloadStatus, STATUS_SCHEMA, SealRow,
     };
     use std::collections::BTreeMap;
 
@@ -255,6 +261,13 @@ mod tests {
             }),
             drops: BTreeMap::from([("checksum".into(), 3)]),
             link_up: true,
+            seal: Some(SealRow {
+                auth: "enforce".into(),
+                secrets: vec![0, 1],
+                seals_with: Some(0),
+                waits_for: vec![],
+                ready: true,
+            }),
             links: vec![
                 LinkRow {
                     name: "eth1".into(),
@@ -315,6 +328,12 @@ mod tests {
                 lagging: false,
                 acknowledged: None,
                 behind: None,
+                seal: PeerSealRow {
+                    opens: vec![0, 1],
+                    sealed_with: Some(0),
+                    ready: Some(true),
+                    ..PeerSealRow::default()
+                },
                 heard_ms: 12,
             }],
             last_events: (0..7)
@@ -352,6 +371,7 @@ mod tests {
         group 51: backup, ready
           master      node 2, term 7, own priority 100 (150 configured)
           sync        in_sync, digest 0000000000000abc, proven 0.2 s ago
+          seal        enforce, frames leave sealed with secret 0, opens 0, 1; every peer is ready
           table       3 of 10 flows
           annex       5 of 64 blocks
           kernel      5 of 1000 entries, the peer's can hold 2000
@@ -367,7 +387,7 @@ mod tests {
           track       uplink (interface, weight -50): down for 3.2 s: no carrier
           track       web (http, weight 0): not known yet for 0.5 s
           address     192.0.2.10/24 dev eth0: not held
-          peer        node 2 (lb-b): master, priority 150, warm, heard 12 ms ago
+          peer        node 2 (lb-b): master, priority 150, warm, seals with 0, opens 0, 1, heard 12 ms ago
           event       7.0 s ago: LinkUp: 2
           event       6.0 s ago: LinkUp: 3
           event       5.0 s ago: LinkUp: 4
@@ -403,13 +423,18 @@ mod tests {
         let peer = &mut status.groups[0].peers[0];
         (peer.behind, peer.credit) = (Some(130), 512);
         let text = words(&status, false);
-        assert!(text.contains("warm, proven, 130 records behind, credit 512, heard 12 ms ago\n"), "{text}");
+        assert!(text.contains("proven, 130 records behind, credit 512, heard 12 ms ago\n"), "{text}");
         status.groups[0].peers[0].lagging = true;
         status.groups[0].peers[0].draining = true;
         status.groups[0].draining = vec!["operator".into(), "track".into()];
         (status.groups[0].heir, status.groups[0].asks) = (Some(3), true);
         let text = words(&status, false);
-        assert!(text.contains("warm, draining, proven, 130 records behind, lagging, heard 12 ms ago\n"), "{text}");
+        assert!(
+            text.contains(
+                "warm, draining, seals with 0, opens 0, 1, proven, 130 records behind, lagging, heard 12 ms ago\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
@@ -429,7 +454,7 @@ mod tests {
         (group.profile, group.sync, group.buckets_unproven) = (Profile::Classic, "unknown".into(), 4096);
         (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
-        (group.unacknowledged_records, group.rpo_records) = (None, None);
+        (group.unacknowledged_records, group.rpo_records, group.seal) = (None, None, None);
         (group.drops, group.links, group.tracks) = (BTreeMap::new(), vec![], vec![]);
         status.reload = None;
         insta::assert_snapshot!(words(&status, false), @r#"

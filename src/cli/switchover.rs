@@ -5,19 +5,22 @@ use super::output::post;
 use super::wait::{Look, Wait};
 use crate::daemon::answers::SwitchoverAnswer;
 use crate::daemon::status::GroupStatus;
+use crate::daemon::who::Who;
 use serde_json::json;
 use std::process::ExitCode;
 
 /// What `ssyncp switchover` can be asked.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  ssyncp switchover --wait\n  ssyncp switchover --to 3 --group 51 --wait=5s\n\n\
+#[command(
+    after_help = "Example:\n  ssyncp switchover --wait\n  ssyncp switchover --to lb2 --wait\n  ssyncp switchover --to 3 --group 51 --wait=5s\n\n\
     A master withdraws its addresses, sends what is left, and its heir takes over with all of it; a backup that is in\n\
     sync asks its master for that. If the heir does not come within handover_deadline, the master stays.\n\n\
-    Exit status: 0 if it has begun (with --wait: is done), 1 if it failed or took too long, 4 if nobody may inherit.")]
+    Exit status: 0 if it has begun (with --wait: is done), 1 if it failed or took too long, 4 if nobody may inherit."
+)]
 pub(super) struct Options {
-    /// The node that is to be master, by its number; without it the best of those in sync.
-    #[arg(long, value_name = "NODE", value_parser = clap::value_parser!(u32).range(1..))]
-    to: Option<u32>,
+    /// The node that is to be master, by its number or its name; without it the best of those in sync.
+    #[arg(long, value_name = "NODE")]
+    to: Option<Who>,
     /// Only this group (its sync id); without it every group of which this node is master, or, if there is none, every
     /// group.
     #[arg(long, value_name = "ID")]

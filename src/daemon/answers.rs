@@ -292,6 +292,8 @@ pub struct CheckAnswer {
     pub ok: bool,
     /// Everything that is wrong with it.
     pub problems: Vec<ProblemRow>,
+    /// What an operator should know although it is no mistake.
+    pub warnings: Vec<String>,
     /// What would be in force, with `--show`; else null, and null if there are problems.
     pub settings: Option<Settings>,
 }

@@ -12,8 +12,9 @@ use crate::daemon::draining::Cause;
 use crate::daemon::driven::News;
 use crate::daemon::flows::FlowFilter;
 use crate::daemon::measures::Measures;
-use crate::daemon::settings::Group;
+use crate::daemon::settings::{Group, Node};
 use crate::daemon::status::GroupStatus;
+use crate::daemon::who::Who;
 use crate::engine::{Flush, Role, RoleRequest};
 use crate::flow::Flow;
 use crate::sys::clock;
@@ -55,7 +56,7 @@ pub enum Command {
     /// Whoever is master gives the role away, to this node if one is named; a backup asks for it, if it may.
     Switchover {
         /// To whom.
-        to: Option<NodeId>,
+        to: Option<Who>,
         /// Whether a backup asks its master for the role.
         asks: bool,
         /// Where the answer goes: who is to be master, or nobody because this node is backup and was not to ask.
@@ -79,14 +80,14 @@ pub enum Command {
     },
     /// Somebody waits until what was submitted has arrived.
     Flush(FlushOrder),
-    /// Other settings of the same group, of which those are applied that can be; and the thread's real-time priority.
+    /// Other settings of the same group and its node, of which those are applied that can be.
     Reconfigure {
         /// All settings of the group.
         group: Box<Group>,
         /// What its audit is told.
         audit: AuditOrders,
-        /// `[node] realtime_priority`.
-        realtime_priority: u8,
+        /// Those of the node: its secrets, and the thread's real-time priority.
+        node: Box<Node>,
         /// Where the answer goes.
         answer: oneshot::Sender<Result<(), String>>,
     },

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A batch stays in hand until the sink has taken all of it; upserts and deletes may be repeated, so the whole batch is
-//! simply written again. But a master's sink is its source as well, and knows better than a batch from before: that goes
-//! back to the engine, which hands out what of it is still owed, as it is then. `commit = "continuous"` writes whenever there is something; `"on-takeover"` leaves a backup's
-//! kernel alone and writes while the node is promoting (and, as master, what the deadline or a merge left over).
+//! simply written again. But a master's sink is its source as well, and knows better than a batch that it has refused: that
+//! goes back to the engine, which hands out what of it is still owed, as it is then. `commit = "continuous"` writes whenever
+//! there is something; `"on-takeover"` leaves a backup's kernel alone and writes while the node is promoting (and, as
+//! master, what the deadline or a merge left over).
 
 use crate::bridge::Sink;
 use crate::bridge::conntrack::Filter;
@@ -36,7 +37,8 @@ pub(crate) trait Applied {
     fn role(&self) -> Role;
     fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize;
     fn handle_committed(&mut self, now: Instant);
-    /// What was refused before this node became master: it has become old. What is left in `batch` is written all the same.
+    /// What a master's sink has refused, before or since: it may have become old. What is left in `batch` is written all the
+    /// same.
     fn give_back(&mut self, batch: &mut Vec<Change>);
     /// Whether a master's frames have just told what its sink does not know.
     fn sink_waits(&self) -> bool;
@@ -73,8 +75,6 @@ pub(crate) struct Drain {
     commit: Commit,
     batch: Vec<Change>,
     retry_at: Option<Instant>,
-    /// The batch in hand was taken as master.
-    as_master: bool,
     /// The last turn left nothing to write.
     settled: bool,
     trouble: Option<String>,
@@ -85,17 +85,7 @@ pub(crate) struct Drain {
 impl Drain {
     pub(crate) fn new(sink: Option<Box<dyn Sink>>, commit: Commit) -> Self {
         let batch = Vec::with_capacity(BATCH);
-        Drain {
-            sink,
-            commit,
-            batch,
-            retry_at: None,
-            as_master: false,
-            settled: true,
-            trouble: None,
-            written: 0,
-            errors: 0,
-        }
+        Drain { sink, commit, batch, retry_at: None, settled: true, trouble: None, written: 0, errors: 0 }
     }
 
     /// Another time at which a backup writes.
@@ -120,11 +110,15 @@ impl Drain {
         load: &mut Load,
     ) {
         let (role, now) = (engine.role(), clock());
-        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+        if role == Role::Master && !self.batch.is_empty() {
             engine.give_back(&mut self.batch);
         }
         let wanted = self.commit == Commit::Continuous || matches!(role, Role::Promoting | Role::Master);
-        if self.retry_at.is_some_and(|at| now < at) || (!wanted && self.batch.is_empty()) {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        if !wanted && self.batch.is_empty() {
             return;
         }
         self.settled = false;
@@ -368,9 +362,9 @@ mod tests {
         assert!(!drain.is_owed(&table), "all is written");
     }
 
-    /// What the sink refused before the takeover must not be written over what the kernel has learned since.
+    /// What the sink has refused must not be written over what a master's kernel has learned since.
     #[test]
-    fn a_batch_from_before_the_mastership_goes_back_to_the_engine() {
+    fn a_batch_that_a_masters_sink_has_refused_goes_back_to_the_engine() {
         let (mut drain, kernel, mut journal) = drain(Commit::Continuous);
         let mut table = table(Role::Promoting, 5);
         *kernel.refusals.borrow_mut() = 1;
@@ -379,12 +373,28 @@ mod tests {
         table.role = Some(Role::Master);
         drain.turn(&|| at(100), &mut table, &mut journal, &mut Load::default());
         assert_eq!((drain.in_hand(), table.given_back, *kernel.taken.borrow()), (0, 5, 5));
-        // What it takes as master it keeps until it is written.
+        // What it takes as master, too; and the sink rests all the same.
         table.waiting = 3;
         *kernel.refusals.borrow_mut() = 1;
         drain.turn(&|| at(200), &mut table, &mut journal, &mut Load::default());
+        table.waiting = 3;
+        drain.turn(&|| at(299), &mut table, &mut journal, &mut Load::default());
+        assert_eq!((drain.in_hand(), table.given_back, *kernel.taken.borrow()), (0, 8, 8));
         drain.turn(&|| at(300), &mut table, &mut journal, &mut Load::default());
-        assert_eq!((drain.in_hand(), table.given_back, *kernel.taken.borrow()), (0, 5, 11));
+        assert_eq!((drain.in_hand(), table.given_back, *kernel.taken.borrow()), (0, 8, 11));
+    }
+
+    #[test]
+    fn whoever_is_master_no_longer_does_not_wait_for_a_sink_that_it_does_not_write_to() {
+        let (mut drain, kernel, mut journal) = drain(Commit::OnTakeover);
+        let mut table = table(Role::Master, 5);
+        *kernel.refusals.borrow_mut() = 1;
+        drain.turn(&|| at(0), &mut table, &mut journal, &mut Load::default());
+        drain.turn(&|| at(50), &mut table, &mut journal, &mut Load::default());
+        table.role = Some(Role::Backup);
+        assert_eq!((drain.in_hand(), drain.wake_at()), (0, Some(at(100))));
+        drain.turn(&|| at(100), &mut table, &mut journal, &mut Load::default());
+        assert_eq!(drain.wake_at(), None);
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
     let audit = settings.audit_orders(group);
     let tracks = Heed::new(&shared.board, &group.track, desk.alarm());
     let notify = Notify::new(group, &shared.errands, desk.alarm());
-    let mut waiting = Waiting { group: group.clone(), audit, desk, journal, takeover, tracks, notify };
+    let (node, group) = (node.clone(), group.clone());
+    let mut waiting = Waiting { node, group, audit, desk, journal, takeover, tracks, notify };
     let mut told = false;
     let line = loop {
         match build::line(&waiting.group) {
@@ -104,7 +105,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
-    match waiting.driver(node, line) {
+    match waiting.driver(line) {
         Ok(driver) => {
             if !told {
                 tell(News::Started);
@@ -124,6 +125,7 @@ fn start_takeover(group: &Group) -> Result<Takeover, StartError> {
 
 /// A group whose sync link is not there yet.
 struct Waiting {
+    node: Node,
     group: Group,
     audit: AuditOrders,
     desk: GroupDesk,
@@ -171,12 +173,12 @@ impl Waiting {
             Command::Measures(answer) => drop(answer.send(Measures::unmeasured(self.status(trouble)))),
             Command::Resync { answer, .. } => drop(answer.send(Err(trouble))),
             Command::Flush(order) => drop(order.answer.send(Err(trouble))),
-            Command::Reconfigure { group, audit, realtime_priority, answer } => {
+            Command::Reconfigure { group, audit, node, answer } => {
                 self.takeover.replace((&*group).into());
                 self.tracks.replace(&group.track);
                 self.notify.replace(&group);
-                privilege::be_heard_in_time(realtime_priority);
-                (self.group, self.audit) = (*group, audit);
+                privilege::be_heard_in_time(node.realtime_priority);
+                (self.node, self.group, self.audit) = (*node, *group, audit);
                 drop(answer.send(Ok(())));
             }
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
@@ -197,8 +199,8 @@ impl Waiting {
         status
     }
 
-    fn driver(self, node: &Node, line: Box<dyn Line>) -> Result<Driver, StartError> {
-        let group = &self.group;
+    fn driver(self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+        let (node, group) = (&self.node, &self.group);
         let bridge = build::bridge(group)?;
         let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);
         let parts = Parts {

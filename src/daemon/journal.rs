@@ -104,6 +104,8 @@ fn weight(event: &Event) -> Weight {
         | Event::DurabilityFailed { .. }
         | Event::SourceOverrun
         | Event::StallDetected { .. }
+        | Event::AuthFailed { .. }
+        | Event::SealChanged { secret: None }
         | Event::VersionMismatch { .. } => Weight::Warning,
         Event::RoleChanged { .. }
         | Event::NewMaster { .. }
@@ -114,6 +116,7 @@ fn weight(event: &Event) -> Weight {
         | Event::HandoverStarted { .. }
         | Event::HandoverDone { .. }
         | Event::Draining { .. }
+        | Event::SealChanged { .. }
         | Event::SyncStarted { .. }
         | Event::SyncProgress { .. }
         | Event::Repaired { .. }
@@ -183,6 +186,11 @@ pub fn describe(event: &Event) -> String {
         Event::DurabilityFailed { submissions } => format!(
             "{submissions} changes were not acknowledged by as many peers as ack asks for; they are replicated all the same"
         ),
+        Event::AuthFailed { node, source, reason, count } => {
+            format!("{count} frames refused; the last from {source}, which says that it is node {}: {reason}", node.0)
+        }
+        Event::SealChanged { secret: Some(secret) } => format!("frames are sealed with secret {secret} now"),
+        Event::SealChanged { secret: None } => "frames leave in the clear now: not every peer can open them".into(),
         Event::VersionMismatch { version: 0, .. } => {
             "somebody speaks the classic profile, this group another version of the protocol".into()
         }

@@ -49,3 +49,4 @@ pub mod settings;
 pub mod status;
 pub mod takeover;
 pub mod track;
+pub mod who;

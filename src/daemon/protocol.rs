@@ -6,7 +6,8 @@
 //!   profile = "classic"   Protocol::Classic ── ClassicEngine   records out, records in
 //! ```
 
-use crate::daemon::settings::Profile;
+use crate::daemon::settings::{Profile, Sealing};
+use crate::daemon::who::Who;
 use crate::engine::{
     ClassicEngine, Counters, Engine, EngineStatus, Event, Flush, FlushState, KernelRoom, NotMaster, Role, RoleRequest,
     Tuning, UpdateError,
@@ -225,15 +226,13 @@ impl Protocol {
     }
 
     /// A master gives the role away, or a backup asks for it if it may; who is to be master then, or why there is no switch.
-    pub(crate) fn switchover(
-        &mut self,
-        now: Instant,
-        to: Option<NodeId>,
-        asks: bool,
-    ) -> Result<Option<NodeId>, String> {
+    pub(crate) fn switchover(&mut self, now: Instant, to: Option<&Who>, asks: bool) -> Result<Option<NodeId>, String> {
         match self {
             Protocol::Ssyncp1(engine) if engine.role() != Role::Master && !asks => Ok(None),
-            Protocol::Ssyncp1(engine) => engine.switchover(now, to).map(Some).map_err(|error| error.to_string()),
+            Protocol::Ssyncp1(engine) => {
+                let to = to.map(|who| number(engine, who)).transpose()?;
+                engine.switchover(now, to).map(Some).map_err(|error| error.to_string())
+            }
             Protocol::Classic(_) => Err(NO_SWITCH.to_owned()),
         }
     }
@@ -276,6 +275,17 @@ impl Protocol {
         }
     }
 
+    /// Other secrets for an engine that runs; the classic profile has no seal.
+    pub(crate) fn set_secrets(&mut self, now: Instant, sealing: &Sealing) -> Result<(), String> {
+        match self {
+            Protocol::Ssyncp1(engine) => {
+                let secrets = sealing.secrets.clone();
+                engine.set_secrets(now, secrets, sealing.auth()).map_err(|error| error.to_string())
+            }
+            Protocol::Classic(_) => Ok(()),
+        }
+    }
+
     /// One flow.
     pub(crate) fn flow(&self, key: &FlowKey, now: Instant) -> Option<Flow> {
         each!(self, engine => engine.flow(key, now))
@@ -291,4 +301,12 @@ impl Protocol {
     ) -> Vec<Flow> {
         each!(self, engine => engine.flows_in(slots, now).filter(wanted).take(most).collect())
     }
+}
+
+/// The number of a node that an operator names: this one or a peer.
+fn number(engine: &Engine, who: &Who) -> Result<NodeId, String> {
+    let peers = engine.peers();
+    let own = (engine.node(), engine.name());
+    let known: Vec<_> = [own].into_iter().chain(peers.iter().map(|peer| (peer.node, &*peer.name))).collect();
+    who.number(&known)
 }

@@ -9,7 +9,7 @@
 //! A key can be changed while the daemon runs only if it stands in [`GROUP_KEYS_LIVE`] or [`NODE_KEYS_LIVE`]: one that
 //! somebody adds later needs a restart until it is put there.
 
-use crate::daemon::settings::{Group, Problems, Settings};
+use crate::daemon::settings::{Group, Problems, Sealing, Settings};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -40,6 +40,9 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "lag_limit",
     "commit_deadline",
     "handover_deadline",
+    "merge_deadline",
+    "takeover_grace",
+    "startup_delay",
     "track",
     "notify",
     "notify_master",
@@ -53,7 +56,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
 const TRACK_KEYS_LIVE: &[&str] =
     &["interface", "script", "process", "http", "weight", "interval", "timeout", "rise", "fall"];
 /// Keys of `[node]` that are applied without a restart.
-pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority"];
+pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority", "secret_file", "auth"];
 
 /// What a reload has changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -134,6 +137,7 @@ impl Plan {
         let mut plan = Plan::default();
         let mut fixed = Vec::new();
         compare("[node]", &old.node, &new.node, NODE_KEYS_LIVE, &mut plan.sentences, &mut fixed);
+        compare_secrets(&old.node.sealing, &new.node.sealing, &mut plan.sentences, &mut fixed);
         compare("[control]", &old.control, &new.control, &[], &mut plan.sentences, &mut fixed);
         for group in &new.groups {
             let Some(before) = find(old, group.sync_id) else {
@@ -159,6 +163,27 @@ impl Plan {
         }
         wandering_addresses(old, new, &mut fixed);
         if fixed.is_empty() { Ok(plan) } else { Err(Refusal::NeedsRestart(fixed)) }
+    }
+}
+
+/// Secrets come, go and change places; what is told of them are their numbers. A number that stands for another secret than
+/// before would cut this node off from those that still have the old one.
+fn compare_secrets(old: &Sealing, new: &Sealing, sentences: &mut Vec<String>, fixed: &mut Vec<String>) {
+    let numbers = |sealing: &Sealing| match sealing.secrets.as_slice() {
+        [] => "none".to_owned(),
+        secrets => secrets.iter().map(|secret| secret.id().to_string()).collect::<Vec<_>>().join(", "),
+    };
+    for secret in &new.secrets {
+        if old.secrets.iter().any(|other| other.id() == secret.id() && other != secret) {
+            let id = secret.id();
+            fixed.push(format!(
+                "[node]: secret_file: secret {id} is another one than before, and the peers have the old one; give the new one \
+                 a number of its own (ssyncp keygen --add), or restart all nodes"
+            ));
+        }
+    }
+    if old.secrets != new.secrets {
+        sentences.push(format!("[node]: secrets: {} is now {}", numbers(old), numbers(new)));
     }
 }
 
@@ -267,7 +292,8 @@ mod tests {
             51,
             "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
              addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
-             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nhandover_deadline = \"3s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
+             reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nhandover_deadline = \"3s\"\nmerge_deadline = \"1m\"\n\
+             takeover_grace = \"5m\"\nstartup_delay = \"30s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
              audit_interval = \"2m\"",
         );
         let plan = plan(&group(51, ""), &new).unwrap();
@@ -287,9 +313,12 @@ mod tests {
                 "group 51: dump_interval: \"30s\" is now \"5s\"",
                 "group 51: filter: [] is now [\"not dport 22\"]",
                 "group 51: handover_deadline: \"2s\" is now \"3s\"",
+                "group 51: merge_deadline: \"10s\" is now \"1m\"",
                 "group 51: preempt: true is now false",
                 "group 51: priority: 100 is now 200",
                 "group 51: reorder_delay: \"2ms\" is now \"3ms\"",
+                "group 51: startup_delay: \"0s\" is now \"30s\"",
+                "group 51: takeover_grace: \"3m\" is now \"5m\"",
             ]
         );
     }

@@ -77,9 +77,7 @@ pub enum RunError {
 pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let signals = Signals::block()?;
     privilege::check(&settings)?;
-    for warning in settings.warnings() {
-        tracing::warn!("{warning}");
-    }
+    warn(&settings, &[]);
     let members = settings.groups.iter().map(|group| Member::new(group.sync_id)).collect::<io::Result<Vec<_>>>()?;
     let handles = members.iter().map(|member| member.handle.clone()).collect();
     let waker = Arc::new(Waker::new()?);
@@ -293,6 +291,7 @@ impl Groups {
         self.members.sort_by_key(place);
         let handles: Vec<_> = self.members.iter().map(|member| member.handle.clone()).collect();
         self.readers.follow(&new, &handles)?;
+        warn(&new, &old.warnings());
         roster.replace(new, handles);
         Ok(Ok(Reloaded { changes: plan.sentences }))
     }
@@ -330,13 +329,12 @@ impl Groups {
 
     /// Tells groups their new settings, all at the same time. They were checked: what a group still says is only logged.
     fn change<'a>(&self, node: &Node, groups: impl Iterator<Item = (&'a Group, AuditOrders)>) {
-        let realtime_priority = node.realtime_priority;
         let mut answers = Vec::new();
         for (group, audit) in groups {
             let Some(member) = self.members.iter().find(|member| member.sync_id == group.sync_id) else { continue };
             let (answer, receiver) = oneshot::channel();
-            let group = Box::new(group.clone());
-            let command = Command::Reconfigure { group, audit, realtime_priority, answer };
+            let (group, node) = (Box::new(group.clone()), Box::new(node.clone()));
+            let command = Command::Reconfigure { group, audit, node, answer };
             match member.handle.send_patiently(command, START_DEADLINE) {
                 Ok(()) => answers.push((member.sync_id, receiver)),
                 Err(why) => tracing::error!(group = member.sync_id, "the new settings were not taken: {why}"),
@@ -386,6 +384,13 @@ impl Groups {
             }
         }
         result
+    }
+}
+
+/// Tells an operator what is no mistake and should be known, unless it was told before.
+fn warn(settings: &Settings, told: &[String]) {
+    for warning in settings.warnings().iter().filter(|warning| !told.contains(warning)) {
+        tracing::warn!("{warning}");
     }
 }
 

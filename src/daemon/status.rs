@@ -1,9 +1,13 @@
 //! The state of a node as JSON: `ssyncp.status/1`. Times end in their unit; what was not measured is null, never 0.
 
+mod seal;
+
+pub use seal::{PeerSealRow, SealRow};
+
 use crate::daemon::journal::Entry;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::daemon::track::TrackState;
-use crate::engine::{EngineStatus, PeerStatus, Progress};
+use crate::engine::{EngineStatus, PeerStatus, Progress, SealStatus};
 use crate::time::Instant;
 use crate::transport::LinkStatus;
 use crate::wire::Capabilities;
@@ -152,6 +156,9 @@ pub struct GroupStatus {
     pub rpo_s: Option<f64>,
     /// Records that wait for the sink.
     pub unapplied: u64,
+    /// What frames are sealed with; null without a secret, and with the classic profile.
+    #[serde(default)]
+    pub seal: Option<SealRow>,
     /// A sync link is up.
     pub link_up: bool,
     /// Largest frame in bytes that all sync links carry now.
@@ -328,6 +335,9 @@ pub struct PeerRow {
     /// Records of this master that it is not known to hold, those included that wait to be sent; null as above.
     #[serde(default)]
     pub behind: Option<u64>,
+    /// What it seals with, and can open.
+    #[serde(default)]
+    pub seal: PeerSealRow,
     /// Time since it was heard.
     pub heard_ms: u64,
 }
@@ -429,13 +439,14 @@ impl GroupStatus {
             rpo_records: engine.at_risk.map(|risk| risk.records),
             rpo_s: engine.at_risk.map(|risk| age(risk.since)),
             unapplied: engine.unapplied,
+            seal: SealRow::new(engine),
             link_up: engine.link_up,
             frame_len: 0,
             links: Vec::new(),
             trouble: None,
             tap_trouble: None,
             addresses: Vec::new(),
-            peers: engine.peers.iter().map(|peer| PeerRow::new(peer, now)).collect(),
+            peers: engine.peers.iter().map(|peer| PeerRow::new(&engine.seal, peer, now)).collect(),
             rates: None,
             drops: drops(engine),
             counters: BTreeMap::new(),
@@ -470,7 +481,7 @@ fn drops(engine: &EngineStatus) -> BTreeMap<String, u64> {
 }
 
 impl PeerRow {
-    fn new(peer: &PeerStatus, now: Instant) -> Self {
+    fn new(own: &SealStatus, peer: &PeerStatus, now: Instant) -> Self {
         PeerRow {
             node: peer.node.0,
             name: peer.name.clone(),
@@ -491,6 +502,7 @@ impl PeerRow {
             lagging: peer.lagging,
             acknowledged: peer.acknowledged,
             behind: peer.behind,
+            seal: PeerSealRow::new(own, peer),
             heard_ms: u64::try_from(now.since(peer.heard_at).as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -536,7 +548,7 @@ mod tests {
     use crate::time::Duration;
     use crate::wire::NodeId;
 
-    fn engine() -> EngineStatus {
+    pub(super) fn engine() -> EngineStatus {
         EngineStatus {
             node: NodeId(1),
             sync_id: 51,
@@ -568,6 +580,7 @@ mod tests {
             unacknowledged_records: None,
             at_risk: None,
             unapplied: 0,
+            seal: crate::engine::SealStatus::default(),
             link_up: true,
             peers: vec![PeerStatus {
                 capabilities: Capabilities::NONE,
@@ -586,6 +599,7 @@ mod tests {
                 behind: None,
                 kernel_capacity: 0,
                 kernel_buckets: 0,
+                seal: crate::engine::PeerSeal::default(),
                 heard_at: Instant::from_nanos(1_900_000_000),
             }],
             counters: vec![("drop_checksum".into(), 2), ("drop_stale".into(), 0), ("holes".into(), 1)],

@@ -17,6 +17,7 @@ use super::kernel::{self, Difference};
 use super::lab::{BACK, Balancer, CLIENT, FRONT, GATEWAY, Lab, SERVER_PORT, SERVERS, SERVICE_PORTS, SYNC, VIRTUAL};
 use super::narrator::{self, Narrator, number};
 use super::scratch::Scratch;
+use super::seal::Drawn;
 use super::server::{Server, ServerPlan};
 use super::{DemoError, Doing, Options, Stage, interrupt, nftables};
 use crate::daemon::client;
@@ -50,6 +51,7 @@ const LOG_LINES: usize = 12;
 #[derive(Debug, Serialize)]
 struct Report {
     active_active: bool,
+    sealed: bool,
     deaths: Vec<Death>,
     as_expected: bool,
 }
@@ -107,18 +109,20 @@ fn play(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> {
     };
     let scratch = Scratch::create(&std::env::temp_dir()).doing("making a temporary directory")?;
     interrupt::watch(scratch.path().to_owned()).doing("watching for Ctrl-C")?;
-    let mut story = Story::open(options, lab, scratch.path(), narrator)?;
+    let secret = options.draw_secret(scratch.path())?;
+    let mut story = Story::open(options, lab, scratch.path(), secret.as_ref(), narrator)?;
     let first = story.death(0)?;
     story.bring_back(0)?;
     let deaths = vec![first, story.death(1)?];
     let as_expected = deaths.iter().all(Death::is_as_expected);
-    Ok(Report { active_active: true, deaths, as_expected })
+    Ok(Report { active_active: true, sealed: options.seals(), deaths, as_expected })
 }
 
 /// Everybody who takes part. Fields are dropped in this order: processes before the machines that they run in.
 struct Story<'a> {
     narrator: &'a Narrator,
     directory: &'a Path,
+    secret: Option<&'a Drawn>,
     within: Duration,
     connections: u32,
     client: Client,
@@ -128,15 +132,21 @@ struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    fn open(options: &Options, lab: Lab, directory: &'a Path, narrator: &'a Narrator) -> Result<Self, DemoError> {
+    fn open(
+        options: &Options,
+        lab: Lab,
+        directory: &'a Path,
+        secret: Option<&'a Drawn>,
+        narrator: &'a Narrator,
+    ) -> Result<Self, DemoError> {
         let connections = options.connections;
         let at = |port: u16| SERVERS.map(|server| SocketAddr::new(server.into(), port));
         let listen = [at(SERVER_PORT), at(SECOND_PORT)].concat();
         let server =
             Server::spawn(&lab.server, &ServerPlan { listen, udp: Vec::new() }).doing("starting the servers")?;
         lab.balancers.iter().try_for_each(share)?;
-        let mut nodes = [Some(Node::start(&lab.balancers[0], 0, directory)?), None];
-        nodes[1] = Some(Node::start(&lab.balancers[1], 1, directory)?);
+        let mut nodes = [Some(Node::start(&lab.balancers[0], 0, secret, directory)?), None];
+        nodes[1] = Some(Node::start(&lab.balancers[1], 1, secret, directory)?);
         each_has_its_own(&nodes)?;
         narrator.say(format_args!("lb-a is master of group 51 ({VIRTUAL}), lb-b of group 52 ({SECOND_VIRTUAL})"));
         let targets = [VIRTUAL, SECOND_VIRTUAL]
@@ -157,7 +167,7 @@ impl<'a> Story<'a> {
             return Err(DemoError::NotConnected { connected, wanted: connections, within });
         }
         narrator.say(format_args!("all {} connections work, half of them through each", number(connections.into())));
-        Ok(Story { narrator, directory, within, connections, client, _server: server, nodes, lab })
+        Ok(Story { narrator, directory, secret, within, connections, client, _server: server, nodes, lab })
     }
 
     /// The kernels' difference, as soon as there is none, or when the time is up.
@@ -222,7 +232,7 @@ impl<'a> Story<'a> {
     fn bring_back(&mut self, at: usize) -> Result<(), DemoError> {
         self.lab.reboot(at).doing("rebuilding the dead balancer")?;
         share(&self.lab.balancers[at])?;
-        self.nodes[at] = Some(Node::start(&self.lab.balancers[at], at, self.directory)?);
+        self.nodes[at] = Some(Node::start(&self.lab.balancers[at], at, self.secret, self.directory)?);
         each_has_its_own(&self.nodes)?;
         self.narrator.say(format_args!("{} is back, and master of its group again", self.lab.balancers[at].name));
         Ok(())
@@ -262,7 +272,7 @@ struct Node {
 
 impl Node {
     /// Starts this same program as `ssyncp run` inside the balancer. To be called from a thread that lasts.
-    fn start(balancer: &Balancer, number: usize, directory: &Path) -> Result<Self, DemoError> {
+    fn start(balancer: &Balancer, number: usize, secret: Option<&Drawn>, directory: &Path) -> Result<Self, DemoError> {
         let name = balancer.name;
         let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
         let (settings, socket, log) = (file("toml"), file("sock"), file("log"));
@@ -271,7 +281,7 @@ impl Node {
                 // A node that died as machines die has left it behind.
                 fs::remove_file(&socket)?;
             }
-            fs::write(&settings, configuration(name, number, &socket))?;
+            fs::write(&settings, configuration(name, number, secret, &socket))?;
             let output = File::options().create(true).append(true).open(&log)?;
             let mut command = balancer.namespace.command(std::env::current_exe()?)?;
             command.arg("run").arg("-c").arg(&settings).env_remove("NOTIFY_SOCKET");
@@ -312,9 +322,10 @@ impl Drop for Node {
 }
 
 /// The configuration file, as an operator would write it: the higher priority for its own group.
-fn configuration(name: &str, number: usize, socket: &Path) -> String {
+fn configuration(name: &str, number: usize, secret: Option<&Drawn>, socket: &Path) -> String {
+    let secret = secret.map(Drawn::settings).unwrap_or_default();
     let socket = toml::Value::String(socket.display().to_string());
-    let mut text = format!("[node]\nid = {}\nname = \"{name}\"\n\n[control]\nsocket = {socket}\n", number + 1);
+    let mut text = format!("[node]\nid = {}\nname = \"{name}\"\n{secret}\n[control]\nsocket = {socket}\n", number + 1);
     for (group, (front, back)) in [(VIRTUAL, GATEWAY), (SECOND_VIRTUAL, SECOND_GATEWAY)].into_iter().enumerate() {
         let (sync_id, priority) = (51 + group, if group == number { 150 } else { 100 });
         text += &format!(
@@ -332,7 +343,7 @@ mod tests {
 
     #[test]
     fn each_node_has_the_higher_priority_for_its_own_group_and_the_kernel_is_divided() {
-        let text = configuration("lb-b", 1, Path::new("/tmp/a \"strange\" place/lb-b.sock"));
+        let text = configuration("lb-b", 1, None, Path::new("/tmp/a \"strange\" place/lb-b.sock"));
         let settings = Settings::parse(&text, Path::new("lb-b.toml")).unwrap();
         let groups: Vec<_> =
             settings.groups.iter().map(|group| (group.sync_id, group.priority, group.divide)).collect();

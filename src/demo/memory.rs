@@ -11,7 +11,7 @@
 use super::narrator::{Narrator, number};
 use super::report::{Failover, Mix};
 use super::story::{MIX_ASSOCIATIONS, MIX_UDP_FLOWS};
-use super::{DemoError, Doing, Options};
+use super::{DemoError, Doing, Options, seal};
 use crate::engine::{Config, Engine, Role, RoleMode, SyncState};
 use crate::flow::{Change, Endpoint, Flow, FlowKey, ProtocolInfo, TcpInfo, Zone, attribute, protocol, status};
 use crate::sys::clock;
@@ -19,7 +19,7 @@ use crate::sys::poll::wait;
 use crate::time::{Duration, Instant};
 use crate::transport::Transport;
 use crate::transport::memory::MemoryHub;
-use crate::wire::NodeId;
+use crate::wire::{NodeId, Secret};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::HashMap;
 
@@ -48,7 +48,9 @@ pub(super) fn run(options: &Options, narrator: &Narrator) -> Result<Vec<Failover
     let other = MemoryHub::new();
     let port = |node: usize| if options.no_sync && node == 1 { other.port() } else { hub.port() };
     let clock = Clock::start();
-    let sides = [Side::start(clock.now, 0, options, port(0))?, Side::start(clock.now, 1, options, port(1))?];
+    let secret = if options.seals() { seal::in_memory() } else { None };
+    let start = |now, node| Side::start(now, node, options, secret.as_ref(), port(node));
+    let sides = [start(clock.now, 0)?, start(clock.now, 1)?];
     let mut pair = Pair { clock, sides, master: 0 };
     pair.turn_until("a is not master", |pair| pair.sides[0].engine.role() == Role::Master)?;
     let flows = synthetic_flows(options);
@@ -58,7 +60,7 @@ pub(super) fn run(options: &Options, narrator: &Narrator) -> Result<Vec<Failover
     for round in 0..options.failovers {
         if round > 0 {
             let back = 1 - pair.master;
-            pair.sides[back] = Side::start(pair.clock.now, back, options, port(back))?;
+            pair.sides[back] = start(pair.clock.now, back)?;
             narrator.say(format_args!("{} is back, its table empty: it joins late", NAMES[back]));
         }
         failovers.push(failover(&mut pair, options, narrator)?);
@@ -174,7 +176,13 @@ struct Side<T> {
 }
 
 impl<T: Transport> Side<T> {
-    fn start(now: Instant, node: usize, options: &Options, link: T) -> Result<Self, DemoError> {
+    fn start(
+        now: Instant,
+        node: usize,
+        options: &Options,
+        secret: Option<&Secret>,
+        link: T,
+    ) -> Result<Self, DemoError> {
         let mut config = Config::new(NodeId(node as u32 + 1), 51);
         config.name = NAMES[node].into();
         config.incarnation = clock::random_u64();
@@ -186,6 +194,7 @@ impl<T: Transport> Side<T> {
         config.priority = PRIORITIES[node];
         config.preempt = false;
         config.advert_interval = ADVERT_INTERVAL;
+        config.secrets = secret.cloned().into_iter().collect();
         let mut engine = Engine::new(config, now).map_err(DemoError::Config)?;
         engine.handle_link(now, true);
         Ok(Side { engine, link, held: HashMap::new(), alive: true })

@@ -8,6 +8,7 @@
 //!     │   ── client, probe, sctp, server      processes with the traffic
 //!     │   ── watch, ear, kernel         what is seen from outside: announcements, ADVERTs, the kernels' tables
 //!     │   ── recorder                   what is kept: a recording of the sync link, the backup's table
+//!     │   ── seal                       the secret that all nodes share, drawn for this run
 //!   report, spread     figures, verdict, --json
 //!   lab ── links (rtnetlink), nftables (nf_tables over netlink)
 //! ```
@@ -34,6 +35,7 @@ mod recorder;
 pub mod report;
 pub mod scratch;
 pub mod sctp;
+mod seal;
 pub mod server;
 pub mod spread;
 mod story;
@@ -85,8 +87,11 @@ pub struct Options {
     /// The same without SSYNCP: the connections must break.
     #[arg(long)]
     pub no_sync: bool,
+    /// Frames in the clear, as without a secret; otherwise they are sealed with one that is drawn for this run.
+    #[arg(long, conflicts_with = "no_sync")]
+    pub no_secret: bool,
     /// Record what the nodes tell each other, from before the first one starts until the last death, for `ssyncp decode`
-    /// and `replay`: .pcap or .pcapng.
+    /// and `replay`: .pcap or .pcapng. The secret that opens it is kept in FILE.secret.
     #[arg(long, value_name = "FILE", conflicts_with = "no_sync")]
     pub record: Option<PathBuf>,
     /// Keep the backup's table as it is then, as `ssyncp table --json` prints it, for `ssyncp replay --verify`.
@@ -104,6 +109,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether frames are sealed.
+    fn seals(&self) -> bool {
+        !self.no_secret && !self.no_sync
+    }
+
+    /// The secret that they are sealed with.
+    fn draw_secret(&self, directory: &std::path::Path) -> Result<Option<seal::Drawn>, DemoError> {
+        self.seals().then(|| seal::Drawn::new(directory)).transpose()
+    }
+
     /// Refuses what makes no sense together, in one line.
     fn check(&self) -> Result<(), String> {
         if let Some(interval) = &self.advert_interval {
@@ -225,7 +240,8 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     interrupt::watch(scratch.path().to_owned()).doing("watching for Ctrl-C")?;
     let report = |mode: Mode, transport: &'static str, failovers: Vec<Failover>| {
         let transport = (!options.no_sync).then_some(transport);
-        Report::new(mode, options.cause, transport, narrator.elapsed().as_secs_f64(), failovers)
+        let report = Report::new(mode, options.cause, transport, narrator.elapsed().as_secs_f64(), failovers);
+        report.sealed(options.seals())
     };
     let keeps = options.record.is_some() || options.table.is_some();
     let needs_namespaces = keeps || options.nodes > 2 || options.cause != Cause::NodeDeath;
@@ -252,7 +268,9 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     let (directory, preempt, tracks) = (scratch.path(), options.cause.preempts(), options.cause.tracks());
     let logs = options.logs.as_deref().unwrap_or(directory);
     std::fs::create_dir_all(logs).doing("making the directory of the logs")?;
-    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt, tracks };
+    let secret = options.draw_secret(directory)?;
+    let secret = secret.as_ref();
+    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt, tracks, secret };
     let failovers = story::play(options, *lab, told, narrator)?;
     Ok(report(mode, "raw", failovers))
 }

@@ -2,6 +2,7 @@
 
 use super::DemoError;
 use super::lab::{BACK, Balancer, FRONT, GATEWAY, GATEWAY6, PREFIX_LEN, PREFIX6_LEN, SYNC, VIRTUAL, VIRTUAL6};
+use super::seal::Drawn;
 use crate::daemon::client;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -33,6 +34,8 @@ pub(super) struct NodePlan<'a> {
     pub(super) tracks: bool,
     /// Whether it has addresses of IPv6 too.
     pub(super) with_ipv6: bool,
+    /// What frames are sealed with, if they are.
+    pub(super) secret: Option<&'a Drawn>,
     /// Where its files go.
     pub(super) directory: &'a Path,
     /// Where its log goes.
@@ -182,6 +185,7 @@ impl Drop for Node {
 /// The configuration file, as an operator would write it.
 fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
     let NodePlan { id, priority, advert_interval, preempt, tracks, .. } = plan;
+    let secret = plan.secret.map(Drawn::settings).unwrap_or_default();
     let (track, tracks) = if tracks {
         ("track = [\"front\"]\n", format!("\n[[track]]\nname = \"front\"\ninterface = \"{FRONT}\"\n"))
     } else {
@@ -198,7 +202,7 @@ fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
 [node]
 id = {id}
 name = "{name}"
-
+{secret}
 [[group]]
 sync_id = {SYNC_ID}
 interfaces = ["{SYNC}"]
@@ -224,6 +228,8 @@ mod tests {
     #[test]
     fn the_configuration_is_toml_whatever_the_directory_is_called() {
         let directory = Path::new("/tmp/a \"strange\" place");
+        let scratch = tempfile::tempdir().unwrap();
+        let secret = Drawn::new(scratch.path()).unwrap();
         let plan = NodePlan {
             id: 2,
             priority: 100,
@@ -231,6 +237,7 @@ mod tests {
             preempt: true,
             tracks: true,
             with_ipv6: true,
+            secret: Some(&secret),
             directory,
             logs: directory,
         };
@@ -238,6 +245,7 @@ mod tests {
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["control"]["socket"].as_str(), Some("/tmp/a \"strange\" place/lb-b.sock"));
         assert_eq!(table["node"]["id"].as_integer(), Some(2));
+        assert_eq!(table["node"]["secret_file"].as_str(), scratch.path().join("secret").to_str());
         let group = &table["group"].as_array().unwrap()[0];
         assert_eq!(group["priority"].as_integer(), Some(100));
         assert_eq!(group["advert_interval"].as_str(), Some("1s"));

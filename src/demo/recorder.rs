@@ -12,6 +12,7 @@
 //! somebody.
 
 use super::lab::{Lab, SYNC};
+use super::seal::Drawn;
 use super::{DemoError, Doing};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -34,12 +35,15 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to record the sync link into `file`, which must not exist; `directory` is for what the recorder says. Call it
+    /// Begins to record the sync link into `file`, which must not exist, and keeps the secret beside it; `directory` is for what the recorder says. Call it
     /// from a thread that lasts.
-    pub(super) fn start(lab: &Lab, file: &Path, directory: &Path) -> Result<Self, DemoError> {
+    pub(super) fn start(lab: &Lab, file: &Path, secret: Option<&Drawn>, directory: &Path) -> Result<Self, DemoError> {
         if file.exists() {
             let reason = format!("{} is there already; remove it, or name another file", file.display());
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
+        }
+        if let Some(secret) = secret {
+            secret.keep_beside(file).map_err(failed)?;
         }
         let log = directory.join("record.log");
         let spawn = || {

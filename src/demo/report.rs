@@ -183,6 +183,8 @@ pub struct Report {
     pub transport: Option<&'static str>,
     /// Whether SSYNCP ran.
     pub sync: bool,
+    /// Whether its frames were sealed.
+    pub sealed: bool,
     /// The worst.
     #[serde(flatten)]
     pub worst: Failover,
@@ -211,7 +213,14 @@ impl Report {
                 failover.connections > 0 && if sync { failover.is_clean() } else { failover.is_all_lost() }
             });
         let (worst, times) = (worst(&failovers), spread::times(&failovers));
-        Report { schema: SCHEMA, mode, cause, transport, sync, worst, seconds, times, failovers, as_expected }
+        let sealed = false;
+        Report { schema: SCHEMA, mode, cause, transport, sync, sealed, worst, seconds, times, failovers, as_expected }
+    }
+
+    /// The same of frames that were sealed, or not.
+    #[must_use]
+    pub fn sealed(self, sealed: bool) -> Self {
+        Report { sealed, ..self }
     }
 
     /// One JSON object on one line.
@@ -255,6 +264,9 @@ impl Report {
         if self.mode != Mode::Memory {
             rows.extend(worst.times_on_the_wire());
             rows.extend(worst.claims_in_words());
+        }
+        if self.sync {
+            rows.push(("frames", if self.sealed { "sealed" } else { "in the clear" }.to_owned()));
         }
         rows.push(("time", format!("{:.1} s", self.seconds)));
         if self.failovers.len() > 1 {
@@ -415,7 +427,7 @@ mod tests {
             r#""rto_min_ms":null,"quiet_hole_ms":null,"probe_late_ms":null,"late_adverts":null,"two_masters_ms":null,"#,
             r#""duplicate_address_ms":null,"taken_differing":null,"mix":null"#,
         );
-        let head = r#""schema":"ssyncp.demo/1","mode":"memory","cause":"node-death","transport":"memory","sync":true"#;
+        let head = r#""schema":"ssyncp.demo/1","mode":"memory","cause":"node-death","transport":"memory","sync":true,"sealed":false"#;
         let times = r#"{"event":"node-death","count":1,"takeover_ms":null,"blackout_ms":null,"tcp_gap_ms":null}"#;
         let tail = format!(r#""seconds":1.5,"times":[{times}],"failovers":[{{{failover}}}],"as_expected":true"#);
         let expected = format!("{{{head},{failover},{tail}}}");

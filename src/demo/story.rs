@@ -29,6 +29,7 @@ use super::node::{Node, NodePlan, NodeStatus};
 use super::probe::{Probe, ProbePlan, ProbeVerdict};
 use super::recorder::{Recorder, keep_table};
 use super::report::{Failover, Mix};
+use super::seal::Drawn;
 use super::server::{Server, ServerPlan};
 use super::traffic::milliseconds;
 use super::watch::Watcher;
@@ -49,7 +50,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTED_WITHIN_PER_THOUSAND: Duration = Duration::from_secs(6);
 /// Time in which two kernels must have become equal once traffic is steady.
 const EQUAL_WITHIN: Duration = Duration::from_secs(10);
-/// Time in which a connection must bring back an echo after a death to count as survived.
+/// Time in which a connection must bring back an echo after a death to count as survived, beside what the takeover costs it
+/// ([`survived_within`]).
 const SURVIVED_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that ask every [`FAST_INTERVAL_MS`]; the others ask every [`SLOW_INTERVAL_MS`].
 const FAST: u32 = 50;
@@ -90,6 +92,8 @@ pub(super) struct Told<'a> {
     pub(super) preempt: bool,
     /// Whether it watches its link to the clients.
     pub(super) tracks: bool,
+    /// What frames are sealed with, if they are.
+    pub(super) secret: Option<&'a Drawn>,
 }
 
 /// Plays the story in a laboratory that is built, and returns the figures of each event.
@@ -153,12 +157,16 @@ impl<'a> Story<'a> {
         narrator.say(format_args!("{} servers echo what they get", SERVERS.len()));
 
         let recorder = match &options.record {
-            Some(file) => Some(Recorder::start(&lab, file, told.directory)?),
+            Some(file) => Some(Recorder::start(&lab, file, told.secret, told.directory)?),
             None => None,
         };
+        let secrets = told.secret.map(|drawn| drawn.secret().clone()).into_iter().collect();
         let late = options.cause.events().iter().any(|event| event.leaves_it_talking());
-        let ear =
-            if late { Some(Ear::open(lab.switches(), SYNC).doing("listening at the sync switch")?) } else { None };
+        let ear = if late {
+            Some(Ear::open(lab.switches(), SYNC, secrets).doing("listening at the sync switch")?)
+        } else {
+            None
+        };
         let mut nodes: Vec<Option<Node>> = lab.balancers.iter().map(|_| None).collect();
         if options.no_sync {
             lab.take_addresses(0).doing("giving lb-a the addresses")?;
@@ -324,7 +332,7 @@ impl<'a> Story<'a> {
         self.probe.start_window().doing("starting the UDP probe's window")?;
         let struck = self.strike(event, victim)?;
         let takeover_ms = if event.moves_the_role() { self.await_takeover(event, victim, struck.at)? } else { None };
-        let traffic = self.client.verdict(SURVIVED_WITHIN).doing("checking every connection")?;
+        let traffic = self.client.verdict(survived_within(takeover_ms)).doing("checking every connection")?;
         let window = self.probe.end_window().doing("ending the UDP probe's window")?;
         let mix = self.mix.as_mut().map(|mix| mix.verdict(&traffic)).transpose()?;
         self.tell_traffic(&traffic, mix);
@@ -509,8 +517,11 @@ struct Compared {
 /// Starts `ssyncp run` on all balancers, one after the other; the first one becomes master.
 fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Option<Node>>, DemoError> {
     let names: Vec<_> = lab.balancers.iter().map(|balancer| balancer.name).collect();
-    narrator
-        .say(format_args!("ssyncp run starts on {}; between them raw IP protocol 114", names.join(" and then on ")));
+    narrator.say(format_args!(
+        "ssyncp run starts on {}; between them raw IP protocol 114, {}",
+        names.join(" and then on "),
+        if told.secret.is_some() { "sealed" } else { "in the clear" }
+    ));
     let mut nodes = Vec::new();
     for (at, balancer) in lab.balancers.iter().enumerate() {
         let mut node = Node::start(balancer, node_plan(at, told))?;
@@ -527,9 +538,9 @@ fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Opt
 }
 
 fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
-    let Told { directory, logs, advert_interval, with_ipv6, preempt, tracks } = told;
+    let Told { directory, logs, advert_interval, with_ipv6, preempt, tracks, secret } = told;
     let (id, priority) = (node_id(balancer), PRIORITIES[balancer]);
-    NodePlan { id, priority, advert_interval, preempt, tracks, with_ipv6, directory, logs }
+    NodePlan { id, priority, advert_interval, preempt, tracks, with_ipv6, directory, logs, secret }
 }
 
 /// Number of the node on a balancer.
@@ -556,4 +567,23 @@ fn differences(difference: &Difference) -> u64 {
 /// Figures of the report have 32 bits; the kernel's table has fewer entries.
 fn count(value: impl TryInto<u32>) -> u32 {
     value.try_into().unwrap_or(u32::MAX)
+}
+
+/// TCP waits twice as long after each time that it has sent in vain (RFC 6298, 5.5): what left just before an outage ends
+/// leaves again after as much time once more. That is no loss, and with adverts of 1 s comes up to 8 s after the death.
+fn survived_within(takeover_ms: Option<f64>) -> Duration {
+    let takeover = Duration::from_secs_f64(takeover_ms.unwrap_or_default().max(0.0) / 1e3);
+    SURVIVED_WITHIN + takeover * 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_takeover_is_waited_for_twice_as_long() {
+        assert_eq!(survived_within(None), Duration::from_secs(10));
+        assert_eq!(survived_within(Some(40.0)), Duration::from_millis(10_080));
+        assert_eq!(survived_within(Some(3750.0)), Duration::from_millis(17_500));
+    }
 }

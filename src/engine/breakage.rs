@@ -57,6 +57,20 @@ breakages! {
     RetransmissionWithNewContent, "retransmission-with-new-content", "3.6.4";
     /// Whoever is heard counts as established.
     StaleIncarnationAccepted, "stale-incarnation-accepted", "3.5.3";
+    /// What does not open is read as if it had not been sealed.
+    TagNotTested, "tag-not-tested", "3.4.2";
+    /// A control frame is taken as often as it comes.
+    ReplayWindowNotTested, "replay-window-not-tested", "3.4.3";
+    /// A frame that is sent again says what the table says now, and is sealed anew under its number.
+    NumberSealedTwice, "number-sealed-twice", "3.4.5";
+    /// Who uses this node's number is reported before its seal is opened.
+    OwnNumberBeforeCipher, "own-number-before-cipher", "3.4.6";
+    /// The number of a frame counts as taken although its seal does not open.
+    MarkedBeforeCipher, "marked-before-cipher", "3.4.6";
+    /// What is not sealed is taken although everything has to be.
+    UnsealedUnderEnforce, "unsealed-under-enforce", "3.4.7";
+    /// Whoever has the secret counts as established.
+    StrangerWithoutEcho, "stranger-without-echo", "3.5.3";
     /// Of the followed master DATA of every term is taken.
     DataOfAnyTerm, "data-of-any-term", "4.1.1";
     /// Parts of an older value are kept when a newer one of its key begins.
@@ -140,8 +154,9 @@ pub use hands::Memory;
 mod hands {
     use super::super::Engine;
     use super::super::inbox::Stream;
+    use super::Breakage;
     use crate::time::Instant;
-    use crate::wire::{DataWriter, Frame, Payload, Record};
+    use crate::wire::{DataWriter, Frame, HEADER_LEN, Payload, Record, TAG_LEN};
 
     /// How far a node was in the stream that it followed: what a daemon could have written down before it died.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,14 +186,25 @@ mod hands {
             self.cold = false;
         }
 
-        /// Writes the frame in `slot` anew: the same number, and the values that its keys have now.
-        pub(in crate::engine) fn renew_content(&self, now: Instant, slot: &mut [u8], length: usize) -> usize {
-            let stored = slot[..length].to_vec();
-            let Ok(frame) = Frame::parse(&stored) else { return length };
-            let header = frame.header();
-            let Ok(verified) = frame.verify() else { return length };
-            let Payload::Data(records) = verified.payload() else { return length };
-            let Some(mut writer) = DataWriter::new(slot, header) else { return length };
+        /// Writes the frame in `slot` anew: the same number, and the values that its keys have now. `None` if it was sealed, and
+        /// the sealer refuses to seal its number again.
+        pub(in crate::engine) fn renew_content(
+            &mut self,
+            now: Instant,
+            slot: &mut [u8],
+            length: usize,
+        ) -> Option<usize> {
+            let mut stored = slot[..length].to_vec();
+            let header = Frame::parse(&stored).ok()?.header();
+            let sealed = header.flags.is_sealed();
+            if sealed {
+                self.strip_seal(&mut stored);
+            }
+            let verified = Frame::parse(&stored).and_then(Frame::verify).ok()?;
+            let header = verified.header();
+            let Payload::Data(records) = verified.payload() else { return Some(length) };
+            let room = slot.len() - if sealed { TAG_LEN } else { 0 };
+            let mut writer = DataWriter::new(&mut slot[..room], header)?;
             for record in records {
                 let key = match record {
                     Record::Upsert(conn) => conn.key(),
@@ -194,8 +220,44 @@ mod hands {
                     None => writer.push_delete(&key),
                 };
             }
-            writer.finish()
+            let length = writer.finish();
+            if self.breaks(Breakage::NumberSealedTwice) {
+                self.keyring.forget_numbers();
+            }
+            if sealed { self.keyring.seal(slot, length) } else { Some(length) }
         }
+
+        /// For `tag-not-tested`: makes of a frame that does not open one in the clear, and says how long it is.
+        pub(in crate::engine) fn read_unopened(&self, bytes: &mut [u8]) -> usize {
+            let sealed = Frame::parse(bytes).is_ok_and(|frame| frame.header().flags.is_sealed());
+            if !self.breaks(Breakage::TagNotTested) || !sealed || bytes.len() < HEADER_LEN + TAG_LEN {
+                return bytes.len();
+            }
+            let mut copy = bytes.to_vec();
+            if self.strip_seal(&mut copy) { bytes.len() } else { in_the_clear(bytes) }
+        }
+
+        /// Opens a frame and makes it what it was before it was sealed; whether it opened.
+        fn strip_seal(&self, bytes: &mut Vec<u8>) -> bool {
+            let Ok(header) = Frame::parse(bytes).map(|frame| frame.header()) else { return false };
+            let mut secrets = self.config.secrets.iter().filter(|secret| secret.id() == header.flags.key_id());
+            let key = secrets.next().map(|secret| secret.key(self.config.sync_id, header.node, header.incarnation));
+            let opened = key.is_some_and(|key| key.open(bytes).is_ok());
+            let length = in_the_clear(bytes);
+            bytes.truncate(length);
+            opened
+        }
+    }
+
+    /// Takes flag and tag from a frame, whose payload stays as it is; its length then.
+    fn in_the_clear(bytes: &mut [u8]) -> usize {
+        let length = bytes.len() - TAG_LEN;
+        let frame = &mut bytes[..length];
+        frame[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        frame[6..12].fill(0);
+        let checksum = crc32fast::hash(frame);
+        frame[8..12].copy_from_slice(&checksum.to_be_bytes());
+        length
     }
 }
 
@@ -211,8 +273,18 @@ mod hands {
         pub(in crate::engine) const fn take_up(&mut self, _now: Instant, _stream: Stream, _origin: u64) {}
 
         #[allow(clippy::unused_self, reason = "has a body only with the feature")]
-        pub(in crate::engine) const fn renew_content(&self, _now: Instant, _slot: &mut [u8], length: usize) -> usize {
-            length
+        pub(in crate::engine) const fn renew_content(
+            &mut self,
+            _now: Instant,
+            _slot: &mut [u8],
+            length: usize,
+        ) -> Option<usize> {
+            Some(length)
+        }
+
+        #[allow(clippy::unused_self, reason = "has a body only with the feature")]
+        pub(in crate::engine) const fn read_unopened(&self, bytes: &mut [u8]) -> usize {
+            bytes.len()
         }
     }
 }

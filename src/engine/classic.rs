@@ -504,6 +504,7 @@ impl ClassicEngine {
             at_risk: None,
             pending: u64::from(self.table.pending()),
             unapplied: u64::from(self.table.unapplied()),
+            seal: super::SealStatus::default(),
             link_up: self.link_up,
             peers: Vec::new(),
             counters: own.chain(drops).collect(),

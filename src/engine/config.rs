@@ -4,7 +4,7 @@ use super::durability::Ack;
 use super::keyring::Auth;
 use crate::table::{SectionLimits, Table};
 use crate::time::Duration;
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX, Secret};
+use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX, SECRETS_MAX, Secret};
 use core::ops::RangeInclusive;
 
 /// Most flows, and most tombstones, that a table can be made for.
@@ -23,6 +23,9 @@ pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// What `handover_deadline` may be: a switch takes a few milliseconds, and all of it is an outage if it fails.
 pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+
+/// What `merge_deadline` may be: a page takes one way there and back, and a full table over a long way some minutes.
+pub const MERGE_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Who decides the role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,6 +187,14 @@ impl Config {
         if self.incarnation == 0 {
             wrong("incarnation", "must be drawn at random, and not zero".into());
         }
+        if self.secrets.len() > SECRETS_MAX {
+            wrong("secrets", format!("{}; a node holds at most {SECRETS_MAX}", self.secrets.len()));
+        }
+        for (at, secret) in self.secrets.iter().enumerate() {
+            if self.secrets[..at].iter().any(|other| other.id() == secret.id()) {
+                wrong("secrets", format!("two have the number {}; in frames a secret is known by it", secret.id()));
+            }
+        }
         if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&self.frame_len) {
             wrong("frame_len", format!("{} bytes; a frame has {FRAME_LEN_MIN} to {FRAME_LEN_MAX}", self.frame_len));
         }
@@ -222,6 +233,9 @@ impl Config {
         }
         if !HANDOVER_DEADLINES.contains(&self.handover_deadline) {
             wrong("handover_deadline", format!("{:?}; 10ms to 60s", self.handover_deadline));
+        }
+        if !MERGE_DEADLINES.contains(&self.merge_deadline) {
+            wrong("merge_deadline", format!("{:?}; 100ms to 1h", self.merge_deadline));
         }
         if self.first_seq > super::STREAM_SEQ_MAX {
             wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));

@@ -115,6 +115,8 @@ counters! {
     merge_pulls_sent,
     /// PULL frames for a merge accepted.
     merge_pulls_received,
+    /// PULL frames for a merge of peers that ask for more than they are granted.
+    merge_pulls_refused,
     /// Pages of a merge sent.
     merge_pages_sent,
     /// Pages of a merge taken.

@@ -34,6 +34,9 @@ const DIGESTS_GRANTED: u32 = 2 * BUCKETS as u32;
 /// Buckets that a peer may PULL in a period: every one twice.
 const PULLS_GRANTED: u32 = 2 * BUCKETS as u32;
 
+/// Pages of a merge that a peer may ask for in a period: no question is answered sooner than the one before has arrived.
+const PAGES_GRANTED: u32 = 512;
+
 /// DATA frames that leave before an answer, as long as any waits.
 const DATA_PER_ANSWER: u32 = 4;
 
@@ -47,6 +50,7 @@ struct Asker {
     granted_at: Instant,
     digests_left: u32,
     pulls_left: u32,
+    pages_left: u32,
 }
 
 /// What a master still has to answer, and to whom.
@@ -102,6 +106,14 @@ impl Answers {
         true
     }
 
+    /// Whether this peer may ask for a page of a merge now.
+    pub(super) fn grant_page(&mut self, now: Instant, peer: (NodeId, u64)) -> bool {
+        let Some(asker) = self.asker(now, peer) else { return false };
+        let Some(left) = asker.pages_left.checked_sub(1) else { return false };
+        asker.pages_left = left;
+        true
+    }
+
     /// The next buckets to be answered, at most [`DIGESTS_MAX`] of them, and for whom: askers in turn.
     fn take(&mut self) -> Option<(Target, u16, u16)> {
         let count = self.askers.len();
@@ -138,6 +150,7 @@ impl Answers {
                     granted_at: now,
                     digests_left: DIGESTS_GRANTED,
                     pulls_left: PULLS_GRANTED,
+                    pages_left: PAGES_GRANTED,
                 });
                 self.askers.len() - 1
             }
@@ -146,6 +159,7 @@ impl Answers {
         if now.since(asker.granted_at) >= GRANT_PERIOD {
             asker.granted_at = now;
             (asker.digests_left, asker.pulls_left) = (DIGESTS_GRANTED, PULLS_GRANTED);
+            asker.pages_left = PAGES_GRANTED;
         }
         Some(asker)
     }

@@ -166,6 +166,11 @@ impl Election {
         (self.interval, self.commit_deadline) = (interval, commit_deadline);
     }
 
+    /// Another time to hold back after a link has come up; what runs is not touched.
+    pub fn set_startup_delay(&mut self, startup_delay: Duration) {
+        self.startup_delay = startup_delay;
+    }
+
     /// When [`Input::TimerExpired`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -405,5 +410,11 @@ mod tests {
         election.handle(at(9000), Input::LinkDown);
         election.handle(at(10_000), Input::LinkUp);
         assert_eq!(election.deadline(), Some(at(15_000)));
+        // Another delay is for the next start.
+        election.set_startup_delay(ms(7000));
+        assert_eq!(election.deadline(), Some(at(15_000)));
+        election.handle(at(11_000), Input::LinkDown);
+        election.handle(at(12_000), Input::LinkUp);
+        assert_eq!(election.deadline(), Some(at(19_000)));
     }
 }

@@ -1,7 +1,8 @@
 //! What an engine tells its owner has happened. One typed stream; the words are those of docs/protocol.md.
 
 use crate::time::Duration;
-use crate::wire::NodeId;
+use crate::wire::{FrameError, NodeId};
+use std::net::IpAddr;
 
 /// The role of a node in a group, as an operator names it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -250,6 +251,24 @@ pub enum Event {
         /// How long it did not run.
         stalled: Duration,
     },
+    /// Frames were refused because their seal does not fit, because they have none, or because there is no secret for it here.
+    /// At most one of these every 10 s.
+    AuthFailed {
+        /// Who sent the last of them, by its own word, which nothing proves.
+        node: NodeId,
+        /// From where it came.
+        source: IpAddr,
+        /// What was wrong with it: [`Forged`](FrameError::Forged), [`Unsealed`](FrameError::Unsealed) or
+        /// [`Sealed`](FrameError::Sealed).
+        reason: FrameError,
+        /// How many since the last report.
+        count: u64,
+    },
+    /// What this node sends is sealed with another secret from now on, or is not sealed any more.
+    SealChanged {
+        /// The secret's number; `None`: frames leave in the clear.
+        secret: Option<u8>,
+    },
     /// A peer speaks another version of the protocol.
     VersionMismatch {
         /// Who, as far as the header says.
@@ -292,6 +311,8 @@ impl Event {
             Event::DurabilityFailed { .. } => "DurabilityFailed",
             Event::SourceOverrun => "SourceOverrun",
             Event::StallDetected { .. } => "StallDetected",
+            Event::AuthFailed { .. } => "AuthFailed",
+            Event::SealChanged { .. } => "SealChanged",
             Event::VersionMismatch { .. } => "VersionMismatch",
         }
     }

@@ -13,7 +13,7 @@ use super::breakage::{Breakage, Broken};
 use super::config::Config;
 use super::{STREAM_SEQ_MAX, splitmix64};
 use crate::time::{Duration, Instant};
-use crate::wire::{MissingRange, NodeId, RANGES_MAX};
+use crate::wire::{Header, MissingRange, NodeId, RANGES_MAX};
 
 /// Bucket-ends that wait for the frontier; a further one is dropped, and its bucket is asked for again.
 const BUCKET_ENDS_MAX: usize = 8192;
@@ -105,6 +105,11 @@ impl Inbox {
 
     pub(super) fn stream(&self) -> Option<Stream> {
         self.stream
+    }
+
+    /// Whether a frame with this header is of the stream that is followed, by its own word.
+    pub(super) fn follows(&self, header: &Header) -> bool {
+        self.stream == Some(Stream { node: header.node, incarnation: header.incarnation, term: header.term })
     }
 
     pub(super) fn frontier(&self) -> u64 {

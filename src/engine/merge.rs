@@ -472,6 +472,10 @@ impl Engine {
             self.merge_is_done(now, asker);
             return Ok(());
         }
+        if !self.answers.grant_page(now, (asker.node, asker.incarnation)) {
+            self.counters.merge_pulls_refused += 1;
+            return Ok(());
+        }
         // Who asks again has not got what it asked for before.
         self.merge.questions.retain(|(waiting, _)| *waiting != asker);
         self.merge.asked_by = Some((asker.node, asker.incarnation));

@@ -38,13 +38,16 @@ mod receive;
 mod refusal;
 mod repair;
 mod role;
+mod sealing;
 mod sections;
 mod spans;
 mod status;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod transmit;
 mod tuning;
+mod twins;
 mod window;
 
 pub use audit::KernelRoom;
@@ -59,7 +62,7 @@ pub use handover::{SwitchoverError, UnknownPeer};
 pub use keyring::Auth;
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
-pub use status::{EngineStatus, PeerStatus};
+pub use status::{EngineStatus, PeerSeal, PeerStatus, SealStatus};
 pub use tuning::Tuning;
 
 use crate::flow::{Change, Flow, FlowKey};
@@ -82,6 +85,7 @@ use peers::Peers;
 use repair::Repair;
 use std::collections::VecDeque;
 use std::ops::Range;
+use twins::Twins;
 
 /// Events that wait for the owner; when more come, the oldest are dropped and counted.
 const EVENTS_MAX: usize = 256;
@@ -126,6 +130,7 @@ pub struct Engine {
     election: Election,
     peers: Peers,
     keyring: Keyring,
+    twins: Twins,
     outbox: Outbox,
     inbox: Inbox,
     repair: Repair,
@@ -208,8 +213,9 @@ impl Engine {
             table: config.table(hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline)
                 .with_startup_delay(config.startup_delay),
-            peers: Peers::new(config.broken()),
+            peers: Peers::new(config.broken(), config.advert_interval),
             keyring: Keyring::new(&config, config.incarnation),
+            twins: Twins::default(),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
@@ -266,6 +272,7 @@ impl Engine {
         self.notice_stall(now);
         if let Err(reason) = self.receive(now, meta.link, frame) {
             self.drops.count(reason);
+            self.note_failure(now, reason, &meta, frame);
         }
     }
 
@@ -278,7 +285,9 @@ impl Engine {
                 self.advert_soon(now);
             }
             self.peer_is_gone(now, gone.node, gone.incarnation);
+            self.choose_seals(now);
         }
+        self.report_refused(now);
         if self.election.deadline().is_some_and(|at| at <= now) {
             self.role_timer(now);
         }

@@ -23,8 +23,10 @@ impl Engine {
             }
         };
         self.control_seq = 0;
-        self.renew_keys();
+        self.keyring.begin_incarnation(&self.config, self.incarnation);
         self.peers.doubt_all(now, 1);
+        self.twins.clear();
+        self.choose_seals(now);
         self.counters.incarnations_drawn += 1;
     }
 

@@ -190,8 +190,8 @@ pub(super) struct Outbox {
     resent_at: Box<[Instant]>,
     /// Number of the newest frame; goes on over masterships.
     seq: u64,
-    /// Frames up to this number are not sent again: one of them is longer than the links carry now.
-    too_long: u64,
+    /// Frames up to this number are not sent again: one of them is longer than the links carry now, or its seal is out of use.
+    unfit: u64,
     /// The stream number before the first of this term.
     term_start: u64,
     /// The stream number before the first of this mastership: what the table's numbers are counted from.
@@ -218,7 +218,7 @@ impl Outbox {
             sent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             resent_at: vec![Instant::ZERO; history].into_boxed_slice(),
             seq: first,
-            too_long: 0,
+            unfit: 0,
             term_start: first,
             origin: first,
             last_sent_at: Instant::ZERO,
@@ -246,7 +246,7 @@ impl Outbox {
 
     /// The oldest frame that can be sent again.
     pub(super) fn history_start(&self) -> u64 {
-        (self.term_start + 1).max((self.seq + 1).saturating_sub(self.lengths.len() as u64)).max(self.too_long + 1)
+        (self.term_start + 1).max((self.seq + 1).saturating_sub(self.lengths.len() as u64)).max(self.unfit + 1)
     }
 
     /// Frames may have this many bytes from now on. Memory grows to it, and never shrinks: an MTU that came back must not
@@ -266,7 +266,12 @@ impl Outbox {
             let at = (seq % self.lengths.len() as u64) as usize;
             usize::from(self.lengths[at]) > frame_len
         });
-        self.too_long = longest_ago.unwrap_or(self.too_long);
+        self.unfit = longest_ago.unwrap_or(self.unfit);
+    }
+
+    /// Frames up to this number are not sent again: somebody could not open them, or would not take them.
+    pub(super) fn forget_up_to(&mut self, seq: u64) {
+        self.unfit = self.unfit.max(seq.min(self.seq));
     }
 
     /// When a frame left, if that was the only time: only then its acknowledgement tells the round trip (Karn, 1987).
@@ -312,7 +317,7 @@ impl Outbox {
 
     /// A new stream of the same mastership: its numbers begin with 1.
     pub(super) fn begin_numbers(&mut self) {
-        (self.seq, self.too_long) = (0, 0);
+        (self.seq, self.unfit) = (0, 0);
         self.begin_mastership();
     }
 

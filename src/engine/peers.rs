@@ -17,13 +17,14 @@ use super::breakage::{Breakage, Broken};
 use super::durability::Acked;
 use super::election::skew;
 use super::event::Role;
-use super::keyring::Keys;
+use super::keyring::{Keys, Seal};
 use super::window::Follower;
 use crate::time::{Duration, Instant};
 use crate::wire::{
     Advert, AdvertFlags, Capabilities, Follows, FrameError, Header, LINKS_MAX, NodeId, PEERS_MAX, PeerReport,
     ReplayWindow, WireRole,
 };
+use std::collections::VecDeque;
 
 /// What a peer said about itself in its newest ADVERT.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +122,8 @@ pub(super) struct Peer {
     pub(super) word: Word,
     /// First frame of this incarnation that either of the two had to prove.
     pub(super) since: Instant,
+    /// It was a candidate before, and has not proven itself.
+    had_its_chance: bool,
     /// Last frame of any kind.
     pub(super) heard_at: Instant,
     /// Last ADVERT that proved both directions.
@@ -143,6 +146,8 @@ pub(super) struct Peer {
     pub(super) carried_data: Carried,
     /// What opens its frames.
     pub(super) keys: Keys,
+    /// What its newest frame was sealed with.
+    pub(super) sealed_with: Seal,
 }
 
 /// The highest number that each sync link has brought. A link keeps the order, so a number above it is brought by that
@@ -151,6 +156,11 @@ pub(super) struct Peer {
 pub(super) struct Carried([u64; LINKS_MAX]);
 
 impl Carried {
+    /// Whether `link` would bring `seq` for the first time.
+    pub(super) fn would_be_first(&self, link: u8, seq: u64) -> bool {
+        self.0.get(usize::from(link)).is_some_and(|highest| seq > *highest)
+    }
+
     /// Notes that `link` has brought `seq`; whether it brings it for the first time.
     pub(super) fn is_first(&mut self, link: u8, seq: u64) -> bool {
         let Some(highest) = self.0.get_mut(usize::from(link)) else { return false };
@@ -204,6 +214,11 @@ impl Peer {
         self.window.test(seq).is_err()
     }
 
+    /// For a breakage only: a control frame of this number counts as taken.
+    pub(super) fn mark(&mut self, seq: u64) {
+        self.window.mark(seq);
+    }
+
     /// The highest control number of it that has been accepted.
     pub(super) fn heard(&self) -> u64 {
         self.window.highest()
@@ -221,6 +236,13 @@ impl Peer {
     }
 }
 
+/// Where a new candidate stands.
+enum Place {
+    Free,
+    /// There, instead of who has not proven itself.
+    Of(usize),
+}
+
 /// What an accepted ADVERT has made of its sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Arrival {
@@ -234,17 +256,69 @@ pub(super) enum Arrival {
     Known,
 }
 
+/// Candidates of one node at once: its present life, and a few that may be recordings of others.
+const CANDIDATES_OF_A_NODE: usize = 4;
+
+/// Candidates that went without having proven themselves, of which that is remembered.
+const UNPROVEN_MAX: usize = 256;
+
 /// Everybody else in the group: at most [`PEERS_MAX`] established and as many candidates, so that strangers cannot crowd
 /// out those that are proven.
+///
+/// A recording of an incarnation that is over can be a candidate, but never proves itself. Where there is no place, the first
+/// such that had its chance gives way to who has not had one; who had one and comes again takes only a place that is free.
 #[derive(Debug)]
 pub(super) struct Peers {
     list: Vec<Peer>,
+    /// Incarnations that have had their chance, the newest last.
+    unproven: VecDeque<(NodeId, u64)>,
+    /// This node's own interval.
+    interval: Duration,
     broken: Broken,
 }
 
 impl Peers {
-    pub(super) fn new(broken: Broken) -> Self {
-        Peers { list: Vec::with_capacity(2 * PEERS_MAX), broken }
+    pub(super) fn new(broken: Broken, interval: Duration) -> Self {
+        let unproven = VecDeque::with_capacity(UNPROVEN_MAX);
+        Peers { list: Vec::with_capacity(2 * PEERS_MAX), unproven, interval, broken }
+    }
+
+    /// Whether a candidate may still be about to prove itself: two intervals of the slower of both are enough for it.
+    pub(super) fn has_a_chance(&self, now: Instant, peer: &Peer) -> bool {
+        !peer.had_its_chance && now.since(peer.since) < 2 * self.interval.max(peer.word.interval)
+    }
+
+    /// Whether there is a place for a candidate that is not known.
+    pub(super) fn has_place_for(&self, now: Instant, node: NodeId, incarnation: u64) -> bool {
+        self.place_for(now, node, incarnation).is_some()
+    }
+
+    /// Where a candidate that is not known would stand: at the end, or in the place of one that gives way; `None` if nowhere.
+    fn place_for(&self, now: Instant, node: NodeId, incarnation: u64) -> Option<Place> {
+        let candidates = || self.list.iter().enumerate().filter(|(_, peer)| !peer.established);
+        let of_its_node = candidates().filter(|(_, peer)| peer.node == node).count();
+        let crowd = if of_its_node >= CANDIDATES_OF_A_NODE { Some(node) } else { None };
+        if crowd.is_none() && candidates().count() < PEERS_MAX {
+            return Some(Place::Free);
+        }
+        if self.unproven.contains(&(node, incarnation)) {
+            return None;
+        }
+        let gives_way = |peer: &Peer| crowd.is_none_or(|node| peer.node == node) && !self.has_a_chance(now, peer);
+        let first = candidates().filter(|(_, peer)| gives_way(peer)).min_by_key(|(_, peer)| peer.since);
+        first.map(|(at, _)| Place::Of(at))
+    }
+
+    /// A candidate has gone without having proven itself.
+    fn remember_unproven(&mut self, peer: &Peer) {
+        let life = (peer.node, peer.incarnation);
+        if peer.established || self.unproven.contains(&life) {
+            return;
+        }
+        if self.unproven.len() == UNPROVEN_MAX {
+            self.unproven.pop_front();
+        }
+        self.unproven.push_back(life);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
@@ -281,9 +355,11 @@ impl Peers {
             return self.admit(now, header, advert, next_control);
         };
         let room = PEERS_MAX.saturating_sub(self.established().count());
-        let credulous = self.broken.is(Breakage::StaleIncarnationAccepted);
+        let credulous = self.broken.is(Breakage::StaleIncarnationAccepted)
+            || (self.broken.is(Breakage::StrangerWithoutEcho) && header.flags.is_sealed());
+        let again = self.broken.is(Breakage::ReplayWindowNotTested);
         let peer = &mut self.list[at];
-        peer.window.test(header.seq)?;
+        peer.window.test(header.seq).or_else(|reason| if again { Ok(()) } else { Err(reason) })?;
         if header.seq < peer.newest_advert {
             return Err(FrameError::Stale);
         }
@@ -310,17 +386,20 @@ impl Peers {
         }
         peer.established = true;
         peer.proven_at = now;
+        // It may have been known before, and forgotten: until here what was recorded then could be sent again.
+        peer.window = ReplayWindow::starting_at(header.seq);
         let replaced = self.forget_others(header);
         Ok(Arrival::Established { replaced })
     }
 
     /// A control frame other than ADVERT, from an established peer only.
     pub(super) fn control(&mut self, now: Instant, header: &Header, is_status: bool) -> Result<&mut Peer, FrameError> {
+        let again = self.broken.is(Breakage::ReplayWindowNotTested);
         let peer = self.get_mut(header.node, header.incarnation).ok_or(FrameError::Unestablished)?;
         if !peer.established {
             return Err(FrameError::Unestablished);
         }
-        peer.window.test(header.seq)?;
+        peer.window.test(header.seq).or_else(|reason| if again { Ok(()) } else { Err(reason) })?;
         if is_status {
             if header.seq < peer.newest_status {
                 return Err(FrameError::Stale);
@@ -335,7 +414,9 @@ impl Peers {
     /// Takes out one peer whose silence has lasted too long.
     pub(super) fn take_gone(&mut self, now: Instant) -> Option<Peer> {
         let at = self.list.iter().position(|peer| peer.gone_at() <= now)?;
-        Some(self.list.swap_remove(at))
+        let gone = self.list.swap_remove(at);
+        self.remember_unproven(&gone);
+        Some(gone)
     }
 
     /// Takes out one that has said goodbye.
@@ -378,11 +459,14 @@ impl Peers {
         advert: &Advert<'_>,
         challenge: u64,
     ) -> Result<Arrival, FrameError> {
-        if self.list.iter().filter(|peer| !peer.established).count() >= PEERS_MAX {
-            return Err(FrameError::Unestablished);
+        match self.place_for(now, header.node, header.incarnation).ok_or(FrameError::Crowded)? {
+            Place::Free => {}
+            Place::Of(at) => {
+                let gone = self.list.swap_remove(at);
+                self.remember_unproven(&gone);
+            }
         }
-        let mut window = ReplayWindow::default();
-        window.mark(header.seq);
+        let window = ReplayWindow::starting_at(header.seq);
         self.list.push(Peer {
             node: header.node,
             incarnation: header.incarnation,
@@ -394,6 +478,7 @@ impl Peers {
             newest_status: 0,
             word: Word::new(header, advert),
             since: now,
+            had_its_chance: self.unproven.contains(&(header.node, header.incarnation)),
             heard_at: now,
             proven_at: now,
             frontier: 0,
@@ -405,6 +490,7 @@ impl Peers {
             carried: Carried::default(),
             carried_data: Carried::default(),
             keys: Keys::default(),
+            sealed_with: None,
         });
         Ok(Arrival::Candidate)
     }

@@ -35,23 +35,36 @@ impl Engine {
             self.counters.ignored_by_role += 1;
             return Ok(());
         }
+        let length = self.read_unopened(bytes);
+        let bytes = &mut bytes[..length];
         let frame = Frame::parse(bytes).inspect_err(|error| self.report_version(*error, bytes))?;
         let header = frame.header();
         if header.sync_id != self.config.sync_id {
             return Err(FrameError::WrongGroup);
+        }
+        if self.breaks(Breakage::OwnNumberBeforeCipher) && header.node == self.config.node {
+            self.report_duplicate(now, &header);
         }
         if self.is_copy(link, &header) {
             self.counters.duplicates += 1;
             return Ok(());
         }
         let (frame, key) = if header.flags.is_sealed() {
-            self.open(now, &header, bytes)?
+            let Some(opened) = self.open(now, &header, bytes)? else { return Ok(()) };
+            opened
         } else {
             self.take_in_the_clear()?;
             (frame, None)
         };
         if header.node == self.config.node && !self.breaks(Breakage::OwnEchoAccepted) {
-            self.report_duplicate(now, &header);
+            match key {
+                Some(_) => {
+                    if let Payload::Advert(advert) = frame.verify()?.payload() {
+                        self.meet_twin(now, &header, &advert);
+                    }
+                }
+                None => self.report_duplicate(now, &header),
+            }
             return Err(FrameError::OwnNode);
         }
         let taken = self.take(now, &header, frame.verify()?.payload());
@@ -59,6 +72,11 @@ impl Engine {
             let carried = if header.kind == Kind::DATA { &mut peer.carried_data } else { &mut peer.carried };
             carried.is_first(link, header.seq);
             key.into_iter().for_each(|key| peer.keys.put(key));
+            peer.sealed_with = header.flags.is_sealed().then(|| header.flags.key_id());
+            peer.sealed_with.into_iter().for_each(|id| peer.keys.prove(id));
+        }
+        if header.kind == Kind::ADVERT {
+            self.choose_seals(now);
         }
         taken
     }
@@ -340,9 +358,10 @@ impl Engine {
             self.counters.data_not_followed += 1;
             return Ok(());
         }
-        self.sign_of_life(now, header);
         match self.inbox.number(header.seq) {
+            // What is held already says nothing of now: anybody may have recorded it, and send it again for a dead master.
             Number::New => {
+                self.sign_of_life(now, header);
                 self.apply_frame(now, header.seq, records);
                 self.consider_inheriting(now);
             }
@@ -482,8 +501,12 @@ impl Engine {
         }
         self.counters.status_received += 1;
         self.told_by_status(now, header, status);
+        // Nobody misses more than was kept: ranges that overlap cost no more than that.
+        let mut left = self.config.history;
         for range in status.missing {
-            self.outbox.ask_again(range.first(), range.length());
+            let length = range.length().min(left);
+            left -= length;
+            self.outbox.ask_again(range.first(), length);
         }
         self.hear_proof_of_status(header, status);
         self.hand_over_if_draining(now);
@@ -535,23 +558,25 @@ impl Engine {
     // ------------------------------------------------------------------ small helpers
 
     /// Whether another link has brought this very frame, and this one brings it for the first time: the price of several
-    /// links, and nobody's fault. What the same link brings twice is judged further on. It is asked before the seal is opened:
-    /// all that it notes is a number that was taken.
+    /// links, and nobody's fault. What the same link brings twice is judged further on. It is asked before the seal is opened,
+    /// so where frames have to be sealed it notes nothing: whoever forges a header would have a say in what counts as a copy.
     fn is_copy(&mut self, link: u8, header: &Header) -> bool {
         let stream = Stream { node: header.node, incarnation: header.incarnation, term: header.term };
-        let followed = self.inbox.stream() == Some(stream);
+        let (followed, notes) = (self.inbox.stream() == Some(stream), self.take_in_the_clear().is_ok());
         let Some(peer) = self.peers.get_mut(header.node, header.incarnation) else { return false };
-        if header.kind != Kind::DATA {
-            return peer.was_taken(header.seq) && peer.carried.is_first(link, header.seq);
-        }
-        followed && self.inbox.number(header.seq) == Number::Duplicate && peer.carried_data.is_first(link, header.seq)
+        let (taken, carried) = if header.kind == Kind::DATA {
+            (followed && self.inbox.number(header.seq) == Number::Duplicate, &mut peer.carried_data)
+        } else {
+            (peer.was_taken(header.seq), &mut peer.carried)
+        };
+        taken && if notes { carried.is_first(link, header.seq) } else { carried.would_be_first(link, header.seq) }
     }
 
     pub(super) fn is_own(&self, target: &Target) -> bool {
         target.node == self.config.node && target.incarnation == self.incarnation
     }
 
-    fn report_duplicate(&mut self, now: Instant, header: &Header) {
+    pub(super) fn report_duplicate(&mut self, now: Instant, header: &Header) {
         let incarnation = header.incarnation;
         let is_known =
             |(known, at): (u64, Instant)| known == incarnation || now.since(at) < super::DUPLICATE_REPORT_SPACING;
@@ -561,8 +586,14 @@ impl Engine {
         }
     }
 
+    /// Where every frame has to be sealed this cannot be told from a forgery, and is only counted.
     fn report_version(&mut self, error: FrameError, bytes: &[u8]) {
-        let Some(claim) = Frame::claim(bytes).filter(|_| error == FrameError::UnknownVersion) else { return };
+        if !self.keyring.takes_unsealed() {
+            return;
+        }
+        // Where frames have to be sealed nobody can be believed who speaks another version: it is counted, and that is all.
+        let believed = error == FrameError::UnknownVersion && self.take_in_the_clear().is_ok();
+        let Some(claim) = Frame::claim(bytes).filter(|_| believed) else { return };
         let seen = (claim.node, claim.version);
         if self.versions_reported.len() < VERSIONS_MAX && !self.versions_reported.contains(&seen) {
             self.versions_reported.push(seen);

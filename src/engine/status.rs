@@ -3,12 +3,41 @@
 use super::Progress;
 use super::event::{Role, SyncState};
 use super::exposure::AtRisk;
+use super::keyring::Auth;
 use super::{Counters, Engine, NodeId};
 use crate::time::Instant;
-use crate::wire::Capabilities;
+use crate::wire::{Capabilities, DropCounters};
 
 /// Foreign protocol versions that are reported; more are only counted.
 pub(super) const VERSIONS_MAX: usize = 32;
+
+/// How this node seals what it sends, and why so. The default is a node that has no secret.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SealStatus {
+    /// What is asked of others; means something only where there is a secret.
+    pub auth: Auth,
+    /// Numbers of the secrets that this node holds, in the order in which it prefers them.
+    pub secrets: Vec<u8>,
+    /// Number of the secret that frames are sealed with now; `None`: they leave in the clear.
+    pub seals_with: Option<u8>,
+    /// Peers for whose sake that is not the first secret: they cannot open it yet, or their secret of that number is another.
+    pub waits_for: Vec<NodeId>,
+}
+
+/// What a peer says of its secrets, and what it does. The default is a node that has no secret.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct PeerSeal {
+    /// Numbers of the secrets that it can open, by its own word.
+    pub opens: Vec<u8>,
+    /// It takes no frame that is not sealed, by its own word.
+    pub enforces: bool,
+    /// Whether those are the same secrets as ours of these numbers; `None` while it has none, or one that this node has not,
+    /// so that this cannot be told.
+    pub agrees: Option<bool>,
+    /// Number of the secret that its newest frame was sealed with; `None`: it came in the clear. Before this node refuses the
+    /// one, or the other, every peer has to have left it.
+    pub sealed_with: Option<u8>,
+}
 
 /// What is known of one peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,6 +75,8 @@ pub struct PeerStatus {
     pub kernel_capacity: u32,
     /// Hash buckets of that table; 0 if that is not known.
     pub kernel_buckets: u32,
+    /// Its secrets.
+    pub seal: PeerSeal,
     /// When it was last heard.
     pub heard_at: Instant,
 }
@@ -114,6 +145,8 @@ pub struct EngineStatus {
     pub at_risk: Option<AtRisk>,
     /// Records that wait for the sink.
     pub unapplied: u64,
+    /// How what this node sends is sealed.
+    pub seal: SealStatus,
     /// Sync links up.
     pub link_up: bool,
     /// Peers, established or not.
@@ -146,9 +179,29 @@ impl Engine {
         self.repair.progress(self.last_run, self.counters.records_applied)
     }
 
+    /// Flows whose change waits to be sent.
+    pub fn pending(&self) -> u32 {
+        self.table.pending()
+    }
+
     /// What it has counted so far, without an allocation.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// This node's number.
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Frames that were refused, by reason, since the engine was built.
+    pub fn drops(&self) -> &DropCounters {
+        &self.drops
     }
 
     /// Effective VRRP priority.
@@ -213,6 +266,7 @@ impl Engine {
             unacknowledged_records: figures.unacknowledged_records,
             at_risk: figures.at_risk,
             unapplied: u64::from(self.table.unapplied()) + u64::from(self.table.unapplied_sections()),
+            seal: self.seal_status(),
             link_up: self.link_up,
             peers: self.peers_with(figures.unsent),
             counters: self.all_counters(),
@@ -245,6 +299,7 @@ impl Engine {
             capabilities: peer.word.capabilities,
             kernel_capacity: peer.word.kernel.capacity,
             kernel_buckets: peer.word.kernel.buckets,
+            seal: self.peer_seal(peer),
             heard_at: peer.heard_at,
         }
     }

@@ -54,7 +54,7 @@ impl Engine {
         let body = slot.len().checked_sub(self.keyring.overhead())?;
         if advert_due && self.sent_before_advert >= FRAMES_BEFORE_ADVERT_MAX && !self.leaving {
             let length = self.send_advert(now, &mut slot[..body])?;
-            return self.keyring.seal(slot, length);
+            return self.keyring.seal_advert(slot, length);
         }
         let mut length = self.send_again(now, slot);
         if length.is_none() {
@@ -66,7 +66,7 @@ impl Engine {
         }
         if length.is_none() && advert_due {
             let length = self.send_advert(now, &mut slot[..body])?;
-            return self.keyring.seal(slot, length);
+            return self.keyring.seal_advert(slot, length);
         }
         self.sent_before_advert += u32::from(advert_due);
         length
@@ -140,6 +140,7 @@ impl Engine {
             self.record_len = ((length - HEADER_LEN) / count).max(PLAIN_RECORD_LEN);
         }
         let length = self.keyring.seal(slot, length)?;
+        self.keyring.data_left(seq);
         self.outbox.keep(now, &slot[..length]);
         self.data_left(now);
         self.frame_left(now, self.counters.records_sent - sent_before);
@@ -186,8 +187,8 @@ impl Engine {
         let length = self.outbox.send_again(now, self.resend_spacing(), slot);
         self.counters.resends_too_soon = self.outbox.too_soon();
         let mut length = length?;
-        if self.breaks(Breakage::RetransmissionWithNewContent) {
-            length = self.renew_content(now, slot, length);
+        if self.breaks(Breakage::RetransmissionWithNewContent) || self.breaks(Breakage::NumberSealedTwice) {
+            length = self.renew_content(now, slot, length)?;
         }
         self.counters.data_resent += 1;
         Some(length)
@@ -244,7 +245,7 @@ impl Engine {
     fn send_advert(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         self.warm_up(now);
         let mut reports = [PeerReport::new(NodeId(0), 0, 0, 0, 0); PEERS_MAX];
-        let count = self.peer_reports(&mut reports);
+        let count = self.peer_reports(now, &mut reports);
         let header = self.control_header(Kind::ADVERT);
         let is_master = self.role() == Role::Master;
         let follows = self.follows(now);
@@ -261,7 +262,7 @@ impl Engine {
             entries: u64::from(self.table.len()),
             follows,
             hash_seed: self.table.seed(),
-            capabilities: CAPABILITIES,
+            capabilities: self.keyring.capabilities(CAPABILITIES),
             kernel_capacity: self.kernel_room.capacity,
             kernel_buckets: self.kernel_room.buckets,
             name: self.config.name.as_bytes(),
@@ -279,16 +280,21 @@ impl Engine {
         Some(length)
     }
 
-    /// Established peers first: if there are too many candidates, they can wait.
-    fn peer_reports(&self, reports: &mut [PeerReport; PEERS_MAX]) -> usize {
-        let established = self.peers.established();
-        let candidates = self.peers.iter().filter(|peer| !peer.established);
+    /// Established peers first, then who may be about to prove itself; who had the time for it can wait.
+    fn peer_reports(&self, now: Instant, reports: &mut [PeerReport; PEERS_MAX]) -> usize {
+        let candidates = || self.peers.iter().filter(|peer| !peer.established);
+        let hopeful = candidates().filter(|peer| self.peers.has_a_chance(now, peer));
+        let others = candidates().filter(|peer| !self.peers.has_a_chance(now, peer));
         let followed = self.inbox.stream();
         let mut count = 0;
-        for (report, peer) in reports.iter_mut().zip(established.chain(candidates)) {
+        for (report, peer) in reports.iter_mut().zip(self.peers.established().chain(hopeful).chain(others)) {
             let follows = followed.is_some_and(|it| it.node == peer.node && it.incarnation == peer.incarnation);
             let frontier = if follows { self.inbox.acknowledged_up_to() } else { 0 };
             *report = PeerReport::new(peer.node, peer.incarnation, self.inbox.credit(), peer.heard(), frontier);
+            count += 1;
+        }
+        for (report, twin) in reports[count..].iter_mut().zip(self.twins.reports(self.config.node)) {
+            *report = twin;
             count += 1;
         }
         count

@@ -1,6 +1,6 @@
 //! What of a configuration can change while the engine runs: neither role nor stream nor table notices.
 
-use super::{Ack, Config, ConfigError, Engine};
+use super::{Ack, Config, ConfigError, Engine, Role};
 use crate::time::{Duration, Instant};
 
 /// ADVERTs that keep the old, shorter interval when a longer one comes: peers count with the one that they heard last,
@@ -21,6 +21,9 @@ pub struct Tuning {
     pub lag_limit: Duration,
     pub commit_deadline: Duration,
     pub handover_deadline: Duration,
+    pub merge_deadline: Duration,
+    pub takeover_grace: Duration,
+    pub startup_delay: Duration,
     pub ack: Ack,
     pub ack_timeout: Duration,
     pub members: Option<u32>,
@@ -39,6 +42,9 @@ impl From<&Config> for Tuning {
             lag_limit: config.lag_limit,
             commit_deadline: config.commit_deadline,
             handover_deadline: config.handover_deadline,
+            merge_deadline: config.merge_deadline,
+            takeover_grace: config.takeover_grace,
+            startup_delay: config.startup_delay,
             ack: config.ack,
             ack_timeout: config.ack_timeout,
             members: config.members,
@@ -54,6 +60,7 @@ impl Engine {
     pub fn reconfigure(&mut self, now: Instant, tuning: &Tuning) -> Result<(), ConfigError> {
         let Tuning { priority, preempt, advert_interval, batch_delay, ack_every, .. } = *tuning;
         let Tuning { ack_delay, reorder_delay, lag_limit, commit_deadline, handover_deadline, .. } = *tuning;
+        let Tuning { merge_deadline, takeover_grace, startup_delay, .. } = *tuning;
         let Tuning { ack, ack_timeout, members, .. } = *tuning;
         let before = self.config.clone();
         let config = Config {
@@ -67,6 +74,9 @@ impl Engine {
             lag_limit,
             commit_deadline,
             handover_deadline,
+            merge_deadline,
+            takeover_grace,
+            startup_delay,
             ack,
             ack_timeout,
             members,
@@ -86,6 +96,11 @@ impl Engine {
         self.advert_at = self.advert_at.min(now + advert_interval);
         self.election.set_priority(priority);
         self.election.set_timers(advert_interval, commit_deadline);
+        self.election.set_startup_delay(startup_delay);
+        if takeover_grace > before.takeover_grace && self.role() != Role::Master {
+            // The copies that the kernel has stand behind the table's clock by the old margin.
+            self.table.set_clocks_back(takeover_grace - before.takeover_grace);
+        }
         self.config = config;
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! ```
 
 use super::coverage::Coverage;
-use super::oracle::Violation;
+use super::oracle::{Attacks, Violation};
 use super::world::{Outcome, run};
 use super::{Options, REQUIRED};
 use crate::time::Instant;
@@ -48,6 +48,7 @@ pub struct Batch {
     operations: Vec<u64>,
     nodes: Vec<u64>,
     occurrences: BTreeMap<&'static str, Occurrence>,
+    attacks: Attacks,
 }
 
 impl Batch {
@@ -56,6 +57,7 @@ impl Batch {
         self.seeds += 1;
         self.operations.push(outcome.operations);
         self.nodes.push(nodes as u64);
+        self.attacks.merge(&outcome.attacks);
         for (name, times) in outcome.coverage.iter().filter(|(_, times)| *times > 0) {
             let occurrence = self.occurrences.entry(name).or_default();
             occurrence.seeds += 1;
@@ -78,6 +80,7 @@ impl Batch {
         self.violations.truncate(VIOLATIONS_MAX);
         self.operations.extend(other.operations);
         self.nodes.extend(other.nodes);
+        self.attacks.merge(&other.attacks);
         for (name, more) in other.occurrences {
             let occurrence = self.occurrences.entry(name).or_default();
             occurrence.seeds += more.seeds;
@@ -98,6 +101,11 @@ impl Batch {
     /// The lowest of them, at most a thousand.
     pub fn violations(&self) -> &[Found] {
         &self.violations
+    }
+
+    /// What attackers did in all of them.
+    pub fn attacks(&self) -> &Attacks {
+        &self.attacks
     }
 
     /// Operations of the median seed; 0 without seeds.
@@ -142,7 +150,14 @@ pub fn attempt(seed: u64, options: &Options, keep_lines: bool) -> Outcome {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned();
         let violation = Some(Violation { rule: "no-panic", text, at: Instant::ZERO });
-        Outcome { violation, operations: 0, coverage: Coverage::default(), digest: 0, lines: Vec::new() }
+        Outcome {
+            violation,
+            operations: 0,
+            coverage: Coverage::default(),
+            digest: 0,
+            lines: Vec::new(),
+            attacks: Attacks::default(),
+        }
     })
 }
 
@@ -162,7 +177,7 @@ mod tests {
         let mut coverage = Coverage::default();
         seen.iter().for_each(|name| coverage.note(Seen(name)));
         let violation = violation.then(|| Violation { rule: "equal", text: "not".into(), at: Instant::ZERO });
-        Outcome { violation, operations, coverage, digest: 0, lines: Vec::new() }
+        Outcome { violation, operations, coverage, digest: 0, lines: Vec::new(), attacks: Attacks::default() }
     }
 
     fn occurrence(batch: &Batch, name: &str) -> (u64, u64) {

@@ -29,7 +29,12 @@ const fn promises(breakage: Breakage) -> &'static [&'static str] {
         Breakage::CreditIgnored => &["credit"],
         Breakage::LaggingNeverReleased => &["lagging"],
         Breakage::RetransmissionWithNewContent => &["same-bytes"],
-        Breakage::StaleIncarnationAccepted => &["established"],
+        Breakage::StaleIncarnationAccepted | Breakage::StrangerWithoutEcho => &["established"],
+        Breakage::TagNotTested | Breakage::UnsealedUnderEnforce => &["authentic"],
+        Breakage::ReplayWindowNotTested => &["taken-once"],
+        Breakage::NumberSealedTwice => &["nonce"],
+        Breakage::OwnNumberBeforeCipher => &["stranger"],
+        Breakage::MarkedBeforeCipher => &["attack"],
         Breakage::DataOfAnyTerm | Breakage::DataOfAnyStream => &["not-followed", "frontier"],
         // A value that is never put together is older than the walk that takes it.
         Breakage::PartsOfAnyVersion => &["last-word", "in-sync", "live-flow"],

@@ -116,6 +116,8 @@ pub const REQUIRED: &[&str] = &[
     "SyncProgress",
     "SyncStarted",
     "TableFull",
+    "AuthFailed",
+    "SealChanged",
     "VersionMismatch",
 ];
 

@@ -12,16 +12,21 @@
 
 #![forbid(unsafe_code)]
 
+mod attacker;
 mod batch;
 mod breakages;
 mod coverage;
 mod faults;
+mod forgery;
 mod kernel;
 mod network;
 mod node;
 mod options;
 mod oracle;
 mod random;
+mod reload;
+mod seal;
+mod story;
 mod trace;
 mod watch;
 mod workload;
@@ -31,5 +36,5 @@ pub use batch::{Batch, Found, JUDGED_FROM, Occurrence, attempt};
 pub use breakages::fits;
 pub use coverage::{Coverage, REQUIRED, Seen};
 pub use options::Options;
-pub use oracle::Violation;
+pub use oracle::{Attacks, Violation};
 pub use world::{Outcome, run};

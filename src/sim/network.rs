@@ -60,6 +60,8 @@ pub(super) struct Flight {
     pub(super) to: usize,
     pub(super) link: u8,
     pub(super) bytes: Vec<u8>,
+    /// The attacker has sent it.
+    pub(super) hostile: bool,
 }
 
 /// The network.
@@ -160,18 +162,30 @@ impl Network {
         lost
     }
 
-    fn fly(&mut self, at: Instant, to: usize, link: u8, frame: &[u8], agenda: &mut Agenda, watch: &mut Watch) {
+    /// A frame of the attacker leaves, and arrives.
+    pub(super) fn inject(&mut self, at: Instant, (to, link): (usize, u8), frame: &[u8], agenda: &mut Agenda) {
+        let number = self.board(to, link, frame);
+        self.flights[number as usize].hostile = true;
+        agenda.push(at, What::Arrives(number));
+    }
+
+    fn board(&mut self, to: usize, link: u8, frame: &[u8]) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
             self.flights.push(Flight::default());
             self.flights.len() as u32 - 1
         });
         let flight = &mut self.flights[number as usize];
-        (flight.to, flight.link) = (to, link);
+        (flight.to, flight.link, flight.hostile) = (to, link, false);
         flight.bytes.clear();
         flight.bytes.extend_from_slice(frame);
+        number
+    }
+
+    fn fly(&mut self, at: Instant, to: usize, link: u8, frame: &[u8], agenda: &mut Agenda, watch: &mut Watch) {
+        let number = self.board(to, link, frame);
         if self.dice.per_million(self.weather.corrupt) {
             watch.happened(Seen("corrupt"));
-            damage(&mut self.dice, &mut flight.bytes);
+            damage(&mut self.dice, &mut self.flights[number as usize].bytes);
         }
         agenda.push(at, What::Arrives(number));
     }

@@ -7,6 +7,7 @@
 //! A turn has bounded work and takes some time; what comes meanwhile waits in the socket. What the daemon's `Feed` and
 //! `Drain` decide (when a dump begins, when a refused batch is written again) is decided here by the same rules.
 
+use super::attacker::{Attacker, Overheard, beset};
 use super::coverage::Seen;
 use super::kernel::{Heard, Kernel};
 use super::network::Network;
@@ -14,10 +15,10 @@ use super::options::Seat;
 use super::random::Random;
 use super::watch::Watch;
 use super::world::Agenda;
-use crate::engine::{Ack, Config, Engine, Event, Held, Role, Ticket, UpdateError};
+use crate::engine::{Ack, Auth, Config, Engine, Event, Held, Role, Ticket, UpdateError};
 use crate::flow::{Change, SectionChange};
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAME_LEN_MAX, FrameMeta};
+use crate::wire::{FRAME_LEN_MAX, FrameMeta, Secret};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -96,6 +97,7 @@ pub(super) struct Stage<'a> {
     pub(super) network: &'a mut Network,
     pub(super) agenda: &'a mut Agenda,
     pub(super) watch: &'a mut Watch,
+    pub(super) attacker: Option<&'a mut Attacker>,
     /// One of so many changes is submitted for acknowledgement; 0 is none.
     pub(super) submitted: u64,
 }
@@ -116,8 +118,6 @@ pub(super) struct Node {
     socket: VecDeque<u32>,
     sections: VecDeque<SectionChange>,
     hand: Vec<Change>,
-    /// What is in hand was taken as master.
-    as_master: bool,
     retry_at: Option<Instant>,
     settled: bool,
     dump: Dump,
@@ -159,7 +159,6 @@ impl Node {
             holds: false,
             socket: VecDeque::new(),
             sections: VecDeque::new(),
-            as_master: false,
             retry_at: None,
             settled: true,
             dump: Dump::Silent,
@@ -252,7 +251,7 @@ impl Node {
         self.hand.clear();
         (self.retry_at, self.settled, self.more) = (None, true, false);
         (self.resting, self.turn_at, self.idle_turns) = (None, None, 0);
-        (self.role, self.dump, self.as_master) = (Role::Init, Dump::Silent, false);
+        (self.role, self.dump) = (Role::Init, Dump::Silent);
         self.kernel.listen(false);
         watch.oracle.stopped(now, self.number);
     }
@@ -293,6 +292,16 @@ impl Node {
     /// From its next start on it has this priority.
     pub(super) fn set_priority(&mut self, priority: u8) {
         self.config.priority = priority;
+    }
+
+    /// From now on, and from its next start on, it has these secrets.
+    pub(super) fn set_secrets(&mut self, secrets: &[Secret], auth: Auth) {
+        (self.config.secrets, self.config.auth) = (secrets.to_vec(), auth);
+    }
+
+    /// Whether it is stopped or frozen.
+    pub(super) fn is_resting(&self) -> bool {
+        self.resting.is_some()
     }
 
     /// The engine and its own time, if it can be spoken to from outside now.
@@ -352,6 +361,7 @@ impl Node {
         worked |= self.feed(local, &mut engine, stage);
         engine.handle_timeout(local);
         stage.watch.oracle.turned(stage.now, self.number, &engine);
+        beset(stage, self.number, local, &mut engine);
         worked |= self.drain(local, &mut engine, stage);
         worked |= self.audit(local, &mut engine, stage);
         worked |= self.tickets(&mut engine, stage);
@@ -384,13 +394,20 @@ impl Node {
             && let Some(flight) = self.socket.pop_front()
         {
             taken += 1;
-            let frame = stage.network.flight(flight);
+            let mut frame = std::mem::take(stage.network.flight(flight));
             let meta = FrameMeta { link: frame.link, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+            if frame.hostile {
+                stage.watch.oracle.next_is_hostile();
+            }
+            let overheard = Overheard::before(stage, engine, &frame.bytes);
             stage.watch.oracle.before_frame(now, number, engine, &frame.bytes);
             engine.handle_frame(local, meta, &mut frame.bytes);
-            stage.watch.oracle.after_frame(now, number, engine, &frame.bytes);
+            stage.watch.oracle.after_frame(now, number, engine);
+            overheard.after(stage, number, engine);
+            *stage.network.flight(flight) = frame;
             stage.watch.operations += 1;
             stage.network.land(flight);
+            beset(stage, number, local, engine);
         }
         self.more |= !self.socket.is_empty();
         taken > 0
@@ -496,14 +513,18 @@ impl Node {
             stage.watch.oracle.section_applied(now, self.number, engine, &change);
         }
         let role = engine.role();
-        if !std::mem::replace(&mut self.as_master, role == Role::Master) && role == Role::Master {
+        if role == Role::Master {
             self.give_back(engine);
         }
         let wanted = self.seat.continuous || matches!(role, Role::Promoting | Role::Master);
-        if self.retry_at.is_some_and(|at| local < at) || (!wanted && self.hand.is_empty()) {
+        if self.retry_at.is_some_and(|at| local < at) {
             return worked;
         }
-        (self.retry_at, self.settled) = (None, false);
+        self.retry_at = None;
+        if !wanted && self.hand.is_empty() {
+            return worked;
+        }
+        self.settled = false;
         let batches = if role == Role::Promoting { BATCHES_PER_TURN_PROMOTING } else { BATCHES_PER_TURN };
         for _ in 0..batches {
             if self.hand.is_empty() && engine.poll_applied(local, &mut self.hand, self.seat.batch) == 0 {
@@ -530,7 +551,7 @@ impl Node {
         worked
     }
 
-    /// A master's kernel knows better than what it refused before: the engine hands out what of it is still owed.
+    /// A master's kernel knows better than what it has refused: the engine hands out what of it is still owed.
     fn give_back(&mut self, engine: &mut Engine) {
         for change in self.hand.drain(..) {
             if let Change::Upsert(flow) = change {
@@ -598,7 +619,7 @@ impl Node {
         while let Some(event) = engine.poll_event() {
             worked = true;
             stage.watch.saw(event.name());
-            if !matches!(event, Event::RoleChanged { .. }) {
+            if !matches!(event, Event::RoleChanged { .. } | Event::AuthFailed { .. }) {
                 stage.watch.tell(stage.now, format_args!("node {}: {event:?}", self.number));
             }
             stage.watch.oracle.event(stage.now, self.number, engine, &event);
@@ -612,6 +633,10 @@ impl Node {
             let frame = &self.slot[..length];
             self.frames_sent += 1;
             stage.watch.oracle.sent(stage.now, self.number, engine, frame);
+            stage.watch.left(stage.now, self.number, frame);
+            if let Some(attacker) = &mut stage.attacker {
+                attacker.hears(frame);
+            }
             stage.network.carry(stage.now, self.number, frame, stage.agenda, stage.watch);
         }
         self.more = true;

@@ -9,13 +9,15 @@
 //! All times of a world are in proportion to its interval of ADVERTs, so that a world of 10 ms and one of 200 ms live
 //! through as much.
 
+use super::attacker::Attack;
 use super::faults::{FAULTS, Fault};
 use super::random::Random;
+use super::reload::{self, Reloads};
 use super::workload::EXPIRY_MAX;
 use crate::engine::breakage::Breakage;
-use crate::engine::{Ack, Config, RoleMode};
+use crate::engine::{Ack, Auth, Config, RoleMode};
 use crate::time::Duration;
-use crate::wire::{FRAME_LEN_MIN, NodeId};
+use crate::wire::{FRAME_LEN_MIN, NodeId, SECRETS_MAX, Secret};
 
 /// Most nodes of a world.
 pub(super) const NODES_MAX: usize = 8;
@@ -45,6 +47,12 @@ pub struct Options {
     pub(super) traffic: Traffic,
     /// Mean time between two faults of a kind; `None`: there are none.
     pub(super) faults: [Option<Duration>; FAULTS],
+    /// Who has no secret and sits on the network; only in sealed worlds.
+    pub(super) attack: Option<Attack>,
+    /// All secrets that the nodes can ever have.
+    pub(super) secrets: Vec<Secret>,
+    /// How the nodes are given other secrets.
+    pub(super) reloads: Option<Reloads>,
 }
 
 /// What one node has of its own.
@@ -127,7 +135,7 @@ impl Options {
     pub fn of_seed(seed: u64) -> Options {
         let mut random = Random::new(seed ^ 0x6f70_7469_6f6e_7321);
         let config = config(&mut random);
-        Options::build(&mut random, config)
+        Options::build(&mut random, config).sealed(seed)
     }
 
     /// The world of a seed, with an operator's own history, intervals, delays, capacity and so on. (That the master's
@@ -135,7 +143,37 @@ impl Options {
     pub fn with_base(seed: u64, base: Config) -> Options {
         let mut random = Random::new(seed ^ 0x6f70_7469_6f6e_7321);
         let _ = config(&mut random);
-        Options::build(&mut random, Config { role: RoleMode::Vrrp, source_expires: true, ..base })
+        Options::build(&mut random, Config { role: RoleMode::Vrrp, source_expires: true, ..base }).attacked(seed)
+    }
+
+    /// Half of the worlds are sealed from their beginning, and of those half get other secrets while they live. Of the rest, one
+    /// of four is sealed in the course of it. Drawn by itself, so that all else of a seed is the same with and without.
+    fn sealed(mut self, seed: u64) -> Options {
+        let mut random = Random::new(seed ^ 0x7365_616c_6564_2121);
+        let (sealed, id) = (random.one_in(2), random.below(SECRETS_MAX as u64) as usize);
+        let reloads = random.one_in(if sealed { 2 } else { 4 });
+        let spacing = self.config.advert_interval * random.within(1, 6) as u32;
+        if sealed || reloads {
+            self.secrets = reload::secrets(seed);
+        }
+        self.config.secrets = self.secrets.get(id).filter(|_| sealed).cloned().into_iter().collect();
+        self.reloads = reloads.then_some(Reloads { seed: random.next(), spacing });
+        self.attacked(seed)
+    }
+
+    /// Two of three worlds in which nothing is believed that is not sealed have an attacker, half of them the quiet one. Drawn
+    /// by itself, as the secrets are, so that all else of a seed is the same with and without.
+    fn attacked(mut self, seed: u64) -> Options {
+        let mut random = Random::new(seed ^ 0x6174_7461_636b_6572);
+        let sealed = !self.config.secrets.is_empty() && self.config.auth == Auth::Enforce;
+        let attack = Attack { seed: random.next(), quiet: random.one_in(2) };
+        self.attack = (!random.one_in(3) && sealed).then_some(attack);
+        self
+    }
+
+    /// The world that the quiet attacker must not make any other.
+    pub(super) fn without_attacker(&self) -> Option<Options> {
+        self.attack.filter(|attack| attack.quiet).map(|_| Options { attack: None, ..self.clone() })
     }
 
     fn build(random: &mut Random, config: Config) -> Options {
@@ -152,6 +190,7 @@ impl Options {
         // Who waits for a part of the members by default must know how many there are.
         let counted = random.one_in(2) || matches!(config.ack, Ack::Quorum | Ack::All);
         let config = Config { members: counted.then_some(nodes as u32), ..config };
+        let secrets = config.secrets.clone();
         let mut options = Options {
             nodes,
             safety,
@@ -164,6 +203,9 @@ impl Options {
             weather,
             traffic,
             faults,
+            attack: None,
+            secrets,
+            reloads: None,
         };
         options.liveness = options.bound();
         options
@@ -173,6 +215,8 @@ impl Options {
     #[must_use]
     pub fn without_faults(mut self) -> Options {
         self.faults = [None; FAULTS];
+        self.attack = self.attack.filter(|attack| attack.quiet);
+        self.reloads = None;
         self.weather = self.weather.fair();
         self
     }

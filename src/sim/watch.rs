@@ -2,6 +2,7 @@
 
 use super::coverage::{Coverage, Seen};
 use super::oracle::{Oracle, Violation};
+use super::story::Story;
 use super::trace::Trace;
 use crate::time::Instant;
 
@@ -10,6 +11,8 @@ use crate::time::Instant;
 pub(super) struct Watch {
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
+    /// Where the attacker must make no difference: what was told and sent.
+    pub(super) story: Option<Story>,
     pub(super) coverage: Coverage,
     /// Changes that engines took, frames that were handed to nodes, and faults of both network and nodes.
     pub(super) operations: u64,
@@ -22,6 +25,7 @@ impl Watch {
         Watch {
             oracle: Oracle::new(nodes),
             trace: Trace::new(keep_lines),
+            story: None,
             coverage: Coverage::default(),
             operations: 0,
             violation: None,
@@ -42,6 +46,19 @@ impl Watch {
     /// A line of the story.
     pub(super) fn tell(&mut self, now: Instant, text: std::fmt::Arguments<'_>) {
         self.trace.tell(now, text);
+        if self.story.as_mut().is_some_and(|story| !story.line(self.trace.digest())) {
+            self.violated(now, "attack", format!("without the attacker this was not told: {text}"));
+        }
+    }
+
+    /// A frame has left a node.
+    pub(super) fn left(&mut self, now: Instant, node: usize, frame: &[u8]) {
+        if self.story.as_mut().is_some_and(|story| !story.frame(now, node, frame)) {
+            // Byte 5 is the kind, bytes 24 to 31 the number.
+            let (kind, number) = (frame.get(5), frame.get(24..32));
+            let text = format!("without the attacker node {node} did not send this: kind {kind:?}, number {number:x?}");
+            self.violated(now, "attack", text);
+        }
     }
 
     /// The world itself saw what must not be.

@@ -3,13 +3,17 @@
 //! Nothing is looked at in steps: a node has its turn when a frame has come, when its kernel has news, or when its engine
 //! or its sink is due, by its own clock. What happens at the same moment happens in the order in which it was planned.
 
+use super::attacker::Attacker;
 use super::coverage::Coverage;
 use super::faults::Fault;
 use super::network::Network;
 use super::node::{Node, Stage};
 use super::options::Options;
-use super::oracle::{End, Violation};
+use super::oracle::{Attacks, End, Violation};
 use super::random::Random;
+use super::reload::Operator;
+use super::seal::Reader;
+use super::story::Story;
 use super::watch::Watch;
 use super::workload::Workload;
 use crate::engine::{Engine, Role, RoleRequest, SyncState};
@@ -35,20 +39,39 @@ pub struct Outcome {
     pub digest: u64,
     /// The story, if it was asked for.
     pub lines: Vec<String>,
+    /// What an attacker did.
+    pub attacks: Attacks,
 }
 
 /// Runs one world to its end, or to the first promise that is broken.
 pub fn run(seed: u64, options: &Options, keep_lines: bool) -> Outcome {
     let mut world = World::new(seed, options, keep_lines);
+    world.watch.story = options.without_attacker().map(|twin| told_without(seed, &twin));
     world.live();
-    let Watch { oracle, trace, mut coverage, operations, .. } = world.watch;
+    world.compare();
+    let Watch { mut oracle, trace, mut coverage, operations, .. } = world.watch;
     oracle.cover(&mut coverage);
     world.nodes.iter().filter_map(|node| node.engine.as_ref()).for_each(|engine| coverage.engine(engine.counters()));
     if options.wraps() {
         coverage.note(super::coverage::Seen("wrap"));
     }
     let violation = world.violation;
-    Outcome { violation, operations, coverage, digest: trace.digest(), lines: trace.into_lines() }
+    Outcome {
+        violation,
+        operations,
+        coverage,
+        digest: trace.digest(),
+        lines: trace.into_lines(),
+        attacks: std::mem::take(oracle.attacks()),
+    }
+}
+
+/// What is told in the same world without the attacker.
+fn told_without(seed: u64, twin: &Options) -> Story {
+    let mut world = World::new(seed, twin, false);
+    world.watch.story = Some(Story::default());
+    world.live();
+    world.watch.story.take().unwrap_or_default().told_again(world.violation.is_some())
 }
 
 /// Something that is going to happen.
@@ -80,6 +103,10 @@ pub(super) enum What {
     Undrain(u8),
     /// A node that returns is cut off for a moment.
     CutOff(u8),
+    /// The loud attacker strikes.
+    Attack,
+    /// A node is given other secrets.
+    Reload,
 }
 
 /// All that is going to happen, the next first.
@@ -125,6 +152,8 @@ pub(super) struct World {
     pub(super) workload: Workload,
     pub(super) agenda: Agenda,
     pub(super) watch: Watch,
+    attacker: Option<Attacker>,
+    pub(super) operator: Option<Operator>,
     phase: Phase,
     violation: Option<Violation>,
 }
@@ -146,11 +175,22 @@ impl World {
             workload,
             agenda: Agenda::default(),
             watch: Watch::new(options.nodes, keep_lines),
+            attacker: options
+                .attack
+                .map(|attack| Attacker::new(attack, options.nodes, options.config.sync_id, options.weather.links)),
+            operator: options
+                .reloads
+                .map(|reloads| Operator::new(reloads, options.secrets.clone(), &options.config.secrets)),
             phase: Phase::Safety,
             violation: None,
             dice,
             options: options.clone(),
         };
+        let reader = Reader::new(options.config.sync_id, options.secrets.clone());
+        world.watch.oracle.read_with(reader);
+        let attacks = world.watch.oracle.attacks();
+        attacks.attacked = u64::from(options.attack.is_some());
+        attacks.compared = u64::from(options.without_attacker().is_some());
         world.plan();
         world
     }
@@ -164,6 +204,12 @@ impl World {
         self.agenda.push(self.now + self.interval, What::Stroke);
         for kind in 0..self.options.faults.len() {
             self.plan_fault(kind);
+        }
+        if let Some(reloads) = self.options.reloads {
+            self.agenda.push(self.now + reloads.spacing * 4, What::Reload);
+        }
+        if self.attacker.as_ref().is_some_and(|attacker| !attacker.is_quiet()) {
+            self.agenda.push(self.now + self.interval, What::Attack);
         }
     }
 
@@ -385,11 +431,32 @@ impl World {
             What::Undrain(node) => self.drain(usize::from(node), false),
             What::CutOff(node) if self.phase == Phase::Safety => self.cut_return(usize::from(node)),
             What::CutOff(_) => {}
+            What::Attack => self.attack(),
+            What::Reload if self.phase == Phase::Safety => self.reload(),
+            What::Reload => {}
             What::Stop(node) if self.phase == Phase::Safety => {
                 self.nodes[usize::from(node)].crash(self.now, &mut self.network, &mut self.watch);
                 self.restart(usize::from(node));
             }
             What::Stop(node) => self.rejoin(usize::from(node)),
+        }
+    }
+
+    /// The loud attacker makes differences, as authentic frames that come again do, and takes up room in sockets: it ends with
+    /// the faults.
+    fn attack(&mut self) {
+        if let Some(attacker) = self.attacker.as_mut().filter(|_| self.phase == Phase::Safety) {
+            let again = attacker.strike(self.now, self.interval, &mut self.network, &mut self.agenda);
+            self.agenda.push(again, What::Attack);
+        }
+    }
+
+    /// Whether everything was told that is told without the attacker.
+    fn compare(&mut self) {
+        let untold = self.watch.story.as_ref().map_or(0, Story::untold);
+        if untold > 0 && self.violation.is_none() {
+            self.watch.violated(self.now, "attack", format!("without the attacker {untold} things more are told"));
+            self.goes_on();
         }
     }
 
@@ -413,8 +480,9 @@ impl World {
         self.nodes[node].turn_at = None;
         if self.nodes[node].due(self.now).is_some_and(|due| due <= self.now) {
             let submitted = self.workload.submitted();
-            let World { now, nodes, network, agenda, watch, .. } = self;
-            nodes[node].turn(&mut Stage { now: *now, network, agenda, watch, submitted });
+            let World { now, nodes, network, agenda, watch, attacker, .. } = self;
+            let attacker = attacker.as_mut();
+            nodes[node].turn(&mut Stage { now: *now, network, agenda, watch, attacker, submitted });
         }
         self.reschedule(node);
     }
@@ -459,6 +527,9 @@ impl World {
         let warm = self.nodes[node].kernel.len() > 0;
         self.watch.happened(super::coverage::Seen(if warm { "restart-warm" } else { "restart-cold" }));
         let plugged = self.network.is_plugged(node);
+        if let Some(attacker) = &mut self.attacker {
+            attacker.forget(node);
+        }
         self.nodes[node].start(self.now, plugged, &mut self.watch);
         self.reschedule(node);
     }

@@ -10,6 +10,11 @@ pub fn now() -> Instant {
     Instant::from_nanos(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
+/// Random bytes from the kernel.
+pub fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the kernel's random numbers are always there after boot");
+}
+
 /// A random number from the kernel that is not zero.
 pub fn random_u64() -> u64 {
     loop {

@@ -11,7 +11,7 @@
 //! ```
 
 use super::control::{encode, list};
-use super::{FrameError, Header, Kind, NAME_LEN_MAX, NodeId, PEERS_MAX};
+use super::{FrameError, Header, Kind, NAME_LEN_MAX, NodeId, PEERS_MAX, SECRETS_MAX, Secret};
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -140,15 +140,47 @@ impl Capabilities {
     pub const DIGESTS: Capabilities = Capabilities(8);
     /// It answers a PULL of what another stream left (the merge).
     pub const MERGE: Capabilities = Capabilities(16);
+    /// It takes no frame that is not sealed [3.4.7].
+    pub const ENFORCES: Capabilities = Capabilities(1 << 12);
+
+    /// Bits 16 to 31: the check of all secrets that it can open [3.4.8].
+    const CHECK_AT: u32 = 16;
 
     /// Those that this version has a name for.
-    pub const NAMES: [(Capabilities, &str); 5] = [
+    pub const NAMES: [(Capabilities, &str); 10] = [
         (Self::CONN6, "conn6"),
         (Self::ATTRIBUTES, "attributes"),
         (Self::SECTION, "section"),
         (Self::DIGESTS, "digests"),
         (Self::MERGE, "merge"),
+        (Self::opens(0), "secret0"),
+        (Self::opens(1), "secret1"),
+        (Self::opens(2), "secret2"),
+        (Self::opens(3), "secret3"),
+        (Self::ENFORCES, "enforces"),
     ];
+
+    /// It can open what was sealed with the secret of this number, 0 to 3: bits 8 to 11 [3.4.8].
+    pub const fn opens(id: u8) -> Capabilities {
+        Capabilities(1 << (8 + id % SECRETS_MAX as u8))
+    }
+
+    /// It can open what any of these has sealed, and these are they.
+    #[must_use]
+    pub fn with_secrets(self, secrets: &[Secret]) -> Capabilities {
+        let opens = secrets.iter().fold(self, |all, secret| all.with(Capabilities::opens(secret.id())));
+        opens.with(Capabilities(u32::from(Secret::check_of(secrets)) << Self::CHECK_AT))
+    }
+
+    /// The numbers of the secrets that it can open, ascending.
+    pub fn secrets(self) -> impl Iterator<Item = u8> {
+        (0..SECRETS_MAX as u8).filter(move |id| self.contains(Capabilities::opens(*id)))
+    }
+
+    /// [`Secret::check_of`] those.
+    pub const fn secrets_check(self) -> u16 {
+        (self.0 >> Self::CHECK_AT) as u16
+    }
 
     /// Whether all bits of `capabilities` are set.
     pub const fn contains(self, capabilities: Capabilities) -> bool {

@@ -2,17 +2,20 @@
 //!
 //! ```text
 //!   SSYNCP/1   whole ✓   version ✓   checksum ✗ the checksum does not fit the bytes   sender –   seal –   …
+//!   sealed     whole ✓   version ✓   checksum ✓   sender ✓   seal ✓ opened with secret 2   flags ✓   …
 //!   classic    whole ✓   version ✓   checksum ✓   payload ✓
 //! ```
 
 use super::classic::{self, Message};
-use super::{Frame, FrameError};
+use super::{Frame, FrameError, Secret, unseal};
 
 /// What became of one check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// The frame passed it.
     Passed,
+    /// The frame passed it: it was sealed, and the secret of this number opened it.
+    Opened(u8),
     /// The frame was refused by it.
     Failed(FrameError),
     /// The frame was refused before.
@@ -44,25 +47,33 @@ const fn stage(name: &'static str, question: &'static str, last: FrameError, cla
     Stage { name, question, last, classic }
 }
 
+/// The check that opens.
+const SEAL: &str = "seal";
+
 /// Every check in its order.
 const STAGES: [Stage; 8] = [
     stage("whole", "did it arrive whole", FrameError::SizeMismatch, true),
     stage("version", "is its version known", FrameError::UnknownVersion, true),
     stage("checksum", "is it undamaged", FrameError::Checksum, true),
     stage("sender", "does it name its sender and its number", FrameError::ZeroSequence, false),
-    stage("seal", "can it be opened", FrameError::Sealed, false),
+    stage(SEAL, "can it be opened", FrameError::Crowded, false),
     stage("flags", "are its flags known", FrameError::UnknownFlags, false),
     stage("kind", "is its kind known", FrameError::UnknownKind, false),
     stage("payload", "is every record and count of it right", FrameError::RecordsField, true),
 ];
 
-/// Has a frame checked as a receiver would, of the classic profile if it says that it is of that. (What only a receiver in
-/// a group can know, such as its own number and what it has seen before, is not asked.)
-pub fn checks(bytes: &[u8]) -> Vec<Check> {
+/// Has a frame checked as a receiver with these secrets would, of the classic profile if it says that it is of that. (What
+/// only a receiver in a group can know, such as its own number and what it has seen before, is not asked; and a frame that
+/// is not sealed passes, whatever secrets there are.)
+pub fn checks(bytes: &[u8], secrets: &[Secret]) -> Vec<Check> {
     let classic = classic::claims(bytes);
-    let error = match classic {
-        true => Message::parse(bytes).and_then(Message::verify).err(),
-        false => Frame::parse(bytes).and_then(Frame::verify).err(),
+    let mut copy = bytes.to_vec();
+    let (error, opened) = match classic {
+        true => (Message::parse(bytes).and_then(Message::verify).err(), None),
+        false => match unseal(secrets, &mut copy) {
+            Ok(frame) => (frame.verify().err(), seal_of(&frame)),
+            Err(error) => (Some(error), None),
+        },
     };
     let stages: Vec<&Stage> = STAGES.iter().filter(|stage| stage.classic || !classic).collect();
     let failed = error.map(|error| {
@@ -72,11 +83,20 @@ pub fn checks(bytes: &[u8]) -> Vec<Check> {
     let outcome = |at| match failed {
         Some((failed, error)) if failed == at => Outcome::Failed(error),
         Some((failed, _)) if failed < at => Outcome::NotReached,
-        _ => Outcome::Passed,
+        _ => match opened.filter(|_| stages[at].name == SEAL) {
+            Some(id) => Outcome::Opened(id),
+            None => Outcome::Passed,
+        },
     };
     let check =
         |(at, stage): (usize, &&Stage)| Check { name: stage.name, question: stage.question, outcome: outcome(at) };
     stages.iter().enumerate().map(check).collect()
+}
+
+/// Number of the secret that sealed a frame.
+fn seal_of(frame: &Frame<'_>) -> Option<u8> {
+    let flags = frame.header().flags;
+    flags.is_sealed().then(|| flags.key_id())
 }
 
 #[cfg(test)]
@@ -85,7 +105,7 @@ mod tests {
 
     /// The word of the check that refuses, and how many are not reached.
     fn verdict(bytes: &[u8]) -> (Option<(&'static str, FrameError)>, usize) {
-        let all = checks(bytes);
+        let all = checks(bytes, &[]);
         let failed = all.iter().find_map(|check| match check.outcome {
             Outcome::Failed(error) => Some((check.name, error)),
             _ => None,
@@ -116,7 +136,7 @@ mod tests {
     fn a_message_of_the_draft_has_checks_of_its_own() {
         let mut message = [0, 51, 0, 8, 0, 0, 0xff, 0xc4];
         let passed = |message: &[u8]| {
-            let all = checks(message);
+            let all = checks(message, &[]);
             all.iter().map(|check| (check.name, check.outcome == Outcome::Passed)).collect::<Vec<_>>()
         };
         assert_eq!(passed(&message), [("whole", true), ("version", true), ("checksum", true), ("payload", true)]);

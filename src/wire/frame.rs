@@ -104,6 +104,18 @@ impl<'a> Frame<'a> {
         self.header.get()
     }
 
+    /// Writes the frame as its sender would have sent it without a secret: its length, or `None` if it is sealed and was not
+    /// opened, or `slot` has no room for it.
+    pub fn write_unsealed(&self, slot: &mut [u8]) -> Option<usize> {
+        let header = self.header();
+        if header.flags.is_sealed() && !self.opened {
+            return None;
+        }
+        let frame = slot.get_mut(..HEADER_LEN + self.payload.len())?;
+        frame[HEADER_LEN..].copy_from_slice(self.payload);
+        complete(frame, &Header { flags: FrameFlags(header.flags.unknown()), ..header }, self.header.count)
+    }
+
     /// Reads the whole payload, and gives it out only if all of it can be understood.
     ///
     /// # Errors

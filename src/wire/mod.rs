@@ -73,6 +73,7 @@ mod seal;
 mod section;
 mod sequence;
 mod status;
+mod unseal;
 
 pub use advert::{Advert, AdvertFlags, Capabilities, Follows, PeerReport, WireRole, encode_advert};
 pub use checks::{Check, Outcome, checks};
@@ -92,6 +93,7 @@ pub use seal::{Key, SECRET_LEN, SECRETS_MAX, Sealer, Secret, TAG_LEN};
 pub use section::{Fragment, SECTION_KEY_MAX, Section};
 pub use sequence::ReplayWindow;
 pub use status::{MissingRange, Status, SyncCode, encode_status};
+pub use unseal::unseal;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -65,6 +65,11 @@ impl Secret {
         u16::from_be_bytes([self.fingerprint[0], self.fingerprint[1]])
     }
 
+    /// The same of several: each turned left by four bits for its number, so that two that have changed places show [3.4.8].
+    pub fn check_of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> u16 {
+        secrets.into_iter().fold(0, |all, secret| all ^ secret.check().rotate_left(4 * u32::from(secret.id)))
+    }
+
     /// The key with which one incarnation of a node seals what it sends to a group [3.4.1].
     pub fn key(&self, sync_id: u8, node: NodeId, incarnation: u64) -> Key {
         let mut bytes = expand(&self.prk, &[&[sync_id], &node.0.to_be_bytes(), &incarnation.to_be_bytes()]);
@@ -190,6 +195,13 @@ impl Sealer {
         self.keys = Sealer::new(secrets, sync_id, node, incarnation).keys;
     }
 
+    /// For a rule that is broken on purpose only: every number may be sealed once more.
+    #[cfg(any(test, feature = "breakages"))]
+    #[doc(hidden)]
+    pub fn forget_numbers(&mut self) {
+        self.last = [0; 2];
+    }
+
     /// Seals, with the secret of this number, the frame of `length` bytes that stands at the beginning of `slot`; its length
     /// then. `None`, and nothing that may be sent: there is no such secret, no room for the tag, or the frame's number is
     /// not above the last one of its channel.
@@ -268,7 +280,7 @@ mod tests {
         let length = Sealer::new(&[secret(1)], 81, NODE, INCARNATION).seal(1, &mut slot, 60).unwrap();
         assert_eq!(length, 76);
         let key = secret(1).key(81, NODE, INCARNATION);
-        assert!(key.open(&mut slot.clone()[..76]).is_ok());
+        assert!(key.open(&mut { slot }[..76]).is_ok());
         for bit in 0..76 * 8 {
             if (64..96).contains(&bit) {
                 continue;

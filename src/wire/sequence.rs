@@ -24,6 +24,12 @@ impl ReplayWindow {
     /// Numbers that the window can tell apart.
     pub const WIDTH: u64 = 64;
 
+    /// The window of a sender that is heard for the first time, or for the first time again, with this number: what came
+    /// before it is taken for seen, because it may be a recording of what was taken before the sender was forgotten.
+    pub fn starting_at(seq: u64) -> Self {
+        ReplayWindow { highest: seq, seen: u64::MAX }
+    }
+
     /// Whether a frame of this number may be taken. Changes nothing.
     ///
     /// # Errors
@@ -64,6 +70,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     const REPLAYED: Result<(), FrameError> = Err(FrameError::Replayed);
+
+    /// [3.4.3]
+    #[test]
+    fn what_came_before_the_first_number_counts_as_taken() {
+        let window = ReplayWindow::starting_at(100);
+        assert_eq!([37, 99, 100].map(|seq| window.test(seq)), [REPLAYED; 3]);
+        assert_eq!(window.test(101), Ok(()));
+    }
 
     /// [3.4.3]
     #[test]

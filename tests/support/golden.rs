@@ -7,7 +7,7 @@ use pcap_file::{DataLink, Endianness};
 use pnet::packet::Packet;
 use pnet::packet::ip::IpNextHeaderProtocol;
 use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet, checksum};
-use ssyncp::wire::describe;
+use ssyncp::wire::{Secret, describe};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,8 +49,8 @@ pub(crate) fn read_packet(name: &str) -> Vec<u8> {
     packet
 }
 
-/// What stands beside it in words.
-pub(crate) fn text(name: &str, story: &str, packet: &[u8]) -> String {
+/// What stands beside it in words, as who has these secrets reads it.
+pub(crate) fn text(name: &str, story: &str, packet: &[u8], secrets: &[Secret]) -> String {
     let ip = Ipv4Packet::new(packet).expect("an IPv4 packet");
     format!(
         "{name}\n{story}\n\nIPv4 {} -> {}, protocol {}, TTL {}, flags {:#x}, {} bytes\n\n{}",
@@ -60,12 +60,12 @@ pub(crate) fn text(name: &str, story: &str, packet: &[u8]) -> String {
         ip.get_ttl(),
         ip.get_flags(),
         ip.get_total_length(),
-        describe(ip.payload()),
+        describe(ip.payload(), secrets),
     )
 }
 
 /// Writes the files anew (name, story, frame) if that was asked for. Once, because the tests of a file run side by side.
-pub(crate) fn bless(goldens: impl FnOnce() -> Vec<(&'static str, &'static str, Vec<u8>)>) {
+pub(crate) fn bless(secrets: &[Secret], goldens: impl FnOnce() -> Vec<(&'static str, &'static str, Vec<u8>)>) {
     static ONCE: std::sync::Once = std::sync::Once::new();
     if std::env::var_os("SSYNCP_BLESS").is_none() {
         return;
@@ -79,7 +79,7 @@ pub(crate) fn bless(goldens: impl FnOnce() -> Vec<(&'static str, &'static str, V
             let mut writer = PcapWriter::with_header(out, header).expect("writable");
             let len = u32::try_from(packet.len()).expect("fits");
             writer.write_packet(&PcapPacket::new(Duration::from_secs(1_000_000_000), len, &packet)).expect("writable");
-            fs::write(file(name, "txt"), text(name, story, &packet)).expect("writable");
+            fs::write(file(name, "txt"), text(name, story, &packet, secrets)).expect("writable");
         }
     });
 }

@@ -6,7 +6,7 @@ use crate::cli::recording::{Content, Seen};
 use crate::daemon::flows::FlowRow;
 use crate::flow::Flow;
 use crate::wire::ipvs::{Connection, Message, Sequence, WordOrder, state};
-use crate::wire::{self, Advert, Frame, Header, Payload, Record, Target, classic};
+use crate::wire::{self, Advert, Frame, FrameError, Header, Payload, Record, Secret, Target, classic, unseal};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 const SCHEMA: &str = "ssyncp.frame/1";
 
 /// One packet, and the end of the line.
-pub(super) fn line(seen: &Seen<'_>, order: WordOrder) -> String {
+pub(super) fn line(seen: &Seen<'_>, order: WordOrder, secrets: &[Secret]) -> String {
     let ip = &seen.datagram;
     let mut object = json!({
         "schema": SCHEMA,
@@ -35,7 +35,7 @@ pub(super) fn line(seen: &Seen<'_>, order: WordOrder) -> String {
     });
     match seen.content {
         Content::Frame(bytes) => {
-            let checks = frame_checks(seen, bytes);
+            let checks = frame_checks(seen, bytes, secrets);
             let rows =
                 checks.iter().map(|(name, passed, reason)| json!({"name": name, "passed": passed, "reason": reason}));
             object["checks"] = rows.collect();
@@ -44,9 +44,9 @@ pub(super) fn line(seen: &Seen<'_>, order: WordOrder) -> String {
                 object["classic"] = parsed.ok().map(|parsed| draft(bytes[0], parsed)).into();
                 parsed.and_then(classic::Message::verify).err()
             } else {
-                let parsed = Frame::parse(bytes);
-                object["frame"] = parsed.ok().map(frame).into();
-                parsed.and_then(Frame::verify).err()
+                let (shown, refused) = read(bytes, secrets);
+                object["frame"] = shown;
+                refused
             };
             if let Some(reason) = refused {
                 object["verdict"] = reason.name().into();
@@ -72,8 +72,17 @@ fn hex(number: u64) -> String {
     format!("{number:016x}")
 }
 
+/// A frame as who has these secrets reads it, and why it is refused.
+fn read(bytes: &[u8], secrets: &[Secret]) -> (Value, Option<FrameError>) {
+    let mut copy = bytes.to_vec();
+    match unseal(secrets, &mut copy) {
+        Ok(opened) => (frame(opened, true), opened.verify().err()),
+        Err(error) => (Frame::parse(bytes).ok().map(|sealed| frame(sealed, false)).into(), Some(error)),
+    }
+}
+
 /// A frame whose header may be believed; its payload is null if it was refused.
-fn frame(frame: Frame<'_>) -> Value {
+fn frame(frame: Frame<'_>, opened: bool) -> Value {
     let header = frame.header();
     let Header { sync_id, kind, flags, node, incarnation, seq, term } = header;
     json!({
@@ -85,6 +94,7 @@ fn frame(frame: Frame<'_>) -> Value {
         "incarnation": hex(incarnation),
         "seq": seq,
         "term": term,
+        "seal": flags.is_sealed().then(|| json!({"secret": flags.key_id(), "opened": opened})),
         "payload": frame.verify().ok().map(|verified| payload(sync_id, verified.payload())),
     })
 }

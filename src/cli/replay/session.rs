@@ -10,6 +10,9 @@
 //!   recorded DATA ─────────────────────────────────────▶ engine ──▶ table
 //! ```
 //!
+//! Sealed frames are opened before, and shown to it as if they had been sent without a secret: what it is told beside them
+//! nobody has sealed.
+//!
 //! A new master may send DATA before the ADVERT that says so. A living backup passes it over and asks for it; here nobody
 //! would answer, so such frames are kept and shown once more when their sender is followed.
 //!
@@ -21,8 +24,8 @@ use crate::engine::{Config, Engine, Event, RoleMode};
 use crate::flow::Flow;
 use crate::time::{Duration, Instant};
 use crate::wire::{
-    Advert, FRAME_LEN_MAX, Frame, FrameMeta, Header, Kind, NodeId, PEERS_MAX, Payload, PeerReport, TTL, WireRole,
-    encode_advert,
+    Advert, DropCounters, FRAME_LEN_MAX, Frame, FrameError, FrameMeta, Header, Kind, NodeId, PEERS_MAX, Payload,
+    PeerReport, Secret, TTL, WireRole, encode_advert, unseal,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -51,6 +54,9 @@ type Stream = (u32, u64);
 /// One group that is being followed.
 pub(super) struct Session {
     engine: Engine,
+    secrets: Vec<Secret>,
+    /// Sealed frames that the secrets did not open, by reason.
+    closed: DropCounters,
     now: Instant,
     /// Number of the last control frame that the engine sent; 0 before the first.
     sent: u64,
@@ -70,8 +76,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Follows group `sync_id` with a table of so many flows; `None` if there is no such engine.
-    pub(super) fn new(sync_id: u8, capacity: u32) -> Option<Self> {
+    /// Follows group `sync_id` with a table of so many flows, and opens what one of the secrets has sealed; `None` if there is
+    /// no such engine.
+    pub(super) fn new(sync_id: u8, capacity: u32, secrets: Vec<Secret>) -> Option<Self> {
         let config = Config {
             name: "replay".into(),
             incarnation: INCARNATION,
@@ -86,6 +93,8 @@ impl Session {
         engine.handle_link(START, true);
         let mut session = Session {
             engine,
+            secrets,
+            closed: DropCounters::default(),
             now: START,
             sent: 0,
             slot: vec![0; FRAME_LEN_MAX],
@@ -112,6 +121,28 @@ impl Session {
             self.far += 1;
             return;
         }
+        match self.clear(frame) {
+            Ok(frame) => self.take_clear(source, &frame),
+            Err(reason) => self.closed.count(reason),
+        }
+    }
+
+    /// The frame without its seal. What is wrong with it otherwise the engine finds and counts.
+    fn clear(&self, frame: &[u8]) -> Result<Vec<u8>, FrameError> {
+        let mut opened = frame.to_vec();
+        match unseal(&self.secrets, &mut opened) {
+            Err(reason @ (FrameError::Sealed | FrameError::Forged)) => Err(reason),
+            Err(_) => Ok(frame.to_vec()),
+            Ok(opened) => {
+                let mut slot = vec![0; frame.len()];
+                let length = opened.write_unsealed(&mut slot).unwrap_or_default();
+                slot.truncate(length);
+                Ok(slot)
+            }
+        }
+    }
+
+    fn take_clear(&mut self, source: IpAddr, frame: &[u8]) {
         self.note_newest(frame);
         let before = self.followed;
         self.show(source, self.with_us(frame).unwrap_or_else(|| frame.to_vec()));
@@ -154,6 +185,10 @@ impl Session {
 
     /// Why the table may not be the master's; `None` if it is proven to be.
     pub(super) fn unproven(&self) -> Option<String> {
+        let closed = self.closed.total();
+        if closed > 0 && self.followed.is_none() {
+            return Some(format!("{closed} frames are sealed, and no secret opens them; name it with --secret-file"));
+        }
         let Some(followed) = self.followed else {
             return Some("no master was heard long enough to be followed".to_owned());
         };
@@ -209,7 +244,8 @@ impl Session {
     fn drops(&self) -> impl Iterator<Item = (String, u64)> {
         let counted = self.engine.status().counters.into_iter();
         let drops = counted.filter_map(|(name, count)| name.strip_prefix("drop_").map(|name| (name.to_owned(), count)));
-        drops.chain([("ttl".to_owned(), self.far)]).filter(|(_, count)| *count > 0)
+        let closed = self.closed.iter().map(|(name, count)| (name.to_owned(), count));
+        drops.chain(closed).chain([("ttl".to_owned(), self.far)]).filter(|(_, count)| *count > 0)
     }
 
     /// Lets the time until `target` pass, with everything that the engine does meanwhile.

@@ -8,7 +8,7 @@ use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, LISTINGS_MAX, Lis
 use crate::daemon::draining::Cause;
 use crate::daemon::pace::Pace;
 use crate::daemon::protocol::Protocol;
-use crate::daemon::settings::Group;
+use crate::daemon::settings::{Group, Node};
 use crate::daemon::status::GroupStatus;
 use crate::engine::FlushState;
 use crate::flow::Flow;
@@ -40,7 +40,7 @@ impl Driver {
                     drop(answer.send(Err(self.reins.as_ref().map(Reins::refusal).unwrap_or_default())));
                 }
                 Command::Switchover { to, asks, answer } => {
-                    drop(answer.send(self.undriven().and_then(|()| self.engine.switchover(now, to, asks))));
+                    drop(answer.send(self.undriven().and_then(|()| self.engine.switchover(now, to.as_ref(), asks))));
                 }
                 Command::Drain { cause, holds, answer } => {
                     let drained = self.undriven().and_then(|()| self.drain_role(now, cause, holds));
@@ -50,8 +50,8 @@ impl Driver {
                     drop(answer.send(self.engine.peer_is_dead(now, node).map(|()| self.engine.role())));
                 }
                 Command::Flush(order) => self.begin_flush(now, order),
-                Command::Reconfigure { group, audit, realtime_priority, answer } => {
-                    drop(answer.send(self.reconfigure(now, &group, audit, realtime_priority)));
+                Command::Reconfigure { group, audit, node, answer } => {
+                    drop(answer.send(self.reconfigure(now, &group, audit, &node)));
                 }
             }
         }
@@ -129,7 +129,7 @@ impl Driver {
         now: Instant,
         group: &Group,
         audit: AuditOrders,
-        realtime_priority: u8,
+        node: &Node,
     ) -> Result<(), String> {
         let filter = group.flow_filter();
         if self.filter != filter {
@@ -139,6 +139,7 @@ impl Driver {
             self.filter = filter;
         }
         self.tune(now, group.tuning(), &group.track)?;
+        self.engine.set_secrets(now, &node.sealing)?;
         self.notify.replace(group);
         if let Some(engine) = self.engine.ssyncp1() {
             self.audit.reconfigure(now, audit, engine);
@@ -154,7 +155,7 @@ impl Driver {
         if let Some(takeover) = &mut self.takeover {
             takeover.replace(group.into());
         }
-        crate::daemon::privilege::be_heard_in_time(realtime_priority);
+        crate::daemon::privilege::be_heard_in_time(node.realtime_priority);
         Ok(())
     }
 }

@@ -23,10 +23,11 @@ pub(super) async fn switchover(State(desk): State<Arc<Desk>>, request: Request) 
 /// reason to refuse the others.
 async fn begin_switchover(desk: &Desk, request: Request) -> Result<SwitchoverAnswer, Refusal> {
     let body = SwitchoverBody::parse(&body(request).await?)?;
-    let (to, handles) = (body.to.map(NodeId), desk.groups(body.group)?);
+    let handles = desk.groups(body.group)?;
     let (mut groups, mut refusal, mut left_out) = (Vec::new(), None, 0);
     for asks in [body.group.is_some(), true] {
         for group in &handles {
+            let to = body.to.clone();
             match desk.ask(group, |answer| Command::Switchover { to, asks, answer }).await? {
                 Ok(Some(heir)) => groups.push(SwitchoverRow { sync_id: group.sync_id, heir: heir.0 }),
                 Ok(None) => left_out += 1,

@@ -13,7 +13,7 @@ use super::Desk;
 use crate::daemon::control::Command;
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::status::GroupStatus;
-use crate::engine::{Role, SyncState};
+use crate::engine::{Auth, Role, SyncState};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -181,6 +181,24 @@ impl Families {
             let help = "1 for how far this node's table is from its master's";
             self.gauge("sync_state", help, labels, f64::from(u8::from(group.sync == sync)));
         }
+        if let Some(seal) = &group.seal {
+            for auth in [Auth::Off, Auth::Permissive, Auth::Enforce].map(Auth::name) {
+                let labels = vec![("group", group.sync_id.to_string()), ("auth", auth.to_owned())];
+                self.gauge("auth", "1 for what is asked of frames", labels, f64::from(u8::from(seal.auth == auth)));
+            }
+            for secret in &seal.secrets {
+                let labels = vec![("group", group.sync_id.to_string()), ("secret", secret.to_string())];
+                let seals = seal.seals_with == Some(*secret);
+                self.gauge(
+                    "seals_with",
+                    "1 for the secret that frames are sealed with",
+                    labels,
+                    f64::from(u8::from(seals)),
+                );
+            }
+            let help = "Whether every peer can open all secrets and seals with the first";
+            self.gauge("seal_ready", help, label(), f64::from(u8::from(seal.ready)));
+        }
         let established = group.peers.iter().filter(|peer| peer.established).count();
         let gauges = [
             ("term", "Newest term known", Some(group.term as f64)),
@@ -243,6 +261,10 @@ impl Families {
             self.gauge("peer_lagging", "Whether the peer stands still, and is not waited for", labels(), lagging);
             let help = "Frames above the newest that the peer can take";
             self.gauge("peer_credit_frames", help, labels(), peer.credit as f64);
+            if let Some(ready) = peer.seal.ready {
+                let help = "Whether the peer can open all secrets and seals with the first";
+                self.gauge("peer_seal_ready", help, labels(), f64::from(u8::from(ready)));
+            }
             if let Some(behind) = peer.behind {
                 let help = "Records of this master that the proven peer is not known to hold";
                 self.gauge("peer_behind_records", help, labels(), behind as f64);

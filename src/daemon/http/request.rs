@@ -8,6 +8,7 @@
 //! What is not understood to its end is refused: a filter that is left out by mistake would answer another question.
 
 use crate::daemon::flows::{FlowFilter, LIMIT_DEFAULT, LIMIT_MAX, protocol_number};
+use crate::daemon::who::Who;
 use crate::engine::RoleRequest;
 use crate::time::Duration;
 use schemars::JsonSchema;
@@ -137,9 +138,9 @@ impl RoleBody {
 pub struct SwitchoverBody {
     /// Only this group; without it every group of which this node is master, or, if there is none, every group.
     pub group: Option<u8>,
-    /// The number of the node that is to be master; without it the best of those that may. A backup can name only itself.
-    #[schemars(range(min = 1))]
-    pub to: Option<u32>,
+    /// The number or the name of the node that is to be master; without it the best of those that may. A backup can name only
+    /// itself.
+    pub to: Option<Who>,
 }
 
 impl SwitchoverBody {

@@ -49,6 +49,7 @@ const LACKS: &[(&str, &str)] = &[
     ("takeover_grace", "profile \"classic\" has one time-out for each state, and no other; remove it"),
     ("commit_deadline", "profile \"classic\" takes the role at once and writes its table then; remove it"),
     ("handover_deadline", "profile \"classic\" has no election; remove it (ssyncp role says who is master)"),
+    ("merge_deadline", "profile \"classic\" merges nothing; remove it"),
 ];
 
 /// Whether the profile has no such setting.
@@ -218,6 +219,7 @@ commit_deadline = "1s"
 takeover_grace = "3m"
 startup_delay = "5s"
 handover_deadline = "2s"
+merge_deadline = "10s"
 audit = "repair"
 audit_interval = "1m"
 frame_len = 1480
@@ -240,11 +242,12 @@ batch_delay = "2s"
         ssyncp.toml:18: takeover_grace: profile "classic" has one time-out for each state, and no other; remove it
         ssyncp.toml:19: startup_delay: profile "classic" has no election; remove it (ssyncp role says who is master)
         ssyncp.toml:20: handover_deadline: profile "classic" has no election; remove it (ssyncp role says who is master)
-        ssyncp.toml:21: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:22: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
-        ssyncp.toml:23: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
-        ssyncp.toml:24: capacity: 0; a table holds 1 to 268435456 flows
-        ssyncp.toml:25: batch_delay: 2s; at most 1s
+        ssyncp.toml:21: merge_deadline: profile "classic" merges nothing; remove it
+        ssyncp.toml:22: audit: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:23: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
+        ssyncp.toml:24: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
+        ssyncp.toml:25: capacity: 0; a table holds 1 to 268435456 flows
+        ssyncp.toml:26: batch_delay: 2s; at most 1s
         "#);
     }
 

@@ -40,6 +40,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Where the configuration is read from unless `-c` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/ssyncp/ssyncp.toml";
@@ -239,6 +240,10 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub handover_deadline: Duration,
+    /// Longest time that the merge of two masters' tables may take.
+    #[serde(serialize_with = "duration_words")]
+    #[schemars(with = "String")]
+    pub merge_deadline: Duration,
     /// Where everything that the transport moves is recorded, too; nowhere unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tap: Option<PathBuf>,
@@ -323,7 +328,8 @@ impl Settings {
                 Err(unreadable(format!("{} bytes; a configuration has at most {FILE_MAX}", metadata.len())))
             }
             _ => match std::fs::read_to_string(file) {
-                Ok(text) => Self::parse_with(&text, file, secret::read),
+                // Wiped, because somebody may have written the secret itself into it.
+                Ok(text) => Self::parse_with(&Zeroizing::new(text), file, secret::read),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(unreadable("there is no such file; name another with -c FILE".into()))
                 }
@@ -452,6 +458,7 @@ impl Group {
             takeover_grace: self.takeover_grace,
             startup_delay: self.startup_delay,
             handover_deadline: self.handover_deadline,
+            merge_deadline: self.merge_deadline,
             ..Config::new(node.id, self.sync_id)
         }
     }
@@ -469,6 +476,9 @@ impl Group {
             lag_limit: self.lag_limit,
             commit_deadline: self.commit_deadline,
             handover_deadline: self.handover_deadline,
+            merge_deadline: self.merge_deadline,
+            takeover_grace: self.takeover_grace,
+            startup_delay: self.startup_delay,
             ack: self.ack,
             ack_timeout: self.ack_timeout,
             members: self.members,

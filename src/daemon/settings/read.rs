@@ -63,6 +63,7 @@ const GROUP_KEYS: &[&str] = &[
     "takeover_grace",
     "startup_delay",
     "handover_deadline",
+    "merge_deadline",
     "tap",
     "tap_size",
     "tap_files",
@@ -415,6 +416,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         takeover_grace: section.duration("takeover_grace", default.takeover_grace),
         startup_delay: section.duration("startup_delay", default.startup_delay),
         handover_deadline: section.duration("handover_deadline", default.handover_deadline),
+        merge_deadline: section.duration("merge_deadline", default.merge_deadline),
         tap: section.read("tap", None, |found| match found.as_str().map(Path::new) {
             Some(path) if path.is_absolute() && Format::of(path).is_some() => Ok(Some(path.to_owned())),
             _ => {

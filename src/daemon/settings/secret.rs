@@ -10,6 +10,10 @@
 //! before the file is opened the process gives up its right to be dumped. What stays is [`Secret`], which cannot be turned
 //! back into what was read.
 
+mod make;
+
+pub use make::{LINE_LEN, line, new_file};
+
 use super::read::{Section, shown};
 use super::{Node, Profile, Settings};
 use crate::engine::Auth;
@@ -143,17 +147,29 @@ fn shown_kind(found: &DeValue<'_>) -> String {
     }
 }
 
-/// Reads the secrets of a file that only its owner can read. From here on this process leaves no core dump, and nobody who
-/// is not root can look into it.
+/// Reads the secrets of a file that only its owner can read, and [forgoes dumps](forgo_dumps).
 ///
 /// # Errors
 /// Every problem, as `FILE: what is wrong; its cure` or `FILE:LINE: …`; none of them quotes the file.
 pub fn read(file: &SecretFile) -> Result<Vec<Secret>, Vec<String>> {
-    let bytes = read_bytes(file)?;
-    parse(&bytes).map_err(|problems| {
+    parse(file, &read_bytes(file)?)
+}
+
+/// Reads what stands in `file`, which is only named in the problems.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(file: &SecretFile, text: &[u8]) -> Result<Vec<Secret>, Vec<String>> {
+    lines(text).map_err(|problems| {
         let place = |line: Option<usize>| line.map_or(format!("{file}"), |line| format!("{file}:{line}"));
         problems.into_iter().map(|(line, problem)| format!("{}: {problem}", place(line))).collect()
     })
+}
+
+/// From here on this process leaves no core dump, and nobody who is not root can look into it.
+pub fn forgo_dumps() {
+    // It is refused to no process (prctl(2), PR_SET_DUMPABLE).
+    let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 /// What stands in a file that only its owner can read; it is wiped when it is dropped.
@@ -161,8 +177,7 @@ pub fn read(file: &SecretFile) -> Result<Vec<Secret>, Vec<String>> {
 /// # Errors
 /// As [`read`], of the file as a whole.
 pub fn read_bytes(file: &SecretFile) -> Result<Zeroizing<Vec<u8>>, Vec<String>> {
-    // It is refused to no process (prctl(2)).
-    let _ = nix::sys::prctl::set_dumpable(false);
+    forgo_dumps();
     let named = |problem: String| vec![format!("{file}: {problem}")];
     let path = path(file, std::env::var_os(CREDENTIALS).map(PathBuf::from)).map_err(named)?;
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
@@ -257,7 +272,7 @@ fn shell(file: &SecretFile) -> String {
 type LineProblem = (Option<usize>, String);
 
 /// Reads the lines. Everything that is decoded on the way is wiped.
-fn parse(text: &[u8]) -> Result<Vec<Secret>, Vec<LineProblem>> {
+fn lines(text: &[u8]) -> Result<Vec<Secret>, Vec<LineProblem>> {
     let mut decoded = Zeroizing::new([[0; SECRET_LEN]; SECRETS_MAX]);
     let mut secrets: Vec<(usize, Secret)> = Vec::with_capacity(SECRETS_MAX);
     let mut problems = Vec::new();
@@ -384,4 +399,198 @@ fn links(settings: &Settings) -> String {
     links.sort_unstable();
     links.dedup();
     if links.is_empty() { "none yet".to_owned() } else { links.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const ONE: &str = "5a1fc09b7e3386d24417f0aa91cce5037bd86e1240f95b3cb7812a6f0d94e3c8";
+    const TWO: &str = "c3d0418f5be92a7610ff86b4e37dc15a2298047ed13b6fa5c8e6905b71f2ad34";
+
+    fn parsed(text: &str) -> Result<Vec<u8>, String> {
+        let read = parse(&SecretFile::Path("FILE".into()), text.as_bytes());
+        read.map(|secrets| secrets.iter().map(Secret::id).collect()).map_err(|problems| problems.join("\n"))
+    }
+
+    #[test]
+    fn one_to_four_lines_and_what_stands_behind_a_hash_is_not_read() {
+        assert_eq!(parsed(&format!("0 {ONE}")), Ok(vec![0]));
+        let text = format!("# of the cluster\n\n 3\t{ONE} # since May\r\n1 {}\n#", TWO.to_uppercase());
+        assert_eq!(parsed(&text), Ok(vec![3, 1]));
+        let bytes: [u8; 32] = std::array::from_fn(|at| u8::from_str_radix(&ONE[2 * at..2 * at + 2], 16).unwrap());
+        let file = SecretFile::Path("FILE".into());
+        assert_eq!(parse(&file, format!("2 {ONE}").as_bytes()), Ok(vec![Secret::new(2, &bytes).unwrap()]));
+    }
+
+    #[test]
+    fn every_problem_has_its_line_and_no_line_is_quoted() {
+        let short = &ONE[1..];
+        let odd = ONE.replacen('c', "x", 1);
+        let text = format!("4 {ONE}\n0 {short}\n{ONE}\n1 {odd}\n");
+        insta::assert_snapshot!(parsed(&text).unwrap_err(), @r#"
+        FILE:1: begins with no number from 0 to 3; write one before the secret, on all nodes the same
+        FILE:2: has 63 characters where a secret has 64 hexadecimal digits; make one with ssyncp keygen
+        FILE:3: is not a number, a blank and 64 hexadecimal digits; make one with ssyncp keygen
+        FILE:4: has a character among its 64 that is no hexadecimal digit; make one with ssyncp keygen
+        "#);
+        insta::assert_snapshot!(parsed(&format!("1 {ONE}\n1 {TWO}\n2 {ONE}\n")).unwrap_err(), @r#"
+        FILE:2: the number 1 stands in line 1 too; give each secret its own, on all nodes the same
+        FILE:3: the same secret stands in line 1; remove one of them
+        "#);
+        insta::assert_snapshot!(parsed("# nothing\n").unwrap_err(), @"FILE: holds no secret; ssyncp keygen --add FILE puts one into it");
+        let five = format!("0 {ONE}\n1 {TWO}\n2 {}\n3 {}\n0 {ONE}\n", ONE.replace("5a", "5b"), ONE.replace("5a", "5c"));
+        insta::assert_snapshot!(parsed(&five).unwrap_err(), @"FILE:5: there are more than 4 secrets; remove the oldest");
+    }
+
+    #[test]
+    fn what_somebody_has_made_up_is_refused() {
+        let weak = |bytes: [u8; 32]| weakness(&bytes);
+        assert_eq!(weak([7; 32]), Some("its bytes only count"));
+        assert_eq!(weak(std::array::from_fn(|at| at as u8)), Some("its bytes only count"));
+        assert_eq!(weak(std::array::from_fn(|at| 250_u8.wrapping_sub(3 * at as u8))), Some("its bytes only count"));
+        assert_eq!(weak(std::array::from_fn(|at| (at % 15 * 17) as u8)), Some("most of its bytes are the same"));
+        let mut password = [0; 32];
+        password[..24].copy_from_slice(b"correct horse battery st");
+        assert_eq!(weak(password), Some("most of its bytes are the same"));
+        assert_eq!(weak(*b"The quick brown fox jumps over 1"), Some("its bytes are text, as a password's"));
+        // One byte more than is needed.
+        assert_eq!(weak(std::array::from_fn(|at| (at % 16 * 16 + at % 3) as u8)), None);
+    }
+
+    #[test]
+    fn what_the_kernel_draws_is_strong_enough() {
+        for _ in 0..10_000 {
+            let mut bytes = [0; 32];
+            crate::sys::clock::random(&mut bytes);
+            assert_eq!(weakness(&bytes), None);
+        }
+    }
+
+    /// A file with a secret in a directory of its own.
+    fn written(text: &str) -> (tempfile::TempDir, SecretFile, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("it's secret");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        (directory, SecretFile::Path(path.clone()), path)
+    }
+
+    #[test]
+    fn a_file_that_others_may_use_is_refused_with_the_cure() {
+        let (_directory, file, path) = written(&format!("0 {ONE}\n"));
+        assert_eq!(read(&file).unwrap().len(), 1);
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o601, 0o610, 0o677] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let problems = read(&file).unwrap_err();
+            let place = path.display().to_string();
+            let cure = place.replace('\'', "'\\''");
+            let expected = format!("{place}: others than its owner may use it (mode {mode:04o}); chmod 600 '{cure}'");
+            assert_eq!(problems, [expected]);
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(read(&file).is_ok());
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: needs root");
+        }
+        let (_directory, file, path) = written(&format!("0 {ONE}\n"));
+        std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
+        let problems = read(&file).unwrap_err();
+        assert!(problems[0].contains(": belongs to user 1234, who could change it; chown 0 '/"), "{problems:?}");
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert!(unfit(&file, &metadata, 1234).is_empty(), "its own user may have it");
+    }
+
+    #[test]
+    fn what_is_no_plain_file_or_a_long_one_is_refused() {
+        let (directory, file, path) = written(&format!("0 {ONE}\n"));
+        let refused = |name: &str| read(&SecretFile::Path(directory.path().join(name))).unwrap_err().concat();
+        std::os::unix::fs::symlink(&path, directory.path().join("link")).unwrap();
+        assert!(refused("link").contains(": is a symbolic link; name the file that it leads to"));
+        assert!(refused(".").contains(": is a directory; write the path of"));
+        nix::unistd::mkfifo(&directory.path().join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(refused("fifo").contains(": is a FIFO; write the path of"));
+        assert!(refused("none").contains(": there is no such file; make one with ssyncp keygen"));
+        std::fs::write(&path, format!("0 {ONE}\n{}", "#".repeat(4096 - 67))).unwrap();
+        assert!(read(&file).is_ok());
+        std::fs::write(&path, format!("0 {ONE}\n{}", "#".repeat(4097 - 67))).unwrap();
+        assert!(read(&file).unwrap_err().concat().contains(": has more than 4096 bytes"));
+    }
+
+    #[test]
+    fn a_credential_lies_where_systemd_says_and_its_group_may_read_it() {
+        let (directory, _, path) = written(&format!("0 {ONE}\n"));
+        let credential = SecretFile::Credential("it's secret".into());
+        assert_eq!(super::path(&credential, Some(directory.path().to_owned())), Ok(path.clone()));
+        let unset = super::path(&SecretFile::Credential("ssyncp".into()), None).unwrap_err();
+        assert!(unset.starts_with("CREDENTIALS_DIRECTORY is not set") && unset.contains("LoadCredential=ssyncp:/etc"));
+        let unfit = |mode: u32| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            unfit(&credential, &std::fs::metadata(&path).unwrap(), nix::unistd::geteuid().as_raw())
+        };
+        assert_eq!([0o400, 0o440].map(|mode| unfit(mode).len()), [0, 0]);
+        assert_eq!([0o404, 0o460, 0o441].map(|mode| unfit(mode).len()), [1, 1, 1]);
+    }
+
+    fn settings(node: &str, more: &str) -> Result<Settings, String> {
+        let text = format!("[node]\nid = 1\n{node}\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\n{more}");
+        Settings::parse(&text, std::path::Path::new("ssyncp.toml")).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn the_file_is_named_and_frames_are_enforced_unless_it_says_otherwise() {
+        let none = settings("", "").unwrap().node.sealing;
+        assert_eq!((none.secret_file, none.auth), (None, None));
+        for (auth, expected) in
+            [("", Auth::Enforce), ("auth = \"permissive\"", Auth::Permissive), ("auth = \"off\"", Auth::Off)]
+        {
+            let settings = settings(&format!("secret_file = \"/etc/ssyncp/secret\"\n{auth}"), "").unwrap();
+            assert_eq!(settings.node.sealing.auth, Some(expected));
+            let again = Settings::parse(&settings.to_toml(), std::path::Path::new("again")).unwrap();
+            assert_eq!(again, settings);
+        }
+        let credential = settings("secret_file = \"credential:ssyncp\"", "").unwrap();
+        assert_eq!(credential.node.sealing.secret_file, Some(SecretFile::Credential("ssyncp".into())));
+    }
+
+    #[test]
+    fn a_secret_that_stands_in_the_configuration_is_not_shown() {
+        let wrong = |value: &str| settings(&format!("secret_file = {value}"), "").unwrap_err();
+        for value in [format!("\"{ONE}\""), format!("\"0 {ONE}\""), format!("\"credential:{ONE}/\""), "1234567".into()]
+        {
+            let problem = wrong(&value);
+            assert!(problem.starts_with("ssyncp.toml:3: secret_file: "), "{problem}");
+            assert!(!problem.contains("5a1f") && !problem.contains("1234567"), "{problem}");
+        }
+        assert_eq!(
+            settings("auth = \"enforce\"", "").unwrap_err(),
+            "ssyncp.toml:3: auth: there is no secret to ask for; remove it, or write secret_file = \"/etc/ssyncp/secret\""
+        );
+    }
+
+    #[test]
+    fn what_is_open_is_said_at_the_start() {
+        let warnings = |node: &str, more: &str| settings(node, more).unwrap().warnings();
+        let with = |auth: &str| format!("secret_file = \"/s\"\nauth = \"{auth}\"");
+        assert!(
+            warnings("", "")[0]
+                .starts_with("no secret: whoever reaches the sync link (eth1) can read every connection")
+        );
+        assert!(warnings(&with("off"), "")[0].starts_with("auth = \"off\": frames leave in the clear"));
+        assert!(
+            warnings(&with("permissive"), "")[0].starts_with("auth = \"permissive\": frames that are not sealed are")
+        );
+        assert_eq!(warnings(&with("enforce"), ""), Vec::<String>::new());
+        let classic = "[[group]]\nsync_id = 52\ninterfaces = [\"eth2\"]\nprofile = \"classic\"\nsource = \"synthetic\"";
+        let warned = warnings(&with("enforce"), classic);
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        assert!(
+            warned[0].starts_with("group 52: profile \"classic\" has no seal: whoever reaches its sync link (eth2)")
+        );
+    }
 }

@@ -62,6 +62,7 @@ commit_deadline = "1s"
 takeover_grace = "3m"
 startup_delay = "0s"
 handover_deadline = "2s"
+merge_deadline = "10s"
 tap_size = "64MiB"
 tap_files = 8
 track = []
@@ -109,6 +110,7 @@ fn what_show_prints_reads_back_as_the_same_settings() {
             takeover_grace = "90s"
             startup_delay = "5s"
             handover_deadline = "700ms"
+            merge_deadline = "2m"
             tap = "/var/tmp/sync.pcapng"
             tap_size = "1536KiB"
             tap_files = 3
@@ -142,14 +144,17 @@ fn what_show_prints_reads_back_as_the_same_settings() {
 fn an_engine_is_told_what_the_group_says() {
     let settings = parse(&format!(
         "{SMALLEST}priority = 150\nhistory = 64\npreempt = false\n\
-        takeover_grace = \"90s\"\nstartup_delay = \"5s\"\n"
+        takeover_grace = \"90s\"\nstartup_delay = \"5s\"\nmerge_deadline = \"2m\"\n"
     ))
     .unwrap();
     let config = settings.groups[0].engine_config(&settings.node, 1400, 11, 12);
     assert_eq!((config.node, config.sync_id, config.frame_len), (NodeId(1), 51, 1400));
     assert_eq!((config.incarnation, config.seed), (11, 12));
     assert_eq!((config.priority, config.history, config.preempt), (150, 64, false));
-    assert_eq!((config.takeover_grace, config.startup_delay), (Duration::from_secs(90), Duration::from_secs(5)));
+    let times = [config.takeover_grace, config.startup_delay, config.merge_deadline];
+    assert_eq!(times, [90, 5, 120].map(Duration::from_secs));
+    let tuning = settings.groups[0].tuning();
+    assert_eq!([tuning.takeover_grace, tuning.startup_delay, tuning.merge_deadline], times);
     assert_eq!(config.problems(), vec![]);
 }
 
@@ -160,7 +165,7 @@ fn every_class_of_mistake_is_reported_at_once_with_its_line() {
 id = "one"
 nam = "lb-a"
 socket = "/x"
-secret_file = "/etc/ssyncp/secret"
+secret_file = "secret"
 [[group]]
 sync_id = 51
 interfaces = ["eth1", "eth1"]
@@ -186,6 +191,7 @@ history = 2
 dump_interval = "999ms"
 takeover_grace = "2h"
 startup_delay = "3601s"
+merge_deadline = "99ms"
 filter = ["ct state establishd", "tcp"]
 ack = "quorum"
 [control]
@@ -196,7 +202,7 @@ listen = "localhost"
         ssyncp.toml:3: id: "one" is no whole number; write one from 1 to 4294967295
         ssyncp.toml:4: unknown key "nam" in [node]; did you mean "name"?
         ssyncp.toml:5: unknown key "socket" in [node]; it belongs in [control]
-        ssyncp.toml:6: secret_file: not in this version: frames cannot be sealed yet; remove it
+        ssyncp.toml:6: secret_file: is no absolute path; write "/etc/ssyncp/secret". The secret itself stands in that file (ssyncp keygen /etc/ssyncp/secret), and not here
         ssyncp.toml:9: interfaces: "eth1" stands there twice; name each sync link once
         ssyncp.toml:10: transport: "xdp" is not in this version; write "raw" or "memory"
         ssyncp.toml:11: profile: "classical" is unknown; write "ssyncp1" or "classic"
@@ -222,9 +228,10 @@ listen = "localhost"
         ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
         ssyncp.toml:30: takeover_grace: 7200s; at most 1h
         ssyncp.toml:31: startup_delay: 3601s; at most 1h
-        ssyncp.toml:32: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
-        ssyncp.toml:33: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
-        ssyncp.toml:35: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
+        ssyncp.toml:32: merge_deadline: 99ms; 100ms to 1h
+        ssyncp.toml:33: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
+        ssyncp.toml:34: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
+        ssyncp.toml:36: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
         "#);
 }
 
@@ -354,7 +361,7 @@ fn groups_that_share_the_kernel_are_warned_about() {
 fn a_file_without_a_secret_is_warned_about() {
     let warnings = parse(SMALLEST).unwrap().warnings();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].contains("against accidents"), "{warnings:?}");
+    assert!(warnings[0].contains("a CRC tells accidents only"), "{warnings:?}");
 }
 
 #[test]

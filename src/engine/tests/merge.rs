@@ -162,6 +162,23 @@ fn a_loser_whom_nobody_asks_waits_for_the_deadline_and_then_repairs() {
     assert_eq!(questions(&world), before);
 }
 
+/// [5.5.4] A deadline that is changed while the node runs is kept by its next merge.
+#[test]
+fn another_merge_deadline_is_kept_by_the_next_merge() {
+    let mut world = split();
+    world.upsert(0, 500);
+    let now = world.now;
+    for at in 0..2 {
+        let engine = &mut world.node(at).engine;
+        let shorter = Tuning { merge_deadline: SECOND * 2, ..Tuning::from(&engine.config) };
+        engine.reconfigure(now, &shorter).unwrap();
+    }
+    world.passes = Box::new(|_, _, bytes| asked(bytes).is_none());
+    world.run_until("one master", |world| world.role(0) == Role::Backup);
+    world.run(SECOND * 3);
+    assert_eq!((world.events(0, "MergeGivenUp"), world.events(1, "MergeGivenUp")), (1, 1));
+}
+
 /// [5.5.4] A bucket-end that a third node has caused removes nothing of what the loser still has to tell.
 #[test]
 fn a_walk_for_somebody_else_takes_nothing_from_a_loser_before_it_was_asked() {

@@ -15,6 +15,7 @@ mod merge;
 mod operator;
 mod repair;
 mod roles;
+mod rotation;
 mod rules;
 mod seal;
 mod sections;
@@ -26,6 +27,7 @@ mod wrap;
 use super::*;
 use crate::flow::{Endpoint, FlowKey, SectionChange, SectionKey, TcpInfo, Zone, protocol};
 use crate::time::Duration;
+use crate::wire::Secret;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -212,6 +214,11 @@ impl World {
 
     /// Runs until `done`, at most 60 s; the time that it took.
     pub(super) fn run_until(&mut self, what: &str, mut done: impl FnMut(&World) -> bool) -> Duration {
+        self.run_until_with(what, |world| done(world))
+    }
+
+    /// The same, where something may be done to the world each millisecond.
+    pub(super) fn run_until_with(&mut self, what: &str, mut done: impl FnMut(&mut World) -> bool) -> Duration {
         let start = self.now;
         while !done(self) {
             assert!(self.now.since(start) < Duration::from_secs(60), "{what}: not within a minute");

@@ -60,6 +60,27 @@ fn a_longer_interval_is_told_before_it_is_kept() {
     assert_eq!(late, 6, "one each 10 s");
 }
 
+/// [4.6.5] The kernel's clocks stand behind the table's by the new margin, those of copies from before, too: they are
+/// written again by so much earlier (100 + 75 s to 16 s later, for 400 + 75 s).
+#[test]
+fn a_longer_grace_holds_for_the_copies_that_are_there_already() {
+    let mut world = World::elected_pair();
+    world.update(0, Change::Upsert(Flow { timeout: 400, ..flow(1) }));
+    world.run_until("a copy", |world| world.nodes[1].as_ref().unwrap().sink.contains_key(&key(1)));
+    assert_eq!(world.node(1).sink[&key(1)].timeout, 675);
+    let now = world.now;
+    for at in 0..2 {
+        let longer = Tuning { takeover_grace: Duration::from_secs(480), ..tuning(&world, at) };
+        world.node(at).engine.reconfigure(now, &longer).unwrap();
+    }
+    assert_eq!(world.engine(0).flow(&key(1), now).map(|flow| flow.timeout), Some(400), "a master's clocks stay");
+    world.node(1).sink.clear();
+    world.run(Duration::from_secs(170));
+    assert_eq!(world.node(1).sink.len(), 0);
+    world.run(Duration::from_secs(25));
+    assert_eq!(world.node(1).sink[&key(1)].timeout, 575);
+}
+
 #[test]
 fn impossible_settings_are_refused_and_change_nothing() {
     let mut world = World::elected_pair();

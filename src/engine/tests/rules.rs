@@ -3,8 +3,8 @@
 use super::*;
 use crate::engine::outbox::Outbox;
 use crate::wire::{
-    Advert, BucketRange, Follows, Frame, FrameFlags, Header, Kind, Payload, Pull, Target, WireRole, encode_advert,
-    encode_pull,
+    Advert, BucketRange, Follows, Frame, FrameError, FrameFlags, Header, Kind, Payload, Pull, Target, WireRole,
+    encode_advert, encode_pull,
 };
 
 fn ms(milliseconds: u64) -> Duration {
@@ -216,7 +216,7 @@ fn strangers_cannot_crowd_out_a_peer() {
     let peers = world.engine(0).status().peers;
     assert_eq!(peers.len(), 33);
     assert_eq!(peers.iter().filter(|peer| peer.established).map(|peer| peer.node).collect::<Vec<_>>(), [NodeId(2)]);
-    assert_eq!(world.counter(0, "drop_unestablished"), 8);
+    assert_eq!(world.counter(0, "drop_crowded"), 8);
 }
 
 /// [4.5.6] A bucket that somebody asks for while it is being walked is walked once more.
@@ -304,6 +304,16 @@ fn events_have_the_names_of_the_protocol() {
         (Event::TableFull { store: Store::Flows, capacity: 1 }, "TableFull"),
         (Event::SourceOverrun, "SourceOverrun"),
         (Event::StallDetected { stalled: ms(1) }, "StallDetected"),
+        (
+            Event::AuthFailed {
+                node,
+                source: std::net::Ipv4Addr::LOCALHOST.into(),
+                reason: FrameError::Forged,
+                count: 1,
+            },
+            "AuthFailed",
+        ),
+        (Event::SealChanged { secret: None }, "SealChanged"),
         (Event::VersionMismatch { node, version: 2 }, "VersionMismatch"),
     ];
     for (event, name) in events {

@@ -12,9 +12,10 @@
 //! there is in its frame; tables are compared whole at proofs, and so often that it comes to the same.
 //!
 //! `stream` judges what is said and what becomes of it, `proof` what is claimed and what vanishes, `acks` tickets, `roles` and
-//! `mastership` who is master, `merge` what two tables owe each other, `heed` who counts for whom, `bounds` sizes and the end.
+//! `mastership` who is master, `merge` what two tables owe each other, `heed` who counts for whom, `attack` who was believed, `bounds` sizes and the end.
 
 mod acks;
+mod attack;
 mod bounds;
 mod heed;
 mod mastership;
@@ -34,6 +35,8 @@ use crate::engine::{Ack, Config, DurabilityFailed, Engine, Event, Ticket};
 use crate::flow::{Change, Flow, FlowKey, SectionChange, SectionKey};
 use crate::time::{Duration, Instant};
 use acks::Tickets;
+pub use attack::Attacks;
+use attack::Seals;
 use node::Node;
 use prints::{Label, Map, Name, Value};
 use roles::Hearing;
@@ -76,6 +79,8 @@ pub(super) struct Oracle {
     handovers: bool,
     /// When the quiet at the end began.
     quiet_since: Option<Instant>,
+    /// Who has sealed what, and what was believed of it.
+    seals: Seals,
     /// What was seen here and nowhere else.
     sightings: BTreeSet<&'static str>,
 }
@@ -105,6 +110,7 @@ impl Oracle {
             fresh.shadow.put(now, name, Some(Value::of_flow(&flow)), 0);
         }
         self.nodes[node] = fresh;
+        self.forget_believed(node);
         self.note_role(now, node, engine.role());
     }
 
@@ -121,21 +127,24 @@ impl Oracle {
     pub(super) fn sent(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.look(now, node, engine);
         self.nodes[node].sent += 1;
-        self.judge_sent(now, node, engine, frame);
+        let frame = self.judge_seal(now, node, frame);
+        self.judge_sent(now, node, engine, &frame);
     }
 
     /// A frame is about to be handed to a node.
     pub(super) fn before_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
         self.look(now, node, engine);
-        self.note_rank(node, engine, frame);
-        self.note_heed(now, node, frame);
+        let frame = self.note_handed(node, engine, frame);
+        self.note_rank(node, engine, &frame);
+        self.note_heed(now, node, &frame);
     }
 
     /// The frame was handed to it.
-    pub(super) fn after_frame(&mut self, now: Instant, node: usize, engine: &Engine, frame: &[u8]) {
-        self.judge_taken(now, node, engine, frame);
+    pub(super) fn after_frame(&mut self, now: Instant, node: usize, engine: &Engine) {
+        let frame = self.judge_handed(now, node, engine);
+        self.judge_taken(now, node, engine, &frame);
         self.judge_inheritance(now, node, engine);
-        self.judge_echo(now, node, engine, frame);
+        self.judge_echo(now, node, engine, &frame);
         self.judge_claim(now, node, engine);
     }
 
@@ -253,6 +262,7 @@ impl Oracle {
         if let Event::Lagging { node: peer } = event {
             self.note_released(node, *peer);
         }
+        self.judge_strangers(now, node, event);
         self.judge_event(now, node, event);
     }
 

@@ -270,7 +270,13 @@ pub(super) const ADVERT: [Field; 20] = [
     field("follows_incarnation", 8, hex),
     field("follows_term", 8, decimal),
     field("hash_seed", 8, hex),
-    field("capabilities", 4, |value| bits(value, &Capabilities::NAMES.map(|(bit, name)| (u128::from(bit.0), name)))),
+    field("capabilities", 4, |value| {
+        let text = bits(value & 0xffff, &Capabilities::NAMES.map(|(bit, name)| (u128::from(bit.0), name)));
+        match value >> 16 {
+            0 => text,
+            check => format!("{text} secrets_check_{check:04x}"),
+        }
+    }),
     field("kernel_capacity", 4, decimal),
     field("kernel_buckets", 4, decimal),
     field("name_length", 1, decimal),

@@ -17,19 +17,20 @@ use super::frame::checksum;
 use super::merge::PULL_MERGE;
 use super::pull::PULL_WHAT_AT;
 use super::record::{self, Record, kind, operation};
-use super::{Frame, FrameFlags, HEADER_LEN, Kind, VERSION};
+use super::{FrameError, FrameFlags, HEADER_LEN, Kind, Secret, TAG_LEN, VERSION, unseal};
 use core::fmt::Write;
 use layout::{Family, Field, number};
 
 /// Bytes of one line.
 const LINE_LEN: usize = 8;
-/// Bytes of the tag behind a sealed payload.
-const TAG_LEN: usize = 16;
 
-/// Describes what should be a frame, one field a line, and ends with the verdict of [`Frame::parse`] and
-/// [`Frame::verify`], or, where it is of the classic profile, of [`Message`](super::classic::Message)'s. Takes any bytes.
-pub fn describe(bytes: &[u8]) -> String {
-    let mut page = Page { text: String::new(), bytes, at: 0 };
+/// Describes what should be a frame, one field a line, and ends with the verdict of [`unseal`] and [`Frame::verify`](super::Frame::verify), or,
+/// where it is of the classic profile, of [`Message`](super::classic::Message)'s. Takes any bytes. What one of the secrets
+/// opens is shown in the clear; its header and its tag are those of the sealed frame.
+pub fn describe(bytes: &[u8], secrets: &[Secret]) -> String {
+    let (opened, verdict) = read(bytes, secrets);
+    let shown = opened.as_deref().unwrap_or(bytes);
+    let mut page = Page { text: String::new(), bytes: shown, at: 0 };
     page.line("offset", "bytes", "field", "value");
     let classic = crate::wire::classic::claims(bytes);
     page.fields(if classic { &classic::PREAMBLE[..] } else { &layout::PREAMBLE });
@@ -37,7 +38,10 @@ pub fn describe(bytes: &[u8]) -> String {
         Some(&[VERSION, kind]) => {
             page.fields(&layout::HEADER);
             let flags = bytes.get(6..8).map_or(0, number);
-            if FrameFlags(flags as u16).is_sealed() {
+            let flags = FrameFlags(flags as u16);
+            if opened.is_some() {
+                page.opened(flags.key_id(), Kind(kind));
+            } else if flags.is_sealed() {
                 page.sealed();
             } else {
                 page.payload(Kind(kind));
@@ -50,9 +54,21 @@ pub fn describe(bytes: &[u8]) -> String {
     if classic {
         page.classic_verdict();
     } else {
-        page.verdict();
+        page.verdict(verdict, opened.is_some());
     }
     page.text
+}
+
+/// The bytes with the payload opened, if it was sealed and opens; and what is wrong with them.
+fn read(bytes: &[u8], secrets: &[Secret]) -> (Option<Vec<u8>>, Option<FrameError>) {
+    let mut copy = bytes.to_vec();
+    let (sealed, error) = match unseal(secrets, &mut copy) {
+        Ok(frame) => (frame.header().flags.is_sealed(), frame.verify().err()),
+        Err(error) => (false, Some(error)),
+    };
+    let tag_at = bytes.len().saturating_sub(TAG_LEN);
+    copy[tag_at..].copy_from_slice(&bytes[tag_at..]);
+    (sealed.then_some(copy), error)
 }
 
 /// The text so far, and how much of the bytes it has told.
@@ -224,9 +240,24 @@ impl<'a> Page<'a> {
     }
 
     fn sealed(&mut self) {
-        let tag_at = self.bytes.len().saturating_sub(TAG_LEN).max(self.at);
+        let tag_at = self.tag_at();
         self.raw(tag_at - self.at, "sealed payload", "");
         self.rest("tag");
+    }
+
+    /// What was sealed, in a page of its own that ends where the tag begins.
+    fn opened(&mut self, id: u8, kind: Kind) {
+        let whole = self.bytes;
+        self.bytes = &whole[..self.tag_at()];
+        self.title(&format!("opened with secret {id}"));
+        self.payload(kind);
+        self.rest("surplus");
+        self.bytes = whole;
+        self.rest("tag");
+    }
+
+    fn tag_at(&self) -> usize {
+        self.bytes.len().saturating_sub(TAG_LEN).max(self.at)
     }
 
     /// As many of these fields as there are bytes for.
@@ -265,13 +296,17 @@ impl<'a> Page<'a> {
         self.text.push('\n');
     }
 
-    fn verdict(&mut self) {
+    fn verdict(&mut self, refused: Option<FrameError>, opened: bool) {
         let bytes = self.bytes;
-        let verdict = match Frame::parse(bytes).and_then(Frame::verify) {
-            Ok(_) => "accepted".to_owned(),
-            Err(reason) => format!("refused: {}: {reason}", reason.name()),
+        let verdict = match refused {
+            None => "accepted".to_owned(),
+            Some(reason) => format!("refused: {}: {reason}", reason.name()),
         };
         let _ = writeln!(self.text, "{verdict}");
+        if opened {
+            // What is shown is not what the checksum is of; and it was right.
+            return;
+        }
         let claimed = bytes.get(8..12).map_or(0, number);
         if bytes.len() >= HEADER_LEN && bytes[4] == VERSION && claimed != u128::from(checksum(bytes)) {
             let _ = writeln!(self.text, "the bytes' own checksum is 0x{:08x}", checksum(bytes));
@@ -303,7 +338,7 @@ mod tests {
     #[test]
     fn nothing_is_described_as_nothing() {
         assert_eq!(
-            describe(&[]),
+            describe(&[], &[]),
             "offset  bytes                     field                   value\n\
              refused: truncated: the frame is shorter than its header\n"
         );
@@ -311,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_field_that_is_cut_off_is_shown_as_far_as_it_goes() {
-        let text = describe(&[1, 81, 0]);
+        let text = describe(&[1, 81, 0], &[]);
         assert_eq!(
             tail(&text, "1 "),
             [
@@ -326,13 +361,13 @@ mod tests {
     fn a_sealed_frame_too_short_for_its_tag_is_all_tag() {
         let mut frame = [0; 44];
         (frame[3], frame[4], frame[5], frame[7]) = (44, 1, 2, 1);
-        let text = describe(&frame);
+        let text = describe(&frame, &[]);
         assert_eq!(tail(&text, "40 ")[0], "    40  00 00 00 00               tag");
         assert!(text.ends_with(
             "refused: checksum: the checksum does not fit the bytes\nthe bytes' own checksum is 0xbfa4562c\n"
         ));
         frame[4] = 2;
-        assert!(!describe(&frame).contains("own checksum"), "another version may keep its checksum elsewhere");
+        assert!(!describe(&frame, &[]).contains("own checksum"), "another version may keep its checksum elsewhere");
     }
 
     #[test]
@@ -349,7 +384,7 @@ mod tests {
         frame.extend_from_slice(&[9, 1, 7, 0]);
         frame.extend_from_slice(&[1, 2, 0, 5, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 17, 0, 0, 0]);
         frame.extend_from_slice(&[77, 1, 0, 2, 1, 2, 3, 4, 1, 2]);
-        let text = describe(&frame);
+        let text = describe(&frame, &[]);
         let has = |line: &str| assert!(text.lines().any(|it| it == line), "{line:?} is not in\n{text}");
         has("                                  --                      record 1: upsert udp 10.0.0.1:1 -> 10.0.0.2:2");
         has("    60  00 00 00 1e               timeout                 30 s");

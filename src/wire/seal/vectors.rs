@@ -12,7 +12,7 @@ fn vectors() -> Value {
 
 fn bytes(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();
-    assert!(text.is_ascii() && text.len() % 2 == 0, "{text}");
+    assert!(text.is_ascii() && text.len().is_multiple_of(2), "{text}");
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 

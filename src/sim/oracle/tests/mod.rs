@@ -138,7 +138,7 @@ impl Stage {
         let mut lent = bytes.to_vec();
         self.oracle.before_frame(self.now, to, &self.engines[to], bytes);
         self.engines[to].handle_frame(self.now, META, &mut lent);
-        self.oracle.after_frame(self.now, to, &self.engines[to], bytes);
+        self.oracle.after_frame(self.now, to, &self.engines[to]);
     }
 
     /// Node 0's source speaks.
@@ -343,7 +343,8 @@ fn a_frame_that_was_not_applied_is_noticed() {
     let mut stage = Stage::pair();
     let lost = stage.lose(Change::Upsert(flow(3, 9)));
     stage.oracle.before_frame(stage.now, 1, &stage.engines[1], &lost);
-    stage.oracle.after_frame(stage.now, 1, &stage.engines[1], &lost);
+    stage.oracle.before_frame(stage.now, 1, &stage.engines[1], &lost);
+    stage.oracle.after_frame(stage.now, 1, &stage.engines[1]);
     stage.fires("last-word");
 }
 
@@ -354,7 +355,8 @@ fn a_flow_that_comes_back_after_its_delete_is_noticed() {
     let died = stage.lose(Change::Delete(flow(50, 1).key));
     // It is told that it took the delete, and never saw it: the older upsert brings the flow to life.
     stage.oracle.before_frame(stage.now, 1, &stage.engines[1], &died);
-    stage.oracle.after_frame(stage.now, 1, &stage.engines[1], &died);
+    stage.oracle.before_frame(stage.now, 1, &stage.engines[1], &died);
+    stage.oracle.after_frame(stage.now, 1, &stage.engines[1]);
     stage.is_silent();
     stage.hand_in(1, &born);
     stage.fires("resurrected");
