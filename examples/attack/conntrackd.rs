@@ -229,5 +229,5 @@ fn version() -> String {
     let version = text
         .split_ascii_whitespace()
         .find(|word| word.trim_start_matches('v').starts_with(|first: char| first.is_ascii_digit()));
-    format!("conntrackd {}", version.unwrap_or("?").trim_start_matches('v'))
+    format!("conntrackd {}", version.unwrap_or("?").trim_matches(['v', '.']))
 }
