@@ -168,7 +168,8 @@ impl Sealed {
                 backup.handle_frame(now, META, &mut slot[..length]);
             }
             exchange(now, &mut backup, &mut master, &mut slot);
-            (master.handle_committed(now), backup.handle_committed(now));
+            master.handle_committed(now);
+            backup.handle_committed(now);
         }
         assert_eq!(backup.following().map(|(node, _, _)| node), Some(NodeId(1)));
         Sealed { now, backup, heard }
