@@ -2,7 +2,7 @@
 //!
 //! The frames are bytes, put together here and not by the project's encoder; only their checksum is computed.
 
-use ssyncp::wire::{DropCounters, Frame, FrameError, Payload};
+use ssyncp::wire::{DropCounters, Frame, FrameError, Payload, Secret, unseal};
 use std::collections::BTreeSet;
 
 /// The plain record that most of the frames hold: tcp 10.0.0.1:40000 -> 192.0.2.10:80.
@@ -228,10 +228,17 @@ fn the_frames_that_the_refused_ones_were_made_from_are_valid() {
 /// The list above is whole: what it does not raise is exactly what only an engine can know.
 #[test]
 fn every_reason_of_this_room_was_raised() {
-    let raised: BTreeSet<FrameError> = refused().into_iter().map(|(_, reason)| reason).collect();
+    let mut raised: BTreeSet<FrameError> = refused().into_iter().map(|(_, reason)| reason).collect();
+    // Who has a secret opens what claims to be sealed with it.
+    let secret = Secret::new(0, &[7; 32]).unwrap();
+    raised.extend(unseal(&[secret], &mut changed(&data(&PLAIN), &[(7, 1)])).err());
+    assert!(raised.contains(&FrameError::Forged));
     let rest: Vec<&str> =
         FrameError::ALL.iter().filter(|reason| !raised.contains(reason)).map(|reason| reason.name()).collect();
-    assert_eq!(rest, ["wrong_group", "own_node", "replayed", "stale", "unestablished", "term_jump"]);
+    assert_eq!(
+        rest,
+        ["unsealed", "crowded", "wrong_group", "own_node", "replayed", "stale", "unestablished", "term_jump"]
+    );
 }
 
 /// [3.2.8] [3.4] The order of the checks: of two things that are wrong the earlier one is named, and what was not yet checked
