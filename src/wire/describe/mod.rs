@@ -24,7 +24,7 @@ use layout::{Family, Field, number};
 /// Bytes of one line.
 const LINE_LEN: usize = 8;
 
-/// Describes what should be a frame, one field a line, and ends with the verdict of [`unseal`] and [`Frame::verify`](super::Frame::verify), or,
+/// Describes what should be a frame, one field a line, and ends with the verdict of [`unseal()`] and [`Frame::verify`](super::Frame::verify), or,
 /// where it is of the classic profile, of [`Message`](super::classic::Message)'s. Takes any bytes. What one of the secrets
 /// opens is shown in the clear; its header and its tag are those of the sealed frame.
 pub fn describe(bytes: &[u8], secrets: &[Secret]) -> String {
