@@ -113,10 +113,12 @@ impl Oracle {
     // ------------------------------------------------------------------ the way in
 
     /// A peer is established, perhaps anew: what its STATUS said before counts no more, and what it said meanwhile was not
-    /// taken. With its next STATUS the master waits for it again (3.6.6).
+    /// taken, nor is what comes late and was said before its ADVERT (3.4.3). With its next STATUS the master waits for it
+    /// again (3.6.6).
     pub(super) fn note_established(&mut self, at: usize, who: Who) {
         if let Some(follower) = self.nodes[at].heed.followers.get_mut(&who) {
             follower.proven = false;
+            follower.status = follower.status.max(follower.advert);
             (follower.behind_since, follower.overdue_since) = (None, None);
         }
     }
@@ -197,7 +199,7 @@ impl Oracle {
             // One that was overtaken by a newer one says nothing more of the proof [3.4.4].
             Some(proven) if by > follower.status => (follower.proven, follower.status) = (proven, by),
             Some(_) => {}
-            None => follower.follows = true,
+            None => (follower.follows, follower.advert) = (true, follower.advert.max(by)),
         }
         let grew = frontier + u64::from(credit) > follower.edge;
         if by > follower.told_by {

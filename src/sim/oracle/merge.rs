@@ -271,7 +271,12 @@ impl Oracle {
                 && stand.proven
                 && stand.frontier > frontier
         };
-        let lives = |peer: usize, stand: &Stand| self.nodes[peer].incarnation == stand.by && self.hears(now, at, peer);
+        // Who has not proven itself (again) is not asked [5.2.5]; that it takes no longer than it may is another promise.
+        let peers = engine.peers();
+        let proven = |by: u64| peers.iter().any(|it| it.established && it.incarnation == by);
+        let lives = |peer: usize, stand: &Stand| {
+            self.nodes[peer].incarnation == stand.by && proven(stand.by) && self.hears(now, at, peer)
+        };
         let further = node.merging.stands.iter().filter(|(peer, stand)| is_further(stand) && lives(**peer, stand));
         let (peer, stand) = further.max_by_key(|(_, stand)| stand.frontier)?;
         let mut words: Map<Name, bool> = Map::default();
