@@ -67,10 +67,9 @@ impl Clock {
         Instant::from_nanos(self.since.as_nanos().saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
-    /// It stood still for a while.
-    fn stood(&mut self, now: Instant, time: Duration) {
-        let shows = Instant::from_nanos(self.local(now).as_nanos().saturating_sub(time.as_nanos() as u64));
-        (self.since, self.showed) = (now, shows.max(self.showed));
+    /// It stood still since then, and goes on from what it showed.
+    fn stood(&mut self, since: Instant, now: Instant) {
+        (self.since, self.showed) = (now, self.local(since));
     }
 }
 
@@ -278,7 +277,7 @@ impl Node {
         let rested = self.resting.take();
         let froze = rested.is_some_and(|(rest, _)| rest == Rest::Frozen);
         if let Some((_, since)) = rested.filter(|_| froze) {
-            self.clock.stood(now, now.since(since));
+            self.clock.stood(since, now);
         }
         self.busy_until = self.busy_until.max(now);
         froze
@@ -696,9 +695,15 @@ mod tests {
 
     #[test]
     fn a_frozen_clock_has_not_moved() {
+        // Neither forward nor, if it is slow, back: no engine is told of a time before the last.
+        for drift in [-50_000, 0, 50_000] {
+            let mut clock = Clock::new(at(0), at(1_000_000), drift);
+            let shown = clock.local(at(2_000_000));
+            clock.stood(at(2_000_000), at(500_000_000));
+            assert_eq!(clock.local(at(500_000_000)), shown);
+        }
         let mut clock = Clock::new(at(0), at(1_000_000), 0);
-        clock.stood(at(5_000), Duration::from_nanos(3_000));
-        assert_eq!(clock.local(at(5_000)), at(1_002_000));
+        clock.stood(at(2_000), at(5_000));
         assert_eq!(clock.local(at(6_000)), at(1_003_000));
     }
 }
