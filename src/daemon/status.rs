@@ -174,6 +174,9 @@ pub struct GroupStatus {
     pub tap_trouble: Option<String>,
     /// The addresses that the master holds.
     pub addresses: Vec<AddressStatus>,
+    /// The routes that only the master has.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
     /// The other nodes.
     pub peers: Vec<PeerRow>,
     /// What has moved lately; null until it was measured.
@@ -269,6 +272,16 @@ pub struct AddressStatus {
     /// As configured: `192.0.2.10/24 dev eth0`.
     pub address: String,
     /// Whether this node holds it; null before that is known.
+    pub held: Option<bool>,
+}
+
+/// One route of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RouteStatus {
+    /// As configured: `198.51.100.0/24 via 192.0.2.1 dev eth0`.
+    pub route: String,
+    /// Whether this node has it; null before that is known.
     pub held: Option<bool>,
 }
 
@@ -446,6 +459,7 @@ impl GroupStatus {
             trouble: None,
             tap_trouble: None,
             addresses: Vec::new(),
+            routes: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(&engine.seal, peer, now)).collect(),
             rates: None,
             drops: drops(engine),

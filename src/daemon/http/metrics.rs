@@ -282,6 +282,12 @@ impl Families {
                 self.gauge("address_held", "Whether this node holds the address", labels, f64::from(u8::from(held)));
             }
         }
+        for route in &group.routes {
+            if let Some(held) = route.held {
+                let labels = vec![("group", group.sync_id.to_string()), ("route", route.route.clone())];
+                self.gauge("route_held", "Whether this node has the route", labels, f64::from(u8::from(held)));
+            }
+        }
     }
 
     /// A counter of the status under its family, or as one of its own.
