@@ -361,13 +361,17 @@ pub struct PeerRow {
 pub struct TrackRow {
     /// Its name.
     pub name: String,
-    /// interface, script, process or http.
+    /// interface, script, process, http or file.
     pub kind: String,
     /// Whether it is up; null before the first result.
     pub up: Option<bool>,
+    /// The number of a file; null of other kinds, and before the first result.
+    #[serde(default)]
+    pub number: Option<i32>,
     /// Time since that changed.
     pub age_s: f64,
-    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down.
+    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down. Of a
+    /// file: the number is multiplied by it and added.
     pub weight: i16,
     /// What the last look found: of a script its last line.
     pub output: String,
@@ -382,9 +386,9 @@ pub struct TrackRow {
 impl TrackRow {
     /// What is known of a track, seen from now.
     pub fn new(track: &TrackState, now: Instant) -> Self {
-        let TrackState { name, kind, weight, up, since, output, checks, failures, not_run } = track.clone();
+        let TrackState { name, kind, weight, up, number, since, output, checks, failures, not_run } = track.clone();
         let age_s = now.since(since).as_secs_f64();
-        TrackRow { name, kind: kind.to_owned(), up, age_s, weight, output, checks, failures, not_run }
+        TrackRow { name, kind: kind.to_owned(), up, number, age_s, weight, output, checks, failures, not_run }
     }
 }
 
