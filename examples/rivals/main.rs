@@ -18,12 +18,12 @@
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
 mod conntrackd;
-mod contender;
+pub mod contender;
 mod keepalived;
 #[allow(dead_code, reason = "tests/pair_keepalived.rs uses more of it")]
 mod process;
-mod race;
-mod report;
+pub mod race;
+pub mod report;
 
 use clap::Parser;
 use contender::Contender;
