@@ -71,6 +71,7 @@ fn words(status: &NodeStatus, colour: bool) -> String {
     if let Some(reload) = &status.reload {
         let _ = writeln!(text, "reload {}, {:.1} s ago: {}", reload.result, reload.age_s, reload.text);
     }
+    let _ = writeln!(text, "sandbox {}", status.sandbox.words());
     for group in &status.groups {
         let _ = write_group(&mut text, group, colour);
     }
@@ -227,6 +228,7 @@ fn held(peer: &PeerRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::sandbox::{CapabilityRow, Layer, SandboxStatus};
     use crate::daemon::status::{
         AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerSealRow, Rates, ReloadStatus, STATUS_SCHEMA, SealRow,
     };
@@ -358,6 +360,12 @@ mod tests {
             node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
             refused_requests: BTreeMap::new(),
             reload: Some(ReloadStatus { age_s: 12.0, result: "refused".into(), text: "not reloaded: x".into() }),
+            sandbox: SandboxStatus {
+                capabilities: vec![CapabilityRow { name: "CAP_NET_RAW".into(), purpose: "x".into() }],
+                no_new_privileges: Layer { applied: true, reason: String::new() },
+                system_calls: Layer { applied: true, reason: String::new() },
+                files: Layer { applied: true, reason: String::new() },
+            },
             groups: vec![group, GroupStatus::waiting(52, 100, "there is no interface eth9".into())],
         }
     }
@@ -367,6 +375,7 @@ mod tests {
         insta::assert_snapshot!(words(&status(), false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
         reload refused, 12.0 s ago: not reloaded: x
+        sandbox CAP_NET_RAW; held in: no new privileges, system calls, files
 
         group 51: backup, ready
           master      node 2, term 7, own priority 100 (150 configured)
@@ -459,6 +468,7 @@ mod tests {
         status.reload = None;
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
+        sandbox CAP_NET_RAW; held in: no new privileges, system calls, files
 
         group 51: backup, ready
           profile     classic: roles by hand, nothing is proven

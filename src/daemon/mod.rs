@@ -45,6 +45,7 @@ pub mod reload;
 mod room;
 pub mod roster;
 pub mod run;
+pub mod sandbox;
 pub mod settings;
 pub mod status;
 pub mod takeover;

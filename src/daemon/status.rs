@@ -5,6 +5,7 @@ mod seal;
 pub use seal::{PeerSealRow, SealRow};
 
 use crate::daemon::journal::Entry;
+use crate::daemon::sandbox::SandboxStatus;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::daemon::track::TrackState;
 use crate::engine::{EngineStatus, PeerStatus, Progress, SealStatus};
@@ -32,6 +33,9 @@ pub struct NodeStatus {
     /// The last time that the configuration was read anew; null if it was not since the start.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
+    /// What holds the daemon in.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// Every group, in the order of the configuration.
     pub groups: Vec<GroupStatus>,
 }
