@@ -50,4 +50,5 @@ pub mod settings;
 pub mod status;
 pub mod takeover;
 pub mod track;
+mod watchdog;
 pub mod who;

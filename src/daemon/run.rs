@@ -22,6 +22,7 @@ use crate::daemon::roster::{ReloadRequest, Roster};
 use crate::daemon::sandbox::Sandbox;
 use crate::daemon::settings::{Group, Node, Settings};
 use crate::daemon::track::Tracker;
+use crate::daemon::watchdog::Watchdog;
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -225,8 +226,10 @@ impl Groups {
         roster: &Roster,
         requests: &mpsc::Receiver<ReloadRequest>,
     ) -> Result<(), RunError> {
+        let mut watchdog = Watchdog::from_environment();
         loop {
-            poll::wait(&[signals.0.as_fd(), self.reporter.waker.as_fd()], None)?;
+            poll::wait(&[signals.0.as_fd(), self.reporter.waker.as_fd()], watchdog.timeout())?;
+            watchdog.look(self.members.iter().map(|member| &member.handle));
             self.reporter.waker.drain();
             if self.errands.died() {
                 return Err(RunError::Errand);
@@ -406,7 +409,7 @@ fn died(sync_id: u8, news: News) -> RunError {
 }
 
 /// Tells systemd, if it is systemd that started us.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("systemd could not be told: {error}");
     }
