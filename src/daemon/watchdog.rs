@@ -50,7 +50,10 @@ impl Watchdog {
     fn all_turn(&mut self, mut groups: impl Iterator<Item = (u8, Duration)>) -> bool {
         let still = groups.find(|(_, idle)| *idle > HEALTH_DEADLINE).map(|(sync_id, _)| sync_id);
         if let (Some(group), true) = (still, still != self.still) {
-            tracing::error!(group, "its loop stands still: systemd is told nothing more, and will start the daemon anew");
+            tracing::error!(
+                group,
+                "its loop stands still: systemd is told nothing more, and will start the daemon anew"
+            );
         }
         self.still = still;
         still.is_none()
