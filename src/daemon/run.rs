@@ -414,3 +414,25 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
         tracing::warn!("systemd could not be told: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::daemon::driver::FAREWELL;
+    use crate::daemon::notify::LEAVE_DEADLINE;
+    use crate::engine::HANDOVER_DEADLINES;
+    use std::time::Duration;
+
+    const UNIT: &str = include_str!("../../packaging/ssyncp.service");
+
+    /// Whoever is killed in the middle of a switch leaves its addresses, and its peers wait for its silence.
+    #[test]
+    fn systemd_waits_longer_than_any_configuration_lets_a_master_take_to_end() {
+        let mut values = UNIT.lines().filter_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let patience = Duration::from_secs(values.next().unwrap().parse().unwrap());
+        assert_eq!(values.next(), None);
+        assert_eq!((patience, *HANDOVER_DEADLINES.end()), (Duration::from_secs(75), Duration::from_secs(60)));
+        // What is left is for addresses, routes and virtual interfaces: each is a question to the kernel.
+        let (handover, hooks) = (Duration::from_secs(60), LEAVE_DEADLINE);
+        assert!(patience >= handover + FAREWELL + hooks + Duration::from_secs(5));
+    }
+}

@@ -52,7 +52,7 @@ mod window;
 
 pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
-pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
+pub use config::{CAPACITY_MAX, Config, ConfigError, HANDOVER_DEADLINES, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{Event, Role, Store, SyncState};
