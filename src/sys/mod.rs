@@ -4,6 +4,7 @@
 pub mod cbpf;
 pub mod child;
 pub mod clock;
+pub mod huge;
 pub mod interface;
 pub mod mmsg;
 pub mod namespace;
