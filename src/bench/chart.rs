@@ -70,9 +70,12 @@ const LINES: i32 = 4;
 
 /// Draws curves, those of a panel together; their places are as far from each other as they are many, whatever they count.
 fn draw_curves(curves: &[Curve], file: &Path) -> Result<(), BenchError> {
-    let mut panels: Vec<&str> = curves.iter().map(|curve| curve.panel).collect();
-    panels.sort_unstable();
-    panels.dedup();
+    let mut panels: Vec<&str> = Vec::new();
+    for curve in curves {
+        if !panels.contains(&curve.panel) {
+            panels.push(curve.panel);
+        }
+    }
     let rows = panels.len().div_ceil(2) as i32;
     let root = SVGBackend::new(file, (2 * PANEL.0 as u32, (rows * PANEL.1) as u32)).into_drawing_area();
     let failed = |error: DrawingAreaErrorKind<std::io::Error>| BenchError::Chart(error.to_string());

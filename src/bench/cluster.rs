@@ -86,9 +86,9 @@ enum Feed {
 pub(super) struct Run {
     /// Records that left the master.
     pub(super) sent: u64,
-    /// Records that a backup's table took: of several, the one with the fewest.
+    /// Records that a backup's table took: of several, on average.
     pub(super) received: u64,
-    /// Changes that a backup's sink was given, in the same way.
+    /// Changes that a backup's sink was given: of several, the one with the fewest.
     pub(super) applied: u64,
     /// What the master's thread used.
     pub(super) sender: Spent,
@@ -225,8 +225,8 @@ impl Run {
     }
 
     fn of(sent: u64, sender: Spent, heard: Vec<Heard>) -> Self {
-        let least = |count: fn(&Heard) -> u64| heard.iter().map(count).min().unwrap_or(0);
-        let (received, applied) = (least(|it| it.received), least(|it| it.applied));
+        let received = heard.iter().map(|it| it.received).sum::<u64>() / heard.len().max(1) as u64;
+        let applied = heard.iter().map(|it| it.applied).min().unwrap_or(0);
         let mean = |seconds: fn(&Spent) -> f64| {
             heard.iter().map(|it| seconds(&it.spent)).sum::<f64>() / heard.len().max(1) as f64
         };

@@ -24,8 +24,8 @@ use std::thread;
 const GROUPS: [u32; 5] = [1, 2, 4, 8, 16];
 /// Nodes of a group.
 const NODES: [u32; 7] = [2, 3, 4, 5, 6, 7, 8];
-/// Flows of a table.
-const ENTRIES: [u32; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
+/// Flows of tables that are smaller than the largest.
+const ENTRIES: [u32; 3] = [10_000, 100_000, 1_000_000];
 /// Flows of each group, and of each node, at most.
 const FLOWS: u32 = 50_000;
 /// Records a second that all groups share.
@@ -118,23 +118,24 @@ impl Scale<'_> {
 
     fn entries(&mut self) {
         let (mut cost, mut size) = (Vec::new(), Vec::new());
-        for flows in ENTRIES.into_iter().filter(|flows| *flows <= self.options.flows) {
+        let smaller = ENTRIES.into_iter().filter(|flows| *flows < self.options.flows);
+        for flows in smaller.chain([self.options.flows]) {
             let mut table = Applied::new(flows);
             let bytes = table.bytes();
-            let of_flow = bytes as f64 / f64::from(flows);
+            let of_place = bytes as f64 / f64::from(table.places());
             let applied: Vec<f64> = (0..self.runs).map(|_| table.per_s(self.time)).collect();
             let ns: Vec<f64> = applied.iter().map(|per_s| 1e9 / per_s).collect();
             drop(table);
             let walk = machine::walk_per_s(bytes, self.time);
             cost.extend(middle(&ns).map(|figure| (flows, figure)));
-            size.push((flows, of_flow));
+            size.push((flows, of_place));
             let row = Row::new(None, format!("table apply, {flows} flows"), "records/s", applied, Some(walk));
             self.report.rows.push(row);
             self.row(None, format!("record, {flows} flows"), "ns of processor", ns);
-            self.row(None, format!("flow, of {flows}"), "bytes", vec![of_flow]);
+            self.row(None, format!("place in a table of {flows}"), "bytes", vec![of_place]);
         }
         self.curve("ns of processor for a record, by flows in the table", "table apply", cost);
-        self.curve("bytes of a flow, lists, digest and tombstones included", "table", size);
+        self.curve("bytes of a place in the table, all included, by flows", "table", size);
     }
 
     fn or_note<T>(&mut self, measured: Result<Vec<T>, BenchError>, what: &str) -> Vec<T> {
