@@ -168,9 +168,18 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     for link in &group.links {
         writeln!(
             text,
-            "  link        {}: {}, MTU {}, {} frames in, {} out, {} not sent",
-            link.name, link.condition, link.mtu, link.frames_received, link.frames_sent, link.send_errors
+            "  link        {}: {}, {}, MTU {}, {} frames in, {} out, {} not sent",
+            link.name,
+            link.condition,
+            link.transport,
+            link.mtu,
+            link.frames_received,
+            link.frames_sent,
+            link.send_errors
         )?;
+        if let Some(reason) = &link.instead_of {
+            writeln!(text, "  link        {} runs on {}, because of {reason}", link.name, link.transport)?;
+        }
     }
     for track in &group.tracks {
         let state = match track.up {
@@ -274,6 +283,7 @@ mod tests {
                     up: true,
                     condition: "up".into(),
                     mtu: 9000,
+                    transport: "packet".into(),
                     frames_received: 12,
                     frames_sent: 34,
                     ..LinkRow::default()
@@ -282,6 +292,8 @@ mod tests {
                     name: "eth2".into(),
                     condition: "no carrier".into(),
                     mtu: 1500,
+                    transport: "raw".into(),
+                    instead_of: Some("packet: it is not there".into()),
                     send_errors: 5,
                     ..LinkRow::default()
                 },
@@ -382,8 +394,9 @@ mod tests {
           per second  0 records in 10 frames out, 500 in 30 in
           refused     checksum 3
           link        up
-          link        eth1: up, MTU 9000, 12 frames in, 34 out, 0 not sent
-          link        eth2: no carrier, MTU 1500, 0 frames in, 0 out, 5 not sent
+          link        eth1: up, packet, MTU 9000, 12 frames in, 34 out, 0 not sent
+          link        eth2: no carrier, raw, MTU 1500, 0 frames in, 0 out, 5 not sent
+          link        eth2 runs on raw, because of packet: it is not there
           track       uplink (interface, weight -50): down for 3.2 s: no carrier
           track       web (http, weight 0): not known yet for 0.5 s
           address     192.0.2.10/24 dev eth0: not held

@@ -142,6 +142,15 @@ impl Waiting {
         self.notify.state(notify::State::Fault, self.group.priority);
     }
 
+    fn say_what_it_falls_back_to(&mut self, line: &dyn Line) {
+        for link in line.links() {
+            if let Some(reason) = link.mode.instead_of {
+                let text = format!("sync link {} runs on {}, because of {reason}", link.name, link.mode.word);
+                self.journal.note(clock::now(), Weight::Warning, "TransportFallback", text);
+            }
+        }
+    }
+
     /// Answers commands for one second; false if the group shall end.
     fn rest(&mut self, missing: &str) -> bool {
         let until = clock::now() + REOPEN_INTERVAL;
@@ -199,7 +208,8 @@ impl Waiting {
         status
     }
 
-    fn driver(self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+    fn driver(mut self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+        self.say_what_it_falls_back_to(&*line);
         let (node, group) = (&self.node, &self.group);
         let bridge = build::bridge(group)?;
         let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);

@@ -71,14 +71,18 @@ fn effective(status: &str) -> Option<u64> {
 
 fn check_against(settings: &Settings, effective: u64) -> Result<(), Missing> {
     let groups = &settings.groups;
-    let raw = groups.iter().any(|group| group.transport == TransportKind::Raw);
+    let on = |kind| groups.iter().any(|group| group.transport == kind);
+    let (raw, packet, xdp) = (on(TransportKind::Raw), on(TransportKind::Packet), on(TransportKind::Xdp));
     let addresses = groups.iter().any(|group| !group.addresses.is_empty());
     let conntrack = groups.iter().any(|group| group.source == SourceKind::Conntrack);
     let needed = [
         (conntrack, Capability::NetAdmin, "source = \"conntrack\""),
         (addresses && !conntrack, Capability::NetAdmin, "addresses"),
         (raw, Capability::NetRaw, "transport = \"raw\""),
-        (addresses && !raw, Capability::NetRaw, "announcing addresses"),
+        (packet && !raw, Capability::NetRaw, "transport = \"packet\""),
+        // What AF_XDP needs beside it is asked for when it is opened: without it, packet sockets do.
+        (xdp && !raw && !packet, Capability::NetRaw, "transport = \"xdp\""),
+        (addresses && !raw && !packet && !xdp, Capability::NetRaw, "announcing addresses"),
     ];
     let missing: Vec<(Capability, &'static str)> = needed
         .into_iter()
@@ -125,6 +129,17 @@ mod tests {
              setcap cap_net_admin,cap_net_raw+ep $(command -v ssyncp)"
         );
         assert!(check_against(&settings, 1 << 12).unwrap_err().to_string().starts_with("missing CAP_NET_RAW (for"));
+    }
+
+    #[test]
+    fn whatever_goes_past_the_kernel_needs_no_more_than_raw_sockets() {
+        for word in ["packet", "xdp"] {
+            let settings =
+                settings(&format!("interfaces = [\"eth1\"]\ntransport = \"{word}\"\nsource = \"synthetic\""));
+            assert_eq!(check_against(&settings, 1 << 13), Ok(()));
+            let missing = check_against(&settings, 1 << 12).unwrap_err().to_string();
+            assert!(missing.starts_with(&format!("missing CAP_NET_RAW (for transport = \"{word}\")")), "{missing}");
+        }
     }
 
     #[test]

@@ -266,6 +266,10 @@ pub struct Group {
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
     Raw,
+    /// Packet sockets with a ring (AF_PACKET); raw sockets where they cannot be had.
+    Packet,
+    /// AF_XDP; packet sockets where it cannot be had.
+    Xdp,
     /// Inside this process only, for trials.
     Memory,
 }

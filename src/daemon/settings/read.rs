@@ -77,6 +77,14 @@ const GROUP_KEYS: &[&str] = &[
     "notify_fifo",
     "notify_timeout",
 ];
+/// How frames may travel, by the words of `transport`.
+const TRANSPORTS: &[(&str, TransportKind)] = &[
+    ("raw", TransportKind::Raw),
+    ("packet", TransportKind::Packet),
+    ("xdp", TransportKind::Xdp),
+    ("memory", TransportKind::Memory),
+];
+
 /// Two words this far apart are no longer a typing mistake.
 const TYPING_MISTAKE: f64 = 0.75;
 
@@ -354,12 +362,7 @@ fn group(section: &Section<'_, '_>) -> Group {
     );
     Group {
         sync_id: section.number("sync_id", 0, 0..=255),
-        transport: section.word(
-            "transport",
-            TransportKind::Raw,
-            &[("raw", TransportKind::Raw), ("memory", TransportKind::Memory)],
-            &["packet", "xdp", "udp"],
-        ),
+        transport: section.word("transport", TransportKind::Raw, TRANSPORTS, &["udp"]),
         interfaces: section
             .list("interfaces", LINKS_MAX, "\"eth1\"", |name| value::interface(name).map(|()| name.to_owned())),
         group: section.read("group", GROUP.into(), |found| match found.as_str() {
@@ -445,17 +448,20 @@ fn group(section: &Section<'_, '_>) -> Group {
 fn contradictions(section: &Section<'_, '_>, group: &Group) {
     let given = |key| section.get(key).is_some();
     match group.transport {
-        TransportKind::Raw if !given("interfaces") => {
+        TransportKind::Memory if !group.interfaces.is_empty() => {
+            section.wrong("interfaces", "transport \"memory\" has none; remove them, or write transport = \"raw\"");
+        }
+        TransportKind::Memory => {}
+        TransportKind::Raw | TransportKind::Packet | TransportKind::Xdp if !given("interfaces") => {
             section.wrong("interfaces", "is missing; write interfaces = [\"eth1\"] (the sync links)");
         }
-        TransportKind::Raw
+        kind @ (TransportKind::Raw | TransportKind::Packet | TransportKind::Xdp)
             if group.interfaces.is_empty()
                 && section.get("interfaces").is_some_and(|found| is_empty(found.get_ref())) =>
         {
-            section.wrong("interfaces", "names none; transport \"raw\" needs at least one, as [\"eth1\"]");
-        }
-        TransportKind::Memory if !group.interfaces.is_empty() => {
-            section.wrong("interfaces", "transport \"memory\" has none; remove them, or write transport = \"raw\"");
+            let word = TRANSPORTS.iter().find(|(_, other)| *other == kind).map_or("raw", |(word, _)| word);
+            let cure = format!("names none; transport \"{word}\" needs at least one, as [\"eth1\"]");
+            section.wrong("interfaces", cure);
         }
         _ => {}
     }
