@@ -11,6 +11,7 @@ use crate::sys::socket::{self, PacketSocket};
 use crate::transport::memory::MemoryHub;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawPort;
+use crate::transport::xdp::XdpPort;
 use crate::transport::{LinkStatus, Port, RawOptions, TransportError, Wired};
 use std::io;
 use std::net::Ipv4Addr;
@@ -54,7 +55,7 @@ impl From<TransportError> for OpenError {
 pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
     // Best first. What cannot be had is followed by the next.
     const WAYS: [(TransportKind, &str, OpenWired); 3] = [
-        (TransportKind::Xdp, "xdp", no_xdp),
+        (TransportKind::Xdp, "xdp", wired::<XdpPort>),
         (TransportKind::Packet, "packet", no_packet),
         (TransportKind::Raw, "raw", wired::<RawPort>),
     ];
@@ -91,11 +92,6 @@ fn wired<P: Port + 'static>(group: &Group, instead_of: Option<String>) -> Result
         ..RawOptions::default()
     };
     tapped(Wired::<P>::open(&options)?.instead_of(instead_of), group)
-}
-
-/// Where AF_XDP will be opened.
-fn no_xdp(group: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
-    not_in_this_version(group)
 }
 
 /// Where packet rings will be opened.

@@ -16,12 +16,14 @@ mod port;
 pub mod raw;
 pub mod reference;
 mod wired;
+pub mod xdp;
 
 pub use memory::{Fate, MemoryHub, MemoryTransport};
 pub use port::{Arrival, Mode, Port};
 pub use raw::{LinkCondition, LinkCounters, LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
 pub use wired::Wired;
+pub use xdp::XdpTransport;
 
 use crate::wire::FrameMeta;
 use std::io;

@@ -74,6 +74,9 @@ pub struct XskOptions {
     pub slots: u32,
     /// Longest frame in bytes, from the Ethernet header on, either way.
     pub frame_len: usize,
+    /// Longest frame that must pass now, whatever it costs; for longer ones sharing memory with the driver is not given
+    /// up.
+    pub frame_len_now: usize,
     /// Bytes of send buffer to ask for.
     pub send_buffer: usize,
     /// Whether the driver may share memory with us, which takes a program in native mode.
@@ -100,6 +103,7 @@ pub struct XskSocket {
     assembly: Vec<u8>,
     assembling: bool,
     zero_copy: bool,
+    frame_len_max: usize,
     receive_memory: usize,
     impossible: u64,
 }
@@ -163,7 +167,7 @@ impl XskSocket {
             ))
         })()
         .map_err(ring)?;
-        bind(&descriptor, options).map_err(at("bind"))?;
+        let in_pieces = bind(&descriptor, options).map_err(at("bind"))?;
         let shown: libc::xdp_options = get_option(&descriptor, libc::XDP_OPTIONS).map_err(at("XDP_OPTIONS"))?;
         let mut socket = XskSocket {
             queued: VecDeque::with_capacity(options.slots as usize),
@@ -171,6 +175,7 @@ impl XskSocket {
             assembly: Vec::with_capacity(options.frame_len),
             assembling: false,
             zero_copy: shown.flags & libc::XDP_OPTIONS_ZEROCOPY != 0,
+            frame_len_max: if in_pieces { options.frame_len } else { options.frame_len.min(CHUNK_ROOM) },
             receive_memory: chunks as usize * CHUNK_LEN,
             impossible: 0,
             descriptor,
@@ -357,6 +362,11 @@ impl XskSocket {
         self.zero_copy
     }
 
+    /// Longest frame in bytes that passes, either way.
+    pub fn frame_len_max(&self) -> usize {
+        self.frame_len_max
+    }
+
     /// Bytes of memory for frames that arrive, as far as it could be had.
     pub fn receive_memory(&self) -> usize {
         self.receive_memory
@@ -449,18 +459,21 @@ fn ask_for_send_buffer(socket: &OwnedFd, bytes: usize) -> nix::Result<()> {
         .or_else(|_| nix::sys::socket::setsockopt(socket, sockopt::SndBuf, &bytes))
 }
 
-/// Binds with the best that kernel and driver can do.
-fn bind(socket: &OwnedFd, options: &XskOptions) -> io::Result<()> {
-    let long = if options.frame_len > CHUNK_ROOM { libc::XDP_USE_SG } else { 0 };
-    let wakeup = libc::XDP_USE_NEED_WAKEUP;
-    let zero_copy = [libc::XDP_ZEROCOPY | wakeup | long];
-    // With pieces whenever the kernel knows them (Linux 6.6): an MTU may grow.
-    let copy = [libc::XDP_COPY | wakeup | libc::XDP_USE_SG, libc::XDP_COPY | wakeup];
+/// Binds with the best that kernel and driver can do; whether frames may come in several pieces then.
+fn bind(socket: &OwnedFd, options: &XskOptions) -> io::Result<bool> {
+    let (wakeup, pieces) = (libc::XDP_USE_NEED_WAKEUP, libc::XDP_USE_SG);
+    let ways = [
+        (options.zero_copy, libc::XDP_ZEROCOPY | pieces),
+        (options.zero_copy && options.frame_len_now <= CHUNK_ROOM, libc::XDP_ZEROCOPY),
+        // Linux 6.6.
+        (true, libc::XDP_COPY | pieces),
+        (true, libc::XDP_COPY),
+    ];
     let mut result = Err(Errno::EINVAL);
-    for flags in zero_copy.into_iter().take(options.zero_copy.into()).chain(copy) {
-        result = bind_with(socket, options, flags);
+    for (_, flags) in ways.into_iter().filter(|(wanted, _)| *wanted) {
+        result = bind_with(socket, options, flags | wakeup).map(|()| flags & pieces != 0);
         match result {
-            Ok(()) | Err(Errno::EBUSY | Errno::ENODEV | Errno::ENETDOWN | Errno::EPERM) => break,
+            Ok(_) | Err(Errno::EBUSY | Errno::ENODEV | Errno::ENETDOWN | Errno::EPERM) => break,
             Err(_) => {}
         }
     }

@@ -13,6 +13,7 @@ fn options(index: u32) -> XskOptions {
         receive_memory: 64 * 4096,
         slots: 8,
         frame_len: 9014,
+        frame_len_now: 1514,
         send_buffer: 1 << 20,
         zero_copy: false,
         patience: Duration::from_secs(1),
