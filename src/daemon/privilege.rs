@@ -12,8 +12,12 @@ pub enum Capability {
     NetAdmin,
     /// `CAP_NET_RAW`: raw and packet sockets.
     NetRaw,
+    /// `CAP_IPC_LOCK`: memory of AF_XDP beyond the limit that a user has.
+    IpcLock,
     /// `CAP_SYS_NICE`: real-time scheduling.
     SysNice,
+    /// `CAP_BPF`: the program of AF_XDP.
+    Bpf,
 }
 
 impl Capability {
@@ -22,7 +26,9 @@ impl Capability {
         match self {
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
+            Capability::IpcLock => 14,
             Capability::SysNice => 23,
+            Capability::Bpf => 39,
         }
     }
 
@@ -36,7 +42,9 @@ impl Capability {
         match self {
             Capability::NetAdmin => "CAP_NET_ADMIN",
             Capability::NetRaw => "CAP_NET_RAW",
+            Capability::IpcLock => "CAP_IPC_LOCK",
             Capability::SysNice => "CAP_SYS_NICE",
+            Capability::Bpf => "CAP_BPF",
         }
     }
 }
@@ -109,6 +117,9 @@ pub(crate) fn wanted(settings: &Settings) -> Vec<(Capability, &'static str)> {
     let has = |wanted: &[(Capability, _)], capability| wanted.iter().any(|(other, _)| *other == capability);
     if has(&wanted, Capability::NetRaw) && !has(&wanted, Capability::NetAdmin) {
         wanted.push((Capability::NetAdmin, "large socket buffers"));
+    }
+    if settings.groups.iter().any(|group| group.transport == TransportKind::Xdp) {
+        wanted.extend([Capability::Bpf, Capability::IpcLock].map(|capability| (capability, "transport = \"xdp\"")));
     }
     wanted.push((Capability::SysNice, "realtime_priority"));
     wanted
