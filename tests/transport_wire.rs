@@ -22,6 +22,9 @@ macro_rules! on_the_wire {
         mod reference {
             $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::NixTransport>(); } })*
         }
+        mod xdp {
+            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::XdpTransport>(); } })*
+        }
     };
 }
 
