@@ -46,6 +46,7 @@ mod room;
 pub mod roster;
 pub mod run;
 pub mod sandbox;
+pub mod sections;
 pub mod settings;
 pub mod status;
 pub mod takeover;

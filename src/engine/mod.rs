@@ -63,6 +63,7 @@ pub use handover::{SwitchoverError, UnknownPeer};
 pub use keyring::Auth;
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
+pub use sections::SectionUse;
 pub use status::{EngineStatus, PeerSeal, PeerStatus, SealStatus};
 pub use tuning::Tuning;
 
