@@ -6,7 +6,7 @@ mod transport_support;
 
 use allocations::allocations;
 use ssyncp::transport::memory::MemoryOptions;
-use ssyncp::transport::{MemoryHub, RawOptions, RawTransport, Transport};
+use ssyncp::transport::{MemoryHub, RawOptions, RawTransport, Transport, XdpTransport};
 use std::io;
 use transport_support::machine::root;
 use transport_support::{Lan, is_up, until};
@@ -50,6 +50,24 @@ fn frames_through_raw_sockets_need_none() {
     allocations_of(&mut a, &mut b, 1);
     assert_eq!(allocations_of(&mut a, &mut b, 100), 0);
     // Nor does refusing: frames that one link takes and another does not, or none does.
+    lan.ip(0, "link set sync0 down");
+    let asked = allocations(|| assert!(a.transmit(&mut |_| Some(8)).is_err()));
+    assert_eq!(asked, 0);
+}
+
+#[test]
+fn frames_through_rings_of_af_xdp_need_none() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(2, 1);
+    let options = RawOptions { batch: 8, ..RawOptions::new(["sync0"]) };
+    let open = |node: usize| lan.nodes[node].run(|| XdpTransport::open(&options).map_err(io::Error::other)).unwrap();
+    let (mut a, mut b) = (open(0), open(1));
+    until(|| is_up(&lan, 0, &mut a) && is_up(&lan, 1, &mut b));
+    allocations_of(&mut a, &mut b, 1);
+    // More than there are slots and chunks, so that all of them come round.
+    assert_eq!(allocations_of(&mut a, &mut b, 1000), 0);
     lan.ip(0, "link set sync0 down");
     let asked = allocations(|| assert!(a.transmit(&mut |_| Some(8)).is_err()));
     assert_eq!(asked, 0);
