@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod cbpf;
 pub mod child;
 pub mod clock;
+pub mod huge;
 pub mod interface;
 pub mod mmsg;
 pub mod namespace;
