@@ -11,10 +11,7 @@ use crate::sys::socket::{self, PacketSocket};
 use crate::transport::memory::MemoryHub;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawPort;
-<<<<<<< HEAD
-=======
 use crate::transport::xdp::XdpPort;
->>>>>>> refs/heads/xdp
 use crate::transport::{LinkStatus, Port, RawOptions, TransportError, Wired};
 use std::io;
 use std::net::Ipv4Addr;
@@ -58,11 +55,7 @@ impl From<TransportError> for OpenError {
 pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
     // Best first. What cannot be had is followed by the next.
     const WAYS: [(TransportKind, &str, OpenWired); 3] = [
-<<<<<<< HEAD
-        (TransportKind::Xdp, "xdp", no_xdp),
-=======
         (TransportKind::Xdp, "xdp", wired::<XdpPort>),
->>>>>>> refs/heads/xdp
         (TransportKind::Packet, "packet", no_packet),
         (TransportKind::Raw, "raw", wired::<RawPort>),
     ];
@@ -101,14 +94,6 @@ fn wired<P: Port + 'static>(group: &Group, instead_of: Option<String>) -> Result
     tapped(Wired::<P>::open(&options)?.instead_of(instead_of), group)
 }
 
-<<<<<<< HEAD
-/// Where AF_XDP will be opened.
-fn no_xdp(group: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
-    not_in_this_version(group)
-}
-
-=======
->>>>>>> refs/heads/xdp
 /// Where packet rings will be opened.
 fn no_packet(group: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
     not_in_this_version(group)

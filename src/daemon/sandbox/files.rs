@@ -4,7 +4,7 @@
 //! may be replaced (a configuration that an editor saves).
 
 use super::secret_file;
-use crate::daemon::settings::Settings;
+use crate::daemon::settings::{Check, Settings};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetStatus,
@@ -33,6 +33,10 @@ impl Places {
         read.extend(folder(config));
         read.extend(secret_file(settings).and_then(folder));
         read.extend(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from));
+        read.extend(settings.tracks.iter().filter_map(|track| match &track.check {
+            Check::File(path) => folder(Path::new(path)),
+            _ => None,
+        }));
         let mut written = BTreeSet::from([PathBuf::from(WRITTEN)]);
         written.extend(folder(&settings.control.socket));
         for group in &settings.groups {
