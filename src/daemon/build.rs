@@ -12,6 +12,7 @@ use crate::transport::memory::MemoryHub;
 use crate::transport::packet::PacketPort;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawPort;
+use crate::transport::xdp::XdpPort;
 use crate::transport::{LinkStatus, Port, RawOptions, TransportError, Wired};
 use std::io;
 use std::net::Ipv4Addr;
@@ -55,7 +56,7 @@ impl From<TransportError> for OpenError {
 pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
     // Best first. What cannot be had is followed by the next.
     const WAYS: [(TransportKind, &str, OpenWired); 3] = [
-        (TransportKind::Xdp, "xdp", no_xdp),
+        (TransportKind::Xdp, "xdp", wired::<XdpPort>),
         (TransportKind::Packet, "packet", wired::<PacketPort>),
         (TransportKind::Raw, "raw", wired::<RawPort>),
     ];
@@ -92,12 +93,6 @@ fn wired<P: Port + 'static>(group: &Group, instead_of: Option<String>) -> Result
         ..RawOptions::default()
     };
     tapped(Wired::<P>::open(&options)?.instead_of(instead_of), group)
-}
-
-/// Where AF_XDP will be opened.
-fn no_xdp(group: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
-    let interface = group.interfaces.first().cloned().unwrap_or_default();
-    Err(TransportError::Unsupported { interface, reason: "AF_XDP is not in this version".into() }.into())
 }
 
 /// The line, with a tap if the group wants one.

@@ -215,6 +215,15 @@ impl Driver {
         self
     }
 
+    /// The same, with the wishes that were heard before there was an engine.
+    pub fn drained_by(mut self, draining: Draining) -> Self {
+        let now = (self.clock)();
+        if !draining.is_empty() && self.engine.set_draining(now, true).is_ok() {
+            self.draining = draining;
+        }
+        self
+    }
+
     /// Turns until the desk says stop, then gives the role away and says goodbye.
     pub fn run(mut self) {
         self.start();
@@ -468,6 +477,7 @@ impl Driver {
         status.kernel_verified = self.audit.verified(now);
         status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
+        status.routes = self.takeover.as_ref().map(Takeover::routes).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
         if let Some(tap) = self.line.tap() {

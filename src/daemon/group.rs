@@ -12,6 +12,8 @@
 use crate::daemon::audit::{AuditOrders, AuditParts};
 use crate::daemon::build::{self, OpenError};
 use crate::daemon::control::{Command, GroupDesk, Page};
+use crate::daemon::draining::{Cause, Draining};
+use crate::daemon::driven;
 use crate::daemon::driver::{Driver, Parts};
 use crate::daemon::errands::Errands;
 use crate::daemon::events::Events;
@@ -20,12 +22,12 @@ use crate::daemon::link::{Line, REOPEN_INTERVAL};
 use crate::daemon::measures::Measures;
 use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
-use crate::daemon::protocol::Protocol;
+use crate::daemon::protocol::{NO_SWITCH, Protocol};
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::daemon::track::{Board, Heed};
-use crate::engine::{ClassicEngine, ConfigError, Engine};
+use crate::engine::{ClassicEngine, ConfigError, Engine, Role};
 use crate::sys::{clock, poll, socket};
 use crate::time::Duration;
 use std::io;
@@ -87,7 +89,8 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
     let tracks = Heed::new(&shared.board, &group.track, desk.alarm());
     let notify = Notify::new(group, &shared.errands, desk.alarm());
     let (node, group) = (node.clone(), group.clone());
-    let mut waiting = Waiting { node, group, audit, desk, journal, takeover, tracks, notify };
+    let draining = Draining::default();
+    let mut waiting = Waiting { node, group, audit, desk, journal, takeover, tracks, notify, draining };
     let mut told = false;
     let line = loop {
         match build::line(&waiting.group) {
@@ -133,6 +136,8 @@ struct Waiting {
     takeover: Takeover,
     tracks: Heed,
     notify: Notify,
+    /// What was wished meanwhile, and holds when there is an engine.
+    draining: Draining,
 }
 
 impl Waiting {
@@ -193,8 +198,20 @@ impl Waiting {
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
             Command::Role(_, answer) | Command::PeerDead { answer, .. } => drop(answer.send(Err(trouble))),
             Command::Switchover { answer, .. } => drop(answer.send(Err(trouble))),
-            Command::Drain { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Drain { cause, holds, answer } => drop(answer.send(self.drain(cause, holds))),
         }
+    }
+
+    /// A wish that holds needs no engine yet.
+    fn drain(&mut self, cause: Cause, holds: bool) -> Result<(Role, Vec<String>), String> {
+        if let Some((_, instance)) = self.group.keepalived() {
+            return Err(driven::refusal(instance));
+        }
+        if self.group.profile == Profile::Classic {
+            return Err(NO_SWITCH.to_owned());
+        }
+        self.draining.set(cause, holds);
+        Ok((Role::Init, self.draining.names()))
     }
 
     fn status(&self, trouble: String) -> GroupStatus {
@@ -202,7 +219,9 @@ impl Waiting {
         let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
         status.profile = self.group.profile;
         status.tracks = self.tracks.rows(now);
+        status.draining = self.draining.names();
         status.addresses = self.takeover.status();
+        status.routes = self.takeover.routes();
         status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
         status
@@ -233,7 +252,7 @@ impl Waiting {
             frame_len,
             clock: Box::new(clock::now),
         };
-        let driver = Driver::new(parts);
+        let driver = Driver::new(parts).drained_by(self.draining);
         Ok(match group.keepalived() {
             Some((fifo, instance)) => driver.driven_by(fifo, instance, group.advert_interval),
             None => driver,

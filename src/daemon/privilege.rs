@@ -12,6 +12,8 @@ pub enum Capability {
     NetAdmin,
     /// `CAP_NET_RAW`: raw and packet sockets.
     NetRaw,
+    /// `CAP_SYS_NICE`: real-time scheduling.
+    SysNice,
 }
 
 impl Capability {
@@ -20,7 +22,13 @@ impl Capability {
         match self {
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
+            Capability::SysNice => 23,
         }
+    }
+
+    /// The bit that stands for it in a set.
+    pub(crate) const fn mask(self) -> u64 {
+        1 << self.bit()
     }
 
     /// Its name as capabilities(7) writes it.
@@ -28,6 +36,7 @@ impl Capability {
         match self {
             Capability::NetAdmin => "CAP_NET_ADMIN",
             Capability::NetRaw => "CAP_NET_RAW",
+            Capability::SysNice => "CAP_SYS_NICE",
         }
     }
 }
@@ -70,6 +79,13 @@ fn effective(status: &str) -> Option<u64> {
 }
 
 fn check_against(settings: &Settings, effective: u64) -> Result<(), Missing> {
+    let missing: Vec<_> =
+        needed(settings).into_iter().filter(|(capability, _)| effective & capability.mask() == 0).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+}
+
+/// What the settings cannot do without, and what for.
+pub(crate) fn needed(settings: &Settings) -> Vec<(Capability, &'static str)> {
     let groups = &settings.groups;
     let on = |kind| groups.iter().any(|group| group.transport == kind);
     let (raw, packet, xdp) = (on(TransportKind::Raw), on(TransportKind::Packet), on(TransportKind::Xdp));
@@ -84,12 +100,18 @@ fn check_against(settings: &Settings, effective: u64) -> Result<(), Missing> {
         (xdp && !raw && !packet, Capability::NetRaw, "transport = \"xdp\""),
         (addresses && !raw && !packet && !xdp, Capability::NetRaw, "announcing addresses"),
     ];
-    let missing: Vec<(Capability, &'static str)> = needed
-        .into_iter()
-        .filter(|(wanted, capability, _)| *wanted && effective & (1 << capability.bit()) == 0)
-        .map(|(_, capability, purpose)| (capability, purpose))
-        .collect();
-    if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+    needed.into_iter().filter(|(wanted, ..)| *wanted).map(|(_, capability, purpose)| (capability, purpose)).collect()
+}
+
+/// What is needed, and what makes it better where there is a right to it; one line for each capability.
+pub(crate) fn wanted(settings: &Settings) -> Vec<(Capability, &'static str)> {
+    let mut wanted = needed(settings);
+    let has = |wanted: &[(Capability, _)], capability| wanted.iter().any(|(other, _)| *other == capability);
+    if has(&wanted, Capability::NetRaw) && !has(&wanted, Capability::NetAdmin) {
+        wanted.push((Capability::NetAdmin, "large socket buffers"));
+    }
+    wanted.push((Capability::SysNice, "realtime_priority"));
+    wanted
 }
 
 /// Gives the calling thread this real-time priority, or none for 0. A master that is not scheduled for three of its

@@ -22,7 +22,7 @@ use std::ops::Range;
 const NO_RESYNC: &str =
     "profile \"classic\" proves nothing that could be proven anew; its master sends all it holds every 30 s";
 const NO_FLUSH: &str = "profile \"classic\" has no acknowledgement that could be waited for";
-const NO_SWITCH: &str = "profile \"classic\" has no election; tell each node its role (ssyncp role)";
+pub(crate) const NO_SWITCH: &str = "profile \"classic\" has no election; tell each node its role (ssyncp role)";
 
 /// The engine of one group.
 #[derive(Debug)]

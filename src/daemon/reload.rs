@@ -54,7 +54,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
 ];
 /// Keys of `[[track]]` that are applied without a restart: all but the name, which is the identity.
 const TRACK_KEYS_LIVE: &[&str] =
-    &["interface", "script", "process", "http", "weight", "interval", "timeout", "rise", "fall"];
+    &["interface", "script", "process", "http", "file", "weight", "interval", "timeout", "rise", "fall"];
 /// Keys of `[node]` that are applied without a restart.
 pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority", "secret_file", "auth"];
 

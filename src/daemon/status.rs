@@ -5,6 +5,7 @@ mod seal;
 pub use seal::{PeerSealRow, SealRow};
 
 use crate::daemon::journal::Entry;
+use crate::daemon::sandbox::SandboxStatus;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::daemon::track::TrackState;
 use crate::engine::{EngineStatus, PeerStatus, Progress, SealStatus};
@@ -32,6 +33,9 @@ pub struct NodeStatus {
     /// The last time that the configuration was read anew; null if it was not since the start.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
+    /// What holds the daemon in.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// Every group, in the order of the configuration.
     pub groups: Vec<GroupStatus>,
 }
@@ -178,6 +182,9 @@ pub struct GroupStatus {
     pub tap_trouble: Option<String>,
     /// The addresses that the master holds.
     pub addresses: Vec<AddressStatus>,
+    /// The routes that only the master has.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
     /// The other nodes.
     pub peers: Vec<PeerRow>,
     /// What has moved lately; null until it was measured.
@@ -276,6 +283,16 @@ pub struct AddressStatus {
     pub held: Option<bool>,
 }
 
+/// One route of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RouteStatus {
+    /// As configured: `198.51.100.0/24 via 192.0.2.1 dev eth0`.
+    pub route: String,
+    /// Whether this node has it; null before that is known.
+    pub held: Option<bool>,
+}
+
 /// One sync link of [`GroupStatus`].
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -358,13 +375,17 @@ pub struct PeerRow {
 pub struct TrackRow {
     /// Its name.
     pub name: String,
-    /// interface, script, process or http.
+    /// interface, script, process, http or file.
     pub kind: String,
     /// Whether it is up; null before the first result.
     pub up: Option<bool>,
+    /// The number of a file; null of other kinds, and before the first result.
+    #[serde(default)]
+    pub number: Option<i32>,
     /// Time since that changed.
     pub age_s: f64,
-    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down.
+    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down. Of a
+    /// file: the number is multiplied by it and added.
     pub weight: i16,
     /// What the last look found: of a script its last line.
     pub output: String,
@@ -379,9 +400,9 @@ pub struct TrackRow {
 impl TrackRow {
     /// What is known of a track, seen from now.
     pub fn new(track: &TrackState, now: Instant) -> Self {
-        let TrackState { name, kind, weight, up, since, output, checks, failures, not_run } = track.clone();
+        let TrackState { name, kind, weight, up, number, since, output, checks, failures, not_run } = track.clone();
         let age_s = now.since(since).as_secs_f64();
-        TrackRow { name, kind: kind.to_owned(), up, age_s, weight, output, checks, failures, not_run }
+        TrackRow { name, kind: kind.to_owned(), up, number, age_s, weight, output, checks, failures, not_run }
     }
 }
 
@@ -457,6 +478,7 @@ impl GroupStatus {
             trouble: None,
             tap_trouble: None,
             addresses: Vec::new(),
+            routes: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(&engine.seal, peer, now)).collect(),
             rates: None,
             drops: drops(engine),

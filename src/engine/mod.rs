@@ -52,7 +52,7 @@ mod window;
 
 pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
-pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
+pub use config::{CAPACITY_MAX, Config, ConfigError, HANDOVER_DEADLINES, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{Event, Role, Store, SyncState};
@@ -154,6 +154,8 @@ pub struct Engine {
     master_since: Instant,
     /// The one master-down that a cold node gives to a warmer one has been given.
     deferred: bool,
+    /// Since when this node waits for masters that it hears and that do not hear it; no proven one was heard since.
+    one_way_since: Option<Instant>,
     /// ADVERTs of the followed master at which the role could have been taken from it.
     chances: u32,
     /// Changes wait, and no new DATA may leave.
@@ -235,6 +237,7 @@ impl Engine {
             dumped: false,
             master_since: now,
             deferred: false,
+            one_way_since: None,
             chances: 0,
             held_up: false,
             link_up: false,
@@ -273,7 +276,7 @@ impl Engine {
     pub fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
         self.counters.frames_received += 1;
         self.notice_stall(now);
-        if let Err(reason) = self.receive(now, meta.link, frame) {
+        if let Err(reason) = self.receive(now, &meta, frame) {
             self.drops.count(reason);
             self.note_failure(now, reason, &meta, frame);
         }

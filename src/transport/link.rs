@@ -320,6 +320,20 @@ impl<P: Port> Links<P> {
         }
     }
 
+    /// Has every port move on what waits in it.
+    pub(super) fn push(&mut self, counters: &mut TransportCounters) {
+        for link in &mut self.links {
+            let lost = link.port.push();
+            link.counters.send_errors += lost;
+            counters.send_errors += lost;
+        }
+    }
+
+    /// Frames that wait in the port that has the most of them.
+    pub(super) fn unsent(&self) -> usize {
+        self.links.iter().map(|link| link.port.unsent()).max().unwrap_or(0)
+    }
+
     /// Opens anew each link whose interface has another number now. The others keep their ports and what is queued in
     /// them.
     pub(super) fn reopen(&mut self) -> Result<(), TransportError> {

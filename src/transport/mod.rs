@@ -17,6 +17,7 @@ mod port;
 pub mod raw;
 pub mod reference;
 mod wired;
+pub mod xdp;
 
 pub use memory::{Fate, MemoryHub, MemoryTransport};
 pub use packet::PacketTransport;
@@ -24,6 +25,7 @@ pub use port::{Arrival, Mode, Port};
 pub use raw::{LinkCondition, LinkCounters, LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
 pub use wired::Wired;
+pub use xdp::XdpTransport;
 
 use crate::wire::FrameMeta;
 use std::io;

@@ -109,7 +109,8 @@ impl Port for PacketPort {
     }
 
     fn renew_source(&mut self, group: IpAddr, _: bool) -> bool {
-        let found = self.membership.source().and_then(|source| Some((self.membership.mac().ok()?, source)));
+        let source = self.membership.source().filter(|source| is_taken_from(*source, group));
+        let found = source.and_then(|source| Some((self.membership.mac().ok()?, source)));
         if found != self.source {
             self.source = found;
             self.headers = found.and_then(|(mac, source)| ethernet::Headers::new(mac, source, group));
@@ -127,6 +128,15 @@ impl Port for PacketPort {
 
     fn send_buffer(&self) -> u64 {
         socket::granted_send_buffer(&self.sender).unwrap_or(0) as u64
+    }
+}
+
+/// Whether receivers take packets to `group` that come from `source`: from 0.0.0.0 only if the group never leaves the link
+/// (224.0.0.0/24; `ip_mc_validate_source` of net/ipv4/route.c).
+fn is_taken_from(source: IpAddr, group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(group) => !source.is_unspecified() || group.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(_) => !source.is_unspecified(),
     }
 }
 

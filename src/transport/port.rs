@@ -78,6 +78,17 @@ pub trait Port: Sized {
     /// [`super::link::is_link_failure`].
     fn send(&mut self, batch: &mut SendBatch, first: usize) -> io::Result<usize>;
 
+    /// Moves on what [`Port::send`] has taken and the interface has not, and says how many frames that were taken have
+    /// been lost since the last call. Nothing waits in a port that hands everything on at once.
+    fn push(&mut self) -> u64 {
+        0
+    }
+
+    /// Frames that [`Port::send`] has taken and the interface has not.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// Finds out where frames come from, in the network namespace of the link: at each look, because addresses come and
     /// go. `known` is its last answer. Whether there is such an address; without one no frame can leave.
     fn renew_source(&mut self, group: IpAddr, known: bool) -> bool;

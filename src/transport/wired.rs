@@ -121,6 +121,7 @@ impl<P: Port> Transport for Wired<P> {
     }
 
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>) -> io::Result<usize> {
+        self.links.push(&mut self.counters);
         let left_before = self.outgoing.flush(&mut self.links, &mut self.counters)?;
         if self.outgoing.pending() > 0 {
             return Ok(left_before);
@@ -132,7 +133,7 @@ impl<P: Port> Transport for Wired<P> {
     }
 
     fn pending(&self) -> usize {
-        self.outgoing.pending()
+        self.outgoing.pending() + self.links.unsent()
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {

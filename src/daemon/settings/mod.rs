@@ -109,6 +109,8 @@ pub struct Node {
     pub name: String,
     /// Priority of the groups' threads among real-time threads (sched(7)), 1 to 99; 0: they are ordinary threads.
     pub realtime_priority: u8,
+    /// Whether the daemon gives up what it does not need before it starts.
+    pub sandbox: bool,
     /// What frames are sealed with.
     #[serde(flatten)]
     pub sealing: Sealing,

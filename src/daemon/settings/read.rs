@@ -21,7 +21,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 const ROOT_KEYS: &[&str] = &["node", "group", "control", "track"];
-const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "secret_file", "auth"];
+const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "sandbox", "secret_file", "auth"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
 const GROUP_KEYS: &[&str] = &[
     "sync_id",
@@ -264,7 +264,7 @@ impl<'a, 't> Section<'a, 't> {
 
 fn node(root: &Section<'_, '_>, open: secret::Opener) -> Node {
     let sealing = Sealing::default();
-    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0, sealing };
+    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0, sandbox: true, sealing };
     let Some(found) = root.get("node") else {
         root.report.note(0..0, "[node] is missing; write [node] with id = 1 (another number on each node)".into());
         return fallback;
@@ -287,7 +287,8 @@ fn node(root: &Section<'_, '_>, open: secret::Opener) -> Node {
         Some(name) => Ok(name.to_owned()),
     });
     let realtime_priority = section.number("realtime_priority", REALTIME_PRIORITY, 0..=99);
-    Node { id: NodeId(id), name, realtime_priority, sealing: secret::sealing(&section, open) }
+    let sandbox = section.truth("sandbox", true);
+    Node { id: NodeId(id), name, realtime_priority, sandbox, sealing: secret::sealing(&section, open) }
 }
 
 fn control(root: &Section<'_, '_>) -> Control {

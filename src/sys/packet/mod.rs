@@ -40,7 +40,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 use std::cell::Cell;
 use std::io;
 use std::mem::{MaybeUninit, offset_of, size_of, size_of_val};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -298,7 +298,7 @@ impl Membership {
         Ok(())
     }
 
-    /// The address that the kernel would send from; `None` if it has none (yet).
+    /// The address that the kernel would send from: with IPv4 0.0.0.0 where it knows none, with IPv6 `None`.
     pub fn source(&self) -> Option<IpAddr> {
         // Connecting sends nothing; it chooses the route and the source. Any port will do. What it has chosen before is
         // undone by connecting to nowhere.
@@ -308,8 +308,7 @@ impl Membership {
         };
         self.disconnect().ok()?;
         self.socket.connect(&SockAddr::from(to)).ok()?;
-        let source = self.socket.local_addr().ok()?.as_socket()?.ip();
-        Some(source).filter(|source| *source != IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        Some(self.socket.local_addr().ok()?.as_socket()?.ip())
     }
 
     /// The interface's hardware address.
