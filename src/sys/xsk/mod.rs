@@ -48,9 +48,10 @@ use std::time::{Duration, Instant};
 /// Bytes that one chunk holds of a frame that arrives, behind the 256 that are the kernel's (XDP_PACKET_HEADROOM).
 pub const CHUNK_ROOM: usize = CHUNK_LEN - 256;
 /// Least and most chunks of receive memory; their number is a power of two.
-pub const CHUNKS_LEAST: u32 = 64;
-/// See [`CHUNKS_LEAST`]: 256 MiB.
-pub const CHUNKS_MOST: u32 = 1 << 16;
+const CHUNKS_LEAST: u32 = 2;
+const CHUNKS_MOST: u32 = 1 << 16;
+/// Fewer than so many are not tried where memory may not be locked.
+const CHUNKS_LOCKED_LEAST: u32 = 64;
 
 /// Frames after which chunks go back to the fill ring while a batch is still being read.
 const REFILL_EVERY: usize = 16;
@@ -137,7 +138,7 @@ impl XskSocket {
         let mut chunks = chunks_of(options.receive_memory);
         let (descriptor, umem, ledger) = loop {
             match with_memory(options, chunks) {
-                Err(error) if is_memory(&error.source) && chunks > CHUNKS_LEAST => chunks /= 2,
+                Err(error) if is_memory(&error.source) && chunks > CHUNKS_LOCKED_LEAST => chunks /= 2,
                 other => break other?,
             }
         };
@@ -237,6 +238,7 @@ impl XskSocket {
 
     /// Gives the kernel every chunk that is ours.
     fn refill(&mut self) {
+        self.fill.take_note();
         while self.fill.free() > 0
             && let Some(address) = self.ledger.offer()
         {
@@ -256,7 +258,6 @@ impl XskSocket {
                 )
             };
         }
-        self.fill.take_note();
     }
 
     /// The bytes of the next frame to go out: room for the longest. `None` while all slots are on their way.

@@ -94,7 +94,7 @@ fn redirect() -> Redirect {
 #[test]
 fn receive_memory_is_a_power_of_two_of_chunks() {
     let chunks = [0, 64 * 4096, 100 * 4096, 16 << 20, usize::MAX].map(chunks_of);
-    assert_eq!(chunks, [64, 64, 64, 4096, 65536]);
+    assert_eq!(chunks, [2, 64, 64, 4096, 65536]);
 }
 
 #[test]
@@ -154,6 +154,23 @@ fn what_finds_no_memory_is_counted_by_the_kernel_and_the_rest_arrives() {
         assert_eq!(receiver.statistics().unwrap(), XskStatistics { dropped: 36, invalid: 0 });
         send(&mut sender, &frames[..64]);
         assert!(hear(&mut receiver, 64) == frames[..64], "every chunk is back in the fill ring");
+    });
+}
+
+/// The smallest rings there are: whatever is read goes back to the kernel at once.
+#[test]
+fn two_chunks_are_enough_to_go_on_for_ever() {
+    on_a_cable(1500, |near, far| {
+        let redirect = redirect();
+        let _attached = redirect.attach(far, Mode::Native).unwrap();
+        let mut receiver = XskSocket::open(&XskOptions { receive_memory: 8192, ..options(far) }).unwrap();
+        redirect.set(0, &receiver).unwrap();
+        let mut sender = XskSocket::open(&options(near)).unwrap();
+        for round in 1..=50 {
+            send(&mut sender, &vec![frame(60, round); 5]);
+            assert_eq!(hear(&mut receiver, 2), vec![frame(60, round); 2]);
+            assert_eq!(receiver.statistics().unwrap().dropped, 3 * u64::from(round));
+        }
     });
 }
 
