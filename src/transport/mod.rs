@@ -16,20 +16,14 @@ mod port;
 pub mod raw;
 pub mod reference;
 mod wired;
-<<<<<<< HEAD
-=======
 pub mod xdp;
->>>>>>> refs/heads/xdp
 
 pub use memory::{Fate, MemoryHub, MemoryTransport};
 pub use port::{Arrival, Mode, Port};
 pub use raw::{LinkCondition, LinkCounters, LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
 pub use wired::Wired;
-<<<<<<< HEAD
-=======
 pub use xdp::XdpTransport;
->>>>>>> refs/heads/xdp
 
 use crate::wire::FrameMeta;
 use std::io;
