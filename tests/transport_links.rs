@@ -1,5 +1,5 @@
 //! Several sync links, links over IPv6, and links whose MTU changes: what the socket transports make of them on a real
-//! wire, asked of both of them.
+//! wire, asked of all of them.
 
 mod transport_support;
 
@@ -10,31 +10,41 @@ use transport_support::{
     Crafted, Lan, SocketTransport, hear, ip, ipv6_frame, ipv6_options, is_up, open, options, send, until, until_heard,
 };
 
+/// Claims that hold for every transport on a wire, and those that only raw sockets can be asked.
 macro_rules! on_the_wire {
-    ($($claim:ident)*) => {
+    ({ $($all:ident)* } raw: { $($claim:ident)* }) => {
         mod raw {
+            $(#[test] fn $all() { if super::root() { super::$all::<ssyncp::transport::RawTransport>(); } })*
             $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::RawTransport>(); } })*
         }
         mod reference {
+            $(#[test] fn $all() { if super::root() { super::$all::<ssyncp::transport::NixTransport>(); } })*
             $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::NixTransport>(); } })*
+        }
+        mod packet {
+            $(#[test] fn $all() { if super::root() { super::$all::<ssyncp::transport::PacketTransport>(); } })*
         }
     };
 }
 
 on_the_wire! {
-    a_frame_over_ipv6_is_a_datagram_as_the_rules_want_it
-    over_ipv6_what_has_crossed_a_router_or_is_too_long_is_refused
-    over_ipv6_another_group_is_unheard
-    over_ipv6_a_frame_never_leaves_in_fragments
-    over_ipv6_a_sender_hears_nothing
-    an_ipv6_link_is_up_when_its_address_is_usable
-    frames_follow_the_mtu_in_both_directions
-    an_mtu_that_is_too_small_is_a_link_that_is_down
-    over_ipv6_frames_follow_the_mtu_too
-    the_smallest_of_several_links_counts_unless_it_is_gone
-    each_link_counts_for_itself
-    a_link_without_a_carrier_holds_up_nobody
-    one_interface_of_two_that_was_replaced_is_opened_again
+    {
+        a_frame_over_ipv6_is_a_datagram_as_the_rules_want_it
+        over_ipv6_what_has_crossed_a_router_or_is_too_long_is_refused
+        over_ipv6_another_group_is_unheard
+        frames_follow_the_mtu_in_both_directions
+        an_mtu_that_is_too_small_is_a_link_that_is_down
+        over_ipv6_frames_follow_the_mtu_too
+        the_smallest_of_several_links_counts_unless_it_is_gone
+        each_link_counts_for_itself
+        a_link_without_a_carrier_holds_up_nobody
+        one_interface_of_two_that_was_replaced_is_opened_again
+    }
+    raw: {
+        over_ipv6_a_frame_never_leaves_in_fragments
+        over_ipv6_a_sender_hears_nothing
+        an_ipv6_link_is_up_when_its_address_is_usable
+    }
 }
 
 /// The same over AF_XDP, without what it does otherwise: see tests/transport_xdp.rs.

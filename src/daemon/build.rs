@@ -9,6 +9,7 @@ use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::{self, PacketSocket};
 use crate::transport::memory::MemoryHub;
+use crate::transport::packet::PacketPort;
 use crate::transport::pcap::{Tap, TapOptions};
 use crate::transport::raw::RawPort;
 use crate::transport::xdp::XdpPort;
@@ -56,7 +57,7 @@ pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
     // Best first. What cannot be had is followed by the next.
     const WAYS: [(TransportKind, &str, OpenWired); 3] = [
         (TransportKind::Xdp, "xdp", wired::<XdpPort>),
-        (TransportKind::Packet, "packet", no_packet),
+        (TransportKind::Packet, "packet", wired::<PacketPort>),
         (TransportKind::Raw, "raw", wired::<RawPort>),
     ];
     let Some(best) = WAYS.iter().position(|(kind, ..)| *kind == group.transport) else {
@@ -92,16 +93,6 @@ fn wired<P: Port + 'static>(group: &Group, instead_of: Option<String>) -> Result
         ..RawOptions::default()
     };
     tapped(Wired::<P>::open(&options)?.instead_of(instead_of), group)
-}
-
-/// Where packet rings will be opened.
-fn no_packet(group: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
-    not_in_this_version(group)
-}
-
-fn not_in_this_version(group: &Group) -> Result<Box<dyn Line>, OpenError> {
-    let interface = group.interfaces.first().cloned().unwrap_or_default();
-    Err(TransportError::Unsupported { interface, reason: "it is not in this version".into() }.into())
 }
 
 /// The line, with a tap if the group wants one.

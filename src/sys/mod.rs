@@ -11,6 +11,7 @@ pub mod mmsg;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
+pub mod packet;
 pub mod poll;
 pub mod schedule;
 pub mod socket;

@@ -11,6 +11,7 @@ mod link;
 pub mod memory;
 mod options;
 mod outgoing;
+pub mod packet;
 pub mod pcap;
 mod port;
 pub mod raw;
@@ -19,6 +20,7 @@ mod wired;
 pub mod xdp;
 
 pub use memory::{Fate, MemoryHub, MemoryTransport};
+pub use packet::PacketTransport;
 pub use port::{Arrival, Mode, Port};
 pub use raw::{LinkCondition, LinkCounters, LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
