@@ -23,7 +23,7 @@ use crate::daemon::measures::Measures;
 use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
 use crate::daemon::protocol::{NO_SWITCH, Protocol};
-use crate::daemon::sections;
+use crate::daemon::{sandbox, sections};
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
@@ -109,6 +109,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
+    sandbox::links_are_open(&waiting.node);
     match waiting.driver(line) {
         Ok(driver) => {
             if !told {

@@ -118,10 +118,11 @@ pub(crate) fn wanted(settings: &Settings) -> Vec<(Capability, &'static str)> {
     if has(&wanted, Capability::NetRaw) && !has(&wanted, Capability::NetAdmin) {
         wanted.push((Capability::NetAdmin, "large socket buffers"));
     }
-    if settings.groups.iter().any(|group| group.transport == TransportKind::Xdp) {
-        wanted.extend([Capability::Bpf, Capability::IpcLock].map(|capability| (capability, "transport = \"xdp\"")));
-    }
     wanted.push((Capability::SysNice, "realtime_priority"));
+    if settings.groups.iter().any(|group| group.transport == TransportKind::Xdp) {
+        wanted.push((Capability::IpcLock, "memory of transport = \"xdp\""));
+        wanted.push((Capability::Bpf, "opening transport = \"xdp\"; a group's thread gives it up after that"));
+    }
     wanted
 }
 
@@ -173,6 +174,17 @@ mod tests {
             let missing = check_against(&settings, 1 << 12).unwrap_err().to_string();
             assert!(missing.starts_with(&format!("missing CAP_NET_RAW (for transport = \"{word}\")")), "{missing}");
         }
+    }
+
+    #[test]
+    fn af_xdp_keeps_what_it_is_opened_with_and_no_other_transport_does() {
+        let names = |word: &str| {
+            let group = format!("interfaces = [\"eth1\"]\ntransport = \"{word}\"\nsource = \"synthetic\"");
+            wanted(&settings(&group)).iter().map(|(capability, _)| capability.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("packet"), ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_NICE"]);
+        assert_eq!(names("xdp"), ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_NICE", "CAP_IPC_LOCK", "CAP_BPF"]);
+        assert_eq!((Capability::Bpf.mask(), Capability::IpcLock.mask()), (0x80_0000_0000, 0x4000));
     }
 
     #[test]
