@@ -11,6 +11,7 @@ mod drain;
 mod events;
 mod flush;
 mod keygen;
+mod manual;
 mod output;
 mod peer_dead;
 mod peers;
@@ -105,6 +106,9 @@ enum Command {
     Bench(bench::Options),
     #[command(hide = true)]
     DemoPart(demo::PartOptions),
+    /// Write the man pages and the shells' completions into a folder, for who makes a package.
+    #[command(hide = true)]
+    Manual(manual::Options),
 }
 
 /// How the daemon is reached; shared by the commands that talk to it.
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
         // As the demo, and for the same reason.
         Command::Bench(options) => bench::run(&options),
         Command::DemoPart(options) => demo::run_part(&options),
+        Command::Manual(options) => manual::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Keygen(options) => keygen::run(&options),

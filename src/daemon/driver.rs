@@ -468,6 +468,7 @@ impl Driver {
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
         status.links = self.line.links().iter().map(LinkRow::new).collect();
+        status.transport = Some(status.links.first().map_or("memory", |link| &link.transport).to_owned());
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
         if let Some(reins) = &self.reins {
             status.trouble = status.trouble.or_else(|| reins.trouble());

@@ -23,11 +23,11 @@ use crate::daemon::measures::Measures;
 use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
 use crate::daemon::protocol::{NO_SWITCH, Protocol};
-use crate::daemon::sections;
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::daemon::track::{Board, Heed};
+use crate::daemon::{sandbox, sections};
 use crate::engine::{ClassicEngine, ConfigError, Engine, Role};
 use crate::sys::{clock, poll, socket};
 use crate::time::Duration;
@@ -109,6 +109,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
+    sandbox::links_are_open(&waiting.node);
     match waiting.driver(line) {
         Ok(driver) => {
             if !told {
@@ -146,6 +147,15 @@ impl Waiting {
         let text = format!("there is no interface {name}; waiting for it");
         self.journal.note(clock::now(), Weight::Warning, "LinkDown", text);
         self.notify.state(notify::State::Fault, self.group.priority);
+    }
+
+    fn say_what_it_falls_back_to(&mut self, line: &dyn Line) {
+        for link in line.links() {
+            if let Some(reason) = link.mode.instead_of {
+                let text = format!("sync link {} runs on {}, because of {reason}", link.name, link.mode.word);
+                self.journal.note(clock::now(), Weight::Warning, "TransportFallback", text);
+            }
+        }
     }
 
     /// Answers commands for one second; false if the group shall end.
@@ -220,7 +230,8 @@ impl Waiting {
         status
     }
 
-    fn driver(self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+    fn driver(mut self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+        self.say_what_it_falls_back_to(&*line);
         let (node, group) = (&self.node, &self.group);
         let bridge = build::bridge(group)?;
         let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);

@@ -5,6 +5,7 @@ mod seal;
 pub use seal::{PeerSealRow, SealRow};
 
 use crate::daemon::journal::Entry;
+use crate::daemon::sandbox::SandboxStatus;
 use crate::daemon::settings::{Node, Profile, VirtualAddress};
 use crate::daemon::track::TrackState;
 use crate::engine::{EngineStatus, PeerStatus, Progress, SealStatus};
@@ -32,6 +33,9 @@ pub struct NodeStatus {
     /// The last time that the configuration was read anew; null if it was not since the start.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
+    /// What holds the daemon in.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// Every group, in the order of the configuration.
     pub groups: Vec<GroupStatus>,
 }
@@ -159,6 +163,10 @@ pub struct GroupStatus {
     /// What frames are sealed with; null without a secret, and with the classic profile.
     #[serde(default)]
     pub seal: Option<SealRow>,
+    /// What the sync links run on: raw, packet, or xdp with its mode, and memory where there are none. Null before they
+    /// are open.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// A sync link is up.
     pub link_up: bool,
     /// Largest frame in bytes that all sync links carry now.
@@ -297,6 +305,12 @@ pub struct LinkRow {
     pub condition: String,
     /// MTU of the interface in bytes.
     pub mtu: u32,
+    /// What it runs on: raw, packet, or xdp with its mode.
+    #[serde(default)]
+    pub transport: String,
+    /// Why it does not run on what was asked for; null if it does.
+    #[serde(default)]
+    pub instead_of: Option<String>,
     /// Frames taken from it, copies of what another link brought included.
     pub frames_received: u64,
     /// Bytes of those frames.
@@ -457,6 +471,7 @@ impl GroupStatus {
             rpo_s: engine.at_risk.map(|risk| age(risk.since)),
             unapplied: engine.unapplied,
             seal: SealRow::new(engine),
+            transport: None,
             link_up: engine.link_up,
             frame_len: 0,
             links: Vec::new(),
@@ -535,6 +550,8 @@ impl LinkRow {
             up: link.up(),
             condition: link.condition.words().to_owned(),
             mtu: link.mtu,
+            transport: link.mode.word.to_owned(),
+            instead_of: link.mode.instead_of.clone(),
             frames_received: counters.frames_received,
             bytes_received: counters.bytes_received,
             frames_sent: counters.frames_sent,

@@ -255,6 +255,11 @@ impl Families {
                 self.gauge(name, help, label(), value);
             }
         }
+        for link in &group.links {
+            let mut labels = vec![("group", group.sync_id.to_string()), ("link", link.name.clone())];
+            labels.push(("transport", link.transport.clone()));
+            self.gauge("link_transport", "1 for what the sync link runs on", labels, 1.0);
+        }
         for peer in &group.peers {
             let labels = || vec![("group", group.sync_id.to_string()), ("node", peer.node.to_string())];
             let lagging = f64::from(u8::from(peer.lagging));
