@@ -28,8 +28,9 @@ pub(super) fn run(options: &Options) -> ExitCode {
 }
 
 fn words(answer: &ReloadAnswer) -> String {
+    let warnings = answer.warnings.iter().map(|warning| format!("warning: {warning}\n"));
     if answer.changes.is_empty() {
         return "nothing has changed\n".to_owned();
     }
-    answer.changes.iter().map(|change| format!("{change}\n")).collect()
+    answer.changes.iter().map(|change| format!("{change}\n")).chain(warnings).collect()
 }

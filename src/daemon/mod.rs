@@ -47,6 +47,7 @@ pub mod roster;
 pub mod run;
 pub mod settings;
 pub mod status;
+mod swap;
 pub mod takeover;
 pub mod track;
 pub mod who;

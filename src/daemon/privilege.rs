@@ -12,6 +12,8 @@ pub enum Capability {
     NetAdmin,
     /// `CAP_NET_RAW`: raw and packet sockets.
     NetRaw,
+    /// `CAP_IPC_LOCK`: as much memory as one likes that is never swapped.
+    IpcLock,
 }
 
 impl Capability {
@@ -20,6 +22,7 @@ impl Capability {
         match self {
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
+            Capability::IpcLock => 14,
         }
     }
 
@@ -28,6 +31,7 @@ impl Capability {
         match self {
             Capability::NetAdmin => "CAP_NET_ADMIN",
             Capability::NetRaw => "CAP_NET_RAW",
+            Capability::IpcLock => "CAP_IPC_LOCK",
         }
     }
 }
@@ -57,10 +61,19 @@ impl fmt::Display for Missing {
 /// What is missing.
 pub fn check(settings: &Settings) -> Result<(), Missing> {
     // Without /proc nothing can be said beforehand; the kernel will say it when something is opened.
-    match std::fs::read_to_string("/proc/thread-self/status").ok().as_deref().and_then(effective) {
+    match of_this_thread() {
         Some(effective) => check_against(settings, effective),
         None => Ok(()),
     }
+}
+
+/// Whether this thread has a capability, as far as can be known.
+pub(crate) fn has(capability: Capability) -> bool {
+    of_this_thread().is_some_and(|effective| effective & (1 << capability.bit()) != 0)
+}
+
+fn of_this_thread() -> Option<u64> {
+    std::fs::read_to_string("/proc/thread-self/status").ok().as_deref().and_then(effective)
 }
 
 /// The line `CapEff` of /proc/PID/status: a mask in hexadecimal.

@@ -20,6 +20,7 @@ use crate::daemon::privilege;
 use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
 use crate::daemon::settings::{Group, Node, Settings};
+use crate::daemon::swap;
 use crate::daemon::track::Tracker;
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
@@ -77,12 +78,13 @@ pub enum RunError {
 pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let signals = Signals::block()?;
     privilege::check(&settings)?;
-    warn(&settings, &[]);
+    warn(&settings.warnings());
     let members = settings.groups.iter().map(|group| Member::new(group.sync_id)).collect::<io::Result<Vec<_>>>()?;
     let handles = members.iter().map(|member| member.handle.clone()).collect();
     let waker = Arc::new(Waker::new()?);
     let (roster, requests) = Roster::new(file, settings, handles, Arc::clone(&waker));
     let settings = roster.settings();
+    roster.note_swap(swap::guard(&settings));
     let server = Server::start(ServerOptions {
         roster: Arc::clone(&roster),
         socket: settings.control.socket.clone(),
@@ -291,9 +293,14 @@ impl Groups {
         self.members.sort_by_key(place);
         let handles: Vec<_> = self.members.iter().map(|member| member.handle.clone()).collect();
         self.readers.follow(&new, &handles)?;
-        warn(&new, &old.warnings());
+        let mut warnings = plan.warnings;
+        warnings.extend(new.warnings().into_iter().filter(|warning| !old.warnings().contains(warning)));
+        warn(&warnings);
+        if new.node.sealing.secrets != old.node.sealing.secrets {
+            roster.note_swap(swap::guard(&new));
+        }
         roster.replace(new, handles);
-        Ok(Ok(Reloaded { changes: plan.sentences }))
+        Ok(Ok(Reloaded { changes: plan.sentences, warnings }))
     }
 
     /// Starts groups; if one of them cannot run, none of them does.
@@ -387,9 +394,9 @@ impl Groups {
     }
 }
 
-/// Tells an operator what is no mistake and should be known, unless it was told before.
-fn warn(settings: &Settings, told: &[String]) {
-    for warning in settings.warnings().iter().filter(|warning| !told.contains(warning)) {
+/// Tells an operator what is no mistake and should be known.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
 }

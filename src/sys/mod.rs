@@ -12,4 +12,5 @@ pub mod nftables;
 pub mod poll;
 pub mod schedule;
 pub mod socket;
+pub mod swap;
 pub mod tcp;
