@@ -110,6 +110,7 @@ mod tests {
                 refused_requests: Default::default(),
                 reload: None,
                 swap: None,
+                sandbox: Default::default(),
                 groups,
             };
             verdict(&status, asked, look)

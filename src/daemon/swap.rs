@@ -1,7 +1,6 @@
 //! Keys are not to be found on a disk: where there is a secret, the daemon's memory stays out of swap. Where the host does not
 //! let it, the daemon runs all the same, and says so with the cure. (It leaves no core dump either: `settings::secret`.)
 
-use crate::daemon::privilege::{self, Capability};
 use crate::daemon::settings::Settings;
 use crate::daemon::status::SwapStatus;
 use crate::sys::swap;
@@ -16,12 +15,9 @@ pub(crate) fn guard(settings: &Settings) -> Option<SwapStatus> {
     Some(SwapStatus { locked: problem.is_none(), problem })
 }
 
+/// Half of it would be worse than nothing: an allocation beyond a limit fails, and ends the daemon.
 fn keep_out() -> Result<(), String> {
-    const CURE: &str = "write LimitMEMLOCK=infinity into the unit, or start it as root";
-    let limited = swap::limit().map_err(|error| format!("{error}; {CURE}"))?;
-    match limited.filter(|_| !privilege::has(Capability::IpcLock)) {
-        // Half of it is not enough, and an allocation that fails would end the daemon.
-        Some(bytes) => Err(format!("the limit of locked memory is {bytes} bytes; {CURE}")),
-        None => swap::forbid().map_err(|error| format!("{error}; {CURE}")),
-    }
+    const CURE: &str = "write LimitMEMLOCK=infinity into the unit, or start it as root, and start it anew";
+    swap::lift_limit().map_err(|error| format!("there is a limit of locked memory: {error}; {CURE}"))?;
+    swap::forbid().map_err(|error| format!("{error}; {CURE}"))
 }

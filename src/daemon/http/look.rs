@@ -26,6 +26,7 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>) -> Response {
         refused_requests: desk.refused_requests(),
         reload: desk.roster.last_reload(),
         swap: desk.roster.swap(),
+        sandbox: desk.roster.sandbox().status().clone(),
         groups,
     };
     answer(StatusCode::OK, &status)
