@@ -283,6 +283,8 @@ pub struct ReloadAnswer {
     pub schema: String,
     /// What is different now, one sentence each.
     pub changes: Vec<String>,
+    /// What is open or at risk by that, one sentence each with its cure; what was so before is not told again.
+    pub warnings: Vec<String>,
 }
 
 /// `GET /v1/sections`.

@@ -49,6 +49,7 @@ pub mod sandbox;
 pub mod sections;
 pub mod settings;
 pub mod status;
+mod swap;
 pub mod takeover;
 pub mod track;
 mod watchdog;

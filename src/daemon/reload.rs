@@ -10,6 +10,7 @@
 //! somebody adds later needs a restart until it is put there.
 
 use crate::daemon::settings::{Group, Problems, Sealing, Settings};
+use crate::engine::Auth;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -63,6 +64,8 @@ pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority", "secret_file", "auth"
 pub struct Reloaded {
     /// One sentence each; none if the file says what was in force already.
     pub changes: Vec<String>,
+    /// What is open or at risk by that, one sentence each with its cure.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for Reloaded {
@@ -126,6 +129,8 @@ pub struct Plan {
     pub removed: Vec<u8>,
     /// Every difference in a sentence.
     pub sentences: Vec<String>,
+    /// Steps that were left out, with their cure.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -138,6 +143,7 @@ impl Plan {
         let mut fixed = Vec::new();
         compare("[node]", &old.node, &new.node, NODE_KEYS_LIVE, &mut plan.sentences, &mut fixed);
         compare_secrets(&old.node.sealing, &new.node.sealing, &mut plan.sentences, &mut fixed);
+        plan.warnings.extend(skipped_step(&old.node.sealing, &new.node.sealing).map(str::to_owned));
         compare("[control]", &old.control, &new.control, &[], &mut plan.sentences, &mut fixed);
         for group in &new.groups {
             let Some(before) = find(old, group.sync_id) else {
@@ -184,6 +190,24 @@ fn compare_secrets(old: &Sealing, new: &Sealing, sentences: &mut Vec<String>, fi
     }
     if old.secrets != new.secrets {
         sentences.push(format!("[node]: secrets: {} is now {}", numbers(old), numbers(new)));
+    }
+}
+
+/// A step between taking everything and taking only what is sealed that parts this node from its peers, if they have not taken
+/// it at the same moment: what one of them sends the other refuses.
+fn skipped_step(old: &Sealing, new: &Sealing) -> Option<&'static str> {
+    let auth = |sealing: &Sealing| sealing.auth.unwrap_or(Auth::Off);
+    match (auth(old), auth(new)) {
+        (Auth::Off, Auth::Enforce) => Some(
+            "[node]: auth is \"enforce\", and nothing was sealed before: until a peer seals with this secret it and this node do \
+             not hear each other, and both may be master. Write auth = \"permissive\" on every node, and \"enforce\" once ssyncp \
+             status says on every node that every peer is ready",
+        ),
+        (Auth::Enforce, Auth::Off) => Some(
+            "[node]: nothing is sealed any more, and auth was \"enforce\": a peer where it still is does not hear this node, and \
+             both may be master. Write auth = \"permissive\" on every node, then \"off\" on every node, and then remove the secret",
+        ),
+        _ => None,
     }
 }
 
@@ -428,6 +452,25 @@ mod tests {
             ]
         );
         assert_eq!(plan(&classic(""), &classic("capacity = 9")).unwrap_err().problems().len(), 1);
+    }
+
+    #[test]
+    fn a_step_that_parts_the_node_from_its_peers_is_warned_of_and_taken() {
+        let sealing = |auth: &str| match auth {
+            "" => String::new(),
+            auth => format!("secret_file = \"/etc/ssyncp/secret\"\nauth = \"{auth}\"\n"),
+        };
+        let warned = |old: &str, new: &str| {
+            let plan = plan(&(sealing(old) + &group(51, "")), &(sealing(new) + &group(51, ""))).unwrap();
+            assert!(!plan.sentences.is_empty());
+            plan.warnings.concat()
+        };
+        let cure = "Write auth = \"permissive\" on every node";
+        for old in ["", "off"] {
+            assert!(warned(old, "enforce").contains(cure) && warned("enforce", old).contains(cure));
+            assert_eq!(warned(old, "permissive") + &warned("permissive", old), "");
+        }
+        assert_eq!(warned("permissive", "enforce") + &warned("enforce", "permissive") + &warned("", "off"), "");
     }
 
     #[test]

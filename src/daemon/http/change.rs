@@ -123,7 +123,11 @@ async fn wait_for_reload(desk: &Desk) -> Result<ReloadAnswer, Refusal> {
     let unavailable = |sentence: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unanswered", sentence);
     let asked = desk.roster.ask_for_reload().ok_or_else(|| unavailable("too many reloads wait already"))?;
     match tokio::time::timeout(RELOAD_DEADLINE, asked).await {
-        Ok(Ok(Ok(reloaded))) => Ok(ReloadAnswer { schema: RELOAD_SCHEMA.to_owned(), changes: reloaded.changes }),
+        Ok(Ok(Ok(reloaded))) => Ok(ReloadAnswer {
+            schema: RELOAD_SCHEMA.to_owned(),
+            changes: reloaded.changes,
+            warnings: reloaded.warnings,
+        }),
         Ok(Ok(Err(why))) => {
             let status = match why {
                 reload::Refusal::Configuration(_) => StatusCode::UNPROCESSABLE_ENTITY,
