@@ -7,11 +7,15 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ssyncp::bench::workload::{self, FRAME_LEN, RECORDS, Stream};
 use ssyncp::flow::{Flow, FlowKey};
+use ssyncp::sys::huge::HugePages;
 use ssyncp::time::Instant;
 use ssyncp::wire::{Frame, Payload, Record};
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 const SIZES: [u32; 3] = [10_000, 1_000_000, 10_000_000];

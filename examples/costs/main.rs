@@ -21,6 +21,9 @@
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
+#[allow(dead_code, reason = "each tool has troubles of its own")]
+#[path = "../common/mod.rs"]
+mod common;
 mod contender;
 mod generator;
 mod lab;
@@ -33,12 +36,11 @@ mod process;
 mod report;
 
 use clap::Parser;
+use common::{Doing, Trouble, beside};
 use contender::Contender;
 use report::{Report, Run};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// What can be asked.
 #[derive(Debug, clap::Parser)]
@@ -91,45 +93,6 @@ pub struct Context {
     pub pinned: bool,
 }
 
-/// Why there is no figure.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The operating system refused a step.
-    #[error("{doing}: {source}")]
-    Step {
-        /// Which.
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// What was waited for did not come.
-    #[error("never within {patience:?}: {what}")]
-    Never {
-        /// What that was.
-        what: String,
-        /// How long it was waited for.
-        patience: Duration,
-    },
-    /// A thread of this program did not end well.
-    #[error("a thread has panicked")]
-    Panicked,
-}
-
-/// Names the step that an error of the operating system belongs to.
-pub trait Doing<T> {
-    /// The same result, with the step in its error.
-    ///
-    /// # Errors
-    /// [`Trouble::Step`].
-    fn doing(self, step: &'static str) -> Result<T, Trouble>;
-}
-
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, step: &'static str) -> Result<T, Trouble> {
-        self.map_err(|source| Trouble::Step { doing: step, source })
-    }
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.listen {
@@ -159,12 +122,6 @@ fn main() -> ExitCode {
         print!("{}", report.in_words());
     }
     if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Cargo puts examples into a folder beside the program.
-fn beside() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.ancestors().nth(2).map(|folder| folder.join("ssyncp")).unwrap_or_default()
 }
 
 fn perform(options: &Options, context: &Context) -> Report {

@@ -54,7 +54,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
 ];
 /// Keys of `[[track]]` that are applied without a restart: all but the name, which is the identity.
 const TRACK_KEYS_LIVE: &[&str] =
-    &["interface", "script", "process", "http", "weight", "interval", "timeout", "rise", "fall"];
+    &["interface", "script", "process", "http", "file", "weight", "interval", "timeout", "rise", "fall"];
 /// Keys of `[node]` that are applied without a restart.
 pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority", "secret_file", "auth"];
 
@@ -264,6 +264,7 @@ fn wandering_addresses(old: &Settings, new: &Settings, fixed: &mut Vec<String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::settings::GROUP_KEYS;
     use std::path::Path;
 
     fn settings(text: &str) -> Settings {
@@ -345,6 +346,57 @@ mod tests {
                 "group 51: source: needs a restart (\"conntrack\" is in force, \"synthetic\" in the file)",
             ]
         );
+    }
+
+    /// What makes each key another that needs a restart: what stands there before, then, and what the answer names.
+    const RESTARTED: &[(&str, &str, &[&str])] = &[
+        ("interfaces = [\"eth1\"]", "interfaces = [\"eth1\", \"eth2\"]", &["interfaces"]),
+        ("interfaces = [\"eth1\"]", "transport = \"memory\"", &["interfaces", "transport"]),
+        ("", "group = \"224.0.0.82\"", &["group"]),
+        ("", "frame_len = 1400", &["frame_len"]),
+        ("role = \"manual\"", "role = \"manual\"\nprofile = \"classic\"", &["profile"]),
+        ("", "source = \"synthetic\"", &["source"]),
+        ("", "event_buffer = \"1MiB\"", &["event_buffer"]),
+        ("", "role = \"manual\"", &["role"]),
+        ("role = \"keepalived\"\ninstance = \"A\"", "role = \"keepalived\"\ninstance = \"B\"", &["instance"]),
+        (
+            "role = \"keepalived\"\ninstance = \"A\"",
+            "role = \"keepalived\"\ninstance = \"A\"\nkeepalived_fifo = \"/run/x\"",
+            &["keepalived_fifo"],
+        ),
+        (
+            "addresses = [\"192.0.2.1/24 dev a\"]",
+            "addresses = [\"192.0.2.1/24 dev a\"]\nvirtual_mac = true",
+            &["virtual_mac"],
+        ),
+        ("", "capacity = 10", &["capacity"]),
+        ("", "history = 64", &["history"]),
+        ("tap = \"/a.pcap\"", "tap = \"/b.pcap\"", &["tap"]),
+        ("tap = \"/a.pcap\"", "tap = \"/a.pcap\"\ntap_size = \"1MiB\"", &["tap_size"]),
+        ("tap = \"/a.pcap\"", "tap = \"/a.pcap\"\ntap_files = 2", &["tap_files"]),
+    ];
+
+    /// Every key of a group either changes while the daemon runs, or is named, alone, by who refuses to change it.
+    #[test]
+    fn each_key_that_needs_a_restart_is_named_and_no_other() {
+        let whole = |more: &str| {
+            let links =
+                if more.contains("interfaces") || more.contains("memory") { "" } else { "interfaces = [\"eth1\"]\n" };
+            format!("[[group]]\nsync_id = 51\n{links}{more}\n")
+        };
+        let mut known: Vec<&str> = ["sync_id"].into_iter().chain(GROUP_KEYS_LIVE.iter().copied()).collect();
+        for (before, after, named) in RESTARTED {
+            let refusal = plan(&whole(before), &whole(&format!("{after}\nbatch_delay = \"2ms\""))).err();
+            let problems = refusal.map(|refusal| refusal.problems()).unwrap_or_default();
+            let keys: Vec<&str> = problems.iter().filter_map(|problem| problem.split(": ").nth(1)).collect();
+            assert_eq!(keys, *named, "{problems:?}");
+            assert!(problems.iter().all(|problem| problem.contains(": needs a restart (")), "{problems:?}");
+            known.extend(*named);
+        }
+        let mut all = GROUP_KEYS.to_vec();
+        (all.sort_unstable(), known.sort_unstable());
+        known.dedup();
+        assert_eq!(known, all);
     }
 
     #[test]

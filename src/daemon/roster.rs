@@ -5,6 +5,7 @@
 use crate::daemon::control::GroupHandle;
 use crate::daemon::events::{EventMessage, Events};
 use crate::daemon::reload::{Refusal, Reloaded};
+use crate::daemon::sandbox::Sandbox;
 use crate::daemon::settings::Settings;
 use crate::daemon::status::{NodeName, ReloadStatus};
 use crate::sys::clock;
@@ -25,6 +26,7 @@ pub type ReloadRequest = oneshot::Sender<Result<Reloaded, Refusal>>;
 pub struct Roster {
     node: NodeName,
     file: PathBuf,
+    sandbox: Sandbox,
     events: Events,
     reloads: mpsc::SyncSender<ReloadRequest>,
     waker: Arc<Waker>,
@@ -56,12 +58,13 @@ impl Roster {
         settings: Settings,
         groups: Vec<GroupHandle>,
         waker: Arc<Waker>,
+        sandbox: Sandbox,
     ) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
         let (reloads, requests) = mpsc::sync_channel(RELOADS_WAITING_MAX);
         let node = NodeName::new(&settings.node);
         let state = State { settings: Arc::new(settings), groups: groups.into(), done: 0, refused: 0, last: None };
         let (file, events, state) = (file.to_owned(), Events::default(), Mutex::new(state));
-        (Arc::new(Roster { node, file, events, reloads, waker, state }), requests)
+        (Arc::new(Roster { node, file, sandbox, events, reloads, waker, state }), requests)
     }
 
     /// This node.
@@ -72,6 +75,11 @@ impl Roster {
     /// Where the configuration comes from.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// What holds the daemon in.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// The node's events.
