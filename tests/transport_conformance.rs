@@ -6,9 +6,7 @@ mod transport_support;
 
 use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::pcap::{Tap, TapOptions};
-use ssyncp::transport::{
-    MemoryHub, NixTransport, PacketTransport, RawOptions, RawTransport, Transport, XdpTransport,
-};
+use ssyncp::transport::{MemoryHub, NixTransport, PacketTransport, RawOptions, RawTransport, Transport, XdpTransport};
 use transport_support::machine::root;
 use transport_support::{
     BATCH, FRAME_LEN, Lan, SocketTransport, hear, ipv6_options, is_up, open, options, send, until,

@@ -16,6 +16,7 @@
 //! ```
 
 mod bare;
+mod bare_ring;
 mod chart;
 mod cluster;
 mod flood;
