@@ -60,7 +60,7 @@ fn frames_over_a_link_need_none<T: SocketTransport>() {
     let (mut a, mut b): (T, T) = (open(&lan, 0, &options), open(&lan, 1, &options));
     until(|| is_up(&lan, 0, &mut a) && is_up(&lan, 1, &mut b));
     allocations_of(&mut a, &mut b, 1);
-    // More than there are slots and chunks, so that all of them come round.
+    // So many that all slots of all rings come round.
     assert_eq!(allocations_of(&mut a, &mut b, 1000), 0);
     // Nor does refusing: frames that one link takes and another does not, or none does.
     lan.ip(0, "link set sync0 down");

@@ -110,7 +110,7 @@ macro_rules! conformance {
     )*};
 }
 
-conformance!(memory tapped raw reference packet raw_ipv6 reference_ipv6 packet_ipv6 xdp xdp_ipv6);
+conformance!(memory tapped raw reference packet xdp raw_ipv6 reference_ipv6 packet_ipv6 xdp_ipv6);
 
 fn a_frame_arrives_whole_and_once_everywhere_but_at_its_sender(mut world: World) {
     send(&mut *world.ports[0], &[b"from the first"]);

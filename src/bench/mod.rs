@@ -17,6 +17,7 @@
 
 mod bare;
 mod bare_ring;
+mod bare_xdp;
 mod chart;
 mod cluster;
 mod flood;

@@ -23,6 +23,7 @@ use crate::daemon::measures::Measures;
 use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
 use crate::daemon::protocol::{NO_SWITCH, Protocol};
+use crate::daemon::sandbox;
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
@@ -108,6 +109,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
+    sandbox::links_are_open(&waiting.node);
     match waiting.driver(line) {
         Ok(driver) => {
             if !told {

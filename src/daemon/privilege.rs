@@ -14,6 +14,10 @@ pub enum Capability {
     NetRaw,
     /// `CAP_SYS_NICE`: real-time scheduling.
     SysNice,
+    /// `CAP_IPC_LOCK`: memory of AF_XDP beyond RLIMIT_MEMLOCK.
+    IpcLock,
+    /// `CAP_BPF`: loading the program of AF_XDP.
+    Bpf,
 }
 
 impl Capability {
@@ -22,7 +26,9 @@ impl Capability {
         match self {
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
+            Capability::IpcLock => 14,
             Capability::SysNice => 23,
+            Capability::Bpf => 39,
         }
     }
 
@@ -36,7 +42,9 @@ impl Capability {
         match self {
             Capability::NetAdmin => "CAP_NET_ADMIN",
             Capability::NetRaw => "CAP_NET_RAW",
+            Capability::IpcLock => "CAP_IPC_LOCK",
             Capability::SysNice => "CAP_SYS_NICE",
+            Capability::Bpf => "CAP_BPF",
         }
     }
 }
@@ -111,6 +119,10 @@ pub(crate) fn wanted(settings: &Settings) -> Vec<(Capability, &'static str)> {
         wanted.push((Capability::NetAdmin, "large socket buffers"));
     }
     wanted.push((Capability::SysNice, "realtime_priority"));
+    if settings.groups.iter().any(|group| group.transport == TransportKind::Xdp) {
+        wanted.push((Capability::IpcLock, "memory of transport = \"xdp\""));
+        wanted.push((Capability::Bpf, "opening transport = \"xdp\"; a group's thread gives it up after that"));
+    }
     wanted
 }
 
@@ -162,6 +174,17 @@ mod tests {
             let missing = check_against(&settings, 1 << 12).unwrap_err().to_string();
             assert!(missing.starts_with(&format!("missing CAP_NET_RAW (for transport = \"{word}\")")), "{missing}");
         }
+    }
+
+    #[test]
+    fn af_xdp_keeps_what_it_is_opened_with_and_no_other_transport_does() {
+        let names = |word: &str| {
+            let group = format!("interfaces = [\"eth1\"]\ntransport = \"{word}\"\nsource = \"synthetic\"");
+            wanted(&settings(&group)).iter().map(|(capability, _)| capability.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("packet"), ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_NICE"]);
+        assert_eq!(names("xdp"), ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_NICE", "CAP_IPC_LOCK", "CAP_BPF"]);
+        assert_eq!((Capability::Bpf.mask(), Capability::IpcLock.mask()), (0x80_0000_0000, 0x4000));
     }
 
     #[test]

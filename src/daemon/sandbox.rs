@@ -18,7 +18,7 @@ mod files;
 mod system_calls;
 
 use crate::daemon::privilege;
-use crate::daemon::settings::{Check, SecretFile, Settings};
+use crate::daemon::settings::{Check, Node, SecretFile, Settings};
 use files::Places;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -177,6 +177,14 @@ impl Sandbox {
             }));
         }
         objections
+    }
+}
+
+/// The sync links of the calling thread's group are open: it gives up what only that takes. (An interface that is replaced
+/// is opened again without it.)
+pub(crate) fn links_are_open(node: &Node) {
+    if node.sandbox {
+        capabilities::give_up_bpf();
     }
 }
 

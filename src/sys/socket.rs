@@ -240,23 +240,6 @@ pub fn has_source_address(group: Ipv6Addr, index: u32) -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).and_then(|socket| socket.connect(to)).is_ok()
 }
 
-/// The address that datagrams to `group` come from if they leave by this interface, in the calling thread's network
-/// namespace. With IPv4 its first one, or 0.0.0.0 if it has none (which passes for groups that stay on the link, RFC 1122
-/// section 3.2.1.3 and `ip_mc_validate_source` of net/ipv4/route.c); with IPv6 `None` as long as none is usable.
-pub fn source_address(group: IpAddr, interface_name: &str, index: u32) -> Option<IpAddr> {
-    match group {
-        IpAddr::V4(_) => {
-            let addresses = interface(interface_name).ok()?.ipv4;
-            Some(IpAddr::V4(addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED)))
-        }
-        IpAddr::V6(group) => {
-            let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
-            socket.connect(SocketAddr::from(SocketAddrV6::new(group, 9, 0, index))).ok()?;
-            Some(socket.local_addr().ok()?.ip())
-        }
-    }
-}
-
 /// Bytes of receive buffer that were granted, in the unit in which they are asked for. (The kernel doubles what it is
 /// told, for its own bookkeeping, and shows the double.)
 ///

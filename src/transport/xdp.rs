@@ -21,13 +21,14 @@ use super::raw::RawPort;
 use super::{RawOptions, TransportError, Wired, ethernet};
 use crate::sys::bpf::{self, Attachment, BpfError, Redirect};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
-use crate::sys::socket::{self, Interface, SetupError};
+use crate::sys::packet::Membership;
+use crate::sys::socket::{Interface, SetupError};
 use crate::sys::xsk::{self, XskOptions, XskSocket};
 use crate::wire::{FRAME_LEN_MAX, IP_PROTOCOL};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub type XdpTransport = Wired<XdpPort>;
 pub struct XdpPort {
     /// Member of the group, and what hears of it past the rings.
     stack: RawPort,
+    /// Knows where frames come from.
+    membership: Membership,
     /// Outlives the interface.
     redirect: Redirect,
     rings: Option<Rings>,
@@ -56,8 +59,7 @@ pub struct XdpPort {
     readiness: Epoll,
     group: IpAddr,
     index: u32,
-    name: String,
-    mac: [u8; 6],
+    source: Option<([u8; 6], IpAddr)>,
     headers: Option<ethernet::Headers>,
     /// Calls since the raw socket was looked at.
     ring_calls: u32,
@@ -83,18 +85,19 @@ impl Port for XdpPort {
     fn open(interface: &Interface, options: &RawOptions) -> Result<Self, TransportError> {
         // First of all the group, so that nothing is missed.
         let stack = RawPort::open(interface, options)?;
+        let membership = Membership::join(options.group, interface).map_err(|error| unjoined(interface, error))?;
         let redirect = Redirect::load(IP_PROTOCOL, options.group).map_err(|error| refused(&interface.name, error))?;
         let rings = Rings::open(&redirect, interface, options, PATIENCE)?;
         let readiness = gather(&stack, &rings).map_err(|error| system("epoll", interface, error))?;
         Ok(XdpPort {
             stack,
+            membership,
             redirect,
             rings: Some(rings),
             readiness,
             group: options.group,
             index: interface.index,
-            name: interface.name.clone(),
-            mac: interface.mac,
+            source: None,
             headers: None,
             ring_calls: 0,
             lost: 0,
@@ -111,11 +114,12 @@ impl Port for XdpPort {
 
     fn reopen(&mut self, interface: &Interface, options: &RawOptions) -> Result<(), TransportError> {
         self.stack.reopen(interface, options)?;
+        self.membership.renew(interface).map_err(|error| unjoined(interface, error))?;
         if interface.index != self.index || self.rings.is_none() {
             self.lost += self.rings.take().map_or(0, |rings| rings.unsent() as u64);
             // No waiting: this is the thread that must be heard.
             self.rings = Some(Rings::open(&self.redirect, interface, options, Duration::ZERO)?);
-            (self.index, self.mac, self.headers) = (interface.index, interface.mac, None);
+            (self.index, self.source, self.headers) = (interface.index, None, None);
         }
         if let Some(rings) = &self.rings {
             self.readiness = gather(&self.stack, rings).map_err(|error| system("epoll", interface, error))?;
@@ -197,9 +201,15 @@ impl Port for XdpPort {
         self.rings.as_ref().map_or(0, Rings::unsent)
     }
 
+    /// An IPv4 link without an address will do, as for raw sockets: groups that stay on the link are heard from 0.0.0.0.
     fn renew_source(&mut self, group: IpAddr, _: bool) -> bool {
-        let source = socket::source_address(group, &self.name, self.index);
-        self.headers = source.and_then(|source| ethernet::Headers::new(self.mac, source, group));
+        let unnumbered = || group.is_ipv4().then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let source = self.membership.source().or_else(unnumbered);
+        let found = source.and_then(|source| Some((self.membership.mac().ok()?, source)));
+        if found != self.source {
+            self.source = found;
+            self.headers = found.and_then(|(mac, source)| ethernet::Headers::new(mac, source, group));
+        }
         self.headers.is_some()
     }
 
@@ -359,7 +369,7 @@ fn refused(interface: &str, error: BpfError) -> TransportError {
     let reason = match errno(&error.source) {
         Errno::EPERM => {
             "XDP needs the capabilities CAP_BPF and CAP_NET_ADMIN when it starts: run as root, or give them \
-             in the systemd unit (AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_NET_RAW)"
+             in the systemd unit (docs/operations.md)"
                 .to_owned()
         }
         Errno::EBUSY | Errno::EEXIST => format!(
@@ -375,7 +385,9 @@ fn refused(interface: &str, error: BpfError) -> TransportError {
 fn unbound(interface: &str, queue: u32, error: SetupError) -> TransportError {
     let reason = match errno(&error.source) {
         Errno::EPERM if error.step.starts_with("socket") => return TransportError::MissingCapability,
-        Errno::EAFNOSUPPORT => "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)".to_owned(),
+        Errno::EAFNOSUPPORT => "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS), or the systemd unit does not allow it \
+             (RestrictAddressFamilies=AF_XDP)"
+            .to_owned(),
         Errno::EBUSY => format!("another AF_XDP socket has its receive queue {queue}"),
         Errno::ENODEV => return TransportError::NoInterface { name: interface.to_owned() },
         Errno::ENOBUFS if error.step == "XDP_UMEM_REG" => {
@@ -384,6 +396,10 @@ fn unbound(interface: &str, queue: u32, error: SetupError) -> TransportError {
         _ => format!("receive queue {queue}: {error}"),
     };
     TransportError::Unsupported { interface: interface.to_owned(), reason }
+}
+
+fn unjoined(interface: &Interface, SetupError { step, source }: SetupError) -> TransportError {
+    system(step, interface, source)
 }
 
 fn system(op: &'static str, interface: &Interface, source: io::Error) -> TransportError {

@@ -38,6 +38,14 @@ pub(super) fn keep(wanted: &[(Capability, &'static str)], programs: bool) -> (u6
     (mask, problem)
 }
 
+/// The calling thread gives up what it may load programs with, for good.
+pub(super) fn give_up_bpf() {
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        // A thread that does not have it has lost nothing.
+        let _ = caps::drop(None, set, caps::Capability::CAP_BPF);
+    }
+}
+
 /// Without CAP_SETPCAP the bounding set stays, and means nothing: with no new privileges nobody gains from it.
 fn drop_from_bounding(kept: &CapsHashSet) {
     if !caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP).unwrap_or(false) {

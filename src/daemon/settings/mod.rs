@@ -20,6 +20,7 @@ mod takeover;
 mod tests;
 mod track;
 mod value;
+mod xdp;
 
 pub use driven::RoleKind;
 pub use notify::{NOTIFY_TIMEOUT, Notifications};

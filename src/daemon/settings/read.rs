@@ -7,7 +7,7 @@ use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
     Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Sealing, Settings, SourceKind, TAP_FILES,
-    TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value,
+    TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value, xdp,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};
@@ -541,6 +541,7 @@ fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Ite
             section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
         }
         takeover::between_groups(section, group, other);
+        xdp::between_groups(section, group, other);
     }
 }
 
