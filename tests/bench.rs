@@ -165,5 +165,5 @@ fn words_name_the_machine_and_say_what_was_not_measured() {
     assert!(words.contains("\nmemory    records applied "), "{words}");
     let wrong = bench(&["--transport", "pigeon"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8(wrong.stderr).unwrap().contains("memory, raw, nix"));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("memory, raw, packet, nix, xdp"));
 }

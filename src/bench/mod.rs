@@ -16,6 +16,7 @@
 //! ```
 
 mod bare;
+mod bare_ring;
 mod bare_xdp;
 mod chart;
 mod cluster;

@@ -2,9 +2,9 @@
 
 use super::flood::BareEnds;
 use super::street::Street;
-use super::{BenchError, bare, bare_xdp};
+use super::{BenchError, bare, bare_ring, bare_xdp};
 use crate::transport::memory::{MemoryHub, MemoryOptions};
-use crate::transport::{NixTransport, RawOptions, RawTransport, Transport, XdpTransport};
+use crate::transport::{NixTransport, PacketTransport, RawOptions, RawTransport, Transport, XdpTransport};
 
 /// Frames that wait at a port of the memory transport.
 const MEMORY_QUEUE: usize = 4096;
@@ -34,15 +34,20 @@ enum Open {
 }
 
 /// All of them.
-pub(super) const WAYS: [Way; 4] = [
+pub(super) const WAYS: [Way; 5] = [
     Way { name: "memory", open: Open::Inside(memory), bare: None },
     Way { name: "raw", open: Open::OnStreet(raw), bare: Some(bare::sockets) },
+    Way { name: "packet", open: Open::OnStreet(packet), bare: Some(bare_ring::packets) },
     Way { name: "nix", open: Open::OnStreet(nix), bare: Some(bare::sockets) },
     Way { name: "xdp", open: Open::OnStreet(xdp), bare: Some(bare_xdp::rings) },
 ];
 
 fn raw(interface: &str) -> Result<Link, BenchError> {
     Ok(Box::new(RawTransport::open(&RawOptions::new([interface]))?))
+}
+
+fn packet(interface: &str) -> Result<Link, BenchError> {
+    Ok(Box::new(PacketTransport::open(&RawOptions::new([interface]))?))
 }
 
 fn nix(interface: &str) -> Result<Link, BenchError> {

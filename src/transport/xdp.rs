@@ -369,7 +369,7 @@ fn refused(interface: &str, error: BpfError) -> TransportError {
     let reason = match errno(&error.source) {
         Errno::EPERM => {
             "XDP needs the capabilities CAP_BPF and CAP_NET_ADMIN when it starts: run as root, or give them \
-             in the systemd unit (AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_NET_RAW)"
+             in the systemd unit (docs/operations.md)"
                 .to_owned()
         }
         Errno::EBUSY | Errno::EEXIST => format!(
@@ -385,7 +385,9 @@ fn refused(interface: &str, error: BpfError) -> TransportError {
 fn unbound(interface: &str, queue: u32, error: SetupError) -> TransportError {
     let reason = match errno(&error.source) {
         Errno::EPERM if error.step.starts_with("socket") => return TransportError::MissingCapability,
-        Errno::EAFNOSUPPORT => "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)".to_owned(),
+        Errno::EAFNOSUPPORT => "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS), or the systemd unit does not allow it \
+             (RestrictAddressFamilies=AF_XDP)"
+            .to_owned(),
         Errno::EBUSY => format!("another AF_XDP socket has its receive queue {queue}"),
         Errno::ENODEV => return TransportError::NoInterface { name: interface.to_owned() },
         Errno::ENOBUFS if error.step == "XDP_UMEM_REG" => {
