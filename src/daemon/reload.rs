@@ -418,7 +418,8 @@ mod tests {
             known.extend(*named);
         }
         let mut all = GROUP_KEYS.to_vec();
-        (all.sort_unstable(), known.sort_unstable());
+        all.sort_unstable();
+        known.sort_unstable();
         known.dedup();
         assert_eq!(known, all);
     }
