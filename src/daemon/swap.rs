@@ -4,11 +4,14 @@
 use crate::daemon::settings::Settings;
 use crate::daemon::status::SwapStatus;
 use crate::sys::swap;
+use std::io;
 
 /// Keeps this process out of swap if these settings have a secret; what came of it, or `None` if there is nothing to hide.
 pub(crate) fn guard(settings: &Settings) -> Option<SwapStatus> {
+    // While the rights to do so are there: a secret may come later, by a reload.
+    let lifted = swap::lift_limit();
     let _secret = settings.node.sealing.secrets.first()?;
-    let problem = keep_out().err();
+    let problem = keep_out(lifted).err();
     if let Some(problem) = &problem {
         tracing::warn!("keys may be written to swap: {problem}");
     }
@@ -16,8 +19,8 @@ pub(crate) fn guard(settings: &Settings) -> Option<SwapStatus> {
 }
 
 /// Half of it would be worse than nothing: an allocation beyond a limit fails, and ends the daemon.
-fn keep_out() -> Result<(), String> {
+fn keep_out(lifted: io::Result<()>) -> Result<(), String> {
     const CURE: &str = "write LimitMEMLOCK=infinity into the unit, or start it as root, and start it anew";
-    swap::lift_limit().map_err(|error| format!("there is a limit of locked memory: {error}; {CURE}"))?;
+    lifted.map_err(|error| format!("there is a limit of locked memory: {error}; {CURE}"))?;
     swap::forbid().map_err(|error| format!("{error}; {CURE}"))
 }
