@@ -272,10 +272,10 @@ fn keys_are_kept_out_of_swap_and_where_they_cannot_be_it_is_said_with_the_cure()
     if !root() {
         return;
     }
-    // What comes later is kept out, too.
+    // What comes later is kept out where the right to do so is still there; else that is said.
     plain.configure(&plain.keys());
     assert_eq!(plain.ask(&["reload"]).status.code(), Some(0));
-    assert_eq!(swap(&plain), json!({ "locked": true, "problem": null }));
+    assert_eq!(swap(&plain)["locked"], swap(&plain)["problem"].is_null());
     let mut node = Alone::new();
     node.start();
     assert_eq!(swap(&node), json!({ "locked": true, "problem": null }));

@@ -1,6 +1,7 @@
 //! Keys are not to be found on a disk: where there is a secret, the daemon's memory stays out of swap. Where the host does not
 //! let it, the daemon runs all the same, and says so with the cure. (It leaves no core dump either: `settings::secret`.)
 
+use crate::daemon::privilege::{self, Capability};
 use crate::daemon::settings::Settings;
 use crate::daemon::status::SwapStatus;
 use crate::sys::swap;
@@ -21,6 +22,12 @@ pub(crate) fn guard(settings: &Settings) -> Option<SwapStatus> {
 /// Half of it would be worse than nothing: an allocation beyond a limit fails, and ends the daemon.
 fn keep_out(lifted: io::Result<()>) -> Result<(), String> {
     const CURE: &str = "write LimitMEMLOCK=infinity into the unit, or start it as root, and start it anew";
-    lifted.map_err(|error| format!("there is a limit of locked memory: {error}; {CURE}"))?;
+    match lifted {
+        // It goes for nobody who has this right, and the daemon keeps it then.
+        Err(error) if !privilege::has(Capability::IpcLock) => {
+            return Err(format!("there is a limit of locked memory: {error}; {CURE}"));
+        }
+        _ => {}
+    }
     swap::forbid().map_err(|error| format!("{error}; {CURE}"))
 }
