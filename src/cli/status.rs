@@ -71,6 +71,9 @@ fn words(status: &NodeStatus, colour: bool) -> String {
     if let Some(reload) = &status.reload {
         let _ = writeln!(text, "reload {}, {:.1} s ago: {}", reload.result, reload.age_s, reload.text);
     }
+    if status.huge_pages.as_deref() == Some("never") {
+        text += "huge pages are switched off (transparent_hugepage: never): a large table is slower\n";
+    }
     for group in &status.groups {
         let _ = write_group(&mut text, group, colour);
     }
@@ -358,6 +361,7 @@ mod tests {
             node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
             refused_requests: BTreeMap::new(),
             reload: Some(ReloadStatus { age_s: 12.0, result: "refused".into(), text: "not reloaded: x".into() }),
+            huge_pages: Some("never".into()),
             groups: vec![group, GroupStatus::waiting(52, 100, "there is no interface eth9".into())],
         }
     }
@@ -367,6 +371,7 @@ mod tests {
         insta::assert_snapshot!(words(&status(), false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
         reload refused, 12.0 s ago: not reloaded: x
+        huge pages are switched off (transparent_hugepage: never): a large table is slower
 
         group 51: backup, ready
           master      node 2, term 7, own priority 100 (150 configured)
@@ -456,7 +461,7 @@ mod tests {
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
         (group.unacknowledged_records, group.rpo_records, group.seal) = (None, None, None);
         (group.drops, group.links, group.tracks) = (BTreeMap::new(), vec![], vec![]);
-        status.reload = None;
+        (status.reload, status.huge_pages) = (None, Some("madvise".into()));
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
 
