@@ -27,7 +27,7 @@ fn report(measure: Measure, only: &[String]) -> Option<Report> {
     Some(report)
 }
 
-/// [1.2.1] [3.4.2] [3.4.3] [3.4.6] Who does not have the secret changes no record, no role and no peer, whatever it sends, and
+/// [1.2.1] [1.2.3] [3.4.2] [3.4.3] [3.4.6] Who does not have the secret changes no record, no role and no peer, whatever it sends, and
 /// the backup comes back in the middle of it.
 #[test]
 fn whatever_is_sent_without_the_secret_changes_nothing() {

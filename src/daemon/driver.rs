@@ -215,6 +215,15 @@ impl Driver {
         self
     }
 
+    /// The same, with the wishes that were heard before there was an engine.
+    pub fn drained_by(mut self, draining: Draining) -> Self {
+        let now = (self.clock)();
+        if !draining.is_empty() && self.engine.set_draining(now, true).is_ok() {
+            self.draining = draining;
+        }
+        self
+    }
+
     /// Turns until the desk says stop, then gives the role away and says goodbye.
     pub fn run(mut self) {
         self.start();
@@ -459,6 +468,7 @@ impl Driver {
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
         status.links = self.line.links().iter().map(LinkRow::new).collect();
+        status.transport = Some(status.links.first().map_or("memory", |link| &link.transport).to_owned());
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
         if let Some(reins) = &self.reins {
             status.trouble = status.trouble.or_else(|| reins.trouble());
@@ -467,6 +477,7 @@ impl Driver {
         status.kernel_verified = self.audit.verified(now);
         status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
+        status.routes = self.takeover.as_ref().map(Takeover::routes).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
         if let Some(tap) = self.line.tap() {

@@ -208,12 +208,16 @@ fn told(header: &libc::msghdr, control: &Control) -> (Option<u32>, Option<u8>) {
     (dropped, hop_limit)
 }
 
-/// Slots for outgoing datagrams to one address. They are written in place, in order, and the kernel reads them there.
+/// Slots for outgoing datagrams, to one address or to where the socket is bound. They are written in place, in order, and
+/// the kernel reads them there. In front of each there may be room for a header, which each socket can be given anew.
 pub struct SendBatch {
     headers: Block<libc::mmsghdr>,
     vectors: Block<libc::iovec>,
     bytes: Block<u8>,
-    _address: Address,
+    _address: Option<Address>,
+    /// Bytes in front of each datagram.
+    headroom: usize,
+    /// Bytes of a slot, headroom included.
     slot_len: usize,
     filled: usize,
 }
@@ -224,18 +228,29 @@ unsafe impl Send for SendBatch {}
 impl SendBatch {
     /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes for datagrams to `destination`.
     pub fn new(count: usize, slot_len: usize, destination: SocketAddr) -> Self {
+        Self::build(count, 0, slot_len, Some(Address::new(destination)))
+    }
+
+    /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes, each behind a header of `headroom` bytes, for a socket that
+    /// knows where to send to.
+    pub fn with_headers(count: usize, headroom: usize, slot_len: usize) -> Self {
+        Self::build(count, headroom, headroom + slot_len, None)
+    }
+
+    fn build(count: usize, headroom: usize, slot_len: usize, address: Option<Address>) -> Self {
         let count = count.clamp(1, BATCH_MAX);
         let bytes = Block::new(0u8, count * slot_len);
-        let address = Address::new(destination);
         let vectors = Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: 0 });
         let headers = Block::from_fn(count, |i| {
             let mut header = empty_header();
-            (header.msg_hdr.msg_name, header.msg_hdr.msg_namelen) = address.for_the_kernel();
+            if let Some(address) = &address {
+                (header.msg_hdr.msg_name, header.msg_hdr.msg_namelen) = address.for_the_kernel();
+            }
             header.msg_hdr.msg_iov = vectors.at(i);
             header.msg_hdr.msg_iovlen = 1;
             header
         });
-        SendBatch { headers, vectors, bytes, _address: address, slot_len, filled: 0 }
+        SendBatch { headers, vectors, bytes, _address: address, headroom, slot_len, filled: 0 }
     }
 
     /// The next free slot, whole; what it holds is old. `None` if all are filled.
@@ -244,7 +259,7 @@ impl SendBatch {
             return None;
         }
         let start = self.filled * self.slot_len;
-        Some(&mut self.bytes.slice_mut()[start..start + self.slot_len])
+        Some(&mut self.bytes.slice_mut()[start + self.headroom..start + self.slot_len])
     }
 
     /// Makes the first `length` bytes of the free slot a datagram of the batch.
@@ -252,8 +267,9 @@ impl SendBatch {
     /// # Panics
     /// If all slots are filled, or a slot is shorter than `length`.
     pub fn commit(&mut self, length: usize) {
-        assert!(length <= self.slot_len, "{length} bytes in a slot of {}", self.slot_len);
-        self.vectors.slice_mut()[self.filled].iov_len = length;
+        let room = self.slot_len - self.headroom;
+        assert!(length <= room, "{length} bytes in a slot of {room}");
+        self.vectors.slice_mut()[self.filled].iov_len = self.headroom + length;
         self.filled += 1;
     }
 
@@ -267,13 +283,23 @@ impl SendBatch {
         self.filled == 0
     }
 
-    /// Length in bytes of datagram `index`.
+    /// Length in bytes of datagram `index`, without its header.
     ///
     /// # Panics
     /// If the batch has no such datagram.
     pub fn datagram_len(&self, index: usize) -> usize {
         assert!(index < self.filled, "datagram {index} of {}", self.filled);
-        self.vectors.slice()[index].iov_len
+        self.vectors.slice()[index].iov_len - self.headroom
+    }
+
+    /// Datagram `index` with its header: the room in front of it, and its bytes.
+    ///
+    /// # Panics
+    /// If the batch has no such datagram.
+    pub fn with_header(&mut self, index: usize) -> (&mut [u8], &mut [u8]) {
+        let length = self.datagram_len(index);
+        let start = index * self.slot_len;
+        self.bytes.slice_mut()[start..start + self.headroom + length].split_at_mut(self.headroom)
     }
 
     /// Hands the datagrams from number `first` on to `socket` and says how many of them it took (at least one). Never

@@ -26,6 +26,8 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>) -> Response {
         refused_requests: desk.refused_requests(),
         reload: desk.roster.last_reload(),
         huge_pages: huge::setting(),
+        swap: desk.roster.swap(),
+        sandbox: desk.roster.sandbox().status().clone(),
         groups,
     };
     answer(StatusCode::OK, &status)

@@ -21,10 +21,13 @@ mod tests;
 mod track;
 mod value;
 pub mod wait;
+mod xdp;
 
 pub use driven::RoleKind;
 pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
+#[cfg(test)]
+pub(in crate::daemon) use read::GROUP_KEYS;
 pub use secret::{Sealing, SecretFile};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
@@ -111,6 +114,8 @@ pub struct Node {
     pub name: String,
     /// Priority of the groups' threads among real-time threads (sched(7)), 1 to 99; 0: they are ordinary threads.
     pub realtime_priority: u8,
+    /// Whether the daemon gives up what it does not need before it starts.
+    pub sandbox: bool,
     /// What frames are sealed with.
     #[serde(flatten)]
     pub sealing: Sealing,
@@ -271,6 +276,10 @@ pub struct Group {
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
     Raw,
+    /// Packet sockets with a ring (AF_PACKET); raw sockets where they cannot be had.
+    Packet,
+    /// AF_XDP; packet sockets where it cannot be had.
+    Xdp,
     /// Inside this process only, for trials.
     Memory,
 }
