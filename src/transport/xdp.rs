@@ -149,16 +149,21 @@ impl Port for XdpPort {
         mut take: impl FnMut(Arrival<'_>),
     ) -> io::Result<usize> {
         let group = self.group;
-        let arrived = self
-            .rings
-            .as_mut()
-            .map_or(0, |rings| rings.receive(most, &mut |packet| take(ethernet::frame(packet, group, FRAME_LEN_MAX))));
-        self.ring_calls += 1;
-        if arrived > 0 && (self.ring_calls < RING_CALLS_MAX || arrived == most) {
-            return Ok(arrived);
+        let mut arrived = 0;
+        let its_turn = self.ring_calls >= RING_CALLS_MAX;
+        if its_turn {
+            arrived += self.stack.receive(incoming, most, &mut take)?;
         }
-        self.ring_calls = 0;
-        Ok(arrived + self.stack.receive(incoming, most - arrived, take)?)
+        if let Some(rings) = &mut self.rings {
+            arrived += rings.receive(most - arrived, &mut |packet| take(ethernet::frame(packet, group, FRAME_LEN_MAX)));
+        }
+        if arrived == 0 && !its_turn {
+            arrived += self.stack.receive(incoming, most, take)?;
+            self.ring_calls = 0;
+        } else {
+            self.ring_calls = if its_turn { 0 } else { self.ring_calls + 1 };
+        }
+        Ok(arrived)
     }
 
     /// Each frame is copied into a slot of the send ring, behind headers of our own.
@@ -249,13 +254,16 @@ impl Rings {
         }
         let mut queues = Vec::new();
         for queue in 0..told.unwrap_or(bpf::QUEUES_MAX) {
-            let socket = match XskSocket::open(&ring_options(interface, options, &attachment, queue, told, patience)) {
+            let options = ring_options(interface, options, &attachment, queue, told, patience);
+            let asked = options.receive_memory;
+            let socket = match XskSocket::open(&options) {
                 Ok(socket) => socket,
                 // A driver that does not tell its queues: there are no more.
                 Err(error) if queue > 0 && told.is_none() && errno(&error.source) == Errno::EINVAL => break,
                 Err(error) => return Err(unbound(name, queue, error)),
             };
             redirect.set(queue, &socket).map_err(|error| refused(name, error))?;
+            warn_of_little_memory(name, queue, asked, &socket);
             queues.push(socket);
         }
         let (mode, zero_copy) = (attachment.mode().name(), queues[0].is_zero_copy());
@@ -352,6 +360,19 @@ fn ring_options(
         send_buffer: options.send_buffer,
         zero_copy: attachment.mode() == bpf::Mode::Native,
         patience,
+    }
+}
+
+fn warn_of_little_memory(interface: &str, queue: u32, asked: usize, socket: &XskSocket) {
+    // Rounding alone takes less than half.
+    if socket.receive_memory() < asked / 2 {
+        tracing::warn!(
+            interface,
+            queue,
+            asked_bytes = asked,
+            granted_bytes = socket.receive_memory(),
+            "receive memory cut short by LimitMEMLOCK; CAP_IPC_LOCK may go past it"
+        );
     }
 }
 
