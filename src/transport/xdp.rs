@@ -11,7 +11,7 @@
 //!
 //! The raw socket is a member of the group: so the interface lets the group's frames in, switches that snoop IGMP send
 //! them here, and what the program lets pass (when it has just been attached, or by a queue without a socket) is heard
-//! all the same. It is looked at when the rings are empty, and now and then when they are not.
+//! all the same. It is looked at now and then, sooner when the rings are empty.
 //!
 //! The program is attached natively if the driver can, else in SKB mode, by a BPF link: whoever dies leaves nothing
 //! behind. It is loaded once, so that an interface that was replaced is opened again without CAP_BPF.
@@ -40,8 +40,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 const QUEUE_MEMORY_LEAST: usize = 4 << 20;
 /// Frames that may be on their way out: at least so many, at least twice a batch.
 const SLOTS_LEAST: u32 = 256;
-/// Calls that bring frames by the rings before the raw socket is looked at again.
+/// Calls that bring frames by the rings before the raw socket is looked at again, which takes a system call.
 const RING_CALLS_MAX: u32 = 64;
+/// A call that brings none counts for so many: whoever waits until something can be read soon has it.
+const EMPTY_CALL: u32 = 16;
 
 /// A transport over AF_XDP.
 pub type XdpTransport = Wired<XdpPort>;
@@ -99,7 +101,7 @@ impl Port for XdpPort {
             index: interface.index,
             source: None,
             headers: None,
-            ring_calls: 0,
+            ring_calls: RING_CALLS_MAX,
             lost: 0,
         })
     }
@@ -150,19 +152,14 @@ impl Port for XdpPort {
     ) -> io::Result<usize> {
         let group = self.group;
         let mut arrived = 0;
-        let its_turn = self.ring_calls >= RING_CALLS_MAX;
-        if its_turn {
+        if self.ring_calls >= RING_CALLS_MAX {
+            self.ring_calls = 0;
             arrived += self.stack.receive(incoming, most, &mut take)?;
         }
         if let Some(rings) = &mut self.rings {
             arrived += rings.receive(most - arrived, &mut |packet| take(ethernet::frame(packet, group, FRAME_LEN_MAX)));
         }
-        if arrived == 0 && !its_turn {
-            arrived += self.stack.receive(incoming, most, take)?;
-            self.ring_calls = 0;
-        } else {
-            self.ring_calls = if its_turn { 0 } else { self.ring_calls + 1 };
-        }
+        self.ring_calls += if arrived > 0 { 1 } else { EMPTY_CALL };
         Ok(arrived)
     }
 
