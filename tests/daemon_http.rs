@@ -7,6 +7,7 @@ use ssyncp::daemon::http::{Server, ServerError, ServerOptions, Sockets};
 use ssyncp::daemon::measures::Measures;
 use ssyncp::daemon::roster::Roster;
 use ssyncp::daemon::sandbox::Sandbox;
+use ssyncp::daemon::sections::Refused;
 use ssyncp::daemon::settings::Settings;
 use ssyncp::daemon::status::GroupStatus;
 use ssyncp::engine::{Role, RoleRequest};
@@ -113,6 +114,7 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
                 Command::Status(answer) => answer.send(status(desk.sync_id)).unwrap(),
                 Command::Measures(answer) => answer.send(Measures::unmeasured(status(desk.sync_id))).unwrap(),
                 Command::Resync { answer, .. } => answer.send(Err("not now".into())).unwrap(),
+                Command::Section(order) => order.refuse(Refused::None("not here".into())),
                 Command::Flush(order) => order.answer.send(Err("not master".into())).unwrap(),
                 Command::Reconfigure { answer, .. } => answer.send(Ok(())).unwrap(),
                 // Of group 52 it is master; of the others it is a backup, which may ask.

@@ -122,7 +122,8 @@ impl Contender {
             .into_iter()
             .chain([program.as_str()])
             .chain(arguments.iter().copied())
-            .chain([configuration.as_str()])
+            // Who needs none has none.
+            .chain(Some(configuration.as_str()).filter(|_| self != Contender::Listener))
             .collect();
         let namespace = if number == 0 { &lab.a } else { &lab.b };
         let daemon = Daemon::start(namespace, Path::new("taskset"), &words, &files.with_extension("log"));
@@ -179,7 +180,9 @@ impl Machine {
     fn is_ready(&self) -> bool {
         match self.contender {
             Contender::Listener => self.daemon.log().contains(READY),
-            _ => self.held().is_some(),
+            // Without an external cache it has no such number, and answers all the same.
+            Contender::Conntrackd => self.ask(STATISTICS).is_ok(),
+            Contender::Ssyncp => self.held().is_some(),
         }
     }
 

@@ -21,12 +21,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod conntrackd;
-mod contender;
+pub mod contender;
 mod keepalived;
 #[allow(dead_code, reason = "tests/pair_keepalived.rs uses more of it")]
 mod process;
-mod race;
-mod report;
+pub mod race;
+pub mod report;
 
 use clap::Parser;
 use common::{Doing, Trouble, beside};

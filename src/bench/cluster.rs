@@ -110,34 +110,43 @@ impl Cluster {
             (2..).zip(links).map(|(node, link)| Side::open(now, node, link, setup)).collect::<Result<_, _>>()?;
         let mut cluster = Cluster { master, backups, flows: setup.flows, next: 0, round: 0 };
         cluster.backups.iter_mut().for_each(|backup| backup.engine.set_role(now, RoleRequest::Backup));
+        cluster.settle()?;
+        Ok(cluster)
+    }
+
+    /// Waits until every backup is in sync and has everything; a master that is none, or no longer, is made one.
+    fn settle(&mut self) -> Result<(), BenchError> {
         for _ in 0..FILLS_MAX {
-            if cluster.fill()? {
-                return Ok(cluster);
+            if self.master.engine.role() != Role::Master {
+                self.fill()?;
+            }
+            self.until("the cluster does not come to rest", |it| {
+                it.master.engine.role() != Role::Master || it.is_in_sync() && it.is_level()
+            })?;
+            if self.master.engine.role() == Role::Master && self.is_full() {
+                return Ok(());
             }
         }
         Err(BenchError::Stuck("the master stands still too often to keep its role: other work has the processors"))
     }
 
-    /// Makes the first side master, gives it all flows, and waits until the others have them; false if the role was lost
-    /// meanwhile, as it is by who stands still for three ADVERTs.
-    fn fill(&mut self) -> Result<bool, BenchError> {
+    /// Makes the first side master, and gives it all flows; it may lose the role meanwhile, as who stands still for three
+    /// ADVERTs does.
+    fn fill(&mut self) -> Result<(), BenchError> {
         self.master.engine.set_role(clock::now(), RoleRequest::Master);
         self.until("the master is not master", |it| it.master.engine.role() == Role::Master)?;
         self.master.engine.begin_dump(clock::now());
         for number in 0..self.flows {
             let change = Change::Upsert(workload::flow(number, 1));
             if self.master.engine.update(clock::now(), &change).is_err() {
-                return Ok(false);
+                return Ok(());
             }
             if number % 1024 == 0 {
                 self.turn()?;
             }
         }
         self.master.engine.end_dump(clock::now());
-        self.until("the backups do not come into sync", |it| {
-            it.master.engine.role() != Role::Master || it.is_in_sync() && it.is_full()
-        })?;
-        Ok(self.master.engine.role() == Role::Master)
+        Ok(())
     }
 
     fn is_in_sync(&self) -> bool {
@@ -165,7 +174,7 @@ impl Cluster {
     }
 
     fn run(&mut self, feed: Feed, time: Duration) -> Result<Run, BenchError> {
-        self.until("the cluster does not come to rest", |it| it.is_in_sync() && it.is_level())?;
+        self.settle()?;
         let stamps: Vec<AtomicU64> = (0..STAMPS).map(|_| AtomicU64::new(0)).collect();
         let over = AtomicBool::new(false);
         let Cluster { master, backups, flows, next, round } = self;

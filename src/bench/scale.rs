@@ -31,6 +31,9 @@ const FLOWS: u32 = 50_000;
 /// Records a second that all groups share.
 const SHARED_PER_S: f64 = 100_000.0;
 
+/// Rest of a cluster that waits for the others.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Measures all of it.
 pub(super) fn measure(options: &Options, street: Option<&Street>, ways: &[&Way], report: &mut Report) {
     let mut scale = Scale { runs: options.runs, time: Duration::from_secs_f64(options.seconds), options, report };
@@ -217,7 +220,7 @@ impl Meeting {
                 return Err(BenchError::Stuck("another group could not be measured"));
             }
             cluster.turn()?;
-            thread::yield_now();
+            thread::sleep(PAUSE);
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ mod resync;
 mod role;
 mod run;
 mod secrets;
+mod section;
 mod sim;
 mod status;
 mod switchover;
@@ -86,6 +87,8 @@ enum Command {
     Resync(resync::Options),
     /// Wait until the peers hold everything that was submitted so far; exit status 1 if they do not in time.
     Flush(flush::Options),
+    /// Put, get, delete and list entries that are replicated beside the flows.
+    Section(section::Options),
     /// Let the daemon read its configuration anew: all of it is applied, or nothing.
     Reload(reload::Options),
     /// Show every frame of a recording, with every check explained.
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::PeerDead(options) => peer_dead::run(&options),
         Command::Resync(options) => resync::run(&options),
         Command::Flush(options) => flush::run(&options),
+        Command::Section(options) => section::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Decode(options) => decode::run(&options),
         Command::Record(options) => record::run(&options),

@@ -68,6 +68,9 @@ fn words(status: &NodeStatus, colour: bool) -> String {
     let node = &status.node;
     // Writing into a string cannot fail, here and below.
     let _ = writeln!(text, "node {} ({}), ssyncp {}", node.id, node.name, node.version);
+    if let Some(problem) = status.swap.as_ref().and_then(|swap| swap.problem.as_ref()) {
+        let _ = writeln!(text, "keys may be written to swap: {problem}");
+    }
     if let Some(reload) = &status.reload {
         let _ = writeln!(text, "reload {}, {:.1} s ago: {}", reload.result, reload.age_s, reload.text);
     }
@@ -243,7 +246,7 @@ mod tests {
     use crate::daemon::sandbox::{CapabilityRow, Layer, SandboxStatus};
     use crate::daemon::status::{
         AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerSealRow, Rates, ReloadStatus, RouteStatus,
-        STATUS_SCHEMA, SealRow,
+        STATUS_SCHEMA, SealRow, SwapStatus,
     };
     use std::collections::BTreeMap;
 
@@ -382,6 +385,7 @@ mod tests {
             node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
             refused_requests: BTreeMap::new(),
             reload: Some(ReloadStatus { age_s: 12.0, result: "refused".into(), text: "not reloaded: x".into() }),
+            swap: Some(SwapStatus { locked: false, problem: Some("x; do y".into()) }),
             sandbox: SandboxStatus {
                 capabilities: vec![CapabilityRow { name: "CAP_NET_RAW".into(), purpose: "x".into() }],
                 no_new_privileges: Layer { applied: true, reason: String::new() },
@@ -396,6 +400,7 @@ mod tests {
     fn the_picture_for_a_person() {
         insta::assert_snapshot!(words(&status(), false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
+        keys may be written to swap: x; do y
         reload refused, 12.0 s ago: not reloaded: x
         sandbox CAP_NET_RAW; held in: no new privileges, system calls, files
 
@@ -490,7 +495,7 @@ mod tests {
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
         (group.unacknowledged_records, group.rpo_records, group.seal) = (None, None, None);
         (group.drops, group.links, group.tracks, group.routes) = (BTreeMap::new(), vec![], vec![], vec![]);
-        status.reload = None;
+        (status.reload, status.swap) = (None, None);
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
         sandbox CAP_NET_RAW; held in: no new privileges, system calls, files

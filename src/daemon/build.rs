@@ -185,3 +185,50 @@ pub fn announcer(index: u32) -> io::Result<Box<dyn Announce>> {
     // Ethertype 0: it sends and receives nothing, so no queue fills that nobody reads.
     Ok(Box::new(PacketSocket::open(index, 0)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::settings::Settings;
+    use std::path::Path;
+
+    fn unsupported(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        Err(TransportError::Unsupported { interface: "eth1".into(), reason: "too old".into() }.into())
+    }
+
+    fn refused(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        let source = io::Error::from_raw_os_error(libc::ENOMEM);
+        Err(TransportError::System { op: "mmap", interface: "eth1".into(), source }.into())
+    }
+
+    fn missing(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        Err(TransportError::NoInterface { name: "eth1".into() }.into())
+    }
+
+    /// Tells what it was told, as an error.
+    fn last(_: &Group, instead_of: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        Err(TransportError::Unsupported { interface: "eth1".into(), reason: format!("{instead_of:?}") }.into())
+    }
+
+    fn end_of(ways: &[(&'static str, OpenWired)]) -> String {
+        let text = "[node]\nid = 1\n[[group]]\nsync_id = 1\ninterfaces = [\"eth1\"]\n";
+        let settings = Settings::parse(text, Path::new("x")).unwrap();
+        let ways: Vec<_> = ways.iter().map(|(word, open)| (TransportKind::Raw, *word, *open)).collect();
+        first_of(&ways, &settings.groups[0]).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_followed_by_the_next_which_is_told_why() {
+        let told = end_of(&[("xdp", unsupported), ("packet", refused), ("raw", last)]);
+        let reasons = "xdp: interface \\\"eth1\\\": too old; \
+                       packet: mmap on interface \\\"eth1\\\": Cannot allocate memory (os error 12)";
+        assert_eq!(told, format!("transport: interface \"eth1\": Some(\"{reasons}\")"));
+        assert_eq!(end_of(&[("raw", last)]), "transport: interface \"eth1\": None");
+    }
+
+    #[test]
+    fn the_last_one_has_the_word_and_an_interface_that_is_missing_is_missing_for_all() {
+        assert_eq!(end_of(&[("packet", refused), ("raw", unsupported)]), "transport: interface \"eth1\": too old");
+        assert_eq!(end_of(&[("xdp", unsupported), ("packet", missing), ("raw", last)]), "there is no interface eth1");
+    }
+}

@@ -23,11 +23,11 @@ use crate::daemon::measures::Measures;
 use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
 use crate::daemon::protocol::{NO_SWITCH, Protocol};
-use crate::daemon::sandbox;
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::daemon::track::{Board, Heed};
+use crate::daemon::{sandbox, sections};
 use crate::engine::{ClassicEngine, ConfigError, Engine, Role};
 use crate::sys::{clock, poll, socket};
 use crate::time::Duration;
@@ -188,6 +188,7 @@ impl Waiting {
             Command::Status(answer) => drop(answer.send(self.status(trouble))),
             Command::Measures(answer) => drop(answer.send(Measures::unmeasured(self.status(trouble)))),
             Command::Resync { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Section(order) => order.refuse(sections::Refused::None(trouble)),
             Command::Flush(order) => drop(order.answer.send(Err(trouble))),
             Command::Reconfigure { group, audit, node, answer } => {
                 self.takeover.replace((&*group).into());

@@ -12,11 +12,11 @@ pub enum Capability {
     NetAdmin,
     /// `CAP_NET_RAW`: raw and packet sockets.
     NetRaw,
+    /// `CAP_IPC_LOCK`: memory of AF_XDP beyond the limit that a user has.
+    IpcLock,
     /// `CAP_SYS_NICE`: real-time scheduling.
     SysNice,
-    /// `CAP_IPC_LOCK`: memory of AF_XDP beyond RLIMIT_MEMLOCK.
-    IpcLock,
-    /// `CAP_BPF`: loading the program of AF_XDP.
+    /// `CAP_BPF`: the program of AF_XDP.
     Bpf,
 }
 

@@ -117,7 +117,7 @@ impl Protocol {
         each!(self, engine => engine.poll_transmit(now, slot))
     }
 
-    /// The next flows for the sink. Nobody on this machine owns sections: they are only held for the others.
+    /// The next flows for the sink. Sections have none: whoever wants one reads it in the table.
     pub(crate) fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
         if let Protocol::Ssyncp1(engine) = self {
             while engine.poll_section(now).is_some() {}

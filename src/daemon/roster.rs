@@ -7,7 +7,7 @@ use crate::daemon::events::{EventMessage, Events};
 use crate::daemon::reload::{Refusal, Reloaded};
 use crate::daemon::sandbox::Sandbox;
 use crate::daemon::settings::Settings;
-use crate::daemon::status::{NodeName, ReloadStatus};
+use crate::daemon::status::{NodeName, ReloadStatus, SwapStatus};
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::time::Instant;
@@ -40,6 +40,7 @@ struct State {
     done: u64,
     refused: u64,
     last: Option<(Instant, ReloadStatus)>,
+    swap: Option<SwapStatus>,
 }
 
 /// How often the configuration was read anew.
@@ -62,7 +63,8 @@ impl Roster {
     ) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
         let (reloads, requests) = mpsc::sync_channel(RELOADS_WAITING_MAX);
         let node = NodeName::new(&settings.node);
-        let state = State { settings: Arc::new(settings), groups: groups.into(), done: 0, refused: 0, last: None };
+        let (settings, groups) = (Arc::new(settings), groups.into());
+        let state = State { settings, groups, done: 0, refused: 0, last: None, swap: None };
         let (file, events, state) = (file.to_owned(), Events::default(), Mutex::new(state));
         (Arc::new(Roster { node, file, sandbox, events, reloads, waker, state }), requests)
     }
@@ -107,6 +109,16 @@ impl Roster {
     pub fn last_reload(&self) -> Option<ReloadStatus> {
         let (at, status) = self.lock().last.clone()?;
         Some(ReloadStatus { age_s: clock::now().since(at).as_secs_f64(), ..status })
+    }
+
+    /// Whether keys can come to a disk; `None` if there are none.
+    pub fn swap(&self) -> Option<SwapStatus> {
+        self.lock().swap.clone()
+    }
+
+    /// Notes what came of keeping them from it.
+    pub(crate) fn note_swap(&self, swap: Option<SwapStatus>) {
+        self.lock().swap = swap;
     }
 
     /// Asks the main thread for a reload; `None` if it has too many of them waiting, or has ended.

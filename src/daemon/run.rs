@@ -21,6 +21,7 @@ use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
 use crate::daemon::sandbox::Sandbox;
 use crate::daemon::settings::{Group, Node, Settings};
+use crate::daemon::swap;
 use crate::daemon::track::Tracker;
 use crate::daemon::watchdog::Watchdog;
 use crate::sys::poll::{self, Waker};
@@ -79,8 +80,9 @@ pub enum RunError {
 pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let signals = Signals::block()?;
     privilege::check(&settings)?;
-    warn(&settings, &[]);
+    warn(&settings.warnings());
     let sockets = Sockets::open(&settings.control.socket, settings.control.listen)?;
+    let swap = swap::guard(&settings);
     // Before the first thread, because each thread holds itself in; after what needs more rights.
     let sandbox = Sandbox::enter(&settings, file);
     let members = settings.groups.iter().map(|group| Member::new(group.sync_id)).collect::<io::Result<Vec<_>>>()?;
@@ -88,6 +90,7 @@ pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let waker = Arc::new(Waker::new()?);
     let (roster, requests) = Roster::new(file, settings, handles, Arc::clone(&waker), sandbox);
     let settings = roster.settings();
+    roster.note_swap(swap);
     let server =
         Server::start(ServerOptions { roster: Arc::clone(&roster), sockets, answer_deadline: ANSWER_DEADLINE })?;
     let errands = ErrandsThread::start(Arc::clone(&waker))?;
@@ -298,9 +301,14 @@ impl Groups {
         self.members.sort_by_key(place);
         let handles: Vec<_> = self.members.iter().map(|member| member.handle.clone()).collect();
         self.readers.follow(&new, &handles)?;
-        warn(&new, &old.warnings());
+        let mut warnings = plan.warnings;
+        warnings.extend(new.warnings().into_iter().filter(|warning| !old.warnings().contains(warning)));
+        warn(&warnings);
+        if new.node.sealing.secrets != old.node.sealing.secrets {
+            roster.note_swap(swap::guard(&new));
+        }
         roster.replace(new, handles);
-        Ok(Ok(Reloaded { changes: plan.sentences }))
+        Ok(Ok(Reloaded { changes: plan.sentences, warnings }))
     }
 
     /// Starts groups; if one of them cannot run, none of them does.
@@ -394,9 +402,9 @@ impl Groups {
     }
 }
 
-/// Tells an operator what is no mistake and should be known, unless it was told before.
-fn warn(settings: &Settings, told: &[String]) {
-    for warning in settings.warnings().iter().filter(|warning| !told.contains(warning)) {
+/// Tells an operator what is no mistake and should be known.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
 }

@@ -17,7 +17,7 @@ mod capabilities;
 mod files;
 mod system_calls;
 
-use crate::daemon::privilege;
+use crate::daemon::privilege::{self, Capability};
 use crate::daemon::settings::{Check, Node, SecretFile, Settings};
 use files::Places;
 use schemars::JsonSchema;
@@ -147,7 +147,7 @@ impl Sandbox {
             no_new_privileges: Layer::of("no new privileges", no_new_privileges),
             // The last one: what comes before it makes system calls of its own.
             files: files.clone(),
-            system_calls: Layer::of("system calls", system_calls::filter()),
+            system_calls: Layer::of("system calls", system_calls::filter(capabilities & Capability::Bpf.mask() != 0)),
         };
         Sandbox { status, capabilities, places: files.applied.then_some(places) }
     }

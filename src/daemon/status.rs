@@ -33,6 +33,9 @@ pub struct NodeStatus {
     /// The last time that the configuration was read anew; null if it was not since the start.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
+    /// Whether keys can come to a disk; null where there is no secret.
+    #[serde(default)]
+    pub swap: Option<SwapStatus>,
     /// What holds the daemon in.
     #[serde(default)]
     pub sandbox: SandboxStatus,
@@ -57,6 +60,16 @@ impl NodeName {
     pub fn new(node: &Node) -> Self {
         NodeName { id: node.id.0, name: node.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
     }
+}
+
+/// Whether the daemon's memory, keys among it, is kept out of swap.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SwapStatus {
+    /// No page of it goes there.
+    pub locked: bool,
+    /// Why it may, with the cure; null where it may not.
+    pub problem: Option<String>,
 }
 
 /// What the last reload came to.

@@ -32,6 +32,7 @@ mod keyring;
 mod merge;
 mod numbers;
 mod outbox;
+mod patience;
 mod peers;
 mod progress;
 mod receive;
@@ -55,13 +56,14 @@ pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
 pub use config::{CAPACITY_MAX, Config, ConfigError, HANDOVER_DEADLINES, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
-pub use event::{Event, Role, Store, SyncState};
+pub use event::{ElectionFailure, Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
 pub use handover::{SwitchoverError, UnknownPeer};
 pub use keyring::Auth;
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
+pub use sections::SectionUse;
 pub use status::{EngineStatus, PeerSeal, PeerStatus, SealStatus};
 pub use tuning::Tuning;
 
@@ -81,6 +83,7 @@ use inbox::Inbox;
 use keyring::Keyring;
 use merge::Merge;
 use outbox::Outbox;
+use patience::Patience;
 use peers::Peers;
 use repair::Repair;
 use std::collections::VecDeque;
@@ -132,6 +135,7 @@ pub struct Engine {
     keyring: Keyring,
     twins: Twins,
     outbox: Outbox,
+    patience: Patience,
     inbox: Inbox,
     repair: Repair,
     durability: Durability,
@@ -221,6 +225,7 @@ impl Engine {
             keyring: Keyring::new(&config, config.incarnation),
             twins: Twins::default(),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
+            patience: Patience::new(),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
             durability: Durability::new(),
@@ -402,6 +407,7 @@ impl Engine {
     pub fn begin_dump(&mut self, now: Instant) {
         let _ = now;
         self.dump_complete = false;
+        self.gap_is_dumped();
         self.table.begin_dump();
     }
 
@@ -429,6 +435,7 @@ impl Engine {
         if !self.table.dumping() || ignored {
             self.dump_complete = false;
             self.dumped = true;
+            self.gap_is_closed();
             self.warm_up(now);
             self.advert_soon(now);
         }
@@ -436,8 +443,8 @@ impl Engine {
 
     /// The source has lost changes; the owner dumps it next.
     pub fn source_overrun(&mut self, now: Instant) {
-        let _ = now;
         self.counters.source_overruns += 1;
+        self.source_has_a_gap(now);
         self.event(Event::SourceOverrun);
     }
 

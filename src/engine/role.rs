@@ -9,7 +9,7 @@
 use super::breakage::Breakage;
 use super::config::RoleMode;
 use super::election::{Input, master_down};
-use super::event::{Event, Role};
+use super::event::{ElectionFailure, Event, Role};
 use super::{Engine, TERM_MAX, peers};
 use crate::time::{Duration, Instant};
 use crate::wire::NodeId;
@@ -46,6 +46,9 @@ impl Engine {
             Role::Backup => self.deferred = false,
             Role::None | Role::Fault => self.unfollow(),
             Role::Init => {}
+        }
+        if from == Role::Promoting && to != Role::Master {
+            self.event(Event::ElectionFailed { cause: failure(input) });
         }
         self.event(Event::RoleChanged { from, to, term: self.term });
         // The others wait for this one; it happens too seldom to need a limit.
@@ -210,5 +213,14 @@ impl Engine {
             }
             _ => {}
         }
+    }
+}
+
+/// Why a takeover does not come to its end, by what ended it.
+fn failure(input: Input) -> ElectionFailure {
+    match input {
+        Input::LinkDown => ElectionFailure::LinkDown,
+        Input::Request(_) => ElectionFailure::Withdrawn,
+        _ => ElectionFailure::AnotherIsMaster,
     }
 }

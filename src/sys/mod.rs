@@ -15,5 +15,6 @@ pub mod packet;
 pub mod poll;
 pub mod schedule;
 pub mod socket;
+pub mod swap;
 pub mod tcp;
 pub mod xsk;

@@ -49,6 +49,7 @@ impl Driver {
                 Command::PeerDead { node, answer } => {
                     drop(answer.send(self.engine.peer_is_dead(now, node).map(|()| self.engine.role())));
                 }
+                Command::Section(order) => order.answer(now, &mut self.engine),
                 Command::Flush(order) => self.begin_flush(now, order),
                 Command::Reconfigure { group, audit, node, answer } => {
                     drop(answer.send(self.reconfigure(now, &group, audit, &node)));

@@ -55,7 +55,12 @@ fn holds(key: &FlowKey) -> bool {
 impl Listener for Heard {
     fn update(&mut self, _: Instant, change: &Change) -> Result<(), UpdateError> {
         self.0.push("update");
-        if change.key().source_port == 9 { Err(UpdateError::TableFull) } else { Ok(()) }
+        match change.key().source_port {
+            9 => Err(UpdateError::TableFull),
+            1001..=1002 => Err(UpdateError::AnnexFull),
+            1003..=1005 => Err(UpdateError::Unsupported),
+            _ => Ok(()),
+        }
     }
     fn begin_dump(&mut self, _: Instant) {
         self.0.push("begin");
@@ -309,6 +314,10 @@ fn what_the_engine_refuses_is_counted_by_its_reason() {
     bench.master(0);
     bench.turn(0, &[Ok((10, false))]);
     assert_eq!((bench.count("source_changes_taken"), bench.count("source_changes_refused_table_full")), (9, 1));
+    bench.turn(1, &[Ok((1010, false))]);
+    let refused = ["table", "annex"].map(|what| bench.count(&format!("source_changes_refused_{what}_full")));
+    assert_eq!((refused, bench.count("source_changes_refused_unsupported")), ([2, 2], 3));
+    assert_eq!(bench.count("source_changes_taken"), 9 + 1004);
 }
 
 #[test]

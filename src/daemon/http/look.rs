@@ -25,6 +25,7 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>) -> Response {
         node: desk.roster.node().clone(),
         refused_requests: desk.refused_requests(),
         reload: desk.roster.last_reload(),
+        swap: desk.roster.swap(),
         sandbox: desk.roster.sandbox().status().clone(),
         groups,
     };

@@ -19,6 +19,7 @@ mod handover;
 mod look;
 mod metrics;
 pub mod request;
+mod sections;
 
 pub use calls::openapi;
 

@@ -61,16 +61,20 @@ const REFUSED: &[i64] = &[
     libc::SYS_personality,
 ];
 
-/// From here on the calling thread, and what it starts, is answered with EPERM.
-pub(super) fn filter() -> Result<String, String> {
-    let program = compile().map_err(|error| error.to_string())?;
+/// From here on the calling thread, and what it starts, is answered with EPERM. AF_XDP alone needs bpf(2).
+pub(super) fn filter(bpf: bool) -> Result<String, String> {
+    let mut refused = REFUSED.to_vec();
+    if !bpf {
+        refused.push(libc::SYS_bpf);
+    }
+    let program = compile(&refused).map_err(|error| error.to_string())?;
     seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
-    Ok(format!("{} are refused", REFUSED.len()))
+    Ok(format!("{} are refused", refused.len()))
 }
 
-fn compile() -> Result<BpfProgram, seccompiler::BackendError> {
+fn compile(refused: &[i64]) -> Result<BpfProgram, seccompiler::BackendError> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let rules: BTreeMap<i64, Vec<_>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<_>> = refused.iter().map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture)?.try_into()
 }
@@ -82,7 +86,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_filtered_runs_no_program_and_all_else_goes_on() {
         let filtered = std::thread::spawn(|| {
-            assert_eq!(filter().unwrap(), "46 are refused");
+            assert_eq!(filter(false).unwrap(), "47 are refused");
             let run = std::process::Command::new("/bin/true").status();
             let namespace = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET);
             (run.map_err(|error| error.raw_os_error()), namespace, std::fs::read("/proc/self/stat").is_ok())

@@ -25,6 +25,8 @@ mod xdp;
 pub use driven::RoleKind;
 pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
+#[cfg(test)]
+pub(in crate::daemon) use read::GROUP_KEYS;
 pub use secret::{Sealing, SecretFile};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};

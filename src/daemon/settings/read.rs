@@ -23,7 +23,8 @@ use toml::de::{DeTable, DeValue};
 const ROOT_KEYS: &[&str] = &["node", "group", "control", "track"];
 const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "sandbox", "secret_file", "auth"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
-const GROUP_KEYS: &[&str] = &[
+/// Every key of `[[group]]`.
+pub(in crate::daemon) const GROUP_KEYS: &[&str] = &[
     "sync_id",
     "interfaces",
     "transport",

@@ -14,6 +14,8 @@ mod insane;
 mod links;
 mod merge;
 mod operator;
+mod pacing;
+mod patience;
 mod repair;
 mod replays;
 mod roles;
