@@ -40,12 +40,18 @@ fn root() -> bool {
 
 /// Two ends of a cable in one namespace, with one queue each.
 fn on_a_cable(mtu: u32, test: impl FnOnce(u32, u32) + Send) {
+    with_queues(1, mtu, test);
+}
+
+/// The same with so many queues.
+fn with_queues(queues: u32, mtu: u32, test: impl FnOnce(u32, u32) + Send) {
     if !root() {
         return;
     }
     let namespace = Namespace::create().unwrap();
     let work = namespace.run(|| {
-        ip("link add near numrxqueues 1 numtxqueues 1 type veth peer name far numrxqueues 1 numtxqueues 1");
+        let queues = format!("numrxqueues {queues} numtxqueues {queues}");
+        ip(&format!("link add near {queues} type veth peer name far {queues}"));
         for end in ["near", "far"] {
             std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1")?;
             ip(&format!("link set {end} mtu {mtu} up"));
@@ -229,5 +235,28 @@ fn a_queue_that_was_just_left_is_waited_for_and_one_that_is_taken_is_an_error() 
         drop(first);
         let missing = XskSocket::open(&XskOptions { queue: 1, ..options(near) }).unwrap_err();
         assert_eq!((missing.step, missing.source.raw_os_error()), ("bind", Some(libc::EINVAL)));
+    });
+}
+
+/// What the other end sends by its second queue arrives by the second one here.
+#[test]
+fn each_queue_has_its_own_socket() {
+    with_queues(2, 1500, |near, far| {
+        assert_eq!(receive_queues("far").unwrap(), Some(2));
+        let redirect = redirect();
+        let _attached = redirect.attach(far, Mode::Native).unwrap();
+        let open = |index, queue| XskSocket::open(&XskOptions { queue, ..options(index) }).unwrap();
+        let mut receivers = [0, 1].map(|queue| open(far, queue));
+        let mut senders = [0, 1].map(|queue| open(near, queue));
+        for (queue, receiver) in [0, 1].into_iter().zip(&receivers) {
+            redirect.set(queue, receiver).unwrap();
+        }
+        for (number, sender) in (1u8..).zip(&mut senders) {
+            send(sender, &[frame(60, number)]);
+        }
+        for (number, receiver) in (1u8..).zip(&mut receivers) {
+            assert!(hear(receiver, 1) == [frame(60, number)], "queue {}", number - 1);
+            assert_eq!(receiver.receive(8, &mut |_| panic!("and nothing else")), 0);
+        }
     });
 }
