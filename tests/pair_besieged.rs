@@ -142,6 +142,8 @@ fn on_two_links_that_speak_ipv6_what_a_stranger_says_changes_nothing() {
     eventually("a is master", || a.is("master", "source"));
     b.start();
     eventually("b is in sync", || b.is("backup", "in_sync"));
+    let are_up = |node: &Node| (0..2).all(|link| node.group()["links"][link]["up"] == true);
+    eventually("both links of both have an address", || are_up(&a) && are_up(&b));
     a.connect(0..ENTRIES);
     let mut heard = [Vec::new(), Vec::new()];
     eventually("DATA and ADVERTs of both links were heard, and the tables are equal", || {
