@@ -28,6 +28,10 @@
 //! **How to send.** `sendmmsg` moved 430k to 440k frames a second of processor, a TX ring 365k, which also needs a system
 //! call for each batch and copies to each link. With or without a queueing discipline made no difference on veth, which has
 //! none; it is bypassed because there sync frames would stand in line behind all that the host sends.
+//!
+//! **What is left to gain.** A transport over this moved 307k to 384k frames a second of the sender's processor where the
+//! bare pair moved 425k to 447k in the same run (raw sockets: 250k), 2.1 to 3.1 million of the receiver's beside 3.8 to
+//! 4.4 (raw: 0.8). The sender's slots lie 9 KiB apart, so that a batch does not stay in the nearest cache.
 
 pub mod ring;
 
@@ -40,7 +44,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 use std::cell::Cell;
 use std::io;
 use std::mem::{MaybeUninit, offset_of, size_of, size_of_val};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -96,7 +100,7 @@ impl PacketReceiver {
             tp_frame_nr: shape.slots() as u32,
         };
         set_option(&descriptor, libc::SOL_PACKET, libc::PACKET_RX_RING, request).map_err(at("PACKET_RX_RING"))?;
-        let ring = Mapping::new(descriptor.as_fd(), shape.len()).map_err(at("mmap"))?;
+        let ring = Mapping::new(descriptor.as_fd(), shape.byte_len()).map_err(at("mmap"))?;
         bind(&descriptor, interface.index, what.ethertype).map_err(at("bind"))?;
         let mut address = [0; 8];
         address[..6].copy_from_slice(&what.group);
@@ -253,8 +257,16 @@ fn bind(socket: &impl AsFd, index: u32, ethertype: u16) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether switches send a group's packets to everybody, whoever has joined: 224.0.0.0/24 (RFC 4541 section 2.1.2).
+fn is_flooded(group: Ipv4Addr) -> bool {
+    group.octets()[..3] == [224, 0, 0]
+}
+
 /// What the kernel's IP does for packets that go past it: it is a member of the group, so that switches which listen to
 /// IGMP or MLD send its packets to us (RFC 4541), and it knows where packets to the group come from.
+///
+/// A member's IP takes every packet through routing and delivery before it finds that nobody wants it; without a member
+/// it is dropped at once. So nobody joins where no switch asks.
 #[derive(Debug)]
 pub struct Membership {
     socket: Socket,
@@ -272,8 +284,10 @@ impl Membership {
         let socket = Socket::new(domain, Type::DGRAM, None).map_err(at("socket(UDP)"))?;
         match group {
             IpAddr::V4(group) => {
-                let at_index = InterfaceIndexOrAddress::Index(interface.index);
-                socket.join_multicast_v4_n(&group, &at_index).map_err(at("IP_ADD_MEMBERSHIP"))?;
+                if !is_flooded(group) {
+                    let at_index = InterfaceIndexOrAddress::Index(interface.index);
+                    socket.join_multicast_v4_n(&group, &at_index).map_err(at("IP_ADD_MEMBERSHIP"))?;
+                }
                 // Not SO_BINDTODEVICE, which disconnecting would undo.
                 leave_by(&socket, interface.index).map_err(at("IP_MULTICAST_IF"))?;
             }

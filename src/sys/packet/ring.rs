@@ -55,7 +55,7 @@ impl Shape {
     }
 
     /// Bytes of the whole ring.
-    pub fn len(self) -> usize {
+    pub fn byte_len(self) -> usize {
         self.blocks * BLOCK_LEN
     }
 
@@ -90,7 +90,7 @@ mod tests {
     fn slots_fill_blocks_and_never_cross_them() {
         assert_eq!(Shape::new(8, 9034), Some(SHAPE));
         assert_eq!(Shape::new(14, 9034), Some(SHAPE));
-        assert_eq!((SHAPE.slots(), SHAPE.len(), SHAPE.slot_len(), SHAPE.blocks()), (14, 131_072, 9120, 2));
+        assert_eq!((SHAPE.slots(), SHAPE.byte_len(), SHAPE.slot_len(), SHAPE.blocks()), (14, 131_072, 9120, 2));
         assert_eq!(Shape::new(0, 9034).map(Shape::slots), Some(7), "never none");
         assert_eq!((SHAPE.offset(6), SHAPE.offset(7), SHAPE.offset(13)), (54_720, 65_536, 120_256));
         assert_eq!((SHAPE.after(12), SHAPE.after(13), SHAPE.offset(14)), (13, 0, 0));
@@ -122,7 +122,7 @@ mod tests {
         ) {
             let Some(shape) = Shape::new(slots, packet_len) else { return Ok(()) };
             let offset = shape.offset(number);
-            prop_assert!(offset + shape.slot_len() <= shape.len());
+            prop_assert!(offset + shape.slot_len() <= shape.byte_len());
             prop_assert_eq!(offset % 16, 0);
             prop_assert_eq!(offset / 65_536, (offset + shape.slot_len() - 1) / 65_536);
             for snaplen in [snaplen, snaplen % 10_000] {
