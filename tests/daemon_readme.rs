@@ -24,7 +24,8 @@ fn the_readme_names_every_setting_that_changes_without_a_restart_and_no_other() 
     let mut named: Vec<&str> = sentence.split('`').skip(1).step_by(2).collect();
     // What stands in the file of the secrets is meant with it.
     let mut live: Vec<&str> = [GROUP_KEYS_LIVE, NODE_KEYS_LIVE].concat();
-    (named.sort_unstable(), live.sort_unstable());
+    named.sort_unstable();
+    live.sort_unstable();
     assert_eq!(named, live);
 }
 

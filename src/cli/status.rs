@@ -74,6 +74,9 @@ fn words(status: &NodeStatus, colour: bool) -> String {
     if let Some(reload) = &status.reload {
         let _ = writeln!(text, "reload {}, {:.1} s ago: {}", reload.result, reload.age_s, reload.text);
     }
+    if status.huge_pages.as_deref() == Some("never") {
+        text += "huge pages are switched off (transparent_hugepage: never): a large table is slower\n";
+    }
     let _ = writeln!(text, "sandbox {}", status.sandbox.words());
     for group in &status.groups {
         let _ = write_group(&mut text, group, colour);
@@ -385,6 +388,7 @@ mod tests {
             node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
             refused_requests: BTreeMap::new(),
             reload: Some(ReloadStatus { age_s: 12.0, result: "refused".into(), text: "not reloaded: x".into() }),
+            huge_pages: Some("never".into()),
             swap: Some(SwapStatus { locked: false, problem: Some("x; do y".into()) }),
             sandbox: SandboxStatus {
                 capabilities: vec![CapabilityRow { name: "CAP_NET_RAW".into(), purpose: "x".into() }],
@@ -402,6 +406,7 @@ mod tests {
         node 1 (lb-a), ssyncp 0.1.0
         keys may be written to swap: x; do y
         reload refused, 12.0 s ago: not reloaded: x
+        huge pages are switched off (transparent_hugepage: never): a large table is slower
         sandbox CAP_NET_RAW; held in: no new privileges, system calls, files
 
         group 51: backup, ready
@@ -495,7 +500,7 @@ mod tests {
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
         (group.unacknowledged_records, group.rpo_records, group.seal) = (None, None, None);
         (group.drops, group.links, group.tracks, group.routes) = (BTreeMap::new(), vec![], vec![], vec![]);
-        (status.reload, status.swap) = (None, None);
+        (status.reload, status.swap, status.huge_pages) = (None, None, Some("madvise".into()));
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
         sandbox CAP_NET_RAW; held in: no new privileges, system calls, files

@@ -109,6 +109,7 @@ mod tests {
                 node,
                 refused_requests: Default::default(),
                 reload: None,
+                huge_pages: None,
                 swap: None,
                 sandbox: Default::default(),
                 groups,

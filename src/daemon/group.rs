@@ -251,7 +251,7 @@ impl Waiting {
             journal: self.journal,
             dump_interval: group.dump_interval,
             advert_interval: group.advert_interval,
-            batch_delay: group.batch_delay,
+            wait: group.wait,
             frame_len,
             clock: Box::new(clock::now),
         };

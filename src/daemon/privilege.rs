@@ -80,6 +80,12 @@ pub fn check(settings: &Settings) -> Result<(), Missing> {
     }
 }
 
+/// Whether this thread has a capability, as far as can be known.
+pub(crate) fn has(capability: Capability) -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status");
+    status.ok().as_deref().and_then(effective).is_some_and(|effective| effective & capability.mask() != 0)
+}
+
 /// The line `CapEff` of /proc/PID/status: a mask in hexadecimal.
 fn effective(status: &str) -> Option<u64> {
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
@@ -122,6 +128,8 @@ pub(crate) fn wanted(settings: &Settings) -> Vec<(Capability, &'static str)> {
     if settings.groups.iter().any(|group| group.transport == TransportKind::Xdp) {
         wanted.push((Capability::IpcLock, "memory of transport = \"xdp\""));
         wanted.push((Capability::Bpf, "opening transport = \"xdp\"; a group's thread gives it up after that"));
+    } else if !settings.node.sealing.secrets.is_empty() {
+        wanted.push((Capability::IpcLock, "keys out of swap"));
     }
     wanted
 }

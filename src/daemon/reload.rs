@@ -32,6 +32,8 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "guard",
     "divide",
     "batch_delay",
+    "wait",
+    "latency_bound",
     "ack",
     "ack_timeout",
     "members",
@@ -316,7 +318,7 @@ mod tests {
         let new = group(
             51,
             "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
-             addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
+             addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nwait = \"nap\"\nlatency_bound = \"1ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
              reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nhandover_deadline = \"3s\"\nmerge_deadline = \"1m\"\n\
              takeover_grace = \"5m\"\nstartup_delay = \"30s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
              audit_interval = \"2m\"",
@@ -338,12 +340,14 @@ mod tests {
                 "group 51: dump_interval: \"30s\" is now \"5s\"",
                 "group 51: filter: [] is now [\"not dport 22\"]",
                 "group 51: handover_deadline: \"2s\" is now \"3s\"",
+                "group 51: latency_bound: \"200us\" is now \"1ms\"",
                 "group 51: merge_deadline: \"10s\" is now \"1m\"",
                 "group 51: preempt: true is now false",
                 "group 51: priority: 100 is now 200",
                 "group 51: reorder_delay: \"2ms\" is now \"3ms\"",
                 "group 51: startup_delay: \"0s\" is now \"30s\"",
                 "group 51: takeover_grace: \"3m\" is now \"5m\"",
+                "group 51: wait: \"adaptive\" is now \"nap\"",
             ]
         );
     }
@@ -418,7 +422,8 @@ mod tests {
             known.extend(*named);
         }
         let mut all = GROUP_KEYS.to_vec();
-        (all.sort_unstable(), known.sort_unstable());
+        all.sort_unstable();
+        known.sort_unstable();
         known.dedup();
         assert_eq!(known, all);
     }

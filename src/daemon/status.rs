@@ -6,7 +6,7 @@ pub use seal::{PeerSealRow, SealRow};
 
 use crate::daemon::journal::Entry;
 use crate::daemon::sandbox::SandboxStatus;
-use crate::daemon::settings::{Node, Profile, VirtualAddress};
+use crate::daemon::settings::{Node, Profile, VirtualAddress, Wait, WaitKind};
 use crate::daemon::track::TrackState;
 use crate::engine::{EngineStatus, PeerStatus, Progress, SealStatus};
 use crate::time::Instant;
@@ -33,6 +33,10 @@ pub struct NodeStatus {
     /// The last time that the configuration was read anew; null if it was not since the start.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
+    /// What the system does with a program that asks for huge pages (transparent_hugepage): always and madvise give them,
+    /// never does not; null where it has none.
+    #[serde(default)]
+    pub huge_pages: Option<String>,
     /// Whether keys can come to a disk; null where there is no secret.
     #[serde(default)]
     pub swap: Option<SwapStatus>,
@@ -203,6 +207,9 @@ pub struct GroupStatus {
     /// What has moved lately; null until it was measured.
     #[serde(default)]
     pub rates: Option<Rates>,
+    /// How the loop waits; null before it runs.
+    #[serde(default)]
+    pub wait: Option<WaitRow>,
     /// Frames that were refused, by reason, without the reasons that never were one.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
@@ -233,6 +240,25 @@ impl ProgressRow {
     fn new(progress: Progress) -> Self {
         let Progress { percent, buckets_left, records_per_s, eta } = progress;
         ProgressRow { percent, buckets_left, records_per_s, eta_s: eta.map(|eta| eta.as_secs_f64()) }
+    }
+}
+
+/// How a group's loop waits for frames and changes; how often it did is in the counters `driver_naps`, `driver_naps_in_vain`
+/// and `driver_blocks`.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct WaitRow {
+    /// adaptive, block, nap or spin.
+    pub kind: WaitKind,
+    /// Longest nap; null where there are none.
+    pub latency_bound_s: Option<f64>,
+}
+
+impl WaitRow {
+    /// Of a loop that waits so.
+    pub fn new(wait: Wait) -> Self {
+        let naps = matches!(wait.kind, WaitKind::Adaptive | WaitKind::Nap);
+        WaitRow { kind: wait.kind, latency_bound_s: naps.then(|| wait.latency_bound.as_secs_f64()) }
     }
 }
 
@@ -493,6 +519,7 @@ impl GroupStatus {
             addresses: Vec::new(),
             routes: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(&engine.seal, peer, now)).collect(),
+            wait: None,
             rates: None,
             drops: drops(engine),
             counters: BTreeMap::new(),

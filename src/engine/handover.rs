@@ -32,9 +32,9 @@ use crate::wire::{AdvertFlags, Follows, Header, NodeId};
 /// length, and what made one fail may stay.
 const PAUSE_IN_DEADLINES: u32 = 5;
 
-/// A switch that nobody but this master can begin waits for the dump that makes up for lost changes for so large a part of
-/// `handover_deadline`: less than all of it, because then a node of higher priority takes this one for deaf.
-const PARTS_OF_DEADLINE: u32 = 2;
+/// A switch that a backup or draining asks for waits for the dump that makes up for lost changes, but no longer than this part
+/// of `handover_deadline`: after all of it a node of higher priority would take this one for deaf.
+const DUMP_PATIENCE_PARTS: u32 = 2;
 
 /// Why there is no planned switch. Nothing has changed then.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
@@ -270,7 +270,7 @@ impl Engine {
 
     /// When a switch may begin by itself, if not now.
     fn may_begin_at(&self) -> Option<Instant> {
-        let patience = self.config.handover_deadline / PARTS_OF_DEADLINE;
+        let patience = self.config.handover_deadline / DUMP_PATIENCE_PARTS;
         self.handover.not_before.max(self.handover.gap.map(|gap| gap.since + patience))
     }
 

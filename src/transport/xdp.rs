@@ -11,7 +11,7 @@
 //!
 //! The raw socket is a member of the group: so the interface lets the group's frames in, switches that snoop IGMP send
 //! them here, and what the program lets pass (when it has just been attached, or by a queue without a socket) is heard
-//! all the same. It is looked at when the rings are empty, and now and then when they are not.
+//! all the same. It is looked at now and then, sooner when the rings are empty.
 //!
 //! The program is attached natively if the driver can, else in SKB mode, by a BPF link: whoever dies leaves nothing
 //! behind. It is loaded once, so that an interface that was replaced is opened again without CAP_BPF.
@@ -40,8 +40,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 const QUEUE_MEMORY_LEAST: usize = 4 << 20;
 /// Frames that may be on their way out: at least so many, at least twice a batch.
 const SLOTS_LEAST: u32 = 256;
-/// Calls that bring frames by the rings before the raw socket is looked at again.
+/// Calls that bring frames by the rings before the raw socket is looked at again, which takes a system call.
 const RING_CALLS_MAX: u32 = 64;
+/// A call that brings none counts for so many: whoever waits until something can be read soon has it.
+const EMPTY_CALL: u32 = 16;
 
 /// A transport over AF_XDP.
 pub type XdpTransport = Wired<XdpPort>;
@@ -99,7 +101,7 @@ impl Port for XdpPort {
             index: interface.index,
             source: None,
             headers: None,
-            ring_calls: 0,
+            ring_calls: RING_CALLS_MAX,
             lost: 0,
         })
     }
@@ -149,16 +151,16 @@ impl Port for XdpPort {
         mut take: impl FnMut(Arrival<'_>),
     ) -> io::Result<usize> {
         let group = self.group;
-        let arrived = self
-            .rings
-            .as_mut()
-            .map_or(0, |rings| rings.receive(most, &mut |packet| take(ethernet::frame(packet, group, FRAME_LEN_MAX))));
-        self.ring_calls += 1;
-        if arrived > 0 && (self.ring_calls < RING_CALLS_MAX || arrived == most) {
-            return Ok(arrived);
+        let mut arrived = 0;
+        if self.ring_calls >= RING_CALLS_MAX {
+            self.ring_calls = 0;
+            arrived += self.stack.receive(incoming, most, &mut take)?;
         }
-        self.ring_calls = 0;
-        Ok(arrived + self.stack.receive(incoming, most - arrived, take)?)
+        if let Some(rings) = &mut self.rings {
+            arrived += rings.receive(most - arrived, &mut |packet| take(ethernet::frame(packet, group, FRAME_LEN_MAX)));
+        }
+        self.ring_calls += if arrived > 0 { 1 } else { EMPTY_CALL };
+        Ok(arrived)
     }
 
     /// Each frame is copied into a slot of the send ring, behind headers of our own.
@@ -249,13 +251,16 @@ impl Rings {
         }
         let mut queues = Vec::new();
         for queue in 0..told.unwrap_or(bpf::QUEUES_MAX) {
-            let socket = match XskSocket::open(&ring_options(interface, options, &attachment, queue, told, patience)) {
+            let options = ring_options(interface, options, &attachment, queue, told, patience);
+            let asked = options.receive_memory;
+            let socket = match XskSocket::open(&options) {
                 Ok(socket) => socket,
                 // A driver that does not tell its queues: there are no more.
                 Err(error) if queue > 0 && told.is_none() && errno(&error.source) == Errno::EINVAL => break,
                 Err(error) => return Err(unbound(name, queue, error)),
             };
             redirect.set(queue, &socket).map_err(|error| refused(name, error))?;
+            warn_of_little_memory(name, queue, asked, &socket);
             queues.push(socket);
         }
         let (mode, zero_copy) = (attachment.mode().name(), queues[0].is_zero_copy());
@@ -352,6 +357,19 @@ fn ring_options(
         send_buffer: options.send_buffer,
         zero_copy: attachment.mode() == bpf::Mode::Native,
         patience,
+    }
+}
+
+fn warn_of_little_memory(interface: &str, queue: u32, asked: usize, socket: &XskSocket) {
+    // Rounding alone takes less than half.
+    if socket.receive_memory() < asked / 2 {
+        tracing::warn!(
+            interface,
+            queue,
+            asked_bytes = asked,
+            granted_bytes = socket.receive_memory(),
+            "receive memory cut short by LimitMEMLOCK; CAP_IPC_LOCK may go past it"
+        );
     }
 }
 

@@ -20,6 +20,7 @@ mod takeover;
 mod tests;
 mod track;
 mod value;
+pub mod wait;
 mod xdp;
 
 pub use driven::RoleKind;
@@ -31,6 +32,7 @@ pub use secret::{Sealing, SecretFile};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
 pub use value::duration as parse_duration;
+pub use wait::{Wait, WaitKind};
 
 use crate::bridge::conntrack::{Division, Filter, Rule};
 use crate::daemon::audit::AuditOrders;
@@ -204,6 +206,9 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub batch_delay: Duration,
+    /// How the loop waits.
+    #[serde(flatten)]
+    pub wait: Wait,
     /// Whose acknowledgement a change waits for.
     #[serde(serialize_with = "value::ack_word")]
     #[schemars(with = "String")]

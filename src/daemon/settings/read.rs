@@ -7,7 +7,8 @@ use super::{
     ADDRESSES_MAX, AUDIT_INTERVAL, AUDIT_INTERVAL_MAX, AUDIT_INTERVAL_MIN, AuditMode, Commit, Control, DEFAULT_SOCKET,
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
     Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Sealing, Settings, SourceKind, TAP_FILES,
-    TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value, xdp,
+    TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value,
+    wait, xdp,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};
@@ -53,6 +54,8 @@ pub(in crate::daemon) const GROUP_KEYS: &[&str] = &[
     "capacity",
     "history",
     "batch_delay",
+    "wait",
+    "latency_bound",
     "ack",
     "ack_timeout",
     "members",
@@ -410,6 +413,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         capacity: section.number("capacity", default.capacity, 0..=i128::from(u32::MAX)),
         history: section.number("history", default.history, 0..=i128::from(HISTORY_MAX)),
         batch_delay: section.duration("batch_delay", default.batch_delay),
+        wait: wait::read(section),
         ack: section.word("ack", default.ack, &Ack::EVERY.map(|ack| (ack.name(), ack)), &[]),
         ack_timeout: section.duration("ack_timeout", default.ack_timeout),
         members: section.read("members", None, |found| number(found, 0..=i128::from(u32::MAX)).map(Some)),

@@ -98,6 +98,8 @@ pub struct XskSocket {
     send: Option<OutRing<libc::xdp_desc>>,
     /// Frames in the send ring, oldest first.
     queued: VecDeque<Queued>,
+    /// The first so many of them were taken back: what is left in the ring in their place is for the kernel to skip.
+    void: usize,
     /// Frames of those that the kernel has taken and lost.
     lost: u64,
     /// A frame that came in several chunks, as far as it has come.
@@ -114,8 +116,6 @@ pub struct XskSocket {
 struct Queued {
     length: usize,
     pieces: u32,
-    /// It was taken back: what is left in the ring in its place is for the kernel to skip.
-    void: bool,
 }
 
 /// What the kernel has counted at a socket (XDP_STATISTICS).
@@ -172,6 +172,7 @@ impl XskSocket {
         let shown: libc::xdp_options = get_option(&descriptor, libc::XDP_OPTIONS).map_err(at("XDP_OPTIONS"))?;
         let mut socket = XskSocket {
             queued: VecDeque::with_capacity(options.slots as usize),
+            void: 0,
             lost: 0,
             assembly: Vec::with_capacity(options.frame_len),
             assembling: false,
@@ -291,7 +292,7 @@ impl XskSocket {
             let pushed = self.send.as_mut().is_some_and(|send| send.push(descriptor));
             debug_assert!(pushed, "the ring has room for all pieces of all slots");
         }
-        self.queued.push_back(Queued { length, pieces, void: false });
+        self.queued.push_back(Queued { length, pieces });
     }
 
     /// Has the kernel send what is in the send ring, as much as it takes now. `sent` is called for each frame that has
@@ -305,8 +306,8 @@ impl XskSocket {
         send.publish();
         // Each call takes a descriptor at least, or is the last.
         for _ in 0..=send.size() {
-            let before = self.unsent();
             self.settle(sent);
+            let before = self.unsent();
             let Some(send) = &self.send else { break };
             if send.is_empty() || !send.needs_wakeup() {
                 break;
@@ -333,7 +334,7 @@ impl XskSocket {
 
     /// Frames in the send ring that have not left.
     pub fn unsent(&self) -> usize {
-        self.queued.iter().filter(|frame| !frame.void).count()
+        self.queued.len() - self.void
     }
 
     /// Takes back what is in the send ring, as far as that can be done: says how many frames that were. A driver that
@@ -354,7 +355,7 @@ impl XskSocket {
             libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 }
         });
         let back = self.unsent();
-        self.queued.iter_mut().for_each(|frame| frame.void = true);
+        self.void = self.queued.len();
         back
     }
 
@@ -414,7 +415,9 @@ impl XskSocket {
             if frame.pieces > 0 {
                 break;
             }
-            if !frame.void {
+            if self.void > 0 {
+                self.void -= 1;
+            } else {
                 let arrived = self.lost == 0;
                 self.lost = self.lost.saturating_sub(1);
                 sent(frame.length, arrived);
