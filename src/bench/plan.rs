@@ -249,7 +249,7 @@ impl<'a> Plan<'a> {
             self.report.rows.push(Row::new(Some(name), format!("{head}, {what}"), unit, figures, limit));
         };
         row("lost", "% of frames", lost(&ours), middle(&lost(&bare)));
-        let latencies = |runs: &mut Vec<Weathered>| -> Vec<Vec<u64>> {
+        let latencies = |runs: &mut [Weathered]| -> Vec<Vec<u64>> {
             runs.iter_mut().map(|run| std::mem::take(&mut run.latencies_ns)).collect()
         };
         let (mut of_ours, mut of_bare) = (latencies(&mut ours), latencies(&mut bare));
@@ -297,7 +297,7 @@ fn receiver_per_million(flood: &Flood) -> Option<f64> {
 }
 
 /// Of each run; or of all together, where each alone has too few.
-fn percentiles_us(runs: &mut Vec<Vec<u64>>, quantile: f64) -> Vec<f64> {
+fn percentiles_us(runs: &mut [Vec<u64>], quantile: f64) -> Vec<f64> {
     let of_each: Vec<f64> = runs.iter_mut().filter_map(|run| percentile_us(run, quantile)).collect();
     if of_each.is_empty() { percentile_us(&mut runs.concat(), quantile).into_iter().collect() } else { of_each }
 }
@@ -327,9 +327,9 @@ mod tests {
 
     #[test]
     fn runs_that_have_too_few_each_have_enough_together() {
-        let mut runs = vec![vec![1000; 600], vec![2000; 400]];
+        let mut runs = [vec![1000; 600], vec![2000; 400]];
         assert_eq!(percentiles_us(&mut runs, 0.999), [2.0]);
         assert_eq!(percentiles_us(&mut runs, 0.5), [1.0, 2.0]);
-        assert_eq!(percentiles_us(&mut vec![vec![1000; 600]], 0.999), [] as [f64; 0]);
+        assert_eq!(percentiles_us(&mut [vec![1000; 600]], 0.999), [] as [f64; 0]);
     }
 }

@@ -22,8 +22,11 @@ pub(super) struct Way {
     /// Opens both ends.
     open: Open,
     /// Opens what it is built on, with nothing around it: its limit. Copies of memory are that of who has none.
-    pub(super) bare: Option<fn(&Street) -> Result<BareEnds, BenchError>>,
+    pub(super) bare: Option<Bare>,
 }
+
+/// Opens a bare pair.
+type Bare = fn(&Street) -> Result<BareEnds, BenchError>;
 
 /// What opening needs.
 enum Open {
