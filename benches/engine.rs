@@ -9,11 +9,15 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ssyncp::engine::{Auth, Config, Engine, Role};
 use ssyncp::flow::{Change, Flow, FlowKey, Zone, protocol};
+use ssyncp::sys::huge::HugePages;
 use ssyncp::time::{Duration, Instant};
 use ssyncp::wire::{FrameMeta, Kind, NodeId, Secret};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 const CHANGES: u32 = 1000;
 /// Flows that the tables hold beside those that change.

@@ -5,8 +5,12 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ssyncp::bench::workload;
 use ssyncp::bridge::conntrack::codec;
+use ssyncp::sys::huge::HugePages;
 use ssyncp::sys::netlink::{MessageWriter, Messages};
 use std::hint::black_box;
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 const MESSAGES: u32 = 64;
 

@@ -5,6 +5,7 @@
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ssyncp::flow::{Flow, FlowKey, Zone};
+use ssyncp::sys::huge::HugePages;
 use ssyncp::table::Table;
 use ssyncp::time::Instant;
 use std::collections::HashMap;
@@ -12,6 +13,9 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 const SIZES: [u32; 2] = [10_000, 1_000_000];

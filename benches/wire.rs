@@ -6,8 +6,12 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ssyncp::flow::{Flow, FlowKey, Zone, attribute, protocol};
+use ssyncp::sys::huge::HugePages;
 use ssyncp::wire::{DataWriter, Frame, FrameFlags, Header, Kind, NodeId, Payload, Record};
 use std::hint::black_box;
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 const FRAME_LEN: usize = 1480;
 const FLOWS: u16 = 60;

@@ -77,7 +77,7 @@ fn raw_sockets_stand_beside_bare_ones_and_a_chart_is_drawn() {
         is_measured(row(&report, Some("raw"), what));
         assert!(row(&report, Some("raw"), what)["limit"].is_number(), "{what}");
     }
-    for what in ["records sent", "records applied", "records, sender", "records, receiver", "latency idle p50"] {
+    for what in ["records sent", "records applied", "sealed by unsealed", "records, sender", "latency idle p50"] {
         is_measured(row(&report, Some("raw"), what));
     }
     // Of forty latencies nobody knows the thousandth part.
@@ -85,6 +85,60 @@ fn raw_sockets_stand_beside_bare_ones_and_a_chart_is_drawn() {
     assert_eq!((&unknown["median"], &unknown["ratio"], &unknown["runs"]), (&Value::Null, &Value::Null, &0.into()));
     let chart = std::fs::read_to_string(chart).unwrap();
     assert!(chart.starts_with("<svg") && chart.contains("frames received"), "{chart}");
+}
+
+#[test]
+fn a_flood_tells_what_is_lost_and_how_late_the_rest_comes() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let report = report(&["--flood", "--transport", "raw"]);
+    for storm in ["calm", "small packets", "foreign group", "receiver stopped"] {
+        assert!(row(&report, Some("raw"), &format!("lost, {storm}"))["median"].is_number(), "0 is a figure here");
+        let late = row(&report, Some("raw"), &format!("latency p99, {storm}"));
+        is_measured(late);
+        assert!(late["limit"].is_number(), "{late}");
+    }
+    for storm in ["storm, small packets", "storm, foreign group"] {
+        is_measured(row(&report, Some("raw"), storm));
+    }
+}
+
+#[test]
+fn cost_is_shown_by_groups_nodes_and_flows_and_its_curves_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("scale.svg");
+    let report = report(&["--scale", "--transport", "memory", "--svg", chart.to_str().unwrap()]);
+    for what in ["records applied, 1 group", "records, both sides, 1 group", "records applied, 2 nodes"] {
+        is_measured(row(&report, Some("memory"), what));
+    }
+    // So many threads may be more than a busy machine has time for; then there is a note.
+    for what in ["records applied, 16 groups", "records, both sides, 4 groups", "records, receiver, 8 nodes"] {
+        let row = row(&report, Some("memory"), what);
+        assert!(row["median"].is_number() || !report["notes"].as_array().unwrap().is_empty(), "{row}");
+    }
+    is_measured(row(&report, None, "table apply, 2000 flows"));
+    assert!(!report.to_string().contains("10000 flows"), "--flows bounds the tables");
+    let chart = std::fs::read_to_string(chart).unwrap();
+    assert!(chart.starts_with("<svg") && chart.contains("by nodes") && chart.contains("<polyline"), "{chart}");
+}
+
+/// What tools/guard compares is what there is.
+#[test]
+fn every_workload_of_the_guard_is_kept_with_its_count() {
+    let output = bench(&["--workload", "list"]);
+    let names = String::from_utf8(output.stdout).unwrap();
+    let kept = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/guard.counts")).unwrap();
+    let rows: Vec<Vec<&str>> = kept
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_ascii_whitespace().collect())
+        .collect();
+    assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), names.lines().collect::<Vec<_>>());
+    for row in rows {
+        assert!(row[1].parse::<u64>().is_ok_and(|count| count > 0) && row.len() > 3, "count, day, reason: {row:?}");
+    }
 }
 
 #[test]
@@ -111,5 +165,5 @@ fn words_name_the_machine_and_say_what_was_not_measured() {
     assert!(words.contains("\nmemory    records applied "), "{words}");
     let wrong = bench(&["--transport", "pigeon"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8(wrong.stderr).unwrap().contains("memory, raw, nix"));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("memory, raw, packet, nix, xdp"));
 }

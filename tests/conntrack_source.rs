@@ -5,7 +5,7 @@ mod conntrack_support;
 use conntrack_support::*;
 use nix::sys::socket::{setsockopt, sockopt};
 use ssyncp::bridge::conntrack::{ConntrackSource, SourceOptions};
-use ssyncp::bridge::{Source, SourceError};
+use ssyncp::bridge::{Interest, Source, SourceError};
 use ssyncp::flow::{Change, TcpInfo, protocol, status};
 use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::netlink::{MessageWriter, Messages};
@@ -62,6 +62,35 @@ fn packets_come_as_new_update_and_destroy() {
 }
 
 /// A mark that changes alone comes as an UPDATE without the TCP state. What is known must not be overwritten by it.
+/// Of what nobody listens to the kernel makes no event, and what was missed is in the next dump.
+#[test]
+fn who_keeps_copies_hears_of_ends_alone_until_it_wants_all_again() {
+    let Some(namespace) = namespace_with_rules("") else { return };
+    let mut raw = Raw::open(&namespace);
+    let mut source = default_source(&namespace);
+    let mut mirror = Mirror::default();
+    let new_events = |source: &ConntrackSource| {
+        let counters = source.counters();
+        counters.iter().find(|(name, _)| *name == "events_new").unwrap().1
+    };
+    insert_udp(&mut raw, 1000..1010);
+    mirror.read_until(&mut source, |mirror| mirror.flows.len() == 10);
+    source.set_interest(Interest::Ends).unwrap();
+    insert_udp(&mut raw, 2000..2010);
+    raw.flush();
+    mirror.read_until(&mut source, |mirror| mirror.changes.len() == 30);
+    assert_eq!((mirror.flows.len(), new_events(&source)), (0, 10));
+    assert!(mirror.changes[10..].iter().all(|change| matches!(change, Change::Delete(_))));
+    insert_udp(&mut raw, 3000..3010);
+    source.set_interest(Interest::Changes).unwrap();
+    source.request_dump().unwrap();
+    mirror.read_until(&mut source, |mirror| mirror.dumps == 1);
+    assert_eq!((mirror.flows.len(), new_events(&source)), (10, 10));
+    insert_udp(&mut raw, 4000..4010);
+    mirror.read_until(&mut source, |mirror| mirror.flows.len() == 20);
+    assert_eq!(new_events(&source), 20);
+}
+
 #[test]
 fn an_update_that_leaves_out_the_state_does_not_erase_it() {
     let rules = "chain marks { type filter hook output priority 1; tcp dport 80 ct mark set meta mark; }";

@@ -58,6 +58,8 @@ fn the_openapi_document_in_docs_is_that_of_the_code_and_every_reference_in_it_le
             "/v1/reload",
             "/v1/resync",
             "/v1/role",
+            "/v1/sections",
+            "/v1/sections/{table}/{key}",
             "/v1/status",
             "/v1/switchover",
         ]
@@ -133,6 +135,17 @@ fn everything_that_a_running_pair_says_fits_its_schema() {
     assert_eq!(says(a, &["table"]).0["count"], 20);
     assert_eq!(says(a, &["peers"]).0["groups"][0]["peers"][0]["name"], "b");
     assert_eq!(says(a, &["config"]).0["settings"]["group"][0]["priority"], 150);
+    let file = a.configuration().display().to_string();
+    assert_eq!(says(a, &["section", "put", "k", &file]).0["section"]["key"], "k");
+    assert_eq!(says(a, &["section", "list"]).0["groups"][0]["sections"][0]["expires_s"], Value::Null);
+    assert_eq!(says(a, &["section", "delete", "k"]).0["deleted"], true);
+    assert_eq!(
+        says(a, &["section", "delete", "k"]),
+        (
+            json!({ "schema": "ssyncp.section-delete/1", "sync_id": 51, "table": 0, "key": "k", "deleted": false }),
+            Some(1)
+        )
+    );
     let (flush, code) = says(a, &["flush", "--timeout", "5s"]);
     assert_eq!((&flush["flushed"], code), (&json!(true), Some(0)));
     assert_eq!(flush["groups"][0]["seq"], flush["groups"][0]["peers"][0]["frontier"]);

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 use ssyncp::daemon::client::{self, ClientError};
 use ssyncp::daemon::control::{Command, GroupDesk, GroupHandle, Page, desk};
-use ssyncp::daemon::http::{Server, ServerError, ServerOptions};
+use ssyncp::daemon::http::{Server, ServerError, ServerOptions, Sockets};
 use ssyncp::daemon::measures::Measures;
 use ssyncp::daemon::roster::Roster;
+use ssyncp::daemon::sandbox::Sandbox;
+use ssyncp::daemon::sections::Refused;
 use ssyncp::daemon::settings::Settings;
 use ssyncp::daemon::status::GroupStatus;
 use ssyncp::engine::{Role, RoleRequest};
@@ -67,8 +69,7 @@ impl World {
     fn options(&self) -> ServerOptions {
         ServerOptions {
             roster: Arc::clone(self.roster.as_ref().unwrap()),
-            socket: self.socket.clone(),
-            listen: Some("127.0.0.1:0".parse().unwrap()),
+            sockets: Sockets::open(&self.socket, Some("127.0.0.1:0".parse().unwrap())).unwrap(),
             answer_deadline: Duration::from_secs(1),
         }
     }
@@ -99,7 +100,7 @@ impl World {
 fn roster(groups: Vec<GroupHandle>) -> Arc<Roster> {
     let text = "[node]\nid = 1\nname = \"lb-a\"\n[[group]]\nsync_id = 51\ntransport = \"memory\"\n";
     let settings = Settings::parse(text, Path::new("ssyncp.toml")).unwrap();
-    Roster::new(Path::new("ssyncp.toml"), settings, groups, Arc::new(Waker::new().unwrap())).0
+    Roster::new(Path::new("ssyncp.toml"), settings, groups, Arc::new(Waker::new().unwrap()), Sandbox::default()).0
 }
 
 /// A driver that is backup and in sync, refuses to become master, and has [`FLOWS`] flows.
@@ -113,6 +114,7 @@ fn drive(desk: &GroupDesk) -> Vec<RoleRequest> {
                 Command::Status(answer) => answer.send(status(desk.sync_id)).unwrap(),
                 Command::Measures(answer) => answer.send(Measures::unmeasured(status(desk.sync_id))).unwrap(),
                 Command::Resync { answer, .. } => answer.send(Err("not now".into())).unwrap(),
+                Command::Section(order) => order.refuse(Refused::None("not here".into())),
                 Command::Flush(order) => order.answer.send(Err("not master".into())).unwrap(),
                 Command::Reconfigure { answer, .. } => answer.send(Ok(())).unwrap(),
                 // Of group 52 it is master; of the others it is a backup, which may ask.
@@ -185,7 +187,7 @@ fn the_socket_is_for_its_owner_and_group_and_a_second_daemon_is_refused() {
     let world = World::new(&[51], &[]);
     let mode = std::fs::metadata(&world.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
-    assert!(matches!(Server::start(world.options()), Err(ServerError::AnotherRuns(_))));
+    assert!(matches!(Sockets::open(&world.socket, None), Err(ServerError::AnotherRuns(_))));
     world.get("/v1/status");
     world.end();
 }
@@ -197,7 +199,8 @@ fn a_socket_that_nobody_answers_on_is_replaced() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
     let answer_deadline = Duration::from_millis(100);
-    let options = ServerOptions { roster: roster(vec![]), socket: socket.clone(), listen: None, answer_deadline };
+    let sockets = Sockets::open(&socket, None).unwrap();
+    let options = ServerOptions { roster: roster(vec![]), sockets, answer_deadline };
     let server = Server::start(options).unwrap();
     assert_eq!(client::get(&socket, "/v1/status").unwrap()["node"]["name"], "lb-a");
     server.stop();

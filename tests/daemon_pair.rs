@@ -231,6 +231,33 @@ fn a_missing_interface_is_waited_for() {
 }
 
 #[test]
+fn a_drain_that_is_wished_while_an_interface_is_waited_for_holds_when_it_has_come() {
+    if !root() {
+        return;
+    }
+    let (mut a, mut b) = (Node::new('a', 150, ""), Node::new('b', 100, ""));
+    a.start();
+    b.start();
+    eventually("a says what it waits for", || a.group()["trouble"] == "there is no interface sa");
+    let socket = a.socket();
+    let drain = |off: bool| {
+        let body = serde_json::json!({ "off": off }).to_string();
+        let answer = client::send(&socket, hyper::Method::POST, "/v1/drain", body).unwrap();
+        serde_json::from_slice::<Value>(&answer).unwrap()["groups"][0].clone()
+    };
+    let row = |causes: &[&str]| serde_json::json!({ "sync_id": 51, "role": "init", "draining": causes });
+    assert_eq!([drain(false), drain(true), drain(false)], [row(&["operator"]), row(&[]), row(&["operator"])]);
+    assert_eq!(a.group()["draining"], serde_json::json!(["operator"]));
+    link(&a, &b);
+    eventually("b has the role although its priority is the lower one", || {
+        b.is("master", "source") && a.is("backup", "in_sync") && b.group()["peers"][0]["draining"] == true
+    });
+    assert_eq!((&a.group()["draining"], &a.group()["asks"]), (&serde_json::json!(["operator"]), &false.into()));
+    assert_eq!(drain(true)["draining"], serde_json::json!([]));
+    eventually("who drains no longer takes the role by its priority", || a.is("master", "source"));
+}
+
+#[test]
 fn a_sync_link_that_goes_and_comes_is_followed() {
     if !root() {
         return;

@@ -2,6 +2,7 @@
 
 mod support;
 
+use ssyncp::daemon::reload::{GROUP_KEYS_LIVE, NODE_KEYS_LIVE};
 use std::process::{Command, Output};
 use support::{Node, Pair, eventually, root};
 
@@ -12,6 +13,20 @@ fn examples() -> (String, Vec<String>) {
     let lines = block.lines().filter(|line| line.starts_with("ctl"));
     let (definition, uses): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("ctl()"));
     (definition.concat(), uses.into_iter().map(str::to_owned).collect())
+}
+
+/// What a reload changes without a restart stands in one sentence.
+#[test]
+fn the_readme_names_every_setting_that_changes_without_a_restart_and_no_other() {
+    let readme = include_str!("../README.md");
+    let sentence =
+        readme.split_once("Without a restart change:").unwrap().1.split_once(", and whole groups").unwrap().0;
+    let mut named: Vec<&str> = sentence.split('`').skip(1).step_by(2).collect();
+    // What stands in the file of the secrets is meant with it.
+    let mut live: Vec<&str> = [GROUP_KEYS_LIVE, NODE_KEYS_LIVE].concat();
+    named.sort_unstable();
+    live.sort_unstable();
+    assert_eq!(named, live);
 }
 
 fn paste(definition: &str, line: &str, node: &Node) -> Output {
@@ -32,7 +47,7 @@ fn every_line_of_the_readme_works_on_a_running_pair() {
     let mut pair = Pair::new("");
     pair.start();
     let (definition, lines) = examples();
-    assert_eq!(lines.len(), 16, "one for each call");
+    assert_eq!(lines.len(), 20, "one for each call");
     for line in &lines {
         let node = if line.contains("on a backup") { &pair.b } else { &pair.a };
         if line.contains("/v1/switchover") {
@@ -48,6 +63,10 @@ fn every_line_of_the_readme_works_on_a_running_pair() {
             continue;
         }
         assert!(output.status.success() && !said.is_empty(), "{line}: {said}{complaint}");
+        if line.contains("what was put") {
+            assert_eq!(said, std::fs::read_to_string("/etc/os-release").unwrap());
+            continue;
+        }
         let known =
             said.contains("\"schema\":\"ssyncp.") || said.contains("\"openapi\"") || said.contains("# TYPE ssyncp_");
         assert!(known, "{line}: {said}");

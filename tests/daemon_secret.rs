@@ -92,9 +92,15 @@ impl Alone {
 
     /// Starts it, at its most talkative, with cores as large as they like.
     fn start(&mut self) {
+        self.start_by("ulimit -c unlimited; exec", &[]);
+    }
+
+    /// The same by a shell's words before the command, and with these in its environment.
+    fn start_by(&mut self, words: &str, environment: &[(&str, &Path)]) {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -c unlimited; exec \"$0\" run -c \"$1\"", env!("CARGO_BIN_EXE_ssyncp")]);
+        command.args(["-c", &format!("{words} \"$0\" run -c \"$1\""), env!("CARGO_BIN_EXE_ssyncp")]);
+        command.envs(environment.iter().copied());
         command.arg(self.path("ssyncp.toml")).current_dir(self.directory.path());
         command.envs([("SSYNCP_LOG", "trace"), ("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")]);
         self.child = Some(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
@@ -237,6 +243,76 @@ fn a_credential_is_read_from_where_systemd_says() {
     assert_eq!(words(&check.output().unwrap().stdout), "ok\n");
     let without = node.ssyncp(&["check", "-c", "ssyncp.toml"]);
     assert_eq!(without.status.code(), Some(2));
+    // As systemd.exec(5) says that it is: a folder of its own that nobody may write to, and files that nobody may change.
+    let folder = node.path("credentials");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(node.path("ssyncp-secret"), folder.join("ssyncp-secret")).unwrap();
+    fs::set_permissions(folder.join("ssyncp-secret"), Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o500)).unwrap();
+    node.start_by("exec", &[("CREDENTIALS_DIRECTORY", folder.as_path())]);
+    assert_eq!((&node.seal()["seals_with"], &node.seal()["auth"]), (&json!(0), &json!("enforce")));
+    assert_eq!(words(&node.ask(&["reload"]).stdout), "nothing has changed\n", "it is still there");
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+}
+
+/// KiB that are kept out of swap.
+fn locked_kb(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn keys_are_kept_out_of_swap_and_where_they_cannot_be_it_is_said_with_the_cure() {
+    let swap = |node: &Alone| client::get(&node.socket(), "/v1/status").unwrap()["swap"].clone();
+    let mut plain = Alone::new();
+    plain.configure("");
+    plain.start();
+    assert_eq!((swap(&plain), locked_kb(plain.process())), (Value::Null, 0), "there is nothing to hide");
+    if !root() {
+        return;
+    }
+    // What comes later is kept out where the right to do so is still there; else that is said.
+    plain.configure(&plain.keys());
+    assert_eq!(plain.ask(&["reload"]).status.code(), Some(0));
+    assert_eq!(swap(&plain)["locked"], swap(&plain)["problem"].is_null());
+    let mut node = Alone::new();
+    node.start();
+    assert_eq!(swap(&node), json!({ "locked": true, "problem": null }));
+    assert!(locked_kb(node.process()) > 4096);
+
+    let mut poor = Alone::new();
+    let rights = "setpriv --bounding-set=-sys_resource,-ipc_lock --inh-caps=-sys_resource,-ipc_lock";
+    poor.start_by(&format!("ulimit -l 64; exec {rights}"), &[]);
+    let problem = swap(&poor)["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("Operation not permitted") && problem.contains("LimitMEMLOCK=infinity"), "{problem}");
+    assert_eq!((&swap(&poor)["locked"], locked_kb(poor.process())), (&json!(false), 0));
+    assert!(fs::read_to_string(poor.path("log")).unwrap().contains("keys may be written to swap: "));
+    assert!(words(&poor.ask(&["status"]).stdout).contains("keys may be written to swap: "));
+    // And it works all the same.
+    assert_eq!(poor.ask(&["reload"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_reload_from_nothing_to_enforce_warns_with_the_cure_and_is_done() {
+    let mut node = Alone::new();
+    node.configure("");
+    node.start();
+    node.configure(&node.keys());
+    let reload = node.ask(&["reload"]);
+    assert_eq!(reload.status.code(), Some(0));
+    let warning = words(&reload.stderr);
+    assert!(
+        warning.starts_with("ssyncp: warning: [node]: auth is \"enforce\", and nothing was sealed before"),
+        "{warning}"
+    );
+    assert!(warning.contains("Write auth = \"permissive\" on every node"), "{warning}");
+    assert!(fs::read_to_string(node.path("log")).unwrap().contains("nothing was sealed before"));
+    let socket = node.socket();
+    node.configure(&format!("{}auth = \"permissive\"\n", node.keys()));
+    let answer = client::post(&socket, "/v1/reload", &json!({})).unwrap();
+    assert_eq!(answer["warnings"].as_array().unwrap().len(), 1, "{answer}");
+    assert!(answer["warnings"][0].as_str().unwrap().starts_with("auth = \"permissive\": frames that are not sealed"));
 }
 
 /// Every call that reads, and every command.

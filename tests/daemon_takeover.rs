@@ -4,7 +4,10 @@
 mod machine;
 
 use machine::{PATIENCE, eventually, ip, path_of, root};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver};
+use serde_json::{Value, json};
 use ssyncp::daemon::announce::Announce;
 use ssyncp::daemon::build;
 use ssyncp::daemon::client;
@@ -476,12 +479,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(here: &Namespace, directory: &Path, role: &str) -> Self {
+    fn start(here: &Namespace, directory: &Path, role: &str, virtual_mac: bool) -> Self {
         let (file, socket) = (directory.join("ssyncp.toml"), directory.join("control.sock"));
         let text = format!(
             "[node]\nid = 1\n[control]\nsocket = \"{}\"\n[[group]]\nsync_id = 51\ntransport = \"memory\"\n\
              source = \"synthetic\"\nrole = \"{role}\"\nguard = true\naddresses = [\"192.0.2.10/24 dev va\"]\n\
-             routes = [\"198.51.100.0/24 via 192.0.2.1\"]\n",
+             routes = [\"198.51.100.0/24 via 192.0.2.1\"]\nvirtual_mac = {virtual_mac}\n",
             socket.display()
         );
         std::fs::write(&file, text).unwrap();
@@ -490,9 +493,18 @@ impl Daemon {
         Daemon { child: command.spawn().unwrap(), socket }
     }
 
+    fn group(&self) -> Value {
+        client::get(&self.socket, "/v1/status").map_or(Value::Null, |status| status["groups"][0].clone())
+    }
+
     fn role(&self) -> String {
-        let status = client::get(&self.socket, "/v1/status").unwrap_or_default();
-        status["groups"][0]["role"].as_str().unwrap_or_default().to_owned()
+        self.group()["role"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn end(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
     }
 }
 
@@ -513,17 +525,87 @@ fn a_node_that_starts_removes_what_its_dead_predecessor_left() {
     ip(&there, &["address", "add", "192.0.2.1/24", "dev", "vb"]);
     let directory = tempfile::tempdir().unwrap();
     let route = || routes(&here, "main").contains("198.51.100.0/24 via 192.0.2.1 dev va proto 114");
-    let master = Daemon::start(&here, directory.path(), "vrrp");
+    let master = Daemon::start(&here, directory.path(), "vrrp", false);
     eventually("it is master", || master.role() == "master" && has(&here, "192.0.2.10/24") && route());
     eventually("its guard is lifted", || knock(&there, 80) == io::ErrorKind::ConnectionRefused);
+    let row = |held: bool| json!([{ "route": "198.51.100.0/24 via 192.0.2.1", "held": held }]);
+    eventually("its status has the route", || master.group()["routes"] == row(true));
     drop(master);
     assert!(has(&here, "192.0.2.10/24") && route(), "a dead daemon's kernel goes on");
 
-    let idle = Daemon::start(&here, directory.path(), "manual");
+    let idle = Daemon::start(&here, directory.path(), "manual", false);
     eventually("it runs", || idle.role() == "backup");
     assert!(!has(&here, "192.0.2.10") && !route(), "{}", routes(&here, "main"));
+    assert_eq!(idle.group()["routes"], row(false));
     ip(&here, &["address", "add", "192.0.2.10/24", "dev", "va"]);
     assert_ne!(knock(&there, 80), io::ErrorKind::ConnectionRefused, "its guard is shut");
     drop(idle);
     assert_eq!(knock(&there, 80), io::ErrorKind::ConnectionRefused, "a guard dies with its process");
+}
+
+/// Whoever dies of SIGKILL leaves its virtual interface behind, with the address on it, and the network goes on to find it
+/// there. Its successor removes it, also where it is configured to make none, or its predecessor was.
+#[test]
+fn a_virtual_interface_of_a_dead_predecessor_is_gone_before_anything_else_and_taken_up_anew() {
+    if !root() {
+        return;
+    }
+    let (here, _there) = pair();
+    if !can_make_macvlan(&here) {
+        return println!("skipped: needs a kernel with macvlan");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let start = |role: &str, virtual_mac: bool| Daemon::start(&here, directory.path(), role, virtual_mac);
+    let virtual_links = || ip(&here, &["-o", "link", "show", "type", "macvlan"]);
+    let number = || virtual_links().split(':').next().unwrap_or_default().trim().to_owned();
+    let address = || ip(&here, &["-4", "-o", "address", "show", "to", "192.0.2.10"]);
+    let serves = |daemon: &Daemon, place: &str| {
+        eventually("it is master, with the address", || daemon.role() == "master" && address().contains(place));
+    };
+    // Not up, and none of another number beside it.
+    let is_ready = |links: &str| links.lines().count() == 1 && links.contains("state DOWN");
+
+    let master = start("vrrp", true);
+    serves(&master, "vmac4-51-");
+    let first = number();
+    drop(master);
+    assert!(virtual_links().contains("00:00:5e:00:01:33") && address().contains("vmac4-51-"), "it is left behind");
+
+    let idle = start("manual", true);
+    eventually("it runs", || idle.role() == "backup");
+    assert!(is_ready(&virtual_links()) && address().is_empty(), "{} {}", virtual_links(), address());
+    assert_ne!(number(), first, "it is a new one");
+    drop(idle);
+
+    let idle = start("manual", false);
+    eventually("it runs", || idle.role() == "backup");
+    assert_eq!(virtual_links(), "");
+    drop(idle);
+
+    let master = start("vrrp", false);
+    serves(&master, "va ");
+    drop(master);
+    let idle = start("manual", true);
+    eventually("it runs", || idle.role() == "backup");
+    assert!(is_ready(&virtual_links()) && address().is_empty(), "{} {}", virtual_links(), address());
+    drop(idle);
+
+    // What somebody else has made is nobody's business, whatever it is called.
+    ip(&here, &["link", "add", "vmac4-51-99", "link", "va", "type", "macvlan", "mode", "private"]);
+    let master = start("vrrp", true);
+    serves(&master, "vmac4-51-");
+    assert_eq!(virtual_links().matches("00:00:5e:00:01:33").count(), 1);
+    master.end();
+    let left = virtual_links();
+    assert!(left.lines().count() == 1 && left.contains("vmac4-51-99"), "{left}");
+    assert_eq!(address(), "");
+}
+
+fn can_make_macvlan(here: &Namespace) -> bool {
+    let words = ["link", "add", "probe", "link", "va", "type", "macvlan", "mode", "private"];
+    let made = here.run(|| std::process::Command::new("ip").args(words).output()).unwrap().status.success();
+    if made {
+        ip(here, &["link", "del", "probe"]);
+    }
+    made
 }

@@ -105,6 +105,48 @@ fn a_track_without_a_weight_takes_the_role_away_while_it_is_down() {
     eventually("and back", || pair.a.is("master", "source") && pair.b.is("backup", "in_sync"));
 }
 
+/// keepalived's `track_file`: 0 while there is none, its number times the weight else; far below nothing at all, the role goes.
+#[test]
+fn a_number_in_a_file_moves_the_priority_and_with_it_the_role() {
+    if !root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("penalty");
+    let track_of = |weight: i32| {
+        let path = file.display();
+        format!("[[track]]\nname = \"load\"\nfile = \"{path}\"\ninterval = \"20ms\"\nweight = {weight}")
+    };
+    let mut pair = pair("\"load\"", &track_of(-1));
+    pair.start();
+    eventually("there is no file", || track(&pair.a) == (json!(true), json!("no file: 0")));
+    assert_eq!(priority(&pair.a), (json!(150), json!(150)));
+    fs::write(&file, "60\n").unwrap();
+    eventually("the role has moved", || pair.b.is("master", "source") && pair.a.is("backup", "in_sync"));
+    assert_eq!((priority(&pair.a).0, tracks(&pair.a)[0]["number"].clone()), (json!(90), json!(60)));
+    assert_eq!(
+        events(&pair.a, "TrackChanged"),
+        [
+            "track load (file) is another number: no file: 0; priority 150 of 150 configured",
+            "track load (file) is another number: 60; priority 90 of 150 configured"
+        ]
+    );
+    fs::write(&file, "sixty\n").unwrap();
+    eventually("what is no number is told", || track(&pair.a).1.as_str().is_some_and(|said| said.contains("sixty")));
+    assert_eq!(priority(&pair.a).0, json!(90), "and changes nothing");
+    fs::write(&file, "-20").unwrap();
+    eventually("and back", || pair.a.is("master", "source") && pair.b.is("backup", "in_sync"));
+    assert_eq!(priority(&pair.a).0, json!(170));
+    fs::write(&file, "254").unwrap();
+    eventually("too much takes the role away", || pair.b.is("master", "source") && pair.a.is("backup", "in_sync"));
+    assert_eq!((pair.a.group()["draining"].clone(), priority(&pair.a).0), (json!(["track"]), json!(150)));
+    heed(&pair.a, "\"load\"", &track_of(0));
+    client::post(&pair.a.socket(), "/v1/reload", &json!({})).unwrap();
+    assert_eq!(track(&pair.a).0, json!(false), "with weight 0 any number but 0 is a failure");
+    fs::remove_file(&file).unwrap();
+    eventually("and back", || pair.a.is("master", "source") && pair.b.is("backup", "in_sync"));
+}
+
 #[test]
 fn a_script_moves_the_role_by_its_exit_status_and_its_last_line_is_shown() {
     if !root() {

@@ -11,7 +11,7 @@ use ssyncp::daemon::flows::FlowFilter;
 use ssyncp::daemon::journal::Journal;
 use ssyncp::daemon::link::AlwaysUp;
 use ssyncp::daemon::notify::Notify;
-use ssyncp::daemon::settings::{AuditMode, Commit};
+use ssyncp::daemon::settings::{AuditMode, Commit, Wait};
 use ssyncp::daemon::track::Heed;
 use ssyncp::engine::{Config, Engine, Tuning};
 use ssyncp::flow::{Change, FlowKey};
@@ -100,7 +100,7 @@ impl Pair {
             let mut driver = Driver::new(Parts {
                 tuning: Tuning::from(&config),
                 advert_interval: config.advert_interval,
-                batch_delay: config.batch_delay,
+                wait: Wait::default(),
                 frame_len: config.frame_len,
                 engine: Engine::new(config, clock.get()).unwrap().into(),
                 line: Box::new(AlwaysUp(hub.port())),

@@ -75,6 +75,21 @@ fn every_connection_survives_two_deaths() {
     assert_eq!(status, Some(0));
 }
 
+/// The same zeros past the kernel's IP. The demo itself asks the nodes whether they run on it.
+#[test]
+fn every_connection_survives_a_death_over_packet_sockets() {
+    if !root() {
+        return;
+    }
+    let _alone = TIME.write().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let (status, report) =
+        verdict(demo(directory.path(), &["--connections", "100", "--transport", "packet", "--json"]));
+    assert_eq!((&report["transport"], &report["survived"]), (&"packet".into(), &100.into()), "{report}");
+    assert_eq!((&report["missing"], &report["extra"], &report["stale"]), (&0.into(), &0.into(), &0.into()), "{report}");
+    assert_eq!(status, Some(0));
+}
+
 /// IPv6, UDP and SCTP live on as well, and a recording of two lives of the pair rebuilds the table that the backup had.
 #[test]
 fn a_mix_survives_two_deaths_and_its_recording_gives_the_backups_table() {

@@ -20,7 +20,7 @@ const ROTATIONS: usize = 3;
 const DISTURBANCES: [&str; 7] =
     ["RoleChanged", "PeerDown", "PeerLeft", "MasterLost", "ElectionStarted", "DuplicateMaster", "Diverged"];
 /// Why a frame is refused that is sealed with something else than is expected.
-const REFUSALS: [&str; 5] = ["forged", "unsealed", "sealed", "replayed", "crowded"];
+const REFUSALS: [&str; 6] = ["forged", "unsealed", "sealed", "replayed", "crowded", "untried"];
 
 /// The commands of docs/operations.md that begin so, in their order.
 fn documented(beginning: &str) -> Vec<&'static str> {

@@ -250,13 +250,8 @@ impl Watch {
     }
 }
 
-/// [5.3.2] [5.3.4] [5.3.8] The role goes to the other node and comes back, and no connection notices; the address is never
-/// on both.
-#[test]
-fn a_switch_there_and_back_costs_no_connection() {
-    if !root() {
-        return;
-    }
+/// Does something to a pair with live connections, all of which are to outlive it; how often the address has moved, and who has it.
+fn under_traffic(act: impl FnOnce(&mut Pair, &Talk)) -> (u32, [bool; 2]) {
     let mut pair = Pair::new("");
     let lan = Lan::new(&pair);
     let watch = Watch::new(&pair);
@@ -269,7 +264,22 @@ fn a_switch_there_and_back_costs_no_connection() {
         talk.begin(scope, &lan, &listener);
         pair.until_equal(CONNECTIONS);
         talk.silences_ms();
+        act(&mut pair, &talk);
+        drop(ending);
+        watch.join().unwrap()
+    });
+    println!("longest silences, in ms: {:?}", talk.silences_ms());
+    watched
+}
 
+/// [5.3.2] [5.3.4] [5.3.8] The role goes to the other node and comes back, and no connection notices; the address is never
+/// on both.
+#[test]
+fn a_switch_there_and_back_costs_no_connection() {
+    if !root() {
+        return;
+    }
+    let watched = under_traffic(|pair, talk| {
         says(&pair.a, &["switchover", "--wait=30s"], 0, "group 51: the role goes to node 2\n");
         pair.settle();
         assert!(pair.b.is("master", "source") && pair.b.holds_the_address());
@@ -282,11 +292,8 @@ fn a_switch_there_and_back_costs_no_connection() {
         assert!(pair.a.is("master", "source") && pair.a.holds_the_address());
         assert_eq!(events(&pair.b, "HandoverDone"), 1);
         talk.goes_on();
-        drop(ending);
-        watch.join().unwrap()
     });
     assert_eq!(watched, (3, [true, false]));
-    println!("longest silences, in ms: {:?}", talk.silences_ms());
 }
 
 /// [5.3.10] A master that is told to end gives its role away first: nobody waits for a timer, no connection notices, and the
@@ -296,19 +303,7 @@ fn a_master_that_ends_in_good_order_costs_no_connection() {
     if !root() {
         return;
     }
-    let mut pair = Pair::new("");
-    let lan = Lan::new(&pair);
-    let watch = Watch::new(&pair);
-    pair.start();
-    let talk = Talk::default();
-    let listener = lan.server.run(|| TcpListener::bind("0.0.0.0:7")).unwrap();
-    let watched = std::thread::scope(|scope| {
-        let watch = scope.spawn(|| watch.run(&talk.stop));
-        let ending = Ending(&talk.stop);
-        talk.begin(scope, &lan, &listener);
-        pair.until_equal(CONNECTIONS);
-        talk.silences_ms();
-
+    let watched = under_traffic(|pair, talk| {
         assert_eq!(pair.a.end(Signal::SIGTERM).code(), Some(0));
         eventually("b is master", || pair.b.is("master", "source") && pair.b.holds_the_address());
         assert!(!pair.a.holds_the_address());
@@ -316,11 +311,8 @@ fn a_master_that_ends_in_good_order_costs_no_connection() {
         assert_eq!((events(&pair.b, "ElectionStarted"), events(&pair.b, "PeerLeft")), (0, 1));
         assert!(pair.a.log().contains("node 2 has taken the role over"), "{}", pair.a.log());
         talk.goes_on();
-        drop(ending);
-        watch.join().unwrap()
     });
     assert_eq!(watched, (2, [false, true]));
-    println!("longest silences, in ms: {:?}", talk.silences_ms());
 }
 
 /// [5.3.10] [5.0.3] A master whom nobody may inherit says goodbye at once, and is replaced within the skew.

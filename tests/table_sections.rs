@@ -33,6 +33,18 @@ fn value_of(table: &Table, name: &[u8]) -> Option<Vec<u8>> {
     table.section(&key(name), Instant::ZERO).map(|section| section.value.into())
 }
 
+#[test]
+fn a_list_has_the_length_of_each_value_and_what_is_left_of_it_in_the_order_of_keys() {
+    let mut table = table();
+    put(&mut table, b"b", b"12345", 0, at(0)).unwrap();
+    put(&mut table, b"a", b"", 30, at(0)).unwrap();
+    put(&mut table, b"c", b"x", 0, at(0)).unwrap();
+    assert!(table.take_section(&key(b"c")));
+    let listed: Vec<_> =
+        table.section_list(at(10)).map(|(key, length, left)| (key.key.to_vec(), length, left)).collect();
+    assert_eq!(listed, [(b"a".to_vec(), 0, 20), (b"b".to_vec(), 5, 0)]);
+}
+
 /// The bytes `from` to `to` of a value, in frame `number`, whose first part is in frame `first`.
 struct Part<'a> {
     value: &'a [u8],

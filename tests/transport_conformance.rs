@@ -6,7 +6,7 @@ mod transport_support;
 
 use ssyncp::transport::memory::MemoryOptions;
 use ssyncp::transport::pcap::{Tap, TapOptions};
-use ssyncp::transport::{MemoryHub, NixTransport, RawOptions, RawTransport, Transport};
+use ssyncp::transport::{MemoryHub, NixTransport, PacketTransport, RawOptions, RawTransport, Transport, XdpTransport};
 use transport_support::machine::root;
 use transport_support::{
     BATCH, FRAME_LEN, Lan, SocketTransport, hear, ipv6_options, is_up, open, options, send, until,
@@ -47,6 +47,22 @@ fn raw_ipv6(ports: usize) -> Option<World> {
 
 fn reference_ipv6(ports: usize) -> Option<World> {
     sockets::<NixTransport>(ports, ipv6_options())
+}
+
+fn packet(ports: usize) -> Option<World> {
+    sockets::<PacketTransport>(ports, options())
+}
+
+fn packet_ipv6(ports: usize) -> Option<World> {
+    sockets::<PacketTransport>(ports, ipv6_options())
+}
+
+fn xdp(ports: usize) -> Option<World> {
+    sockets::<XdpTransport>(ports, options())
+}
+
+fn xdp_ipv6(ports: usize) -> Option<World> {
+    sockets::<XdpTransport>(ports, ipv6_options())
 }
 
 fn sockets<T: SocketTransport>(ports: usize, options: RawOptions) -> Option<World> {
@@ -94,7 +110,7 @@ macro_rules! conformance {
     )*};
 }
 
-conformance!(memory tapped raw reference raw_ipv6 reference_ipv6);
+conformance!(memory tapped raw reference packet xdp raw_ipv6 reference_ipv6 packet_ipv6 xdp_ipv6);
 
 fn a_frame_arrives_whole_and_once_everywhere_but_at_its_sender(mut world: World) {
     send(&mut *world.ports[0], &[b"from the first"]);

@@ -1,4 +1,4 @@
-//! What the socket transports must do on a real wire, between network namespaces, asked of both of them.
+//! What the socket transports must do on a real wire, between network namespaces, asked of all of them.
 //!
 //! A claim that nothing arrives is proven with a fence: a good frame sent afterwards, which order makes arrive last.
 
@@ -46,6 +46,62 @@ on_the_wire! {
     a_sender_hears_nothing
     the_largest_frame_follows_the_smallest_mtu
     an_interface_that_is_missing_has_its_own_error
+}
+
+/// The same over packet sockets, without what it does otherwise: see tests/transport_packet.rs.
+mod packet {
+    macro_rules! over_packet {
+        ($($claim:ident)*) => {
+            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::PacketTransport>(); } })*
+        };
+    }
+
+    over_packet! {
+        a_group_that_was_not_joined_is_unheard
+        a_datagram_that_has_crossed_a_router_is_refused
+        ip_options_are_skipped
+        a_datagram_without_a_frame_is_malformed
+        a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
+        drops_by_the_kernel_are_counted_to_the_last
+        the_kernels_own_ipvs_frames_are_ignored
+        a_frame_never_leaves_in_fragments
+        a_link_that_goes_down_says_so_and_works_again_when_it_is_up
+        a_link_that_loses_its_carrier_is_not_up
+        an_interface_that_was_replaced_is_opened_again
+        a_link_without_an_address_will_do
+        frames_go_out_on_all_links_and_tell_which_one_they_came_by
+        one_link_of_two_may_fail
+        the_largest_frame_follows_the_smallest_mtu
+        an_interface_that_is_missing_has_its_own_error
+    }
+}
+
+/// The same over AF_XDP, without what it does otherwise: see tests/transport_xdp.rs.
+mod xdp {
+    macro_rules! over_xdp {
+        ($($claim:ident)*) => {
+            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::XdpTransport>(); } })*
+        };
+    }
+
+    over_xdp! {
+        a_datagram_that_has_crossed_a_router_is_refused
+        ip_options_are_skipped
+        a_datagram_without_a_frame_is_malformed
+        a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
+        drops_by_the_kernel_are_counted_to_the_last
+        the_kernels_own_ipvs_frames_are_ignored
+        a_frame_never_leaves_in_fragments
+        a_link_that_goes_down_says_so_and_works_again_when_it_is_up
+        a_link_that_loses_its_carrier_is_not_up
+        an_interface_that_was_replaced_is_opened_again
+        a_link_without_an_address_will_do
+        frames_go_out_on_all_links_and_tell_which_one_they_came_by
+        one_link_of_two_may_fail
+        a_sender_hears_nothing
+        the_largest_frame_follows_the_smallest_mtu
+        an_interface_that_is_missing_has_its_own_error
+    }
 }
 
 /// [3.0.2] [3] a receiver drops TTL ≠ 255.

@@ -237,7 +237,17 @@ fn every_reason_of_this_room_was_raised() {
         FrameError::ALL.iter().filter(|reason| !raised.contains(reason)).map(|reason| reason.name()).collect();
     assert_eq!(
         rest,
-        ["unsealed", "crowded", "wrong_group", "own_node", "replayed", "stale", "unestablished", "term_jump"]
+        [
+            "unsealed",
+            "crowded",
+            "untried",
+            "wrong_group",
+            "own_node",
+            "replayed",
+            "stale",
+            "unestablished",
+            "term_jump"
+        ]
     );
 }
 

@@ -13,7 +13,7 @@ use super::chaos::interrupt::nap;
 use super::chaos::lab::{Lab, Plan, SYNC};
 use super::chaos::node::Node;
 use super::chaos::traffic::{Means, flow, write};
-use super::chaos::{Context, Trouble, conntrackd as daemon};
+use super::chaos::{Context, Doing, Trouble, conntrackd as daemon};
 use super::report::{Report, rounded};
 use serde::Serialize;
 use ssyncp::sys::namespace::Namespace;
@@ -105,21 +105,21 @@ fn attack(context: &Context) -> Result<Rival, Trouble> {
     for node in &lab.nodes {
         // With the cache in between, as it is shipped.
         let file = node.file("conf");
-        let text = step("reading a configuration", fs::read_to_string(&file))?;
-        step("writing a configuration", fs::write(&file, text.replace("DisableExternalCache on", "")))?;
+        let text = fs::read_to_string(&file).doing("reading a configuration")?;
+        fs::write(&file, text.replace("DisableExternalCache on", "")).doing("writing a configuration")?;
     }
     for node in &mut lab.nodes {
         node.start()?;
     }
     nap(STEP)?;
     let (a, b) = (&lab.nodes[0], &lab.nodes[1]);
-    let (mut ears, mouth) = step("opening sockets", open(&stranger))?;
+    let (mut ears, mouth) = open(&stranger).doing("opening sockets")?;
     write(a, 0..8)?;
     let pattern = overhear(&mut ears, PATTERN)?;
     let mut rival = Rival { version: version(), forged: u64::from(FORGED), ..Rival::default() };
 
     for number in 0..FORGED {
-        step("sending", mouth.send_to(&forged(&pattern, number), GROUP))?;
+        mouth.send_to(&forged(&pattern, number), GROUP).doing("sending")?;
         std::thread::sleep(Duration::from_millis(1));
     }
     nap(STEP)?;
@@ -129,7 +129,7 @@ fn attack(context: &Context) -> Result<Rival, Trouble> {
     nap(STEP)?;
     let before = a.octets_sent()?;
     let request = control(&pattern, RESYNC | HELLO, 5);
-    step("sending", mouth.send_to(&request, GROUP))?;
+    mouth.send_to(&request, GROUP).doing("sending")?;
     nap(STEP * 2)?;
     rival.request_bytes = (HEADERS + request.len()) as u64;
     rival.answer_bytes = a.octets_sent()? - before;
@@ -137,17 +137,13 @@ fn attack(context: &Context) -> Result<Rival, Trouble> {
 
     let before = external(b, "src=")?;
     let far_ahead = u32::from_be_bytes([pattern[4], pattern[5], pattern[6], pattern[7]]).wrapping_add(1_000_000_000);
-    step("sending", mouth.send_to(&control(&pattern, ALIVE | HELLO, far_ahead), GROUP))?;
+    mouth.send_to(&control(&pattern, ALIVE | HELLO, far_ahead), GROUP).doing("sending")?;
     nap(STEP / 4)?;
     write(a, ENTRIES..ENTRIES + AFTER)?;
     nap(STEP * 2)?;
     rival.made_after_hello = u64::from(AFTER);
     rival.arrived_after_hello = external(b, "src=")?.saturating_sub(before);
     Ok(rival)
-}
-
-fn step<T>(doing: &'static str, result: io::Result<T>) -> Result<T, Trouble> {
-    result.map_err(|source| Trouble::Step { doing, source })
 }
 
 fn open(stranger: &Namespace) -> io::Result<(PacketSocket, UdpSocket)> {
@@ -165,7 +161,7 @@ fn overhear(ears: &mut PacketSocket, number: u32) -> Result<Vec<u8>, Trouble> {
     let (start, mut buffer) = (Instant::now(), [0; 2048]);
     while start.elapsed() < STEP * 2 {
         nap(Duration::from_millis(10))?;
-        while let Some((length, _)) = step("listening", ears.receive(&mut buffer))? {
+        while let Some((length, _)) = ears.receive(&mut buffer).doing("listening")? {
             let mut rest = buffer.get(HEADERS..length).unwrap_or_default();
             while let Some(&[_, _, high, low]) = rest.first_chunk::<4>() {
                 let Some((message, next)) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])).max(8))
@@ -217,9 +213,9 @@ fn control(pattern: &[u8], flags: u8, sequence: u32) -> Vec<u8> {
 
 /// Lines of the external cache that have this in them.
 fn external(node: &Node, words: &str) -> Result<u64, Trouble> {
-    let mut command = step("asking conntrackd", node.namespace.command(Path::new(daemon::PROGRAM)))?;
+    let mut command = node.namespace.command(Path::new(daemon::PROGRAM)).doing("asking conntrackd")?;
     let output = command.arg("-C").arg(node.file("conf")).arg("-e").output();
-    let text = step("asking conntrackd", output)?.stdout;
+    let text = output.doing("asking conntrackd")?.stdout;
     Ok(String::from_utf8_lossy(&text).lines().filter(|line| line.contains(words)).count() as u64)
 }
 

@@ -2,6 +2,7 @@
 
 use super::chaos::traffic::{Means, flow};
 use super::forger::{A, Archive, B, Forger, NOBODY, forged_flow, set_checksum, set_size};
+use super::report::{Expected, KILL};
 use ssyncp::wire::{Frame, HEADER_LEN, Kind, NodeId, classic};
 use std::net::Ipv4Addr;
 
@@ -28,6 +29,17 @@ pub enum Pace {
     FloodAndRestart,
     /// The master is killed, and frames are sent until the backup has taken over.
     KillMaster,
+}
+
+impl Pace {
+    /// What must come of it.
+    pub fn expected(self) -> Expected {
+        match self {
+            Pace::Counted | Pace::Flood => Expected::Refused,
+            Pace::FloodAndRestart => Expected::Restarted,
+            Pace::KillMaster => Expected::TakenOver,
+        }
+    }
 }
 
 /// Sync id of the group that is attacked.
@@ -160,7 +172,7 @@ pub const KINDS: [Kinds; 27] = [
         let length = forger.advert(slot, A, 0, 1);
         forger.dress(slot, length)
     }),
-    Kinds { pace: Pace::KillMaster, ..kind("kill", "nothing, while the master is killed: for comparison", |_, _| 0) },
+    Kinds { pace: Pace::KillMaster, ..kind(KILL, "nothing, while the master is killed: for comparison", |_, _| 0) },
     Kinds {
         pace: Pace::KillMaster,
         ..kind("kill-replay", "ADVERTs of the master's former incarnation, while the master is killed", old_advert)

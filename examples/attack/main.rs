@@ -129,8 +129,14 @@ pub fn perform(context: &Context, measure: Measure, only: &[String], tell: &dyn 
     }
     report.sum();
     tell(format!(
-        "all: {} packets; {} records changed, {} role changes, {} peer resets, {} resyncs",
-        report.sent, report.changed, report.role_changes, report.peer_resets, report.resyncs_caused
+        "all: {} packets, at most {} a second; {} records changed, {} role changes, {} peer resets, {} resyncs: {}",
+        report.sent,
+        report.fastest_per_s,
+        report.changed,
+        report.role_changes,
+        report.peer_resets,
+        report.resyncs_caused,
+        if report.passed { "passed" } else { "FAILED" }
     ));
     report
 }
@@ -155,7 +161,9 @@ fn lay_siege(
     report.quiet = Some(quiet);
     tell(report::head());
     for kind in KINDS.iter().filter(|kind| only.is_empty() || only.iter().any(|name| name == kind.name)) {
-        let attack = siege.attack(kind)?;
+        let mut attack = siege.attack(kind)?;
+        let undisturbed = report.attacks.iter().find(|it| it.name == report::KILL).and_then(|it| it.takeover_s);
+        attack.judge(kind.pace.expected(), undisturbed);
         tell(attack.line());
         report.attacks.push(attack);
         report.recording_s = report::rounded(siege.recorded_s());

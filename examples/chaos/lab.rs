@@ -12,7 +12,7 @@
 //! Namespaces have no names: they end with this process. What a machine has beside its namespace is in [`Node`].
 
 use super::node::Node;
-use super::{Context, Trouble};
+use super::{Context, Doing, Trouble};
 use ssyncp::demo::links::{FarEnd, Links};
 use ssyncp::sys::namespace::Namespace;
 use std::io::{self, Write};
@@ -117,7 +117,7 @@ impl Lab {
             ip(&namespace, &format!("addr add 10.255.0.{host}/24 dev {SYNC}"))?;
             Ok(namespace)
         };
-        plug().map_err(|source| Trouble::Step { doing: "plugging in a stranger", source })
+        plug().doing("plugging in a stranger")
     }
 
     /// Takes the carrier from a machine's sync link.
@@ -125,7 +125,7 @@ impl Lab {
     /// # Errors
     /// [`Trouble::Step`].
     pub fn cut(&self, node: usize) -> Result<(), Trouble> {
-        self.links.group_down(10 + node as u32).map_err(|source| Trouble::Step { doing: "cutting the link", source })
+        self.links.group_down(10 + node as u32).doing("cutting the link")
     }
 
     /// Gives it back.
@@ -133,7 +133,7 @@ impl Lab {
     /// # Errors
     /// [`Trouble::Step`].
     pub fn mend(&self, node: usize) -> Result<(), Trouble> {
-        self.links.up(&port(node)).map_err(|source| Trouble::Step { doing: "mending the link", source })
+        self.links.up(&port(node)).doing("mending the link")
     }
 
     /// From now on so many of a thousand packets get lost on their way to this machine; 1000: silence.
@@ -146,8 +146,7 @@ impl Lab {
             1000.. => format!("add rule ip chaos line iifname {SYNC} counter drop"),
             some => format!("add rule ip chaos line iifname {SYNC} numgen random mod 1000 < {some} counter drop"),
         };
-        nft(&self.nodes[node].namespace, &format!("flush chain ip chaos line\n{rule}\n"))
-            .map_err(|source| Trouble::Step { doing: "losing packets", source })
+        nft(&self.nodes[node].namespace, &format!("flush chain ip chaos line\n{rule}\n")).doing("losing packets")
     }
 
     /// The same on the way to every machine.

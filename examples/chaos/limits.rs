@@ -3,7 +3,7 @@
 //! It is a limit of each namespace's table, but there is one value for all. Two runs that raise and restore it at once would
 //! undo each other's, so a lock file lets one at a time.
 
-use super::Trouble;
+use super::{Doing, Trouble};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io;
@@ -34,7 +34,7 @@ impl Raised {
             fs::write(MAX, least.to_string())?;
             Ok(Some(Raised { before, raised: least, _lock: lock }))
         };
-        raise().map_err(|source| Trouble::Step { doing: "raising nf_conntrack_max", source })
+        raise().doing("raising nf_conntrack_max")
     }
 }
 

@@ -12,6 +12,9 @@
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
+#[allow(dead_code, reason = "each tool has troubles of its own")]
+#[path = "../common/mod.rs"]
+mod common;
 pub mod conntrackd;
 pub mod interrupt;
 pub mod lab;
@@ -25,9 +28,9 @@ pub mod traffic;
 mod verdict;
 
 use clap::Parser;
+pub use common::{Doing, Trouble, beside};
 use report::{Outcome, Report};
 use scenarios::{SCENARIOS, Scenario};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -78,33 +81,6 @@ impl Context {
     }
 }
 
-/// Why there is no verdict.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The operating system refused a step.
-    #[error("{doing}: {source}")]
-    Step {
-        /// Which.
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// What was waited for did not come.
-    #[error("never within {patience:?}: {what}")]
-    Never {
-        /// What that was.
-        what: String,
-        /// How long it was waited for.
-        patience: Duration,
-    },
-    /// Somebody wants this to end.
-    #[error("interrupted")]
-    Interrupted,
-    /// A thread of this program did not end well.
-    #[error("a thread has panicked")]
-    Panicked,
-}
-
 /// Names of the measurements.
 const PROOF: &str = "proof";
 const RESYNC: &str = "resync";
@@ -147,12 +123,6 @@ fn main() -> ExitCode {
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     }
     if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Cargo puts examples into a folder beside the program.
-pub fn beside() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.ancestors().nth(2).map(|folder| folder.join("ssyncp")).unwrap_or_default()
 }
 
 fn perform(options: &Options, context: &Context) -> Report {

@@ -5,7 +5,7 @@ use super::lab::{Lab, Plan};
 use super::probe::{self, Place};
 use super::traffic::{self, Means, Traffic};
 use super::verdict::judge;
-use super::{Context, Trouble};
+use super::{Context, Doing, Trouble};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -150,7 +150,7 @@ pub fn resync(context: &Context, loss_percent: u32) -> Result<Resync, Trouble> {
             stop.store(true, Ordering::Relaxed);
             let delays = |thread: std::thread::ScopedJoinHandle<'_, std::io::Result<Vec<f64>>>| {
                 let delays = thread.join().map_err(|_| Trouble::Panicked)?;
-                delays.map_err(|source| Trouble::Step { doing: "probing", source })
+                delays.doing("probing")
             };
             let (in_kernel, in_table) = (delays(in_kernel)?, delays(in_table)?);
             seen.and(filled)?;

@@ -1,9 +1,9 @@
 //! One machine: its kernel, its daemon, and what the daemon says of itself.
 
-use super::Trouble;
 use super::conntrackd;
 use super::interrupt::until;
 use super::lab::{self, Plan, SYNC, path_of};
+use super::{Doing, Trouble};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -175,7 +175,7 @@ impl Node {
             }
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
         };
-        self.child = Some(start().map_err(|source| Trouble::Step { doing: "starting a daemon", source })?);
+        self.child = Some(start().doing("starting a daemon")?);
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Node {
     pub fn kill(&mut self) -> Result<(), Trouble> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let killed = child.kill().and_then(|()| child.wait());
-        killed.map(drop).map_err(|source| Trouble::Step { doing: "killing a daemon", source })
+        killed.map(drop).doing("killing a daemon")
     }
 
     /// Sends a signal to its daemon.
@@ -247,8 +247,7 @@ impl Node {
     /// # Errors
     /// [`Trouble::Step`].
     pub fn configuration(&self) -> Result<String, Trouble> {
-        fs::read_to_string(self.files.with_extension("toml"))
-            .map_err(|source| Trouble::Step { doing: "reading a configuration", source })
+        fs::read_to_string(self.files.with_extension("toml")).doing("reading a configuration")
     }
 
     /// Gives its daemon another configuration, for its next start.
@@ -256,8 +255,7 @@ impl Node {
     /// # Errors
     /// [`Trouble::Step`].
     pub fn configure(&self, text: &str) -> Result<(), Trouble> {
-        fs::write(self.files.with_extension("toml"), text)
-            .map_err(|source| Trouble::Step { doing: "writing a configuration", source })
+        fs::write(self.files.with_extension("toml"), text).doing("writing a configuration")
     }
 
     /// A file of this machine.
@@ -282,7 +280,7 @@ impl Node {
     /// # Errors
     /// [`Trouble::Step`].
     pub fn count(&self) -> Result<u64, Trouble> {
-        kernel::count(&self.namespace).map_err(|source| Trouble::Step { doing: "counting entries", source })
+        kernel::count(&self.namespace).doing("counting entries")
     }
 
     /// The flows in its kernel: TCP and UDP. (What else may be there is nobody's flow.)
@@ -291,7 +289,7 @@ impl Node {
     /// [`Trouble::Step`].
     pub fn flows(&self) -> Result<Vec<Entry>, Trouble> {
         let dumped = kernel::dump(&self.namespace);
-        let mut entries = dumped.map_err(|source| Trouble::Step { doing: "reading a kernel's table", source })?;
+        let mut entries = dumped.doing("reading a kernel's table")?;
         entries.retain(|entry| TCP_AND_UDP.contains(&entry.original.protocol));
         Ok(entries)
     }
@@ -303,7 +301,7 @@ impl Node {
     pub fn octets_sent(&self) -> Result<u64, Trouble> {
         // The line of an interface: name, eight numbers of receiving, then those of sending.
         let read = || fs::read_to_string("/proc/thread-self/net/dev");
-        let text = self.namespace.run(read).map_err(|source| Trouble::Step { doing: "reading counters", source })?;
+        let text = self.namespace.run(read).doing("reading counters")?;
         let line = text.lines().find_map(|line| line.trim().strip_prefix("sync:"));
         Ok(line.and_then(|line| line.split_ascii_whitespace().nth(8)?.parse().ok()).unwrap_or(0))
     }

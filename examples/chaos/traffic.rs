@@ -10,9 +10,9 @@
 //! Ends are always written (as by `conntrack -D`): time-outs would take longer than anybody wants to wait. Who writes is
 //! the project's own bridge, which nobody here judges; what came of it is read from the kernels afterwards.
 
-use super::Trouble;
 use super::interrupt::interrupted;
 use super::node::Node;
+use super::{Doing, Trouble};
 use etherparse::PacketBuilder;
 use ssyncp::bridge::Sink;
 use ssyncp::bridge::conntrack::{ConntrackSink, SinkOptions};
@@ -122,7 +122,7 @@ impl Traffic {
             };
             Ok(Place { sink: open_sink(&node.namespace)?, street })
         };
-        open().map_err(|source| Trouble::Step { doing: "opening the way for flows", source })
+        open().doing("opening the way for flows")
     }
 
     /// Makes it happen, until all are made or `stop` is set.
@@ -191,7 +191,7 @@ fn change(node: &Node, changes: impl Iterator<Item = Change>) -> Result<(), Trou
         }
         sink.flush().map(drop)
     };
-    work().map_err(|source| Trouble::Step { doing: "writing flows", source })?;
+    work().doing("writing flows")?;
     if interrupted() { Err(Trouble::Interrupted) } else { Ok(()) }
 }
 

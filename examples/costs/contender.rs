@@ -1,9 +1,10 @@
-//! The two that are compared: what each is told, how it is asked, and what its processes have used.
+//! Those that are compared: what each is told, how it is asked, and what its processes have used.
 //!
 //! conntrackd is asked by its own numbers on its socket, as `conntrackd -s`, `-n` and `-c` ask it, so that no process has to
-//! start between two looks; ssyncp by HTTP on its socket.
+//! start between two looks; ssyncp by HTTP on its socket. The bare listener is this program once more, and is asked nothing.
 
 use super::lab::{Lab, SYNC};
+use super::listener::READY;
 use super::process::Daemon;
 use super::{Context, Doing, Trouble};
 use nix::sys::signal::Signal;
@@ -33,6 +34,17 @@ pub enum Contender {
     Conntrackd,
     /// This project.
     Ssyncp,
+    /// What takes the kernel's events and does nothing with them: the floor of both, on the router.
+    Listener,
+}
+
+/// When a copy goes into the backup's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// At a takeover (conntrackd: external cache).
+    OnTakeover,
+    /// At once (conntrackd: without one).
+    AtOnce,
 }
 
 /// A daemon on one machine.
@@ -53,9 +65,12 @@ pub struct Usage {
 }
 
 impl Contender {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Contender; 3] = [Contender::Listener, Contender::Conntrackd, Contender::Ssyncp];
+
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
-        [Contender::Conntrackd, Contender::Ssyncp].into_iter().find(|contender| contender.name() == name)
+        Contender::ALL.into_iter().find(|contender| contender.name() == name)
     }
 
     /// Its name.
@@ -63,6 +78,7 @@ impl Contender {
         match self {
             Contender::Conntrackd => "conntrackd",
             Contender::Ssyncp => "ssyncp",
+            Contender::Listener => "listener",
         }
     }
 
@@ -71,6 +87,7 @@ impl Contender {
         match self {
             Contender::Conntrackd => Command::new("conntrackd").arg("-v").output().is_ok(),
             Contender::Ssyncp => context.program.is_file(),
+            Contender::Listener => true,
         }
     }
 
@@ -78,11 +95,20 @@ impl Contender {
     ///
     /// # Errors
     /// [`Trouble`].
-    pub fn start(self, lab: &Lab, number: usize, directory: &Path, context: &Context) -> Result<Machine, Trouble> {
+    pub fn start(
+        self,
+        lab: &Lab,
+        number: usize,
+        directory: &Path,
+        context: &Context,
+        commit: Commit,
+    ) -> Result<Machine, Trouble> {
         let files = directory.join(["a", "b"][number]);
+        let own = std::env::current_exe().doing("finding this program")?;
         let (program, arguments, text) = match self {
-            Contender::Conntrackd => (Path::new("conntrackd"), ["-C"].as_slice(), conntrackd(&files, number)),
-            Contender::Ssyncp => (context.program.as_path(), ["run", "-c"].as_slice(), ssyncp(&files, number)),
+            Contender::Conntrackd => (Path::new("conntrackd"), ["-C"].as_slice(), conntrackd(&files, number, commit)),
+            Contender::Ssyncp => (context.program.as_path(), ["run", "-c"].as_slice(), ssyncp(&files, number, commit)),
+            Contender::Listener => (own.as_path(), ["--listen"].as_slice(), String::new()),
         };
         let (configuration, program) = (files.with_extension("conf"), program.display().to_string());
         fs::write(&configuration, text).doing("writing a configuration")?;
@@ -96,30 +122,40 @@ impl Contender {
             .into_iter()
             .chain([program.as_str()])
             .chain(arguments.iter().copied())
-            .chain([configuration.as_str()])
+            // Who needs none has none.
+            .chain(Some(configuration.as_str()).filter(|_| self != Contender::Listener))
             .collect();
         let namespace = if number == 0 { &lab.a } else { &lab.b };
         let daemon = Daemon::start(namespace, Path::new("taskset"), &words, &files.with_extension("log"));
         let mut machine = Machine { contender: self, files, daemon: daemon.doing("starting a daemon")? };
-        machine.until("the daemon answers", |machine| machine.held().is_some())?;
+        machine.until("the daemon answers", Machine::is_ready)?;
         if self == Contender::Ssyncp {
             machine.take_role(["master", "backup"][number])?;
         }
         Ok(machine)
     }
 
-    /// Starts both, and waits until the second follows the first.
+    /// Starts both, and waits until the second follows the first. A listener is alone.
     ///
     /// # Errors
     /// [`Trouble`].
-    pub fn start_pair(self, lab: &Lab, directory: &Path, context: &Context) -> Result<(Machine, Machine), Trouble> {
-        let a = self.start(lab, 0, directory, context)?;
-        let mut b = self.start(lab, 1, directory, context)?;
-        match self {
-            Contender::Conntrackd => std::thread::sleep(GREETING),
-            Contender::Ssyncp => b.until("the backup is in sync", Machine::is_in_sync)?,
+    pub fn start_pair(
+        self,
+        lab: &Lab,
+        directory: &Path,
+        context: &Context,
+        commit: Commit,
+    ) -> Result<(Machine, Option<Machine>), Trouble> {
+        let a = self.start(lab, 0, directory, context, commit)?;
+        if self == Contender::Listener {
+            return Ok((a, None));
         }
-        Ok((a, b))
+        let mut b = self.start(lab, 1, directory, context, commit)?;
+        match self {
+            Contender::Ssyncp => b.until("the backup is in sync", Machine::is_in_sync)?,
+            _ => std::thread::sleep(GREETING),
+        }
+        Ok((a, Some(b)))
     }
 }
 
@@ -128,6 +164,7 @@ impl Machine {
     /// answer.
     pub fn held(&self) -> Option<u64> {
         match self.contender {
+            Contender::Listener => None,
             Contender::Ssyncp => self.group()["entries"].as_u64(),
             Contender::Conntrackd => {
                 let text = self.ask(STATISTICS).ok()?;
@@ -136,6 +173,16 @@ impl Machine {
                 let (_, number) = after.split_once("current active connections:")?;
                 number.split_ascii_whitespace().next()?.parse().ok()
             }
+        }
+    }
+
+    /// Whether it hears what it is there for.
+    fn is_ready(&self) -> bool {
+        match self.contender {
+            Contender::Listener => self.daemon.log().contains(READY),
+            // Without an external cache it has no such number, and answers all the same.
+            Contender::Conntrackd => self.ask(STATISTICS).is_ok(),
+            Contender::Ssyncp => self.held().is_some(),
         }
     }
 
@@ -162,7 +209,7 @@ impl Machine {
     pub fn resync(&self) -> Result<(), Trouble> {
         match self.contender {
             Contender::Conntrackd => self.ask(REQUEST_RESYNC).map(drop).doing("asking for a resync"),
-            Contender::Ssyncp => Ok(()),
+            Contender::Ssyncp | Contender::Listener => Ok(()),
         }
     }
 
@@ -174,6 +221,7 @@ impl Machine {
         match self.contender {
             Contender::Conntrackd => self.ask(COMMIT).map(drop).doing("asking for the commit"),
             Contender::Ssyncp => self.take_role("master"),
+            Contender::Listener => Ok(()),
         }
     }
 
@@ -231,13 +279,15 @@ impl Machine {
 }
 
 /// conntrackd's configuration: its own example's, with buffers and a table that hold all of it.
-fn conntrackd(files: &Path, number: usize) -> String {
+fn conntrackd(files: &Path, number: usize, commit: Commit) -> String {
+    let at_once = if commit == Commit::AtOnce { "On" } else { "Off" };
     let file = |suffix: &str| files.with_extension(suffix).display().to_string();
     format!(
         "Sync {{
             Mode FTFW {{
                 ResendQueueSize 131072
                 PurgeTimeout 60
+                DisableExternalCache {at_once}
             }}
             Multicast {{
                 IPv4_address 225.0.0.50
@@ -280,11 +330,12 @@ fn conntrackd(files: &Path, number: usize) -> String {
 }
 
 /// ssyncp's configuration: what everybody has, but for room, and roles by hand.
-fn ssyncp(files: &Path, number: usize) -> String {
+fn ssyncp(files: &Path, number: usize, commit: Commit) -> String {
+    let commit = if commit == Commit::AtOnce { "continuous" } else { "on-takeover" };
     let socket = toml::Value::String(files.with_extension("sock").display().to_string());
     format!(
         "[node]\nid = {}\n[control]\nsocket = {socket}\n[[group]]\nsync_id = 51\ninterfaces = [\"{SYNC}\"]\nrole = \"manual\"\n\
-         commit = \"on-takeover\"\ncapacity = 1048576\nevent_buffer = \"128MiB\"\n",
+         commit = \"{commit}\"\ncapacity = 1048576\nevent_buffer = \"128MiB\"\n",
         number + 1,
     )
 }

@@ -10,18 +10,25 @@
 //! Each of the two gets fresh daemons for each rate; then a table of many entries, written by ctnetlink, that a backup which
 //! begins with nothing has to learn and to write into its kernel. Both keep the copy in their own table until a takeover
 //! (conntrackd's external cache, `commit = "on-takeover"`), and have buffers that lose nothing. A run without any daemon says
-//! what the router does alone.
+//! what the router does alone, and one with a bare listener of the kernel's events what nobody can go below. Each rate is run
+//! with the daemons on a processor of their own, and once more where the scheduler puts them.
 //!
 //! ```text
 //!   contender   configurations, daemons, questions      generator   the packets       lab   namespaces and links
-//!   measures    what is done, and measured              report      table and JSON
+//!   measures    what is done, and measured              latency     single connections
+//!   listener    the floor                               report      table and JSON
 //! ```
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
+#[allow(dead_code, reason = "each tool has troubles of its own")]
+#[path = "../common/mod.rs"]
+mod common;
 mod contender;
 mod generator;
 mod lab;
+mod latency;
+mod listener;
 mod measures;
 #[allow(dead_code, reason = "examples/rivals uses more of it")]
 #[path = "../rivals/process.rs"]
@@ -29,12 +36,11 @@ mod process;
 mod report;
 
 use clap::Parser;
+use common::{Doing, Trouble, beside};
 use contender::Contender;
 use report::{Report, Run};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// What can be asked.
 #[derive(Debug, clap::Parser)]
@@ -52,12 +58,18 @@ struct Options {
     /// Single connections whose way to the backup is timed; 0 leaves it out.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     probes: u32,
-    /// Only these contenders (with commas): conntrackd, ssyncp.
+    /// Only these contenders (with commas): listener, conntrackd, ssyncp.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Daemons run where the scheduler likes, not all on the first processor.
-    #[arg(long)]
+    /// Daemons run where the scheduler likes, not all on the first processor; without this the rates are run both ways.
+    #[arg(long, conflicts_with = "pinned")]
     unpinned: bool,
+    /// Daemons run on the first processor only.
+    #[arg(long)]
+    pinned: bool,
+    /// Be the bare listener.
+    #[arg(long, hide = true)]
+    listen: bool,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -81,53 +93,19 @@ pub struct Context {
     pub pinned: bool,
 }
 
-/// Why there is no figure.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The operating system refused a step.
-    #[error("{doing}: {source}")]
-    Step {
-        /// Which.
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// What was waited for did not come.
-    #[error("never within {patience:?}: {what}")]
-    Never {
-        /// What that was.
-        what: String,
-        /// How long it was waited for.
-        patience: Duration,
-    },
-    /// A thread of this program did not end well.
-    #[error("a thread has panicked")]
-    Panicked,
-}
-
-/// Names the step that an error of the operating system belongs to.
-pub trait Doing<T> {
-    /// The same result, with the step in its error.
-    ///
-    /// # Errors
-    /// [`Trouble::Step`].
-    fn doing(self, step: &'static str) -> Result<T, Trouble>;
-}
-
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, step: &'static str) -> Result<T, Trouble> {
-        self.map_err(|source| Trouble::Step { doing: step, source })
-    }
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.listen {
+        let Err(error) = listener::listen() else { return ExitCode::SUCCESS };
+        eprintln!("compare-conntrackd: listening: {error}");
+        return ExitCode::FAILURE;
+    }
     if !nix::unistd::geteuid().is_root() {
         eprintln!("compare-conntrackd: needs root: it makes network namespaces and writes to their kernels' tables");
         return ExitCode::from(2);
     }
     if let Some(unknown) = options.only.iter().find(|name| Contender::named(name).is_none()) {
-        eprintln!("compare-conntrackd: nobody is called {unknown}; there are conntrackd and ssyncp");
+        eprintln!("compare-conntrackd: nobody is called {unknown}; there are listener, conntrackd and ssyncp");
         return ExitCode::from(2);
     }
     let context = Context {
@@ -146,21 +124,21 @@ fn main() -> ExitCode {
     if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Cargo puts examples into a folder beside the program.
-fn beside() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.ancestors().nth(2).map(|folder| folder.join("ssyncp")).unwrap_or_default()
-}
-
 fn perform(options: &Options, context: &Context) -> Report {
     let mut report = Report::new(context);
-    for rate in &options.rates {
-        match measures::alone(context, *rate) {
-            Ok(reached) => report.router_alone.push(report::Alone { asked_per_s: *rate, reached_per_s: reached }),
-            Err(trouble) => report.problems.push(format!("router alone, {rate}/s: {trouble}")),
+    let ways: Vec<Context> = ways(options).map(|pinned| Context { pinned, ..context.clone() }).collect();
+    for context in &ways {
+        for rate in &options.rates {
+            match measures::alone(context, *rate) {
+                Ok(reached_per_s) => {
+                    let row = report::Alone { asked_per_s: *rate, pinned: context.pinned, reached_per_s };
+                    report.router_alone.push(row);
+                }
+                Err(trouble) => report.problems.push(format!("router alone, {rate}/s: {trouble}")),
+            }
         }
     }
-    for contender in [Contender::Conntrackd, Contender::Ssyncp] {
+    for contender in Contender::ALL {
         if !options.only.is_empty() && !options.only.iter().any(|name| Contender::named(name) == Some(contender)) {
             continue;
         }
@@ -168,22 +146,31 @@ fn perform(options: &Options, context: &Context) -> Report {
             report.problems.push(format!("{}: not installed", contender.name()));
             continue;
         }
-        report.runs.push(run(contender, options, context, &mut report.problems));
+        report.runs.push(run(contender, options, &ways, &mut report.problems));
     }
     report.compare();
     report
 }
 
-fn run(contender: Contender, options: &Options, context: &Context, problems: &mut Vec<String>) -> Run {
+/// Whether daemons are pinned, each way that was asked for.
+fn ways(options: &Options) -> impl Iterator<Item = bool> {
+    [true, false].into_iter().filter(|pinned| if *pinned { !options.unpinned } else { !options.pinned })
+}
+
+fn run(contender: Contender, options: &Options, ways: &[Context], problems: &mut Vec<String>) -> Run {
     let mut run = Run::new(contender.name());
     let mut failed = |what: &str, trouble: Trouble| problems.push(format!("{}, {what}: {trouble}", contender.name()));
-    for rate in &options.rates {
-        eprintln!("{}: {} connections at {}", contender.name(), context.connections, report::words_of_rate(*rate));
-        match measures::at_rate(contender, context, *rate) {
-            Ok(row) => run.rates.push(row),
-            Err(trouble) => failed(&report::words_of_rate(*rate), trouble),
+    for context in ways {
+        for rate in &options.rates {
+            let words = report::words_of_rate(*rate, context.pinned);
+            eprintln!("{}: {} connections at {words}", contender.name(), context.connections);
+            match measures::at_rate(contender, context, *rate) {
+                Ok(row) => run.rates.push(row),
+                Err(trouble) => failed(&words, trouble),
+            }
         }
     }
+    let Some(context) = ways.first().filter(|_| contender != Contender::Listener) else { return run };
     if context.entries > 0 {
         eprintln!("{}: a table of {} entries", contender.name(), context.entries);
         match measures::large(contender, context) {
@@ -193,7 +180,7 @@ fn run(contender: Contender, options: &Options, context: &Context, problems: &mu
     }
     if context.probes > 0 {
         eprintln!("{}: {} probes", contender.name(), context.probes);
-        match measures::latency(contender, context) {
+        match latency::latency(contender, context) {
             Ok(latency) => run.latency = Some(latency),
             Err(trouble) => failed("latency", trouble),
         }

@@ -14,17 +14,15 @@ pub struct Report {
     pub schema: &'static str,
     /// TCP connections at each rate.
     pub connections: u32,
-    /// Whether daemons had the first processor for themselves.
-    pub pinned: bool,
     /// Processors of this machine.
     pub processors: Option<usize>,
     /// Load average over the minute before.
     pub load: Option<f64>,
     /// What the router reaches when nobody listens.
     pub router_alone: Vec<Alone>,
-    /// conntrackd and ssyncp.
+    /// The bare listener, conntrackd and ssyncp.
     pub runs: Vec<Run>,
-    /// Figures of both, and ssyncp's by conntrackd's.
+    /// Figures of all, and ssyncp's by conntrackd's.
     pub compared: Vec<Compared>,
     /// What ended before its end.
     pub problems: Vec<String>,
@@ -35,6 +33,8 @@ pub struct Report {
 pub struct Alone {
     /// Connections a second that were wanted; 0: flat out.
     pub asked_per_s: u32,
+    /// Whether daemons had the first processor for themselves, and the packets the second.
+    pub pinned: bool,
     /// Connections a second that there were.
     pub reached_per_s: f64,
 }
@@ -57,18 +57,20 @@ pub struct Run {
 pub struct Rate {
     /// Connections a second that were wanted; 0: flat out.
     pub asked_per_s: u32,
+    /// Whether daemons had the first processor for themselves, and the packets the second.
+    pub pinned: bool,
     /// Connections a second that there were.
     pub reached_per_s: f64,
     /// Seconds of processor of the router's daemon, for 100,000 connections.
     pub sender_cpu_s: f64,
     /// The same of the backup's.
-    pub receiver_cpu_s: f64,
+    pub receiver_cpu_s: Option<f64>,
     /// Packets on the sync link, both directions, for each connection.
-    pub packets: f64,
+    pub packets: Option<f64>,
     /// Octets of them, Ethernet headers included.
-    pub octets: f64,
+    pub octets: Option<f64>,
     /// Entries that the backup lacked 15 s after the last packet.
-    pub missing: u64,
+    pub missing: Option<u64>,
 }
 
 /// The large table.
@@ -112,13 +114,23 @@ pub struct Latency {
     pub loaded_wire_us_p50: Option<f64>,
     /// The same.
     pub loaded_wire_us_p99: Option<f64>,
+    /// Until the backup's kernel had it, told by its own event, where copies are committed at once.
+    pub kernel_us_p50: Option<f64>,
+    /// The same.
+    pub kernel_us_p99: Option<f64>,
+    /// The same under 20,000 connections a second.
+    pub loaded_kernel_us_p50: Option<f64>,
+    /// The same.
+    pub loaded_kernel_us_p99: Option<f64>,
 }
 
-/// One figure of both.
+/// One figure of all.
 #[derive(Debug, Clone, Serialize)]
 pub struct Compared {
     /// Which.
     pub what: String,
+    /// That of a bare listener of events, which does nothing: the floor.
+    pub listener: Option<f64>,
     /// conntrackd's.
     pub conntrackd: Option<f64>,
     /// ssyncp's.
@@ -128,11 +140,12 @@ pub struct Compared {
 }
 
 /// A figure of a rate.
-type OfRate = fn(&Rate) -> f64;
+type OfRate = fn(&Rate) -> Option<f64>;
 
 /// A rate in words.
-pub fn words_of_rate(rate: u32) -> String {
-    if rate == 0 { "flat out".to_owned() } else { format!("{rate}/s") }
+pub fn words_of_rate(rate: u32, pinned: bool) -> String {
+    let rate = if rate == 0 { "flat out".to_owned() } else { format!("{rate}/s") };
+    if pinned { rate } else { format!("{rate}, not pinned") }
 }
 
 impl Report {
@@ -142,7 +155,6 @@ impl Report {
         Report {
             schema: SCHEMA,
             connections: context.connections,
-            pinned: context.pinned,
             processors: std::thread::available_parallelism().ok().map(usize::from),
             load: load.and_then(|text| text.split(' ').next()?.parse().ok()),
             router_alone: Vec::new(),
@@ -152,38 +164,44 @@ impl Report {
         }
     }
 
-    /// Puts both beside each other.
+    /// Puts all beside each other.
     pub fn compare(&mut self) {
         let mut compared = Vec::new();
         let of = |name: &str| self.runs.iter().find(|run| run.contender == name);
-        let (theirs, ours) = (of("conntrackd"), of("ssyncp"));
+        let (floor, theirs, ours) = (of("listener"), of("conntrackd"), of("ssyncp"));
         let mut row = |what: String, figure: &dyn Fn(&Run) -> Option<f64>| {
-            let (conntrackd, ssyncp) = (theirs.and_then(figure), ours.and_then(figure));
+            let [listener, conntrackd, ssyncp] = [floor, theirs, ours].map(|run| run.and_then(figure));
             let both = ssyncp.zip(conntrackd);
             let ratio = both.and_then(|(ssyncp, conntrackd)| (conntrackd > 0.0).then(|| ssyncp / conntrackd));
-            compared.push(Compared { what, conntrackd, ssyncp, ratio });
+            compared.push(Compared { what, listener, conntrackd, ssyncp, ratio });
         };
-        let mut rates: Vec<u32> = self.runs.iter().flat_map(|run| &run.rates).map(|rate| rate.asked_per_s).collect();
-        rates.dedup();
-        let mut asked: Vec<u32> = Vec::new();
-        for rate in rates {
+        let mut asked: Vec<(u32, bool)> = Vec::new();
+        for rate in self.runs.iter().flat_map(|run| &run.rates).map(|rate| (rate.asked_per_s, rate.pinned)) {
             if !asked.contains(&rate) {
                 asked.push(rate);
             }
         }
         let names: [(&str, OfRate); 6] = [
-            ("sender CPU s per 100k", |rate| rate.sender_cpu_s),
+            ("sender CPU s per 100k", |rate| Some(rate.sender_cpu_s)),
             ("receiver CPU s per 100k", |rate| rate.receiver_cpu_s),
             ("sync packets per connection", |rate| rate.packets),
             ("sync octets per connection", |rate| rate.octets),
-            ("connections/s reached", |rate| rate.reached_per_s),
-            ("missing", |rate| rate.missing as f64),
+            ("connections/s reached", |rate| Some(rate.reached_per_s)),
+            ("missing", |rate| rate.missing.map(|count| count as f64)),
         ];
-        for rate in asked {
+        for (rate, pinned) in asked {
+            let is_it = |row: &&Rate| row.asked_per_s == rate && row.pinned == pinned;
+            let words = words_of_rate(rate, pinned);
             for (name, figure) in names {
-                let of_rate = |run: &Run| run.rates.iter().find(|row| row.asked_per_s == rate).map(figure);
-                row(format!("{}: {name}", words_of_rate(rate)), &of_rate);
+                let of_rate = |run: &Run| run.rates.iter().find(is_it).and_then(figure);
+                row(format!("{words}: {name}"), &of_rate);
             }
+            let alone = self.router_alone.iter().find(|alone| alone.asked_per_s == rate && alone.pinned == pinned);
+            let share = |run: &Run| {
+                let reached = run.rates.iter().find(is_it)?.reached_per_s;
+                alone.map(|alone| reached / alone.reached_per_s)
+            };
+            row(format!("{words}: of the router alone"), &share);
         }
         row("bytes per entry, sender".into(), &|run| run.large.as_ref().map(|large| large.sender_bytes));
         row("bytes per entry, receiver".into(), &|run| run.large.as_ref().map(|large| large.receiver_bytes));
@@ -201,6 +219,10 @@ impl Report {
         row("latency to the table, µs p50".into(), &latency(|it| it.table_us_p50));
         row("latency to the table, µs p99".into(), &latency(|it| it.table_us_p99));
         row("(its question alone, µs p50)".into(), &latency(|it| it.question_us_p50));
+        row("latency to the kernel, µs p50".into(), &latency(|it| it.kernel_us_p50));
+        row("latency to the kernel, µs p99".into(), &latency(|it| it.kernel_us_p99));
+        row("to the kernel at 20,000/s, µs p50".into(), &latency(|it| it.loaded_kernel_us_p50));
+        row("to the kernel at 20,000/s, µs p99".into(), &latency(|it| it.loaded_kernel_us_p99));
         row("to the wire at 20,000/s, µs p50".into(), &latency(|it| it.loaded_wire_us_p50));
         row("to the wire at 20,000/s, µs p99".into(), &latency(|it| it.loaded_wire_us_p99));
         self.compared = compared;
@@ -209,18 +231,18 @@ impl Report {
     /// A table.
     pub fn in_words(&self) -> String {
         let mut text = String::new();
-        let pinned = if self.pinned { "daemons on processor 0, packets on 1" } else { "not pinned" };
+        let pinned = "daemons on processor 0 and packets on 1, unless not pinned";
         let load = self.load.map_or("-".to_owned(), |load| format!("{load:.2}"));
         let _ = writeln!(text, "{} connections at each rate, {pinned}; load before: {load}", self.connections);
         for alone in &self.router_alone {
             let _ = writeln!(
                 text,
                 "the router alone, {}: {:.0} connections/s",
-                words_of_rate(alone.asked_per_s),
+                words_of_rate(alone.asked_per_s, alone.pinned),
                 alone.reached_per_s
             );
         }
-        let _ = writeln!(text, "\n{:<46} {:>12} {:>12} {:>8}", "", "conntrackd", "ssyncp", "ratio");
+        let _ = writeln!(text, "\n{:<50} {:>12} {:>12} {:>12} {:>8}", "", "listener", "conntrackd", "ssyncp", "ratio");
         for row in &self.compared {
             let figure = |figure: Option<f64>| match figure {
                 None => "-".to_owned(),
@@ -229,8 +251,9 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "{:<46} {:>12} {:>12} {:>8}",
+                "{:<50} {:>12} {:>12} {:>12} {:>8}",
                 row.what,
+                figure(row.listener),
                 figure(row.conntrackd),
                 figure(row.ssyncp),
                 figure(row.ratio)

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const PRIORITIES: [u8; 2] = [150, 100];
 
 /// Who is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
     /// keepalived elects, conntrackd copies.

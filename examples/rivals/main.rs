@@ -17,22 +17,25 @@
 
 #![allow(unreachable_pub, reason = "a program has no interface; `pub` says what its files have for each other")]
 
+#[allow(dead_code, reason = "each tool has troubles of its own")]
+#[path = "../common/mod.rs"]
+mod common;
 mod conntrackd;
-mod contender;
+pub mod contender;
 mod keepalived;
 #[allow(dead_code, reason = "tests/pair_keepalived.rs uses more of it")]
 mod process;
-mod race;
-mod report;
+pub mod race;
+pub mod report;
 
 use clap::Parser;
+use common::{Doing, Trouble, beside};
 use contender::Contender;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use report::{Report, Run};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// What can be asked.
 #[derive(Debug, clap::Parser)]
@@ -69,45 +72,6 @@ pub struct Context {
     pub failovers: u32,
     /// Whether configurations and logs are kept.
     pub keep: bool,
-}
-
-/// Why a run has ended before its end.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The operating system refused a step.
-    #[error("{doing}: {source}")]
-    Step {
-        /// Which.
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// What was waited for did not come.
-    #[error("never within {patience:?}: {what}")]
-    Never {
-        /// What that was.
-        what: String,
-        /// How long it was waited for.
-        patience: Duration,
-    },
-    /// A program is missing.
-    #[error("needs the program {0}")]
-    Missing(&'static str),
-}
-
-/// Names the step that an error of the operating system belongs to.
-pub trait Doing<T> {
-    /// The same result, with the step in its error.
-    ///
-    /// # Errors
-    /// [`Trouble::Step`].
-    fn doing(self, step: &'static str) -> Result<T, Trouble>;
-}
-
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, step: &'static str) -> Result<T, Trouble> {
-        self.map_err(|source| Trouble::Step { doing: step, source })
-    }
 }
 
 /// Descriptors that a process needs beside its connections.
@@ -159,10 +123,4 @@ fn raise_descriptors(needed: u64) -> io::Result<()> {
         setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed))?;
     }
     Ok(())
-}
-
-/// Cargo puts examples into a folder beside the program.
-fn beside() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
-    own.ancestors().nth(2).map(|folder| folder.join("ssyncp")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What is shown: a line a death and a line a contender, or one JSON object. What was not measured is null, never 0.
+//! What is shown: a line a death and a line a contender, or one JSON object (docs/schemas/rivals.json). What was not measured is null, never 0.
 
 use super::Context;
 use super::contender::Contender;
@@ -8,10 +8,12 @@ use serde::Serialize;
 pub const SCHEMA: &str = "ssyncp.rivals/1";
 
 /// All of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Report {
     /// `ssyncp.rivals/1`.
-    pub schema: &'static str,
+    #[schemars(extend("const" = "ssyncp.rivals/1"))]
+    pub schema: String,
     /// Live TCP connections of each run.
     pub connections: u32,
     /// Deaths that were wanted of each run.
@@ -25,7 +27,8 @@ pub struct Report {
 }
 
 /// One contender.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Run {
     /// Who.
     pub contender: Contender,
@@ -50,7 +53,8 @@ pub struct Run {
 }
 
 /// One death.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Failover {
     /// Connections before it: the sum of the next three.
     pub connections: u32,
@@ -77,7 +81,7 @@ impl Report {
     pub fn new(context: &Context) -> Self {
         let load = std::fs::read_to_string("/proc/loadavg").ok();
         Report {
-            schema: SCHEMA,
+            schema: SCHEMA.to_owned(),
             connections: context.connections,
             failovers: context.failovers,
             processors: std::thread::available_parallelism().ok().map(usize::from),

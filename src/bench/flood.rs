@@ -1,40 +1,29 @@
-//! Frames as fast as they go: through a transport, and through bare `sendmmsg` and `recvmmsg` beside it.
+//! Frames as fast as they go: through a transport, and through a bare pair beside it.
 //!
 //! ```text
 //!   sender's thread    ── 64 frames of 1480 bytes a call ──▶ ═══ ──▶ receiver's thread
 //!                      until the time is over                        until nothing comes any more
 //! ```
 //!
-//! The bare pair is the limit: the same frames on the same sockets and system calls, and nothing around them. Its frames are
-//! written once and never read. Both wait as the daemon does.
+//! The bare pair ([`super::bare`]) is the limit: the same frames on the same system calls or rings, and nothing around them.
+//! Both wait as the daemon does.
 
+use super::bare::BATCH;
 use super::rest::{Resting, Spent, Stopwatch};
-use super::street::Street;
 use super::ways::{Ends, Link};
-use super::workload::FRAME_LEN;
+use super::workload::{self, FRAME_LEN};
 use super::{BenchError, Doing};
 use crate::daemon::pace::Found;
-use crate::sys::mmsg::{ReceiveBatch, SendBatch};
-use crate::sys::socket::{interface, multicast_receiver, multicast_sender};
 use crate::sys::{clock, poll};
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAME_LEN_MAX, GROUP, IP_PROTOCOL};
-use nix::errno::Errno;
-use socket2::Socket;
+use crate::wire::HEADER_LEN;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Frames that one system call moves.
-const BATCH: usize = 64;
-/// Bytes of the buffers of bare sockets, as [`crate::transport::RawOptions`] asks for.
-const BUFFERS: (usize, usize) = (16 << 20, 1 << 20);
 /// Longest wait of a receiver before it looks whether all is over.
 const LOOK: Duration = Duration::from_millis(5);
-/// Longest IPv4 header.
-const IP_HEADER_MAX: usize = 60;
 /// Time between two frames that are alone on the line.
 const LONELY: Duration = Duration::from_millis(2);
 
@@ -61,44 +50,60 @@ impl Flood {
     }
 }
 
-/// Something that can be flooded: one call moves a batch and says how many frames, none if there was nothing to do.
-trait Sending {
+/// An end that frames leave by. No call waits.
+pub(super) trait Sending: Send {
+    /// Sends a batch of the same frame; how many left, none if the line takes no more now.
     fn send(&mut self) -> io::Result<usize>;
+    /// Sends this frame alone; false if the line takes no more now.
+    fn send_one(&mut self, frame: &[u8; FRAME_LEN]) -> io::Result<bool>;
 }
 
-trait Receiving {
-    fn receive(&mut self) -> io::Result<usize>;
+/// An end that frames arrive at. No call waits.
+pub(super) trait Receiving: Send {
+    /// Lends the frames of a batch, as they stand behind the IP header; how many there were.
+    fn receive(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<usize>;
+    /// What to wait on for the next one.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 }
 
-/// Floods a transport.
-pub(super) fn through(ends: &mut Ends, time: Duration) -> Result<Flood, BenchError> {
-    let frame = [0x5a; FRAME_LEN];
-    let mut sender = OfTransport { link: &mut ends.0, frame };
-    let mut receiver = ends.1.as_mut().map(|link| OfTransport { link, frame });
-    flood(&mut sender, receiver.as_mut(), time)
+/// Both ends of a bare pair; the second may be nobody's.
+pub(super) type BareEnds = (Box<dyn Sending>, Option<Box<dyn Receiving>>);
+
+/// Both ends of a transport, as something that can be flooded.
+pub(super) fn of_transport(ends: Ends) -> BareEnds {
+    let end = |link| OfTransport { link, frame: workload::full_frame(workload::SYNC_ID) };
+    (Box::new(end(ends.0)), ends.1.map(|link| Box::new(end(link)) as Box<dyn Receiving>))
 }
 
 /// One end of a transport, with the frame that it repeats.
-struct OfTransport<'a> {
-    link: &'a mut Link,
+struct OfTransport {
+    link: Link,
     frame: [u8; FRAME_LEN],
 }
 
-impl Sending for OfTransport<'_> {
+impl Sending for OfTransport {
     fn send(&mut self) -> io::Result<usize> {
         let frame = &self.frame;
-        self.link.transmit(&mut |slot| {
-            let length = slot.len().min(FRAME_LEN);
-            slot[..length].copy_from_slice(&frame[..length]);
-            Some(length)
-        })
+        self.link.transmit(&mut |slot| Some(put(slot, frame)))
+    }
+
+    fn send_one(&mut self, frame: &[u8; FRAME_LEN]) -> io::Result<bool> {
+        let mut one = Some(frame);
+        self.link.transmit(&mut |slot| one.take().map(|frame| put(slot, frame)))?;
+        // What it has taken leaves, now or in the next call.
+        Ok(one.is_none())
     }
 }
 
-impl Receiving for OfTransport<'_> {
-    fn receive(&mut self) -> io::Result<usize> {
-        self.link.receive(&mut |_, _| ())
+fn put(slot: &mut [u8], frame: &[u8; FRAME_LEN]) -> usize {
+    let length = slot.len().min(FRAME_LEN);
+    slot[..length].copy_from_slice(&frame[..length]);
+    length
+}
+
+impl Receiving for OfTransport {
+    fn receive(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
+        self.link.receive(&mut |_, frame| each(frame))
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
@@ -106,127 +111,62 @@ impl Receiving for OfTransport<'_> {
     }
 }
 
-/// Bare sockets on a street.
-pub(super) struct Bare {
-    sender: BareSender,
-    receiver: Option<BareReceiver>,
+/// A frame that says when it left, and which of its row it is.
+pub(super) struct Stamped([u8; FRAME_LEN]);
+
+impl Stamped {
+    /// A full frame of this group.
+    pub(super) fn new(sync_id: u8) -> Self {
+        Stamped(workload::full_frame(sync_id))
+    }
+
+    /// The frame with this moment in it. (Its checksum no longer fits: nobody on the way looks.)
+    pub(super) fn at(&mut self, moment: Instant) -> &[u8; FRAME_LEN] {
+        self.0[HEADER_LEN..HEADER_LEN + 8].copy_from_slice(&moment.as_nanos().to_le_bytes());
+        &self.0
+    }
+
+    /// Nanoseconds from the moment in a frame of this group until `now`; `None` for another frame.
+    pub(super) fn age_ns(sync_id: u8, frame: &[u8], now: Instant) -> Option<u64> {
+        let stamp = frame.get(HEADER_LEN..)?.first_chunk()?;
+        (frame[1] == sync_id).then(|| now.as_nanos().saturating_sub(u64::from_le_bytes(*stamp)))
+    }
 }
 
-struct BareSender {
-    socket: Socket,
-    batch: SendBatch,
-}
-
-struct BareReceiver {
-    socket: Socket,
-    batch: ReceiveBatch,
-}
-
-impl Bare {
-    /// Opens them.
-    pub(super) fn open(street: &Street) -> Result<Self, BenchError> {
-        let (here, there) = street.at_each_end(|name| {
-            let setup = |error: crate::sys::socket::SetupError| BenchError::Step {
-                doing: "opening bare sockets",
-                source: io::Error::other(error.to_string()),
-            };
-            let interface = interface(name).doing("looking at an interface")?;
-            let group = IpAddr::V4(GROUP);
-            let receiver = multicast_receiver(IP_PROTOCOL, group, &interface, BUFFERS.0).map_err(setup)?;
-            let sender = multicast_sender(IP_PROTOCOL, group, &interface, BUFFERS.1).map_err(setup)?;
-            Ok((sender, receiver))
-        })?;
-        let mut batch = SendBatch::new(BATCH, FRAME_LEN, SocketAddr::new(GROUP.into(), 0));
-        while let Some(slot) = batch.slot() {
-            slot.fill(0x5a);
-            batch.commit(FRAME_LEN);
-        }
-        let receiver = there.map(|(_, socket)| {
-            let batch = ReceiveBatch::new(BATCH, IP_HEADER_MAX + FRAME_LEN_MAX);
-            BareReceiver { socket, batch }
+/// Nanoseconds of single frames on an idle line, from before the call that sends one to after the one that brings it, for a
+/// receiver that sleeps meanwhile.
+pub(super) fn lonely_ns(ends: &mut BareEnds, time: Duration) -> Result<Vec<u64>, BenchError> {
+    let (sender, receiver) = ends;
+    let receiver = receiver.as_mut().ok_or(BenchError::NobodyThere)?;
+    let (over, until, mut frame) = (AtomicBool::new(false), clock::now() + time, Stamped::new(workload::SYNC_ID));
+    thread::scope(|scope| {
+        let heard = scope.spawn(|| -> io::Result<Vec<u64>> {
+            let mut latencies = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                poll::wait(receiver.readiness().as_slice(), Some(LOOK))?;
+                receiver
+                    .receive(&mut |bytes| latencies.extend(Stamped::age_ns(workload::SYNC_ID, bytes, clock::now())))?;
+            }
+            Ok(latencies)
         });
-        Ok(Bare { sender: BareSender { socket: here.0, batch }, receiver })
-    }
-
-    /// Floods them.
-    pub(super) fn flood(&mut self, time: Duration) -> Result<Flood, BenchError> {
-        flood(&mut self.sender, self.receiver.as_mut(), time)
-    }
-
-    /// Nanoseconds of single frames on an idle line, from before the system call that sends one to after the one that
-    /// brings it, for a receiver that sleeps meanwhile.
-    pub(super) fn latencies_ns(&mut self, time: Duration) -> Result<Vec<u64>, BenchError> {
-        let Bare { sender, receiver } = self;
-        let receiver = receiver.as_mut().ok_or(BenchError::NobodyThere)?;
-        let mut single = SendBatch::new(1, FRAME_LEN, SocketAddr::new(GROUP.into(), 0));
-        let (over, until) = (AtomicBool::new(false), clock::now() + time);
-        thread::scope(|scope| {
-            let heard = scope.spawn(|| -> io::Result<Vec<u64>> {
-                let mut latencies = Vec::new();
-                while !over.load(Ordering::Relaxed) {
-                    poll::wait(&[receiver.socket.as_fd()], Some(LOOK))?;
-                    let arrived = receiver.batch.receive(receiver.socket.as_fd(), BATCH)?;
-                    let now = clock::now().as_nanos();
-                    for index in 0..arrived {
-                        let bytes = receiver.batch.datagram(index).bytes;
-                        if let Some(stamp) = bytes.last_chunk() {
-                            latencies.push(now.saturating_sub(u64::from_le_bytes(*stamp)));
-                        }
-                    }
-                }
-                Ok(latencies)
-            });
-            let mut said = Ok(());
-            while said.is_ok() && clock::now() < until {
-                thread::sleep(LONELY);
-                single.clear();
-                if let Some(slot) = single.slot() {
-                    slot[FRAME_LEN - 8..].copy_from_slice(&clock::now().as_nanos().to_le_bytes());
-                }
-                single.commit(FRAME_LEN);
-                said = single.send(sender.socket.as_fd(), 0).map(drop);
-            }
-            over.store(true, Ordering::Relaxed);
-            said.doing("sending a bare frame")?;
-            heard.join().map_err(|_| BenchError::Panicked)?.doing("receiving bare frames")
-        })
-    }
-}
-
-impl Sending for BareSender {
-    fn send(&mut self) -> io::Result<usize> {
-        let mut sent = 0;
-        while sent < self.batch.len() {
-            match self.batch.send(self.socket.as_fd(), sent) {
-                Ok(taken) => sent += taken,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => break,
-                Err(error) => return Err(error),
-            }
+        let mut said = Ok(true);
+        while said.is_ok() && clock::now() < until {
+            thread::sleep(LONELY);
+            said = sender.send_one(frame.at(clock::now()));
         }
-        Ok(sent)
-    }
+        over.store(true, Ordering::Relaxed);
+        said.doing("sending a bare frame")?;
+        heard.join().map_err(|_| BenchError::Panicked)?.doing("receiving bare frames")
+    })
 }
 
-impl Receiving for BareReceiver {
-    fn receive(&mut self) -> io::Result<usize> {
-        self.batch.receive(self.socket.as_fd(), BATCH)
-    }
-
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
-    }
-}
-
-fn flood(
-    sender: &mut (impl Sending + Send),
-    receiver: Option<&mut (impl Receiving + Send)>,
-    time: Duration,
-) -> Result<Flood, BenchError> {
+/// As many frames as go.
+pub(super) fn flood(ends: &mut BareEnds, time: Duration) -> Result<Flood, BenchError> {
+    let (sender, receiver) = ends;
     let (over, until) = (AtomicBool::new(false), clock::now() + time);
     thread::scope(|scope| {
-        let hearing = receiver.map(|receiver| scope.spawn(|| hear(receiver, &over)));
-        let said = say(sender, until);
+        let hearing = receiver.as_mut().map(|receiver| scope.spawn(|| hear(receiver.as_mut(), &over)));
+        let said = say(sender.as_mut(), until);
         over.store(true, Ordering::Relaxed);
         let heard = hearing.map(|thread| thread.join().map_err(|_| BenchError::Panicked)).transpose()?;
         let (sent, sender) = said.doing("sending frames")?;
@@ -235,7 +175,7 @@ fn flood(
     })
 }
 
-fn say(sender: &mut impl Sending, until: Instant) -> io::Result<(u64, Spent)> {
+fn say(sender: &mut dyn Sending, until: Instant) -> io::Result<(u64, Spent)> {
     let (watch, mut resting, mut sent) = (Stopwatch::start(), Resting::new(), 0);
     while clock::now() < until {
         match sender.send()? {
@@ -247,18 +187,38 @@ fn say(sender: &mut impl Sending, until: Instant) -> io::Result<(u64, Spent)> {
 }
 
 /// Receives until it is over and nothing comes any more.
-fn hear(receiver: &mut impl Receiving, over: &AtomicBool) -> io::Result<(u64, Spent)> {
+fn hear(receiver: &mut dyn Receiving, over: &AtomicBool) -> io::Result<(u64, Spent)> {
     let (watch, mut resting, mut heard) = (Stopwatch::start(), Resting::new(), 0);
     loop {
         let last = over.load(Ordering::Relaxed);
-        let frames = receiver.receive()?;
+        let frames = receiver.receive(&mut |_| ())?;
         heard += frames as u64;
-        let found = match frames {
-            0 if last => return Ok((heard, watch.stop())),
-            0 => Found::Nothing,
-            BATCH.. => Found::MoreThanOneTurn,
-            _ => Found::Work,
-        };
-        resting.rest(found, receiver.readiness(), LOOK);
+        if frames == 0 && last {
+            return Ok((heard, watch.stop()));
+        }
+        resting.rest(found(frames), receiver.readiness(), LOOK);
+    }
+}
+
+/// What a look at a receiver has found.
+pub(super) fn found(frames: usize) -> Found {
+    match frames {
+        0 => Found::Nothing,
+        BATCH.. => Found::MoreThanOneTurn,
+        _ => Found::Work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamped_frame_tells_its_age_and_another_groups_does_not() {
+        let mut frame = Stamped::new(81);
+        let bytes = *frame.at(Instant::from_nanos(5_000));
+        assert_eq!(Stamped::age_ns(81, &bytes, Instant::from_nanos(7_500)), Some(2_500));
+        assert_eq!(Stamped::age_ns(82, &bytes, Instant::from_nanos(7_500)), None);
+        assert_eq!(Stamped::age_ns(81, &bytes[..47], Instant::from_nanos(7_500)), None);
     }
 }

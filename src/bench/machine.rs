@@ -115,6 +115,11 @@ impl Applied {
         self.table.bytes()
     }
 
+    /// Flows that it has room for.
+    pub(super) fn places(&self) -> u32 {
+        self.table.capacity()
+    }
+
     /// Records a second that it applies, CRC, digest, tombstones and the list for the sink included. Making frames is not in
     /// the time.
     pub(super) fn per_s(&mut self, time: Duration) -> f64 {

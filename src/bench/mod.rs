@@ -6,19 +6,28 @@
 //!
 //! ```text
 //!   ways     each transport, one line each         street    the veth pair in namespaces of its own
-//!   flood    frames through a transport │ bare sendmmsg, recvmmsg       (limit of the first)
-//!   pair     master ═ transport ═ backup: records, processor, latency
+//!   flood    frames through a transport │ bare: what it is built on, alone      (limit of the first)
+//!   cluster  master ═ transport ═ backups: records, processor, latency
+//!   storm    what still arrives while the machine is busy (--flood)
+//!   scale    groups, nodes, entries: how cost grows (--scale)
 //!   machine  memory walk, copy, CRC-32             workload  frames for the table alone
+//!   guard    fixed workloads for tools/guard, which counts their instructions
 //!   report   rows ── words, JSON (docs/schemas/bench.json) ── chart: SVG
 //! ```
 
+mod bare;
+mod bare_ring;
+mod bare_xdp;
 mod chart;
+mod cluster;
 mod flood;
+mod guard;
 mod machine;
-mod pair;
 mod plan;
 mod report;
 mod rest;
+mod scale;
+mod storm;
 mod street;
 mod ways;
 pub mod workload;
@@ -52,12 +61,21 @@ pub struct Options {
     /// Flows that the tables hold.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     pub flows: u32,
+    /// Measure instead what of a slow stream of frames is lost, and how late it comes, while the host is flooded.
+    #[arg(long, conflicts_with = "interface")]
+    pub flood: bool,
+    /// Measure instead how cost grows with groups, nodes and flows (up to --flows).
+    #[arg(long, conflicts_with_all = ["flood", "interface"])]
+    pub scale: bool,
     /// Print JSON (docs/schemas/bench.json).
     #[arg(long)]
     pub json: bool,
-    /// Draw each figure beside its limit into this file.
+    /// Draw each figure beside its limit into this file (of --scale: curves).
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Only do this workload, and measure nothing: tools/guard counts its instructions.
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub workload: Option<String>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -110,6 +128,9 @@ impl<T> Doing<T> for io::Result<T> {
 /// Must be called by the first thread of the process before there is another one: an ordinary user becomes root of a user
 /// namespace here.
 pub fn run(options: &Options) -> ExitCode {
+    if let Some(name) = &options.workload {
+        return answer(guard::run(name));
+    }
     let (street, trouble) = match street(options) {
         Ok(street) => (Some(street), None),
         Err(error) => (None, Some(error.to_string())),
@@ -120,8 +141,12 @@ pub fn run(options: &Options) -> ExitCode {
     let text = if options.json { report.in_json() } else { report.in_words() };
     // A reader that has gone is no error.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    let drawn = options.svg.as_deref().map_or(Ok(()), |file| chart::draw(&report, file));
-    match drawn {
+    answer(options.svg.as_deref().map_or(Ok(()), |file| chart::draw(&report, file)))
+}
+
+/// Done, or the reason why not.
+fn answer(done: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ssyncp bench: {error}");

@@ -1,12 +1,13 @@
 //! What is measured, in which order: the machine, then the table, then each transport with its limit just before it.
 
-use super::flood::{Bare, Flood};
+use super::cluster::{Cluster, Run, Setup};
+use super::flood::{Flood, flood, lonely_ns, of_transport};
 use super::machine::{self, Applied};
-use super::pair::{Pair, Run};
 use super::report::{Report, Row, median};
+use super::storm::{self, STORMS, Storm, Weathered};
 use super::street::Street;
-use super::ways::{WAYS, Way};
-use super::workload::{FRAME_LEN, RECORDS};
+use super::ways::{Link, WAYS, Way};
+use super::workload::{FRAME_LEN, RECORDS, SYNC_ID};
 use super::{BenchError, Options};
 use crate::time::Duration;
 
@@ -27,7 +28,7 @@ pub(super) struct Plan<'a> {
     copy: Option<f64>,
 }
 
-/// What bare sockets reach: the limit of the transports that use them.
+/// What a bare pair reaches: the limit of the transports that are built on it.
 #[derive(Clone, Copy, Default)]
 struct Limit {
     sent: Option<f64>,
@@ -52,15 +53,21 @@ impl<'a> Plan<'a> {
 
     /// Does all of it. What fails is noted, and its rows are null.
     pub(super) fn carry_out(mut self) -> Report {
-        self.measure_machine();
         let wanted = |way: &&Way| {
             self.options.transport.is_empty() || self.options.transport.iter().any(|name| name == way.name)
         };
         let ways: Vec<&Way> = WAYS.iter().filter(wanted).collect();
-        for way in ways {
-            let limit = self.limit_of(way);
-            self.measure_frames(way, limit);
-            self.measure_records(way, limit);
+        if self.options.flood {
+            ways.into_iter().filter(|way| way.is_on_street()).for_each(|way| self.measure_storms(way));
+        } else if self.options.scale {
+            super::scale::measure(self.options, self.street.as_ref(), &ways, &mut self.report);
+        } else {
+            self.measure_machine();
+            for way in ways {
+                let limit = self.limit_of(way);
+                self.measure_frames(way, limit);
+                self.measure_records(way, limit);
+            }
         }
         self.report
     }
@@ -100,22 +107,21 @@ impl<'a> Plan<'a> {
         self.row(None, "table apply", "records/s", table, limit);
     }
 
-    /// Of bare sockets, or of copies where no socket is.
+    /// Of the bare pair, or of copies where there is none.
     fn limit_of(&mut self, way: &Way) -> Limit {
-        if !way.is_on_street() {
+        let Some(bare) = way.bare else {
             let copies = self.copy.map(|bytes| bytes / FRAME_LEN as f64);
             return Limit { sent: copies, received: copies, ..Limit::default() };
-        }
+        };
         let Some(street) = &self.street else { return Limit::default() };
-        let measured = || -> Result<(Vec<Flood>, Vec<Vec<u64>>), BenchError> {
-            let mut bare = Bare::open(street)?;
-            let floods = (0..self.runs()).map(|_| bare.flood(self.time)).collect::<Result<_, _>>()?;
-            let latencies = match bare.latencies_ns(self.time) {
-                Ok(latencies) => vec![latencies],
-                Err(BenchError::NobodyThere) => Vec::new(),
-                Err(error) => return Err(error),
-            };
-            Ok((floods, latencies))
+        let measured = || -> Result<(Vec<Flood>, Vec<u64>), BenchError> {
+            let mut ends = bare(street)?;
+            let floods = (0..self.runs()).map(|_| flood(&mut ends, self.time)).collect::<Result<_, _>>()?;
+            match lonely_ns(&mut ends, self.time) {
+                Ok(latencies) => Ok((floods, latencies)),
+                Err(BenchError::NobodyThere) => Ok((floods, Vec::new())),
+                Err(error) => Err(error),
+            }
         };
         match measured() {
             Ok((floods, mut latencies)) => Limit {
@@ -123,7 +129,7 @@ impl<'a> Plan<'a> {
                 received: middle(&each(&floods, Flood::received_per_s)),
                 sender: middle(&each(&floods, |flood| Some(sender_per_million(flood)))),
                 receiver: middle(&each(&floods, receiver_per_million)),
-                latency: QUANTILES.map(|quantile| latencies.first_mut().and_then(|all| percentile_us(all, quantile))),
+                latency: QUANTILES.map(|quantile| percentile_us(&mut latencies, quantile)),
             },
             Err(error) => {
                 self.note(Some(format!("the limit of {}: {error}", way.name)));
@@ -134,8 +140,8 @@ impl<'a> Plan<'a> {
 
     fn measure_frames(&mut self, way: &Way, limit: Limit) {
         let measured = || {
-            let mut ends = way.open(self.street.as_ref())?;
-            (0..self.runs()).map(|_| super::flood::through(&mut ends, self.time)).collect::<Result<Vec<Flood>, _>>()
+            let mut ends = of_transport(way.open(self.street.as_ref())?);
+            (0..self.runs()).map(|_| flood(&mut ends, self.time)).collect::<Result<Vec<Flood>, _>>()
         };
         let floods = measured().unwrap_or_else(|error: BenchError| {
             self.report.notes.push(format!("frames of {}: {error}", way.name));
@@ -149,50 +155,122 @@ impl<'a> Plan<'a> {
         self.row(name, "frames, receiver", unit, each(&floods, receiver_per_million), limit.receiver);
     }
 
+    /// Two nodes in sync.
+    fn pair(&self, way: &Way, sealed: bool) -> Result<Cluster, BenchError> {
+        let (here, there) = way.open(self.street.as_ref())?;
+        let links: Vec<Link> = [Some(here), there].into_iter().flatten().collect();
+        Cluster::open(links, Setup { flows: self.options.flows, sealed, sync_id: SYNC_ID })
+    }
+
+    /// Floods, sealed and in the clear by turns, each by a new pair: a moment in which the machine is slow is in both. Then
+    /// latencies.
+    fn runs_of_records(&self, way: &Way) -> Result<Runs, BenchError> {
+        let mut runs = Runs::default();
+        let mut pair = None;
+        for _ in 0..self.runs() {
+            // Two pairs at a time would hear each other.
+            drop(pair.take());
+            runs.sealed.push(self.pair(way, true)?.flood(self.time)?);
+            runs.clear.push(pair.insert(self.pair(way, false)?).flood(self.time)?);
+        }
+        let Some(mut pair) = pair else { return Ok(runs) };
+        let half = middle(&each(&runs.clear, |run| Some(run.applied_per_s()))).unwrap_or(0.0) / 2.0;
+        for _ in 0..self.runs() {
+            runs.idle.push(pair.paced(IDLE_PER_S, self.time)?);
+            runs.loaded.push(pair.paced(half.max(IDLE_PER_S), self.time)?);
+        }
+        Ok(runs)
+    }
+
     fn measure_records(&mut self, way: &Way, limit: Limit) {
-        let runs = |pair: &mut Pair, run: &dyn Fn(&mut Pair) -> Result<Run, BenchError>| {
-            (0..self.runs()).map(|_| run(pair)).collect::<Result<Vec<Run>, _>>()
-        };
-        let measured = || -> Result<[Vec<Run>; 4], BenchError> {
-            let open = |sealed| Pair::open(way.open(self.street.as_ref())?, self.options.flows, sealed);
-            let sealed = runs(&mut open(true)?, &|pair| pair.flood(self.time))?;
-            let mut pair = open(false)?;
-            let floods = runs(&mut pair, &|pair| pair.flood(self.time))?;
-            let idle = runs(&mut pair, &|pair| pair.paced(IDLE_PER_S, self.time))?;
-            let half = middle(&each(&floods, |run| Some(run.applied as f64 / run.sender.wall_s))).unwrap_or(0.0) / 2.0;
-            let loaded = runs(&mut pair, &|pair| pair.paced(half.max(IDLE_PER_S), self.time))?;
-            Ok([floods, idle, loaded, sealed])
-        };
-        let [floods, idle, loaded, sealed] = measured().unwrap_or_else(|error| {
+        let Runs { clear, sealed, idle, loaded } = self.runs_of_records(way).unwrap_or_else(|error| {
             self.report.notes.push(format!("records of {}: {error}", way.name));
-            Default::default()
+            Runs::default()
         });
         let (name, records) = (Some(way.name), RECORDS as f64);
         let (sent, received) =
             (limit.sent.map(|frames| frames * records), limit.received.map(|frames| frames * records));
         let per_s =
             |runs: &[Run], count: fn(&Run) -> u64| each(runs, |run| Some(count(run) as f64 / run.sender.wall_s));
-        let applied = per_s(&floods, |run| run.applied);
+        let (applied, applied_sealed) =
+            (each(&clear, |run| Some(run.applied_per_s())), per_s(&sealed, |run| run.applied));
+        let by_turns = applied_sealed.iter().zip(&applied).map(|(sealed, clear)| sealed / clear).collect();
         let in_the_clear = middle(&applied);
-        self.row(name, "records sent", "records/s", per_s(&floods, |run| run.sent), sent);
-        self.row(name, "records received", "records/s", per_s(&floods, |run| run.received), received);
+        self.row(name, "records sent", "records/s", per_s(&clear, |run| run.sent), sent);
+        self.row(name, "records received", "records/s", per_s(&clear, |run| run.received), received);
         self.row(name, "records applied", "records/s", applied, received);
         // Beside what the same pair does in the clear.
-        self.row(name, "records applied, sealed", "records/s", per_s(&sealed, |run| run.applied), in_the_clear);
+        self.row(name, "records applied, sealed", "records/s", applied_sealed, in_the_clear);
+        self.row(name, "sealed by unsealed", "of records/s", by_turns, None);
         let unit = "CPU s per 1 M records";
         let share = |cpu: Option<f64>| cpu.map(|per_million_frames| per_million_frames / records);
-        let sender = each(&floods, |run| Some(run.sender.processor_s / run.sent as f64 * 1e6));
-        let receiver = each(&floods, |run| Some(run.receiver.processor_s / run.received as f64 * 1e6));
+        let (sender, receiver) = (each(&clear, Run::sender_per_million), each(&clear, Run::receiver_per_million));
+        let (in_the_clear, there) = (middle(&sender), middle(&receiver));
         self.row(name, "records, sender", unit, sender, share(limit.sender));
         self.row(name, "records, receiver", unit, receiver, share(limit.receiver));
-        for (mut runs, names) in [(idle, IDLE_NAMES), (loaded, LOADED_NAMES)] {
+        self.row(name, "records, sender, sealed", unit, each(&sealed, Run::sender_per_million), in_the_clear);
+        self.row(name, "records, receiver, sealed", unit, each(&sealed, Run::receiver_per_million), there);
+        for (runs, names) in [(idle, IDLE_NAMES), (loaded, LOADED_NAMES)] {
+            let mut latencies: Vec<Vec<u64>> = runs.into_iter().map(|run| run.latencies_ns).collect();
             for ((what, quantile), limit) in names.into_iter().zip(QUANTILES).zip(limit.latency) {
-                let figures =
-                    runs.iter_mut().filter_map(|run| percentile_us(&mut run.latencies_ns, quantile)).collect();
-                self.row(name, what, "µs", figures, limit);
+                self.row(name, what, "µs", percentiles_us(&mut latencies, quantile), limit);
             }
         }
     }
+
+    /// Sync frames while something else happens, and the bare pair's under the same.
+    fn measure_storms(&mut self, way: &Way) {
+        for (storm, what) in STORMS {
+            let bare = way.bare.map(|open| self.weathered(storm, open));
+            let ours = self.weathered(storm, |street| Ok(of_transport(way.open(Some(street))?)));
+            let note = |error: BenchError| {
+                self.report.notes.push(format!("{}, {what}: {error}", way.name));
+                Vec::new()
+            };
+            let ours = ours.unwrap_or_else(note);
+            let bare = bare.and_then(Result::ok).unwrap_or_default();
+            self.rows_of_storm(way.name, what, ours, bare);
+        }
+    }
+
+    fn weathered(
+        &self,
+        storm: Storm,
+        open: impl Fn(&Street) -> Result<super::flood::BareEnds, BenchError>,
+    ) -> Result<Vec<Weathered>, BenchError> {
+        let street = self.street.as_ref().ok_or(BenchError::NobodyThere)?;
+        let mut ends = open(street)?;
+        (0..self.runs()).map(|_| storm::weather(&mut ends, storm, street, self.time)).collect()
+    }
+
+    fn rows_of_storm(&mut self, name: &'static str, what: &str, mut ours: Vec<Weathered>, mut bare: Vec<Weathered>) {
+        let lost = |runs: &[Weathered]| each(runs, |run| Some(run.lost_percent()));
+        let mut row = |head: &str, unit, figures, limit| {
+            self.report.rows.push(Row::new(Some(name), format!("{head}, {what}"), unit, figures, limit));
+        };
+        row("lost", "% of frames", lost(&ours), middle(&lost(&bare)));
+        let latencies = |runs: &mut Vec<Weathered>| -> Vec<Vec<u64>> {
+            runs.iter_mut().map(|run| std::mem::take(&mut run.latencies_ns)).collect()
+        };
+        let (mut of_ours, mut of_bare) = (latencies(&mut ours), latencies(&mut bare));
+        for (head, quantile) in [("latency p50", 0.5), ("latency p99", 0.99)] {
+            let limit = middle(&percentiles_us(&mut of_bare, quantile));
+            row(head, "µs", percentiles_us(&mut of_ours, quantile), limit);
+        }
+        let storms = |runs: &[Weathered]| each(runs, |run| run.storm_per_s);
+        if !storms(&ours).is_empty() {
+            row("storm", "packets/s", storms(&ours), middle(&storms(&bare)));
+        }
+    }
+}
+
+/// All runs of a pair's records.
+#[derive(Default)]
+struct Runs {
+    clear: Vec<Run>,
+    sealed: Vec<Run>,
+    idle: Vec<Run>,
+    loaded: Vec<Run>,
 }
 
 /// What is shown of latencies.
@@ -218,6 +296,12 @@ fn receiver_per_million(flood: &Flood) -> Option<f64> {
     flood.received.map(|(frames, spent)| spent.processor_s / frames as f64 * 1e6)
 }
 
+/// Of each run; or of all together, where each alone has too few.
+fn percentiles_us(runs: &mut Vec<Vec<u64>>, quantile: f64) -> Vec<f64> {
+    let of_each: Vec<f64> = runs.iter_mut().filter_map(|run| percentile_us(run, quantile)).collect();
+    if of_each.is_empty() { percentile_us(&mut runs.concat(), quantile).into_iter().collect() } else { of_each }
+}
+
 /// The smallest value that this share of all is not above; none of too few.
 fn percentile_us(latencies_ns: &mut [u64], quantile: f64) -> Option<f64> {
     if latencies_ns.is_empty() || (quantile > 0.99 && latencies_ns.len() < P999_FROM) {
@@ -239,5 +323,13 @@ mod tests {
         let mut few: Vec<u64> = vec![3000, 1000, 2000];
         assert_eq!(QUANTILES.map(|quantile| percentile_us(&mut few, quantile)), [Some(2.0), Some(3.0), None]);
         assert_eq!(percentile_us(&mut [], 0.5), None);
+    }
+
+    #[test]
+    fn runs_that_have_too_few_each_have_enough_together() {
+        let mut runs = vec![vec![1000; 600], vec![2000; 400]];
+        assert_eq!(percentiles_us(&mut runs, 0.999), [2.0]);
+        assert_eq!(percentiles_us(&mut runs, 0.5), [1.0, 2.0]);
+        assert_eq!(percentiles_us(&mut vec![vec![1000; 600]], 0.999), [] as [f64; 0]);
     }
 }

@@ -31,6 +31,9 @@ pub(super) struct Report {
     runs: u32,
     flows: u32,
     pub(super) rows: Vec<Row>,
+    /// What a chart is drawn of, if not of rows.
+    #[serde(skip)]
+    pub(super) curves: Vec<Curve>,
     /// Why something is null.
     pub(super) notes: Vec<String>,
 }
@@ -40,7 +43,7 @@ pub(super) struct Report {
 pub(super) struct Row {
     /// Null for what belongs to no transport.
     pub(super) transport: Option<&'static str>,
-    pub(super) what: &'static str,
+    pub(super) what: String,
     pub(super) unit: &'static str,
     pub(super) median: Option<f64>,
     pub(super) min: Option<f64>,
@@ -57,7 +60,7 @@ impl Row {
     /// Of the figures of each run; none of them is a figure that was not measured.
     pub(super) fn new(
         transport: Option<&'static str>,
-        what: &'static str,
+        what: impl Into<String>,
         unit: &'static str,
         figures: impl IntoIterator<Item = f64>,
         limit: Option<f64>,
@@ -67,8 +70,18 @@ impl Row {
         let median = median(&figures);
         let ratio = median.zip(limit).and_then(|(median, limit)| (limit > 0.0).then(|| median / limit));
         let (min, max) = (figures.first().copied(), figures.last().copied());
-        Row { transport, what, unit, median, min, max, runs: figures.len() as u32, limit, ratio }
+        Row { transport, what: what.into(), unit, median, min, max, runs: figures.len() as u32, limit, ratio }
     }
+}
+
+/// A figure that depends on how many of something there are.
+#[derive(Debug, Clone)]
+pub(super) struct Curve {
+    /// What is drawn together, in the words that stand above it.
+    pub(super) panel: &'static str,
+    pub(super) name: &'static str,
+    /// How many, and the figure.
+    pub(super) points: Vec<(u32, f64)>,
 }
 
 /// The middle one of what is sorted, or the mean of the two in the middle.
@@ -101,6 +114,7 @@ impl Report {
             runs: options.runs,
             flows: options.flows,
             rows: Vec::new(),
+            curves: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -131,7 +145,7 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n{:<9} {:<26} {:>10} {:>10} {:>10} {:>10} {:>7}  unit",
+            "\n{:<9} {:<32} {:>10} {:>10} {:>10} {:>10} {:>7}  unit",
             "transport", "what", "median", "min", "max", "limit", "ratio"
         );
         for row in &self.rows {
@@ -140,7 +154,7 @@ impl Report {
             let ratio = row.ratio.map_or(UNMEASURED.to_owned(), |ratio| format!("{ratio:.2}"));
             let _ = writeln!(
                 text,
-                "{:<9} {:<26} {median:>10} {min:>10} {max:>10} {limit:>10} {ratio:>7}  {}",
+                "{:<9} {:<32} {median:>10} {min:>10} {max:>10} {limit:>10} {ratio:>7}  {}",
                 row.transport.unwrap_or(UNMEASURED),
                 row.what,
                 row.unit
@@ -157,9 +171,10 @@ impl Report {
 }
 
 /// A figure in at most ten places: three digits that mean something, with a prefix above ten thousand.
-fn figure(figure: Option<f64>) -> String {
+pub(super) fn figure(figure: Option<f64>) -> String {
     match figure {
         None => UNMEASURED.to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(value) if value >= 1e9 => format!("{:.2} G", value / 1e9),
         Some(value) if value >= 1e6 => format!("{:.2} M", value / 1e6),
         Some(value) if value >= 1e4 => format!("{:.1} k", value / 1e3),
@@ -194,8 +209,8 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        let words =
-            [None, Some(0.25), Some(3.25), Some(250.4), Some(12_340.0), Some(9.871e6), Some(14.6e9)].map(figure);
-        assert_eq!(words, ["-", "0.2500", "3.25", "250", "12.3 k", "9.87 M", "14.60 G"]);
+        let words = [None, Some(0.0), Some(0.25), Some(3.25), Some(250.4), Some(12_340.0), Some(9.871e6), Some(14.6e9)]
+            .map(figure);
+        assert_eq!(words, ["-", "0", "0.2500", "3.25", "250", "12.3 k", "9.87 M", "14.60 G"]);
     }
 }

@@ -2,14 +2,12 @@
 //! holds the wake-ups that production pays.
 
 use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::settings::Wait;
 use crate::sys::{clock, poll};
 use crate::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::os::fd::BorrowedFd;
-
-/// The records of a group wait at most this long for company, by default.
-const BATCH_DELAY: Duration = Duration::from_millis(1);
 
 /// How a thread waits between two turns.
 pub(super) struct Resting(Pace);
@@ -17,12 +15,12 @@ pub(super) struct Resting(Pace);
 impl Resting {
     /// A thread at rest.
     pub(super) fn new() -> Self {
-        Resting(Pace::new(BATCH_DELAY))
+        Resting(Pace::new(Wait::default()))
     }
 
     /// Waits after a turn, until `readiness` or for `most`.
     pub(super) fn rest(&mut self, found: Found, readiness: Option<BorrowedFd<'_>>, most: Duration) {
-        match self.0.after(found, most.is_zero()) {
+        match self.0.after(clock::now(), found, most.is_zero()) {
             Rest::None => {}
             Rest::Nap(nap) => std::thread::sleep(nap.min(most.max(Duration::from_micros(1)))),
             // A wait that fails is one that did not wait.

@@ -11,9 +11,9 @@ use core::net::Ipv4Addr;
 use std::io;
 
 /// Name of both ends.
-const SYNC: &str = "sync";
+pub(super) const SYNC: &str = "sync";
 /// Their addresses, of a range for documentation (RFC 5737).
-const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+pub(super) const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 /// Bits of their network.
 const PREFIX_LEN: u8 = 24;
 

@@ -1,9 +1,10 @@
-//! The transports that are measured. A new one is a line in [`WAYS`].
+//! The transports that are measured. A new one is a line in [`WAYS`], and a bare pair of its own if it is not built on sockets.
 
-use super::BenchError;
+use super::flood::BareEnds;
 use super::street::Street;
+use super::{BenchError, bare, bare_ring, bare_xdp};
 use crate::transport::memory::{MemoryHub, MemoryOptions};
-use crate::transport::{NixTransport, RawOptions, RawTransport, Transport};
+use crate::transport::{NixTransport, PacketTransport, RawOptions, RawTransport, Transport, XdpTransport};
 
 /// Frames that wait at a port of the memory transport.
 const MEMORY_QUEUE: usize = 4096;
@@ -20,6 +21,8 @@ pub(super) struct Way {
     pub(super) name: &'static str,
     /// Opens both ends.
     open: Open,
+    /// Opens what it is built on, with nothing around it: its limit. Copies of memory are that of who has none.
+    pub(super) bare: Option<fn(&Street) -> Result<BareEnds, BenchError>>,
 }
 
 /// What opening needs.
@@ -31,11 +34,29 @@ enum Open {
 }
 
 /// All of them.
-pub(super) const WAYS: [Way; 3] = [
-    Way { name: "memory", open: Open::Inside(memory) },
-    Way { name: "raw", open: Open::OnStreet(|name| Ok(Box::new(RawTransport::open(&RawOptions::new([name]))?))) },
-    Way { name: "nix", open: Open::OnStreet(|name| Ok(Box::new(NixTransport::open(&RawOptions::new([name]))?))) },
+pub(super) const WAYS: [Way; 5] = [
+    Way { name: "memory", open: Open::Inside(memory), bare: None },
+    Way { name: "raw", open: Open::OnStreet(raw), bare: Some(bare::sockets) },
+    Way { name: "packet", open: Open::OnStreet(packet), bare: Some(bare_ring::packets) },
+    Way { name: "nix", open: Open::OnStreet(nix), bare: Some(bare::sockets) },
+    Way { name: "xdp", open: Open::OnStreet(xdp), bare: Some(bare_xdp::rings) },
 ];
+
+fn raw(interface: &str) -> Result<Link, BenchError> {
+    Ok(Box::new(RawTransport::open(&RawOptions::new([interface]))?))
+}
+
+fn packet(interface: &str) -> Result<Link, BenchError> {
+    Ok(Box::new(PacketTransport::open(&RawOptions::new([interface]))?))
+}
+
+fn nix(interface: &str) -> Result<Link, BenchError> {
+    Ok(Box::new(NixTransport::open(&RawOptions::new([interface]))?))
+}
+
+fn xdp(interface: &str) -> Result<Link, BenchError> {
+    Ok(Box::new(XdpTransport::open(&RawOptions::new([interface]))?))
+}
 
 /// Their names.
 pub(super) fn names() -> [&'static str; WAYS.len()] {
@@ -52,13 +73,19 @@ impl Way {
         }
     }
 
-    /// Whether frames pass through the kernel, so that bare sockets are its limit.
+    /// Whether frames pass through the kernel, so that what the street carries besides can disturb them.
     pub(super) fn is_on_street(&self) -> bool {
         matches!(self.open, Open::OnStreet(_))
     }
 }
 
 fn memory() -> Ends {
+    let mut ports = memory_ports(2);
+    (ports.remove(0), ports.pop())
+}
+
+/// As many ends of one memory transport.
+pub(super) fn memory_ports(count: usize) -> Vec<Link> {
     let hub = MemoryHub::with_options(MemoryOptions { queue: MEMORY_QUEUE, ..MemoryOptions::default() });
-    (Box::new(hub.port()), Some(Box::new(hub.port())))
+    (0..count).map(|_| Box::new(hub.port()) as Link).collect()
 }

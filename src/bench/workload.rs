@@ -17,6 +17,8 @@ use core::net::{IpAddr, Ipv4Addr};
 pub const FRAME_LEN: usize = 1480;
 /// Records of a frame: as many plain IPv4 connections as fit.
 pub const RECORDS: usize = 60;
+/// The group of all frames here.
+pub const SYNC_ID: u8 = 81;
 /// Frames that the frontier is behind what arrives.
 pub const FRONTIER_LAG: u64 = 64;
 
@@ -32,6 +34,18 @@ pub fn flow(number: u32, state: u8) -> Flow {
     };
     let answered = status::SEEN_REPLY | status::ASSURED | status::CONFIRMED;
     Flow { state, status: answered, timeout: 432_000, ..Flow::new(key) }
+}
+
+/// A full frame of this group: an update of each of so many flows.
+pub fn full_frame(sync_id: u8) -> [u8; FRAME_LEN] {
+    let mut slot = [0; FRAME_LEN];
+    let (node, flags) = (NodeId(1), FrameFlags::default());
+    let header = Header { sync_id, kind: Kind::DATA, flags, node, incarnation: 1, seq: 1, term: 1 };
+    let Some(mut writer) = DataWriter::new(&mut slot, header) else { return slot };
+    let mut numbers = 0..;
+    while numbers.next().is_some_and(|number| writer.push_upsert(&flow(number, 3)).is_ok()) {}
+    writer.finish();
+    slot
 }
 
 /// Numbers that look random; the same ones in every run.
@@ -80,7 +94,7 @@ impl Stream {
     pub fn next_frame(&mut self, slot: &mut [u8; FRAME_LEN]) -> usize {
         self.seq += 1;
         let (node, flags) = (NodeId(1), FrameFlags::default());
-        let header = Header { sync_id: 81, kind: Kind::DATA, flags, node, incarnation: 1, seq: self.seq, term: 1 };
+        let header = Header { sync_id: SYNC_ID, kind: Kind::DATA, flags, node, incarnation: 1, seq: self.seq, term: 1 };
         let mut writer = DataWriter::new(slot, header).expect("a frame has room for its header");
         let state = 2 + (self.seq % 200) as u8;
         for _ in 0..RECORDS {
@@ -217,6 +231,14 @@ mod tests {
         }
         assert!((14_500..15_500).contains(&deletes), "{deletes} of 60000");
         assert!((99_000..101_000).contains(&stream.live.len()), "as many come as go");
+    }
+
+    #[test]
+    fn a_full_frame_is_a_frame_of_its_group() {
+        let bytes = full_frame(7);
+        let frame = Frame::parse(&bytes).and_then(Frame::verify).unwrap();
+        let Payload::Data(records) = frame.payload() else { panic!() };
+        assert_eq!((frame.header().sync_id, records.count()), (7, 60));
     }
 
     #[test]

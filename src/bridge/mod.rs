@@ -31,6 +31,16 @@ pub struct ReadOutcome {
     pub drained: bool,
 }
 
+/// What an owner wants to hear of between two dumps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interest {
+    /// Every change.
+    Changes,
+    /// What ends, and nothing else: an owner who only keeps copies has no use for the rest, and the kernel does not make
+    /// events that nobody listens to.
+    Ends,
+}
+
 /// Where flows come from.
 pub trait Source {
     /// Hands over what has happened since the last call: bounded work, never blocks.
@@ -55,14 +65,23 @@ pub trait Source {
         Ok(())
     }
 
+    /// Says what its owner wants to hear of from now on; at first that is every change. Whoever wants more than before asks
+    /// for a dump afterwards. A source may go on to tell all.
+    ///
+    /// # Errors
+    /// The operating system's error; nothing is promised then of what it tells.
+    fn set_interest(&mut self, _interest: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Connections of the last whole dump that pass through this machine and that no group owns, where several groups
     /// divide what the source tells.
     fn left_over(&self) -> u64 {
         0
     }
 
-    /// What to wait on for the next change; `None` if there is nothing to wait on. A source with several descriptors
-    /// hands out an epoll descriptor that stands for all of them.
+    /// What to wait on for the next change once all has been read; `None` if there is nothing to wait on. A source with
+    /// several descriptors hands out an epoll descriptor that stands for all of them.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 
     /// Counters by name, for status and metrics.

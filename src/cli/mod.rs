@@ -11,6 +11,7 @@ mod drain;
 mod events;
 mod flush;
 mod keygen;
+mod manual;
 mod output;
 mod peer_dead;
 mod peers;
@@ -22,6 +23,7 @@ mod resync;
 mod role;
 mod run;
 mod secrets;
+mod section;
 mod sim;
 mod status;
 mod switchover;
@@ -85,6 +87,8 @@ enum Command {
     Resync(resync::Options),
     /// Wait until the peers hold everything that was submitted so far; exit status 1 if they do not in time.
     Flush(flush::Options),
+    /// Put, get, delete and list entries that are replicated beside the flows.
+    Section(section::Options),
     /// Let the daemon read its configuration anew: all of it is applied, or nothing.
     Reload(reload::Options),
     /// Show every frame of a recording, with every check explained.
@@ -102,6 +106,9 @@ enum Command {
     Bench(bench::Options),
     #[command(hide = true)]
     DemoPart(demo::PartOptions),
+    /// Write the man pages and the shells' completions into a folder, for who makes a package.
+    #[command(hide = true)]
+    Manual(manual::Options),
 }
 
 /// How the daemon is reached; shared by the commands that talk to it.
@@ -120,6 +127,7 @@ pub fn main() -> ExitCode {
         // As the demo, and for the same reason.
         Command::Bench(options) => bench::run(&options),
         Command::DemoPart(options) => demo::run_part(&options),
+        Command::Manual(options) => manual::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Keygen(options) => keygen::run(&options),
@@ -134,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::PeerDead(options) => peer_dead::run(&options),
         Command::Resync(options) => resync::run(&options),
         Command::Flush(options) => flush::run(&options),
+        Command::Section(options) => section::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Decode(options) => decode::run(&options),
         Command::Record(options) => record::run(&options),

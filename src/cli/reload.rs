@@ -1,7 +1,7 @@
 //! `ssyncp reload`: let the daemon read its configuration anew.
 
 use super::Reach;
-use super::output::{show, unanswered};
+use super::output::{complain, show, unanswered};
 use crate::daemon::answers::ReloadAnswer;
 use crate::daemon::client;
 use hyper::Method;
@@ -28,6 +28,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 }
 
 fn words(answer: &ReloadAnswer) -> String {
+    answer.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
     if answer.changes.is_empty() {
         return "nothing has changed\n".to_owned();
     }

@@ -68,9 +68,16 @@ fn words(status: &NodeStatus, colour: bool) -> String {
     let node = &status.node;
     // Writing into a string cannot fail, here and below.
     let _ = writeln!(text, "node {} ({}), ssyncp {}", node.id, node.name, node.version);
+    if let Some(problem) = status.swap.as_ref().and_then(|swap| swap.problem.as_ref()) {
+        let _ = writeln!(text, "keys may be written to swap: {problem}");
+    }
     if let Some(reload) = &status.reload {
         let _ = writeln!(text, "reload {}, {:.1} s ago: {}", reload.result, reload.age_s, reload.text);
     }
+    if status.huge_pages.as_deref() == Some("never") {
+        text += "huge pages are switched off (transparent_hugepage: never): a large table is slower\n";
+    }
+    let _ = writeln!(text, "sandbox {}", status.sandbox.words());
     for group in &status.groups {
         let _ = write_group(&mut text, group, colour);
     }
@@ -168,9 +175,18 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
     for link in &group.links {
         writeln!(
             text,
-            "  link        {}: {}, MTU {}, {} frames in, {} out, {} not sent",
-            link.name, link.condition, link.mtu, link.frames_received, link.frames_sent, link.send_errors
+            "  link        {}: {}, {}, MTU {}, {} frames in, {} out, {} not sent",
+            link.name,
+            link.condition,
+            link.transport,
+            link.mtu,
+            link.frames_received,
+            link.frames_sent,
+            link.send_errors
         )?;
+        if let Some(reason) = &link.instead_of {
+            writeln!(text, "  link        {} runs on {}, because of {reason}", link.name, link.transport)?;
+        }
     }
     for track in &group.tracks {
         let state = match track.up {
@@ -182,13 +198,16 @@ fn write_group(text: &mut String, group: &GroupStatus, colour: bool) -> std::fmt
         let output = if output.is_empty() { String::new() } else { format!(": {output}") };
         writeln!(text, "  track       {name} ({kind}, weight {weight}): {state} for {age_s:.1} s{output}")?;
     }
+    let here = |held: Option<bool>| match held {
+        None => "unknown",
+        Some(true) => "held",
+        Some(false) => "not held",
+    };
     for address in &group.addresses {
-        let held = match address.held {
-            None => "unknown",
-            Some(true) => "held",
-            Some(false) => "not held",
-        };
-        writeln!(text, "  address     {}: {held}", address.address)?;
+        writeln!(text, "  address     {}: {}", address.address, here(address.held))?;
+    }
+    for route in &group.routes {
+        writeln!(text, "  route       {}: {}", route.route, here(route.held))?;
     }
     for peer in &group.peers {
         let state = match (peer.established, peer.cold) {
@@ -227,8 +246,10 @@ fn held(peer: &PeerRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::sandbox::{CapabilityRow, Layer, SandboxStatus};
     use crate::daemon::status::{
-        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerSealRow, Rates, ReloadStatus, STATUS_SCHEMA, SealRow,
+        AddressStatus, EventRow, KernelRow, LinkRow, NodeName, PeerSealRow, Rates, ReloadStatus, RouteStatus,
+        STATUS_SCHEMA, SealRow, SwapStatus,
     };
     use std::collections::BTreeMap;
 
@@ -274,6 +295,7 @@ mod tests {
                     up: true,
                     condition: "up".into(),
                     mtu: 9000,
+                    transport: "packet".into(),
                     frames_received: 12,
                     frames_sent: 34,
                     ..LinkRow::default()
@@ -282,6 +304,8 @@ mod tests {
                     name: "eth2".into(),
                     condition: "no carrier".into(),
                     mtu: 1500,
+                    transport: "raw".into(),
+                    instead_of: Some("packet: it is not there".into()),
                     send_errors: 5,
                     ..LinkRow::default()
                 },
@@ -292,6 +316,7 @@ mod tests {
                     name: "uplink".into(),
                     kind: "interface".into(),
                     up: Some(false),
+                    number: None,
                     age_s: 3.25,
                     weight: -50,
                     output: "no carrier".into(),
@@ -303,6 +328,7 @@ mod tests {
                     name: "web".into(),
                     kind: "http".into(),
                     up: None,
+                    number: None,
                     age_s: 0.5,
                     weight: 0,
                     output: String::new(),
@@ -312,6 +338,10 @@ mod tests {
                 },
             ],
             addresses: vec![AddressStatus { address: "192.0.2.10/24 dev eth0".into(), held: Some(false) }],
+            routes: vec![
+                RouteStatus { route: "default via 192.0.2.1".into(), held: Some(false) },
+                RouteStatus { route: "203.0.113.0/24 dev eth0".into(), held: None },
+            ],
             peers: vec![PeerRow {
                 node: 2,
                 capabilities: vec!["conn6".into()],
@@ -358,6 +388,14 @@ mod tests {
             node: NodeName { id: 1, name: "lb-a".into(), version: "0.1.0".into() },
             refused_requests: BTreeMap::new(),
             reload: Some(ReloadStatus { age_s: 12.0, result: "refused".into(), text: "not reloaded: x".into() }),
+            huge_pages: Some("never".into()),
+            swap: Some(SwapStatus { locked: false, problem: Some("x; do y".into()) }),
+            sandbox: SandboxStatus {
+                capabilities: vec![CapabilityRow { name: "CAP_NET_RAW".into(), purpose: "x".into() }],
+                no_new_privileges: Layer { applied: true, reason: String::new() },
+                system_calls: Layer { applied: true, reason: String::new() },
+                files: Layer { applied: true, reason: String::new() },
+            },
             groups: vec![group, GroupStatus::waiting(52, 100, "there is no interface eth9".into())],
         }
     }
@@ -366,7 +404,10 @@ mod tests {
     fn the_picture_for_a_person() {
         insta::assert_snapshot!(words(&status(), false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
+        keys may be written to swap: x; do y
         reload refused, 12.0 s ago: not reloaded: x
+        huge pages are switched off (transparent_hugepage: never): a large table is slower
+        sandbox CAP_NET_RAW; held in: no new privileges, system calls, files
 
         group 51: backup, ready
           master      node 2, term 7, own priority 100 (150 configured)
@@ -382,11 +423,14 @@ mod tests {
           per second  0 records in 10 frames out, 500 in 30 in
           refused     checksum 3
           link        up
-          link        eth1: up, MTU 9000, 12 frames in, 34 out, 0 not sent
-          link        eth2: no carrier, MTU 1500, 0 frames in, 0 out, 5 not sent
+          link        eth1: up, packet, MTU 9000, 12 frames in, 34 out, 0 not sent
+          link        eth2: no carrier, raw, MTU 1500, 0 frames in, 0 out, 5 not sent
+          link        eth2 runs on raw, because of packet: it is not there
           track       uplink (interface, weight -50): down for 3.2 s: no carrier
           track       web (http, weight 0): not known yet for 0.5 s
           address     192.0.2.10/24 dev eth0: not held
+          route       default via 192.0.2.1: not held
+          route       203.0.113.0/24 dev eth0: unknown
           peer        node 2 (lb-b): master, priority 150, warm, seals with 0, opens 0, 1, heard 12 ms ago
           event       7.0 s ago: LinkUp: 2
           event       6.0 s ago: LinkUp: 3
@@ -455,10 +499,11 @@ mod tests {
         (group.digest_age_s, group.peers, group.addresses, group.last_events) = (None, vec![], vec![], vec![]);
         (group.kernel, group.kernel_verified, group.rates, group.annex_used) = (None, None, None, 0);
         (group.unacknowledged_records, group.rpo_records, group.seal) = (None, None, None);
-        (group.drops, group.links, group.tracks) = (BTreeMap::new(), vec![], vec![]);
-        status.reload = None;
+        (group.drops, group.links, group.tracks, group.routes) = (BTreeMap::new(), vec![], vec![], vec![]);
+        (status.reload, status.swap, status.huge_pages) = (None, None, Some("madvise".into()));
         insta::assert_snapshot!(words(&status, false), @r#"
         node 1 (lb-a), ssyncp 0.1.0
+        sandbox CAP_NET_RAW; held in: no new privileges, system calls, files
 
         group 51: backup, ready
           profile     classic: roles by hand, nothing is proven

@@ -104,8 +104,16 @@ mod tests {
         };
         let of = |groups: Vec<GroupStatus>, asked: &[u8]| {
             let node = crate::daemon::status::NodeName { id: 1, name: "a".into(), version: "1".into() };
-            let status =
-                NodeStatus { schema: String::new(), node, refused_requests: Default::default(), reload: None, groups };
+            let status = NodeStatus {
+                schema: String::new(),
+                node,
+                refused_requests: Default::default(),
+                reload: None,
+                huge_pages: None,
+                swap: None,
+                sandbox: Default::default(),
+                groups,
+            };
             verdict(&status, asked, look)
         };
         assert_eq!(of(vec![group(51, "master"), group(52, "backup")], &[51]), Look::Done);

@@ -37,6 +37,12 @@ pub const DRAIN_SCHEMA: &str = "ssyncp.drain/1";
 pub const PEER_DEAD_SCHEMA: &str = "ssyncp.peer-dead/1";
 /// The schema of [`ReloadAnswer`].
 pub const RELOAD_SCHEMA: &str = "ssyncp.reload/1";
+/// The schema of [`SectionsAnswer`].
+pub const SECTIONS_SCHEMA: &str = "ssyncp.sections/1";
+/// The schema of [`SectionAnswer`].
+pub const SECTION_SCHEMA: &str = "ssyncp.section/1";
+/// The schema of [`SectionDeleteAnswer`].
+pub const SECTION_DELETE_SCHEMA: &str = "ssyncp.section-delete/1";
 /// The schema of [`CheckAnswer`].
 pub const CHECK_SCHEMA: &str = "ssyncp.check/1";
 
@@ -277,6 +283,79 @@ pub struct ReloadAnswer {
     pub schema: String,
     /// What is different now, one sentence each.
     pub changes: Vec<String>,
+    /// What is open or at risk by that, one sentence each with its cure; what was so before is not told again.
+    pub warnings: Vec<String>,
+}
+
+/// `GET /v1/sections`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SectionsAnswer {
+    /// `ssyncp.sections/1`.
+    #[schemars(extend("const" = "ssyncp.sections/1"))]
+    pub schema: String,
+    /// Each group that has sections.
+    pub groups: Vec<SectionsRow>,
+}
+
+/// One group of [`SectionsAnswer`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SectionsRow {
+    /// The group.
+    pub sync_id: u8,
+    /// Entries that fit.
+    pub entries_max: u64,
+    /// Bytes of keys and values, those included that are gone while a peer has yet to hear of it.
+    pub bytes: u64,
+    /// Bytes that fit.
+    pub bytes_max: u64,
+    /// Every entry, in the order of sections and keys.
+    pub sections: Vec<SectionRow>,
+}
+
+/// One entry of a section, without its value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SectionRow {
+    /// The section that it is in.
+    pub table: u16,
+    /// What names it; bytes that are no text are shown as U+FFFD.
+    pub key: String,
+    /// Length of its value.
+    pub bytes: u64,
+    /// Time until it is forgotten; null: never.
+    pub expires_s: Option<u32>,
+}
+
+/// `PUT /v1/sections/{table}/{key}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SectionAnswer {
+    /// `ssyncp.section/1`.
+    #[schemars(extend("const" = "ssyncp.section/1"))]
+    pub schema: String,
+    /// The group.
+    pub sync_id: u8,
+    /// The entry.
+    pub section: SectionRow,
+}
+
+/// `DELETE /v1/sections/{table}/{key}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SectionDeleteAnswer {
+    /// `ssyncp.section-delete/1`.
+    #[schemars(extend("const" = "ssyncp.section-delete/1"))]
+    pub schema: String,
+    /// The group.
+    pub sync_id: u8,
+    /// The section.
+    pub table: u16,
+    /// The key.
+    pub key: String,
+    /// Whether there was such an entry.
+    pub deleted: bool,
 }
 
 /// `ssyncp check --json`.
@@ -334,6 +413,9 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ("reload", schema::<ReloadAnswer>()),
         ("resync", schema::<ResyncAnswer>()),
         ("role", schema::<RoleAnswer>()),
+        ("section", schema::<SectionAnswer>()),
+        ("section-delete", schema::<SectionDeleteAnswer>()),
+        ("sections", schema::<SectionsAnswer>()),
         ("status", schema::<NodeStatus>()),
         ("switchover", schema::<SwitchoverAnswer>()),
     ]

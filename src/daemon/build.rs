@@ -9,9 +9,11 @@ use crate::daemon::link::{AlwaysUp, Line};
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::{self, PacketSocket};
 use crate::transport::memory::MemoryHub;
+use crate::transport::packet::PacketPort;
 use crate::transport::pcap::{Tap, TapOptions};
-use crate::transport::raw::RawTransport;
-use crate::transport::{LinkStatus, RawOptions, TransportError};
+use crate::transport::raw::RawPort;
+use crate::transport::xdp::XdpPort;
+use crate::transport::{LinkStatus, Port, RawOptions, TransportError, Wired};
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -52,19 +54,45 @@ impl From<TransportError> for OpenError {
 /// # Errors
 /// [`OpenError`].
 pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
-    match group.transport {
-        TransportKind::Raw => {
-            let options = RawOptions {
-                interfaces: group.interfaces.clone(),
-                group: group.group,
-                frame_len: group.frame_len,
-                ..RawOptions::default()
-            };
-            tapped(RawTransport::open(&options)?, group)
-        }
+    // Best first. What cannot be had is followed by the next.
+    const WAYS: [(TransportKind, &str, OpenWired); 3] = [
+        (TransportKind::Xdp, "xdp", wired::<XdpPort>),
+        (TransportKind::Packet, "packet", wired::<PacketPort>),
+        (TransportKind::Raw, "raw", wired::<RawPort>),
+    ];
+    let Some(best) = WAYS.iter().position(|(kind, ..)| *kind == group.transport) else {
         // A hub of its own: nobody else is on it.
-        TransportKind::Memory => tapped(AlwaysUp(MemoryHub::new().port()), group),
+        return tapped(AlwaysUp(MemoryHub::new().port()), group);
+    };
+    first_of(&WAYS[best..], group)
+}
+
+type OpenWired = fn(&Group, Option<String>) -> Result<Box<dyn Line>, OpenError>;
+
+/// Opens the first of these ways that can be had; the line tells why it is not the one before. If none can, the last one
+/// has the word: it asks for the least.
+fn first_of(ways: &[(TransportKind, &str, OpenWired)], group: &Group) -> Result<Box<dyn Line>, OpenError> {
+    let mut reasons: Option<String> = None;
+    for (number, (_, word, open)) in ways.iter().enumerate() {
+        match open(group, reasons.clone()) {
+            Err(OpenError::Transport(error)) if error.is_of_this_transport() && number + 1 < ways.len() => {
+                let before = reasons.map_or_else(String::new, |before| before + "; ");
+                reasons = Some(format!("{before}{word}: {error}"));
+            }
+            result => return result,
+        }
     }
+    Err(OpenError::Io(io::Error::from(io::ErrorKind::Unsupported)))
+}
+
+fn wired<P: Port + 'static>(group: &Group, instead_of: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+    let options = RawOptions {
+        interfaces: group.interfaces.clone(),
+        group: group.group,
+        frame_len: group.frame_len,
+        ..RawOptions::default()
+    };
+    tapped(Wired::<P>::open(&options)?.instead_of(instead_of), group)
 }
 
 /// The line, with a tap if the group wants one.
@@ -81,25 +109,25 @@ fn tapped(line: impl Line + 'static, group: &Group) -> Result<Box<dyn Line>, Ope
     Ok(Box::new(Tap::new(line, &options).map_err(OpenError::Tap)?))
 }
 
-impl Line for RawTransport {
+impl<P: Port> Line for Wired<P> {
     fn is_up(&self) -> bool {
         self.link_is_up()
     }
 
     fn look(&mut self) {
-        RawTransport::look(self);
+        Wired::look(self);
     }
 
     fn next_change(&mut self) -> Option<LinkStatus> {
-        RawTransport::next_change(self)
+        Wired::next_change(self)
     }
 
     fn links(&self) -> Vec<LinkStatus> {
-        RawTransport::links(self)
+        Wired::links(self)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        RawTransport::reopen(self).map_err(io::Error::other)
+        Wired::reopen(self).map_err(io::Error::other)
     }
 }
 
@@ -156,4 +184,51 @@ impl Announce for PacketSocket {
 pub fn announcer(index: u32) -> io::Result<Box<dyn Announce>> {
     // Ethertype 0: it sends and receives nothing, so no queue fills that nobody reads.
     Ok(Box::new(PacketSocket::open(index, 0)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::settings::Settings;
+    use std::path::Path;
+
+    fn unsupported(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        Err(TransportError::Unsupported { interface: "eth1".into(), reason: "too old".into() }.into())
+    }
+
+    fn refused(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        let source = io::Error::from_raw_os_error(libc::ENOMEM);
+        Err(TransportError::System { op: "mmap", interface: "eth1".into(), source }.into())
+    }
+
+    fn missing(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        Err(TransportError::NoInterface { name: "eth1".into() }.into())
+    }
+
+    /// Tells what it was told, as an error.
+    fn last(_: &Group, instead_of: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+        Err(TransportError::Unsupported { interface: "eth1".into(), reason: format!("{instead_of:?}") }.into())
+    }
+
+    fn end_of(ways: &[(&'static str, OpenWired)]) -> String {
+        let text = "[node]\nid = 1\n[[group]]\nsync_id = 1\ninterfaces = [\"eth1\"]\n";
+        let settings = Settings::parse(text, Path::new("x")).unwrap();
+        let ways: Vec<_> = ways.iter().map(|(word, open)| (TransportKind::Raw, *word, *open)).collect();
+        first_of(&ways, &settings.groups[0]).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_followed_by_the_next_which_is_told_why() {
+        let told = end_of(&[("xdp", unsupported), ("packet", refused), ("raw", last)]);
+        let reasons = "xdp: interface \\\"eth1\\\": too old; \
+                       packet: mmap on interface \\\"eth1\\\": Cannot allocate memory (os error 12)";
+        assert_eq!(told, format!("transport: interface \"eth1\": Some(\"{reasons}\")"));
+        assert_eq!(end_of(&[("raw", last)]), "transport: interface \"eth1\": None");
+    }
+
+    #[test]
+    fn the_last_one_has_the_word_and_an_interface_that_is_missing_is_missing_for_all() {
+        assert_eq!(end_of(&[("packet", refused), ("raw", unsupported)]), "transport: interface \"eth1\": too old");
+        assert_eq!(end_of(&[("xdp", unsupported), ("packet", missing), ("raw", last)]), "there is no interface eth1");
+    }
 }

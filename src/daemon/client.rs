@@ -84,14 +84,14 @@ pub fn fetch(socket: &Path, path: &str) -> Result<Bytes, ClientError> {
 ///
 /// # Errors
 /// [`ClientError`].
-pub fn send(socket: &Path, method: Method, path: &str, body: String) -> Result<Bytes, ClientError> {
+pub fn send(socket: &Path, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Bytes, ClientError> {
     let unreachable = |error| ClientError::Unreachable { socket: socket.display().to_string(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
     let exchanged = runtime.block_on(async {
         let late = |what| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
         let connecting = tokio::time::timeout(CONNECT_DEADLINE, UnixStream::connect(socket));
         let stream = connecting.await.map_err(late("nobody takes the connection"))??;
-        let exchange = tokio::time::timeout(DEADLINE, exchange(stream, method, path, body));
+        let exchange = tokio::time::timeout(DEADLINE, exchange(stream, method, path, body.into()));
         exchange.await.map_err(late("no answer"))?
     });
     let (status, bytes) = exchanged.map_err(unreachable)?;
@@ -110,7 +110,7 @@ pub fn follow(socket: &Path, path: &str, mut each: impl FnMut(Option<&str>) -> b
         let late = |what| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
         let connecting = tokio::time::timeout(CONNECT_DEADLINE, UnixStream::connect(socket));
         let stream = connecting.await.map_err(late("nobody takes the connection")).flatten().map_err(unreachable)?;
-        let asking = tokio::time::timeout(DEADLINE, ask(stream, Method::GET, path, String::new()));
+        let asking = tokio::time::timeout(DEADLINE, ask(stream, Method::GET, path, Bytes::new()));
         let response = asking.await.map_err(late("no answer")).flatten().map_err(unreachable)?;
         let status = response.status();
         let mut body = response.into_body();
@@ -153,7 +153,7 @@ fn refused(status: StatusCode, bytes: &[u8]) -> ClientError {
     ClientError::Refused { status: status.as_u16(), sentence, problems }
 }
 
-async fn exchange(stream: UnixStream, method: Method, path: &str, body: String) -> io::Result<(StatusCode, Bytes)> {
+async fn exchange(stream: UnixStream, method: Method, path: &str, body: Bytes) -> io::Result<(StatusCode, Bytes)> {
     let response = ask(stream, method, path, body).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(io::Error::other)?;
@@ -161,7 +161,7 @@ async fn exchange(stream: UnixStream, method: Method, path: &str, body: String) 
 }
 
 /// Sends a request; the answer, whose body is still to be read.
-async fn ask(stream: UnixStream, method: Method, path: &str, body: String) -> io::Result<Response<Incoming>> {
+async fn ask(stream: UnixStream, method: Method, path: &str, body: Bytes) -> io::Result<Response<Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // It ends with the runtime.
@@ -171,7 +171,7 @@ async fn ask(stream: UnixStream, method: Method, path: &str, body: String) -> io
         .uri(path)
         .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body))
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     sender.send_request(request).await.map_err(io::Error::other)
 }

@@ -12,6 +12,7 @@ use crate::daemon::draining::Cause;
 use crate::daemon::driven::News;
 use crate::daemon::flows::FlowFilter;
 use crate::daemon::measures::Measures;
+use crate::daemon::sections;
 use crate::daemon::settings::{Group, Node};
 use crate::daemon::status::GroupStatus;
 use crate::daemon::who::Who;
@@ -78,6 +79,8 @@ pub enum Command {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Role, String>>,
     },
+    /// Something about entries of sections.
+    Section(sections::Order),
     /// Somebody waits until what was submitted has arrived.
     Flush(FlushOrder),
     /// Other settings of the same group and its node, of which those are applied that can be.

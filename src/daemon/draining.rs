@@ -6,7 +6,8 @@
 //!   a tracked failure ─▶ Track    ─┴─▶ any? ─▶ Engine::set_draining
 //! ```
 //!
-//! They live with the group's loop: a reload keeps them, a restart of the daemon forgets them.
+//! They live with the group's thread, also while it waits for its interfaces: a reload keeps them, a restart of the daemon
+//! forgets them.
 
 use std::collections::BTreeSet;
 
@@ -42,6 +43,11 @@ impl Draining {
             self.0.remove(&cause);
         }
         !self.0.is_empty()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Their names.

@@ -39,6 +39,11 @@ const READ_LEN: usize = 4096;
 /// Reads between two looks, and two words to the groups: a whole pipe of 64 KiB.
 const READS_PER_TURN: usize = 16;
 
+/// What an operator is told who asks for a role that keepalived decides.
+pub(crate) fn refusal(instance: &Name) -> String {
+    format!("keepalived decides the role ({instance}); change its priority there, or stop it")
+}
+
 /// The newest word about an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Said {

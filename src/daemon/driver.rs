@@ -35,8 +35,8 @@ use crate::daemon::notify::Notify;
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::protocol::Protocol;
 use crate::daemon::room::{RoomWatch, Wanted};
-use crate::daemon::settings::{Commit, Profile};
-use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates};
+use crate::daemon::settings::{Commit, Profile, Wait};
+use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates, WaitRow};
 use crate::daemon::takeover::Takeover;
 use crate::daemon::track::Heed;
 use crate::engine::{Counters, KernelRoom, Role, Tuning};
@@ -98,8 +98,8 @@ pub struct Parts {
     pub dump_interval: Duration,
     /// Time between two ADVERTs.
     pub advert_interval: Duration,
-    /// Longest time that a record waits for company.
-    pub batch_delay: Duration,
+    /// How the loop waits.
+    pub wait: Wait,
     /// Largest frame that the engine makes until the line's limit changes.
     pub frame_len: usize,
     /// What tells the time; the system's clock, in life.
@@ -188,7 +188,7 @@ impl Driver {
             // As long as the peers wait before they take over: RFC 9568's Master_Down_Interval without the skew.
             watch: Watch::new(now, parts.advert_interval * INTERVALS_OF_PATIENCE),
             tap_failed: false,
-            pace: Pace::new(parts.batch_delay),
+            pace: Pace::new(parts.wait),
             role,
             holds_addresses: false,
             withdraws: false,
@@ -212,6 +212,15 @@ impl Driver {
     /// The same, driven by what keepalived says of an instance in a FIFO.
     pub fn driven_by(mut self, fifo: &Path, instance: &Name, advert_interval: Duration) -> Self {
         self.reins = Some(Reins::new(fifo, instance, advert_interval));
+        self
+    }
+
+    /// The same, with the wishes that were heard before there was an engine.
+    pub fn drained_by(mut self, draining: Draining) -> Self {
+        let now = (self.clock)();
+        if !draining.is_empty() && self.engine.set_draining(now, true).is_ok() {
+            self.draining = draining;
+        }
         self
     }
 
@@ -459,6 +468,7 @@ impl Driver {
         status.link_up &= self.watch.usable();
         status.frame_len = self.frame_len as u64;
         status.links = self.line.links().iter().map(LinkRow::new).collect();
+        status.transport = Some(status.links.first().map_or("memory", |link| &link.transport).to_owned());
         status.trouble = self.feed.trouble().or_else(|| self.drain.trouble());
         if let Some(reins) = &self.reins {
             status.trouble = status.trouble.or_else(|| reins.trouble());
@@ -467,6 +477,7 @@ impl Driver {
         status.kernel_verified = self.audit.verified(now);
         status.kernel = self.room.row(self.engine.peer_room());
         status.addresses = self.takeover.as_ref().map(Takeover::status).unwrap_or_default();
+        status.routes = self.takeover.as_ref().map(Takeover::routes).unwrap_or_default();
         status.count("engine", engine.counters);
         status.count("transport", transport_counters(self.line.counters()));
         if let Some(tap) = self.line.tap() {
@@ -479,6 +490,10 @@ impl Driver {
         status.count("driver", self.drain.counters());
         status.count("driver", self.audit.counters());
         status.count("driver", [("turns", self.turns)]);
+        let (wait, rests) = (self.pace.wait(), self.pace.rests());
+        status.wait = Some(WaitRow::new(wait));
+        let rests = [("naps", rests.naps), ("naps_in_vain", rests.naps_in_vain), ("blocks", rests.blocks)];
+        status.count("driver", rests);
         status.count("notify", self.notify.counters());
         status.rates = self.meter.rates;
         status.events = self.journal.count();
@@ -502,7 +517,7 @@ impl Driver {
         // What is due at once was not asked for by a timer.
         self.due_at = (deadline > now).then_some(deadline);
         let left = deadline.since(now);
-        match self.pace.after(found, left.is_zero()) {
+        match self.pace.after(now, found, left.is_zero()) {
             Rest::None => {}
             Rest::Nap(nap) => std::thread::sleep(nap.min(left.max(Duration::from_micros(1)))),
             Rest::Block => self.block(left),
@@ -521,11 +536,14 @@ impl Driver {
         // A link that fails is not waited on, because its error could be ready for ever; a nap keeps the loop from
         // spinning.
         let most = if self.watch.failing() && self.watch.usable() { most.min(Duration::from_millis(1)) } else { most };
-        if let Err(error) = poll::wait(&descriptors[..count], Some(most)) {
-            tracing::error!(group = self.desk.sync_id, "waiting failed: {error}");
-            std::thread::sleep(Duration::from_millis(1));
+        match poll::wait_and_tell(&descriptors[..count], Some(most)) {
+            Ok(woken) if woken => waker.drain(),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(group = self.desk.sync_id, "waiting failed: {error}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
-        waker.drain();
     }
 }
 

@@ -9,8 +9,8 @@
 //!                                                                └── complete: dump_interval later
 //! ```
 //!
-//! Only a master's source counts. A backup reads what its source says, so that the kernel's buffer does not overflow, and
-//! drops it, with one exception: what its kernel has dropped is put back there if the table holds it. Filling: the first
+//! Only a master's source counts. A backup has its source tell of ends alone, and has one use for them: what its kernel has
+//! dropped is put back there if the table holds it. Filling: the first
 //! dump, of a daemon that has just started, goes into the table before it follows a stream. Leftover: what waits to be read
 //! when the role begins was said by a backup's kernel, and its ends are ends of copies, not of flows; who took them for
 //! deletes would kill on all nodes what has only run out on one. The dump that a new master asks for compares its table with
@@ -20,7 +20,7 @@
 //! kernel keeps silent about, and time-outs that packets have refreshed.
 
 use crate::bridge::conntrack::Filter;
-use crate::bridge::{Source, SourceError};
+use crate::bridge::{Interest, Source, SourceError};
 use crate::daemon::driver::Load;
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::protocol::Protocol;
@@ -100,6 +100,8 @@ impl Listener for Protocol {
 /// The source and what the driver remembers about it.
 pub(crate) struct Feed {
     source: Option<Box<dyn Source>>,
+    /// What the source was told to tell.
+    interest: Interest,
     dump_interval: Duration,
     dump: Dump,
     dumped_at: Option<Instant>,
@@ -138,6 +140,7 @@ impl Feed {
     pub(crate) fn new(source: Option<Box<dyn Source>>, dump_interval: Duration) -> Self {
         Feed {
             source,
+            interest: Interest::Changes,
             dump_interval,
             dump: Dump::Silent,
             dumped_at: None,
@@ -221,6 +224,9 @@ impl Feed {
             return;
         }
         self.paused_until = None;
+        if !self.follow_interest(now, journal) {
+            return;
+        }
         if let Dump::Due(at) = self.dump
             && now >= at
             && settled
@@ -240,6 +246,18 @@ impl Feed {
         }
         self.end_filling(engine);
         load.more = true;
+    }
+
+    /// Has the source tell what this state makes use of; false if it could not be told. A backup hears of ends alone: what its
+    /// own sink writes would be events for nobody.
+    fn follow_interest(&mut self, now: Instant, journal: &mut Journal) -> bool {
+        let wanted = if self.dump == Dump::Silent { Interest::Ends } else { Interest::Changes };
+        let Some(source) = self.source.as_mut().filter(|_| self.interest != wanted) else { return true };
+        match source.set_interest(wanted) {
+            Ok(()) => self.interest = wanted,
+            Err(error) => self.failed(now, journal, "choosing its events", &error),
+        }
+        self.interest == wanted
     }
 
     /// What a read means to a state that only waits for the end of what is there.

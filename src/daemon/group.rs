@@ -12,6 +12,8 @@
 use crate::daemon::audit::{AuditOrders, AuditParts};
 use crate::daemon::build::{self, OpenError};
 use crate::daemon::control::{Command, GroupDesk, Page};
+use crate::daemon::draining::{Cause, Draining};
+use crate::daemon::driven;
 use crate::daemon::driver::{Driver, Parts};
 use crate::daemon::errands::Errands;
 use crate::daemon::events::Events;
@@ -20,12 +22,13 @@ use crate::daemon::link::{Line, REOPEN_INTERVAL};
 use crate::daemon::measures::Measures;
 use crate::daemon::notify::{self, Notify};
 use crate::daemon::privilege;
-use crate::daemon::protocol::Protocol;
+use crate::daemon::protocol::{NO_SWITCH, Protocol};
 use crate::daemon::settings::{Group, Node, Profile, Settings};
 use crate::daemon::status::{EventRow, GroupStatus};
 use crate::daemon::takeover::Takeover;
 use crate::daemon::track::{Board, Heed};
-use crate::engine::{ClassicEngine, ConfigError, Engine};
+use crate::daemon::{sandbox, sections};
+use crate::engine::{ClassicEngine, ConfigError, Engine, Role};
 use crate::sys::{clock, poll, socket};
 use crate::time::Duration;
 use std::io;
@@ -87,7 +90,8 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
     let tracks = Heed::new(&shared.board, &group.track, desk.alarm());
     let notify = Notify::new(group, &shared.errands, desk.alarm());
     let (node, group) = (node.clone(), group.clone());
-    let mut waiting = Waiting { node, group, audit, desk, journal, takeover, tracks, notify };
+    let draining = Draining::default();
+    let mut waiting = Waiting { node, group, audit, desk, journal, takeover, tracks, notify, draining };
     let mut told = false;
     let line = loop {
         match build::line(&waiting.group) {
@@ -105,6 +109,7 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
             Err(error) => return tell(News::Failed(error.into())),
         }
     };
+    sandbox::links_are_open(&waiting.node);
     match waiting.driver(line) {
         Ok(driver) => {
             if !told {
@@ -133,6 +138,8 @@ struct Waiting {
     takeover: Takeover,
     tracks: Heed,
     notify: Notify,
+    /// What was wished meanwhile, and holds when there is an engine.
+    draining: Draining,
 }
 
 impl Waiting {
@@ -140,6 +147,15 @@ impl Waiting {
         let text = format!("there is no interface {name}; waiting for it");
         self.journal.note(clock::now(), Weight::Warning, "LinkDown", text);
         self.notify.state(notify::State::Fault, self.group.priority);
+    }
+
+    fn say_what_it_falls_back_to(&mut self, line: &dyn Line) {
+        for link in line.links() {
+            if let Some(reason) = link.mode.instead_of {
+                let text = format!("sync link {} runs on {}, because of {reason}", link.name, link.mode.word);
+                self.journal.note(clock::now(), Weight::Warning, "TransportFallback", text);
+            }
+        }
     }
 
     /// Answers commands for one second; false if the group shall end.
@@ -172,6 +188,7 @@ impl Waiting {
             Command::Status(answer) => drop(answer.send(self.status(trouble))),
             Command::Measures(answer) => drop(answer.send(Measures::unmeasured(self.status(trouble)))),
             Command::Resync { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Section(order) => order.refuse(sections::Refused::None(trouble)),
             Command::Flush(order) => drop(order.answer.send(Err(trouble))),
             Command::Reconfigure { group, audit, node, answer } => {
                 self.takeover.replace((&*group).into());
@@ -184,8 +201,20 @@ impl Waiting {
             Command::Flows(listing) => drop(listing.pages.try_send(Page { flows: Vec::new(), last: true })),
             Command::Role(_, answer) | Command::PeerDead { answer, .. } => drop(answer.send(Err(trouble))),
             Command::Switchover { answer, .. } => drop(answer.send(Err(trouble))),
-            Command::Drain { answer, .. } => drop(answer.send(Err(trouble))),
+            Command::Drain { cause, holds, answer } => drop(answer.send(self.drain(cause, holds))),
         }
+    }
+
+    /// A wish that holds needs no engine yet.
+    fn drain(&mut self, cause: Cause, holds: bool) -> Result<(Role, Vec<String>), String> {
+        if let Some((_, instance)) = self.group.keepalived() {
+            return Err(driven::refusal(instance));
+        }
+        if self.group.profile == Profile::Classic {
+            return Err(NO_SWITCH.to_owned());
+        }
+        self.draining.set(cause, holds);
+        Ok((Role::Init, self.draining.names()))
     }
 
     fn status(&self, trouble: String) -> GroupStatus {
@@ -193,13 +222,16 @@ impl Waiting {
         let mut status = GroupStatus::waiting(self.group.sync_id, self.group.priority, trouble);
         status.profile = self.group.profile;
         status.tracks = self.tracks.rows(now);
+        status.draining = self.draining.names();
         status.addresses = self.takeover.status();
+        status.routes = self.takeover.routes();
         status.events = self.journal.count();
         status.last_events = self.journal.entries().map(|entry| EventRow::new(entry, now)).collect();
         status
     }
 
-    fn driver(self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+    fn driver(mut self, line: Box<dyn Line>) -> Result<Driver, StartError> {
+        self.say_what_it_falls_back_to(&*line);
         let (node, group) = (&self.node, &self.group);
         let bridge = build::bridge(group)?;
         let frame_len = group.frame_len().unwrap_or(usize::MAX).min(line.limits().frame_len);
@@ -219,11 +251,11 @@ impl Waiting {
             journal: self.journal,
             dump_interval: group.dump_interval,
             advert_interval: group.advert_interval,
-            batch_delay: group.batch_delay,
+            wait: group.wait,
             frame_len,
             clock: Box::new(clock::now),
         };
-        let driver = Driver::new(parts);
+        let driver = Driver::new(parts).drained_by(self.draining);
         Ok(match group.keepalived() {
             Some((fifo, instance)) => driver.driven_by(fifo, instance, group.advert_interval),
             None => driver,

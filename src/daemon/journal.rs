@@ -2,7 +2,7 @@
 //! goes to the log as well, in the same words.
 
 use crate::daemon::events::{EventMessage, Events};
-use crate::engine::{Event, Role, Store};
+use crate::engine::{ElectionFailure, Event, Role, Store};
 use crate::time::Instant;
 use std::collections::VecDeque;
 
@@ -98,6 +98,7 @@ fn weight(event: &Event) -> Weight {
         | Event::MasterLost { .. }
         | Event::Diverged { .. }
         | Event::Lagging { .. }
+        | Event::ElectionFailed { .. }
         | Event::CommitDeadlinePassed
         | Event::HandoverFailed { .. }
         | Event::MergeGivenUp { .. }
@@ -132,6 +133,15 @@ pub fn describe(event: &Event) -> String {
         Event::NewMaster { node, term } => format!("node {} is master, term {term}", node.0),
         Event::MasterLost { node } => format!("master {} is silent or has left", node.0),
         Event::ElectionStarted => "no master is heard; the election runs".into(),
+        Event::ElectionFailed { cause: ElectionFailure::AnotherIsMaster } => {
+            "this node was about to be master; another one is".into()
+        }
+        Event::ElectionFailed { cause: ElectionFailure::LinkDown } => {
+            "this node was about to be master; its last sync link went down".into()
+        }
+        Event::ElectionFailed { cause: ElectionFailure::Withdrawn } => {
+            "this node was about to be master; its owner does not want it any more".into()
+        }
         Event::DuplicateMaster { node, term, own_term } => {
             format!("node {} is master too, term {term}; ours is {own_term}", node.0)
         }

@@ -251,7 +251,7 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::transport::pcap::TapOptions;
-    use crate::transport::{Limits, LinkCondition, LinkCounters, MemoryHub, TransportCounters};
+    use crate::transport::{Limits, LinkCondition, LinkCounters, MemoryHub, Mode, TransportCounters};
     use crate::wire::FrameMeta;
     use std::os::fd::BorrowedFd;
 
@@ -268,6 +268,7 @@ mod tests {
             name: name.to_owned(),
             condition: LinkCondition::NoCarrier,
             mtu: 9000,
+            mode: Mode::default(),
             counters: LinkCounters::default(),
         }
     }

@@ -3,19 +3,32 @@
 //! ```text
 //!   load       idle            light                 sustained
 //!   loop   ────block────│turn│──block──│turn│──block──│turn│nap│turn│nap│turn│nap│
-//!                        ▲ at once                      few wake-ups, many frames each
+//!                        ▲ at once                      few wake-ups, many frames and events each
 //! ```
 //!
-//! A wake-up costs more than a frame. So the first work after a rest is done at once (latency), and under sustained
-//! work the loop naps before the next turn, so that more is waiting for it when it wakes (throughput): wake-ups *fall*
-//! as load rises. A turn that hit one of its limits left work behind and is followed by the next without any rest.
+//! A wake-up costs more than a frame or an event. So the first work after a rest is done at once (latency), and where work
+//! comes in numbers the loop naps before it looks again, so that more is waiting for it when it wakes (throughput): wake-ups
+//! *fall* as load rises. A turn that hit one of its limits left work behind and is followed by the next without any rest.
+//!
+//! **When naps pay.** A nap that finds work has saved the wake-ups of all but one piece of it; one that finds none was a
+//! wake-up for nothing. And work that comes sooner after the last than a nap lasts would have been found by one. Each of these
+//! is counted for or against napping, within bounds, so that the loop neither forgets a burst in the silence before the next
+//! one nor remembers it for long:
+//!
+//! ```text
+//!   score  0 ──── block ──── 4 ──── nap ──── 8
+//!             a nap, or as long as one, brought work: +1        it did not: −1
+//! ```
 
-use crate::time::Duration;
+use crate::daemon::settings::{Wait, WaitKind};
+use crate::time::{Duration, Instant};
 
-/// Longest nap.
-pub const NAP_MAX: Duration = Duration::from_micros(200);
-/// Turns in a row that found work before the loop believes that the load lasts.
-pub const SUSTAINED_TURNS: u32 = 4;
+/// Nap before what is late is tried again: a queue below us that was full, or a deadline that stays due.
+pub const RETRY_NAP: Duration = Duration::from_micros(200);
+/// Score from which on the loop naps.
+pub const NAPS_PAY: u32 = 4;
+/// Highest score: how much silence a loop under load forgives.
+pub const SCORE_MAX: u32 = 8;
 
 /// What a turn found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,32 +57,82 @@ pub enum Rest {
 /// The loop's memory of how busy it has been.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    nap: Duration,
-    turns_with_work: u32,
+    wait: Wait,
+    score: u32,
+    /// When the last turn that found work has ended.
+    worked_at: Option<Instant>,
+    /// The last rest was a nap.
+    napped: bool,
     overdue: bool,
+    rests: Rests,
+}
+
+/// How the loop has rested so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Rests {
+    /// Naps.
+    pub naps: u64,
+    /// Naps after which there was nothing to do.
+    pub naps_in_vain: u64,
+    /// Waits for something to arrive.
+    pub blocks: u64,
 }
 
 impl Pace {
-    /// A loop at rest. A record that is gathered for at most `batch_delay` must not oversleep that: a nap is at most
-    /// half of it.
-    pub fn new(batch_delay: Duration) -> Self {
-        Pace { nap: NAP_MAX.min(batch_delay / 2), turns_with_work: 0, overdue: false }
+    /// A loop at rest.
+    pub fn new(wait: Wait) -> Self {
+        Pace { wait, score: 0, worked_at: None, napped: false, overdue: false, rests: Rests::default() }
     }
 
-    /// The rest after a turn. `due`: a deadline has passed while the turn ran.
-    pub fn after(&mut self, found: Found, due: bool) -> Rest {
-        self.turns_with_work = if found == Found::Nothing { 0 } else { self.turns_with_work.saturating_add(1) };
+    /// Another wait from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        (self.wait, self.score) = (wait, 0);
+    }
+
+    /// The wait in force.
+    pub fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// How it has rested so far.
+    pub fn rests(&self) -> Rests {
+        self.rests
+    }
+
+    /// The rest after a turn that ended `now`. `due`: a deadline has passed while the turn ran.
+    pub fn after(&mut self, now: Instant, found: Found, due: bool) -> Rest {
+        self.judge(now, found);
         // A deadline that is still due after a turn of its own is somebody's mistake; it must not become a spin.
         let stuck = due && std::mem::replace(&mut self.overdue, due);
         self.overdue = due;
-        match found {
-            Found::MoreThanOneTurn => Rest::None,
-            Found::FullQueue => Rest::Nap(NAP_MAX),
-            Found::Nothing if stuck => Rest::Nap(NAP_MAX),
-            Found::Work if self.turns_with_work >= SUSTAINED_TURNS && !self.nap.is_zero() => Rest::Nap(self.nap),
-            Found::Nothing | Found::Work if due => Rest::None,
-            Found::Nothing | Found::Work => Rest::Block,
+        let nap = Rest::Nap(self.wait.latency_bound);
+        let rest = match (found, self.wait.kind) {
+            (Found::MoreThanOneTurn, _) | (_, WaitKind::Spin) => Rest::None,
+            (Found::FullQueue, _) => Rest::Nap(RETRY_NAP),
+            (Found::Nothing, _) if stuck => Rest::Nap(RETRY_NAP),
+            (_, WaitKind::Nap) => nap,
+            (Found::Work, WaitKind::Adaptive) if self.score >= NAPS_PAY => nap,
+            (Found::Nothing | Found::Work, _) if due => Rest::None,
+            (Found::Nothing | Found::Work, _) => Rest::Block,
+        };
+        self.napped = matches!(rest, Rest::Nap(_));
+        self.rests.naps += u64::from(self.napped);
+        self.rests.blocks += u64::from(rest == Rest::Block);
+        rest
+    }
+
+    /// Whether a nap has paid, or would have.
+    fn judge(&mut self, now: Instant, found: Found) {
+        if found == Found::Nothing {
+            if self.napped {
+                self.rests.naps_in_vain += 1;
+                self.score = self.score.saturating_sub(1);
+            }
+            return;
         }
+        let soon = self.worked_at.is_some_and(|at| now.since(at) <= self.wait.latency_bound);
+        self.worked_at = Some(now);
+        self.score = if self.napped || soon { SCORE_MAX.min(self.score + 1) } else { self.score.saturating_sub(1) };
     }
 }
 
@@ -77,64 +140,131 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace() -> Pace {
-        Pace::new(Duration::from_millis(1))
-    }
+    const NAP: Rest = Rest::Nap(Duration::from_micros(200));
 
-    #[test]
-    fn the_first_work_after_idle_is_followed_by_waiting_and_not_by_a_nap() {
-        let mut pace = pace();
-        assert_eq!(pace.after(Found::Nothing, false), Rest::Block);
-        for _ in 0..3 {
-            assert_eq!(pace.after(Found::Work, false), Rest::Block);
+    /// A loop, and a clock in microseconds.
+    struct Loop(Pace, u64);
+
+    impl Loop {
+        fn new(kind: WaitKind) -> Self {
+            Loop(Pace::new(Wait { kind, latency_bound: Duration::from_micros(200) }), 1_000_000)
+        }
+
+        /// The rest after a turn so many microseconds later.
+        fn after(&mut self, micros: u64, found: Found) -> Rest {
+            self.1 += micros;
+            self.0.after(Instant::from_nanos(self.1 * 1000), found, false)
+        }
+
+        /// So many turns with work, 20 µs apart.
+        fn busy(&mut self, turns: u32) {
+            for _ in 0..turns {
+                self.after(20, Found::Work);
+            }
         }
     }
 
+    fn adaptive() -> Loop {
+        Loop::new(WaitKind::Adaptive)
+    }
+
     #[test]
-    fn sustained_work_is_done_in_naps_until_a_turn_finds_nothing() {
-        let mut pace = pace();
-        for _ in 0..3 {
-            pace.after(Found::Work, false);
+    fn work_that_comes_seldom_is_waited_for_and_never_napped_on() {
+        let mut pace = adaptive();
+        for _ in 0..50 {
+            assert_eq!(pace.after(201, Found::Work), Rest::Block);
+            assert_eq!(pace.after(10, Found::Nothing), Rest::Block);
+        }
+        assert_eq!(pace.0.rests(), Rests { naps: 0, naps_in_vain: 0, blocks: 100 });
+    }
+
+    #[test]
+    fn work_that_comes_sooner_than_a_nap_lasts_is_napped_on_from_the_fifth_piece_on() {
+        let mut pace = adaptive();
+        for _ in 0..4 {
+            assert_eq!(pace.after(200, Found::Work), Rest::Block);
         }
         for _ in 0..10 {
-            assert_eq!(pace.after(Found::Work, false), Rest::Nap(Duration::from_micros(200)));
+            assert_eq!(pace.after(200, Found::Work), NAP);
         }
-        assert_eq!(pace.after(Found::Nothing, false), Rest::Block);
-        assert_eq!(pace.after(Found::Work, false), Rest::Block);
+        assert_eq!(pace.after(300, Found::Nothing), Rest::Block);
+        assert_eq!(pace.0.rests(), Rests { naps: 10, naps_in_vain: 1, blocks: 5 });
+    }
+
+    /// A burst each millisecond: what the silence between them counts against napping, the burst makes good.
+    #[test]
+    fn bursts_are_napped_on_from_their_first_piece_once_they_are_known() {
+        let mut pace = adaptive();
+        pace.busy(9);
+        for _ in 0..50 {
+            assert_eq!(pace.after(250, Found::Work), NAP);
+            assert_eq!(pace.after(250, Found::Nothing), Rest::Block);
+            assert_eq!(pace.after(500, Found::Work), NAP);
+            assert_eq!(pace.after(250, Found::Work), NAP);
+        }
+    }
+
+    /// A thousand events a second are one each turn: a nap after each would be a second wake-up for nothing.
+    #[test]
+    fn naps_that_find_nothing_are_given_up() {
+        let mut pace = adaptive();
+        pace.busy(20);
+        assert_eq!(pace.after(250, Found::Nothing), Rest::Block);
+        let naps: usize = (0..20)
+            .map(|_| {
+                let rest = pace.after(1000, Found::Work);
+                if rest == NAP {
+                    assert_eq!(pace.after(250, Found::Nothing), Rest::Block);
+                }
+                usize::from(rest == NAP)
+            })
+            .sum();
+        // From 7 on, two less each time.
+        assert_eq!(naps, 2);
     }
 
     #[test]
     fn a_turn_that_hit_its_limit_is_followed_by_the_next_at_once() {
-        let mut pace = pace();
-        for _ in 0..10 {
-            assert_eq!(pace.after(Found::MoreThanOneTurn, false), Rest::None);
+        for (_, kind) in WaitKind::WORDS {
+            let mut pace = Loop::new(kind);
+            for _ in 0..10 {
+                assert_eq!(pace.after(100, Found::MoreThanOneTurn), Rest::None);
+            }
         }
     }
 
     #[test]
-    fn a_nap_never_outlasts_half_the_batch_delay() {
-        let mut pace = Pace::new(Duration::from_micros(100));
-        for _ in 0..3 {
-            pace.after(Found::Work, false);
-        }
-        assert_eq!(pace.after(Found::Work, false), Rest::Nap(Duration::from_micros(50)));
-        let mut never = Pace::new(Duration::ZERO);
-        for _ in 0..9 {
-            assert_eq!(never.after(Found::Work, false), Rest::Block);
+    fn block_never_naps_nap_never_blocks_and_spin_does_neither() {
+        for (kind, rest) in [(WaitKind::Block, Rest::Block), (WaitKind::Nap, NAP), (WaitKind::Spin, Rest::None)] {
+            let mut pace = Loop::new(kind);
+            for _ in 0..10 {
+                assert_eq!(pace.after(10, Found::Work), rest);
+                assert_eq!(pace.after(10, Found::Nothing), rest);
+            }
         }
     }
 
     #[test]
     fn a_full_queue_is_tried_again_after_a_nap_because_nobody_will_call() {
-        assert_eq!(pace().after(Found::FullQueue, false), Rest::Nap(Duration::from_micros(200)));
+        assert_eq!(adaptive().after(10, Found::FullQueue), NAP);
+        assert_eq!(Loop::new(WaitKind::Block).after(10, Found::FullQueue), NAP);
     }
 
     #[test]
     fn a_deadline_that_passed_during_the_turn_is_served_at_once_but_never_spun_on() {
-        let mut pace = pace();
-        assert_eq!(pace.after(Found::Nothing, true), Rest::None);
-        assert_eq!(pace.after(Found::Nothing, true), Rest::Nap(Duration::from_micros(200)));
-        assert_eq!(pace.after(Found::Nothing, false), Rest::Block);
-        assert_eq!(pace.after(Found::Nothing, true), Rest::None);
+        let (mut pace, now) = (adaptive().0, Instant::from_nanos(1_000_000));
+        assert_eq!(pace.after(now, Found::Nothing, true), Rest::None);
+        assert_eq!(pace.after(now, Found::Nothing, true), NAP);
+        assert_eq!(pace.after(now, Found::Nothing, false), Rest::Block);
+        assert_eq!(pace.after(now, Found::Nothing, true), Rest::None);
+    }
+
+    #[test]
+    fn another_wait_is_in_force_at_once_and_remembers_nothing() {
+        let mut pace = adaptive();
+        pace.busy(20);
+        let wait = Wait { kind: WaitKind::Adaptive, latency_bound: Duration::from_micros(50) };
+        pace.0.set_wait(wait);
+        assert_eq!((pace.0.wait(), pace.after(20, Found::Work)), (wait, Rest::Block));
     }
 }

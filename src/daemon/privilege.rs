@@ -12,6 +12,12 @@ pub enum Capability {
     NetAdmin,
     /// `CAP_NET_RAW`: raw and packet sockets.
     NetRaw,
+    /// `CAP_IPC_LOCK`: memory of AF_XDP beyond the limit that a user has.
+    IpcLock,
+    /// `CAP_SYS_NICE`: real-time scheduling.
+    SysNice,
+    /// `CAP_BPF`: the program of AF_XDP.
+    Bpf,
 }
 
 impl Capability {
@@ -20,7 +26,15 @@ impl Capability {
         match self {
             Capability::NetAdmin => 12,
             Capability::NetRaw => 13,
+            Capability::IpcLock => 14,
+            Capability::SysNice => 23,
+            Capability::Bpf => 39,
         }
+    }
+
+    /// The bit that stands for it in a set.
+    pub(crate) const fn mask(self) -> u64 {
+        1 << self.bit()
     }
 
     /// Its name as capabilities(7) writes it.
@@ -28,6 +42,9 @@ impl Capability {
         match self {
             Capability::NetAdmin => "CAP_NET_ADMIN",
             Capability::NetRaw => "CAP_NET_RAW",
+            Capability::IpcLock => "CAP_IPC_LOCK",
+            Capability::SysNice => "CAP_SYS_NICE",
+            Capability::Bpf => "CAP_BPF",
         }
     }
 }
@@ -63,6 +80,12 @@ pub fn check(settings: &Settings) -> Result<(), Missing> {
     }
 }
 
+/// Whether this thread has a capability, as far as can be known.
+pub(crate) fn has(capability: Capability) -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status");
+    status.ok().as_deref().and_then(effective).is_some_and(|effective| effective & capability.mask() != 0)
+}
+
 /// The line `CapEff` of /proc/PID/status: a mask in hexadecimal.
 fn effective(status: &str) -> Option<u64> {
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
@@ -70,22 +93,45 @@ fn effective(status: &str) -> Option<u64> {
 }
 
 fn check_against(settings: &Settings, effective: u64) -> Result<(), Missing> {
+    let missing: Vec<_> =
+        needed(settings).into_iter().filter(|(capability, _)| effective & capability.mask() == 0).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+}
+
+/// What the settings cannot do without, and what for.
+pub(crate) fn needed(settings: &Settings) -> Vec<(Capability, &'static str)> {
     let groups = &settings.groups;
-    let raw = groups.iter().any(|group| group.transport == TransportKind::Raw);
+    let on = |kind| groups.iter().any(|group| group.transport == kind);
+    let (raw, packet, xdp) = (on(TransportKind::Raw), on(TransportKind::Packet), on(TransportKind::Xdp));
     let addresses = groups.iter().any(|group| !group.addresses.is_empty());
     let conntrack = groups.iter().any(|group| group.source == SourceKind::Conntrack);
     let needed = [
         (conntrack, Capability::NetAdmin, "source = \"conntrack\""),
         (addresses && !conntrack, Capability::NetAdmin, "addresses"),
         (raw, Capability::NetRaw, "transport = \"raw\""),
-        (addresses && !raw, Capability::NetRaw, "announcing addresses"),
+        (packet && !raw, Capability::NetRaw, "transport = \"packet\""),
+        // What AF_XDP needs beside it is asked for when it is opened: without it, packet sockets do.
+        (xdp && !raw && !packet, Capability::NetRaw, "transport = \"xdp\""),
+        (addresses && !raw && !packet && !xdp, Capability::NetRaw, "announcing addresses"),
     ];
-    let missing: Vec<(Capability, &'static str)> = needed
-        .into_iter()
-        .filter(|(wanted, capability, _)| *wanted && effective & (1 << capability.bit()) == 0)
-        .map(|(_, capability, purpose)| (capability, purpose))
-        .collect();
-    if missing.is_empty() { Ok(()) } else { Err(Missing(missing)) }
+    needed.into_iter().filter(|(wanted, ..)| *wanted).map(|(_, capability, purpose)| (capability, purpose)).collect()
+}
+
+/// What is needed, and what makes it better where there is a right to it; one line for each capability.
+pub(crate) fn wanted(settings: &Settings) -> Vec<(Capability, &'static str)> {
+    let mut wanted = needed(settings);
+    let has = |wanted: &[(Capability, _)], capability| wanted.iter().any(|(other, _)| *other == capability);
+    if has(&wanted, Capability::NetRaw) && !has(&wanted, Capability::NetAdmin) {
+        wanted.push((Capability::NetAdmin, "large socket buffers"));
+    }
+    wanted.push((Capability::SysNice, "realtime_priority"));
+    if settings.groups.iter().any(|group| group.transport == TransportKind::Xdp) {
+        wanted.push((Capability::IpcLock, "memory of transport = \"xdp\""));
+        wanted.push((Capability::Bpf, "opening transport = \"xdp\"; a group's thread gives it up after that"));
+    } else if !settings.node.sealing.secrets.is_empty() {
+        wanted.push((Capability::IpcLock, "keys out of swap"));
+    }
+    wanted
 }
 
 /// Gives the calling thread this real-time priority, or none for 0. A master that is not scheduled for three of its
@@ -125,6 +171,28 @@ mod tests {
              setcap cap_net_admin,cap_net_raw+ep $(command -v ssyncp)"
         );
         assert!(check_against(&settings, 1 << 12).unwrap_err().to_string().starts_with("missing CAP_NET_RAW (for"));
+    }
+
+    #[test]
+    fn whatever_goes_past_the_kernel_needs_no_more_than_raw_sockets() {
+        for word in ["packet", "xdp"] {
+            let settings =
+                settings(&format!("interfaces = [\"eth1\"]\ntransport = \"{word}\"\nsource = \"synthetic\""));
+            assert_eq!(check_against(&settings, 1 << 13), Ok(()));
+            let missing = check_against(&settings, 1 << 12).unwrap_err().to_string();
+            assert!(missing.starts_with(&format!("missing CAP_NET_RAW (for transport = \"{word}\")")), "{missing}");
+        }
+    }
+
+    #[test]
+    fn af_xdp_keeps_what_it_is_opened_with_and_no_other_transport_does() {
+        let names = |word: &str| {
+            let group = format!("interfaces = [\"eth1\"]\ntransport = \"{word}\"\nsource = \"synthetic\"");
+            wanted(&settings(&group)).iter().map(|(capability, _)| capability.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("packet"), ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_NICE"]);
+        assert_eq!(names("xdp"), ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_SYS_NICE", "CAP_IPC_LOCK", "CAP_BPF"]);
+        assert_eq!((Capability::Bpf.mask(), Capability::IpcLock.mask()), (0x80_0000_0000, 0x4000));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::ops::Range;
 const NO_RESYNC: &str =
     "profile \"classic\" proves nothing that could be proven anew; its master sends all it holds every 30 s";
 const NO_FLUSH: &str = "profile \"classic\" has no acknowledgement that could be waited for";
-const NO_SWITCH: &str = "profile \"classic\" has no election; tell each node its role (ssyncp role)";
+pub(crate) const NO_SWITCH: &str = "profile \"classic\" has no election; tell each node its role (ssyncp role)";
 
 /// The engine of one group.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Protocol {
         each!(self, engine => engine.poll_transmit(now, slot))
     }
 
-    /// The next flows for the sink. Nobody on this machine owns sections: they are only held for the others.
+    /// The next flows for the sink. Sections have none: whoever wants one reads it in the table.
     pub(crate) fn poll_applied(&mut self, now: Instant, batch: &mut Vec<Change>, limit: usize) -> usize {
         if let Protocol::Ssyncp1(engine) = self {
             while engine.poll_section(now).is_some() {}

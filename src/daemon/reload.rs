@@ -10,6 +10,7 @@
 //! somebody adds later needs a restart until it is put there.
 
 use crate::daemon::settings::{Group, Problems, Sealing, Settings};
+use crate::engine::Auth;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -31,6 +32,8 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
     "guard",
     "divide",
     "batch_delay",
+    "wait",
+    "latency_bound",
     "ack",
     "ack_timeout",
     "members",
@@ -54,7 +57,7 @@ pub const GROUP_KEYS_LIVE: &[&str] = &[
 ];
 /// Keys of `[[track]]` that are applied without a restart: all but the name, which is the identity.
 const TRACK_KEYS_LIVE: &[&str] =
-    &["interface", "script", "process", "http", "weight", "interval", "timeout", "rise", "fall"];
+    &["interface", "script", "process", "http", "file", "weight", "interval", "timeout", "rise", "fall"];
 /// Keys of `[node]` that are applied without a restart.
 pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority", "secret_file", "auth"];
 
@@ -63,6 +66,8 @@ pub const NODE_KEYS_LIVE: &[&str] = &["realtime_priority", "secret_file", "auth"
 pub struct Reloaded {
     /// One sentence each; none if the file says what was in force already.
     pub changes: Vec<String>,
+    /// What is open or at risk by that, one sentence each with its cure.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for Reloaded {
@@ -126,6 +131,8 @@ pub struct Plan {
     pub removed: Vec<u8>,
     /// Every difference in a sentence.
     pub sentences: Vec<String>,
+    /// Steps that were left out, with their cure.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -138,6 +145,7 @@ impl Plan {
         let mut fixed = Vec::new();
         compare("[node]", &old.node, &new.node, NODE_KEYS_LIVE, &mut plan.sentences, &mut fixed);
         compare_secrets(&old.node.sealing, &new.node.sealing, &mut plan.sentences, &mut fixed);
+        plan.warnings.extend(skipped_step(&old.node.sealing, &new.node.sealing).map(str::to_owned));
         compare("[control]", &old.control, &new.control, &[], &mut plan.sentences, &mut fixed);
         for group in &new.groups {
             let Some(before) = find(old, group.sync_id) else {
@@ -184,6 +192,24 @@ fn compare_secrets(old: &Sealing, new: &Sealing, sentences: &mut Vec<String>, fi
     }
     if old.secrets != new.secrets {
         sentences.push(format!("[node]: secrets: {} is now {}", numbers(old), numbers(new)));
+    }
+}
+
+/// A step between taking everything and taking only what is sealed that parts this node from its peers, if they have not taken
+/// it at the same moment: what one of them sends the other refuses.
+fn skipped_step(old: &Sealing, new: &Sealing) -> Option<&'static str> {
+    let auth = |sealing: &Sealing| sealing.auth.unwrap_or(Auth::Off);
+    match (auth(old), auth(new)) {
+        (Auth::Off, Auth::Enforce) => Some(
+            "[node]: auth is \"enforce\", and nothing was sealed before: until a peer seals with this secret it and this node do \
+             not hear each other, and both may be master. Write auth = \"permissive\" on every node, and \"enforce\" once ssyncp \
+             status says on every node that every peer is ready",
+        ),
+        (Auth::Enforce, Auth::Off) => Some(
+            "[node]: nothing is sealed any more, and auth was \"enforce\": a peer where it still is does not hear this node, and \
+             both may be master. Write auth = \"permissive\" on every node, then \"off\" on every node, and then remove the secret",
+        ),
+        _ => None,
     }
 }
 
@@ -264,6 +290,7 @@ fn wandering_addresses(old: &Settings, new: &Settings, fixed: &mut Vec<String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::settings::GROUP_KEYS;
     use std::path::Path;
 
     fn settings(text: &str) -> Settings {
@@ -291,7 +318,7 @@ mod tests {
         let new = group(
             51,
             "priority = 200\nadvert_interval = \"1s\"\npreempt = false\ndump_interval = \"5s\"\ncommit = \"on-takeover\"\n\
-             addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
+             addresses = [\"192.0.2.10/24 dev eth0\"]\nbatch_delay = \"2ms\"\nwait = \"nap\"\nlatency_bound = \"1ms\"\nack_every = 8\nack_delay = \"6ms\"\n\
              reorder_delay = \"3ms\"\ncommit_deadline = \"2s\"\nhandover_deadline = \"3s\"\nmerge_deadline = \"1m\"\n\
              takeover_grace = \"5m\"\nstartup_delay = \"30s\"\nfilter = [\"not dport 22\"]\naudit = \"off\"\n\
              audit_interval = \"2m\"",
@@ -313,12 +340,14 @@ mod tests {
                 "group 51: dump_interval: \"30s\" is now \"5s\"",
                 "group 51: filter: [] is now [\"not dport 22\"]",
                 "group 51: handover_deadline: \"2s\" is now \"3s\"",
+                "group 51: latency_bound: \"200us\" is now \"1ms\"",
                 "group 51: merge_deadline: \"10s\" is now \"1m\"",
                 "group 51: preempt: true is now false",
                 "group 51: priority: 100 is now 200",
                 "group 51: reorder_delay: \"2ms\" is now \"3ms\"",
                 "group 51: startup_delay: \"0s\" is now \"30s\"",
                 "group 51: takeover_grace: \"3m\" is now \"5m\"",
+                "group 51: wait: \"adaptive\" is now \"nap\"",
             ]
         );
     }
@@ -345,6 +374,58 @@ mod tests {
                 "group 51: source: needs a restart (\"conntrack\" is in force, \"synthetic\" in the file)",
             ]
         );
+    }
+
+    /// What makes each key another that needs a restart: what stands there before, then, and what the answer names.
+    const RESTARTED: &[(&str, &str, &[&str])] = &[
+        ("interfaces = [\"eth1\"]", "interfaces = [\"eth1\", \"eth2\"]", &["interfaces"]),
+        ("interfaces = [\"eth1\"]", "transport = \"memory\"", &["interfaces", "transport"]),
+        ("", "group = \"224.0.0.82\"", &["group"]),
+        ("", "frame_len = 1400", &["frame_len"]),
+        ("role = \"manual\"", "role = \"manual\"\nprofile = \"classic\"", &["profile"]),
+        ("", "source = \"synthetic\"", &["source"]),
+        ("", "event_buffer = \"1MiB\"", &["event_buffer"]),
+        ("", "role = \"manual\"", &["role"]),
+        ("role = \"keepalived\"\ninstance = \"A\"", "role = \"keepalived\"\ninstance = \"B\"", &["instance"]),
+        (
+            "role = \"keepalived\"\ninstance = \"A\"",
+            "role = \"keepalived\"\ninstance = \"A\"\nkeepalived_fifo = \"/run/x\"",
+            &["keepalived_fifo"],
+        ),
+        (
+            "addresses = [\"192.0.2.1/24 dev a\"]",
+            "addresses = [\"192.0.2.1/24 dev a\"]\nvirtual_mac = true",
+            &["virtual_mac"],
+        ),
+        ("", "capacity = 10", &["capacity"]),
+        ("", "history = 64", &["history"]),
+        ("tap = \"/a.pcap\"", "tap = \"/b.pcap\"", &["tap"]),
+        ("tap = \"/a.pcap\"", "tap = \"/a.pcap\"\ntap_size = \"1MiB\"", &["tap_size"]),
+        ("tap = \"/a.pcap\"", "tap = \"/a.pcap\"\ntap_files = 2", &["tap_files"]),
+    ];
+
+    /// Every key of a group either changes while the daemon runs, or is named, alone, by who refuses to change it.
+    #[test]
+    fn each_key_that_needs_a_restart_is_named_and_no_other() {
+        let whole = |more: &str| {
+            let links =
+                if more.contains("interfaces") || more.contains("memory") { "" } else { "interfaces = [\"eth1\"]\n" };
+            format!("[[group]]\nsync_id = 51\n{links}{more}\n")
+        };
+        let mut known: Vec<&str> = ["sync_id"].into_iter().chain(GROUP_KEYS_LIVE.iter().copied()).collect();
+        for (before, after, named) in RESTARTED {
+            let refusal = plan(&whole(before), &whole(&format!("{after}\nbatch_delay = \"2ms\""))).err();
+            let problems = refusal.map(|refusal| refusal.problems()).unwrap_or_default();
+            let keys: Vec<&str> = problems.iter().filter_map(|problem| problem.split(": ").nth(1)).collect();
+            assert_eq!(keys, *named, "{problems:?}");
+            assert!(problems.iter().all(|problem| problem.contains(": needs a restart (")), "{problems:?}");
+            known.extend(*named);
+        }
+        let mut all = GROUP_KEYS.to_vec();
+        all.sort_unstable();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(known, all);
     }
 
     #[test]
@@ -376,6 +457,25 @@ mod tests {
             ]
         );
         assert_eq!(plan(&classic(""), &classic("capacity = 9")).unwrap_err().problems().len(), 1);
+    }
+
+    #[test]
+    fn a_step_that_parts_the_node_from_its_peers_is_warned_of_and_taken() {
+        let sealing = |auth: &str| match auth {
+            "" => String::new(),
+            auth => format!("secret_file = \"/etc/ssyncp/secret\"\nauth = \"{auth}\"\n"),
+        };
+        let warned = |old: &str, new: &str| {
+            let plan = plan(&(sealing(old) + &group(51, "")), &(sealing(new) + &group(51, ""))).unwrap();
+            assert!(!plan.sentences.is_empty());
+            plan.warnings.concat()
+        };
+        let cure = "Write auth = \"permissive\" on every node";
+        for old in ["", "off"] {
+            assert!(warned(old, "enforce").contains(cure) && warned("enforce", old).contains(cure));
+            assert_eq!(warned(old, "permissive") + &warned("permissive", old), "");
+        }
+        assert_eq!(warned("permissive", "enforce") + &warned("enforce", "permissive") + &warned("", "off"), "");
     }
 
     #[test]

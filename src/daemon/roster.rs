@@ -5,8 +5,9 @@
 use crate::daemon::control::GroupHandle;
 use crate::daemon::events::{EventMessage, Events};
 use crate::daemon::reload::{Refusal, Reloaded};
+use crate::daemon::sandbox::Sandbox;
 use crate::daemon::settings::Settings;
-use crate::daemon::status::{NodeName, ReloadStatus};
+use crate::daemon::status::{NodeName, ReloadStatus, SwapStatus};
 use crate::sys::clock;
 use crate::sys::poll::Waker;
 use crate::time::Instant;
@@ -25,6 +26,7 @@ pub type ReloadRequest = oneshot::Sender<Result<Reloaded, Refusal>>;
 pub struct Roster {
     node: NodeName,
     file: PathBuf,
+    sandbox: Sandbox,
     events: Events,
     reloads: mpsc::SyncSender<ReloadRequest>,
     waker: Arc<Waker>,
@@ -38,6 +40,7 @@ struct State {
     done: u64,
     refused: u64,
     last: Option<(Instant, ReloadStatus)>,
+    swap: Option<SwapStatus>,
 }
 
 /// How often the configuration was read anew.
@@ -56,12 +59,14 @@ impl Roster {
         settings: Settings,
         groups: Vec<GroupHandle>,
         waker: Arc<Waker>,
+        sandbox: Sandbox,
     ) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
         let (reloads, requests) = mpsc::sync_channel(RELOADS_WAITING_MAX);
         let node = NodeName::new(&settings.node);
-        let state = State { settings: Arc::new(settings), groups: groups.into(), done: 0, refused: 0, last: None };
+        let (settings, groups) = (Arc::new(settings), groups.into());
+        let state = State { settings, groups, done: 0, refused: 0, last: None, swap: None };
         let (file, events, state) = (file.to_owned(), Events::default(), Mutex::new(state));
-        (Arc::new(Roster { node, file, events, reloads, waker, state }), requests)
+        (Arc::new(Roster { node, file, sandbox, events, reloads, waker, state }), requests)
     }
 
     /// This node.
@@ -72,6 +77,11 @@ impl Roster {
     /// Where the configuration comes from.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// What holds the daemon in.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// The node's events.
@@ -99,6 +109,16 @@ impl Roster {
     pub fn last_reload(&self) -> Option<ReloadStatus> {
         let (at, status) = self.lock().last.clone()?;
         Some(ReloadStatus { age_s: clock::now().since(at).as_secs_f64(), ..status })
+    }
+
+    /// Whether keys can come to a disk; `None` if there are none.
+    pub fn swap(&self) -> Option<SwapStatus> {
+        self.lock().swap.clone()
+    }
+
+    /// Notes what came of keeping them from it.
+    pub(crate) fn note_swap(&self, swap: Option<SwapStatus>) {
+        self.lock().swap = swap;
     }
 
     /// Asks the main thread for a reload; `None` if it has too many of them waiting, or has ended.

@@ -1,7 +1,7 @@
 //! The whole daemon: every group on a thread, HTTP on one, and this thread waiting for signals.
 //!
 //! ```text
-//!   main ── privileges ─▶ control socket ─▶ groups ─▶ READY=1 ─▶ … SIGTERM … ─▶ STOPPING=1 ─▶ groups hand over, leave ─▶ exit
+//!   main ── privileges ─▶ control socket ─▶ sandbox ─▶ groups ─▶ READY=1 ─▶ … SIGTERM … ─▶ STOPPING=1 ─▶ groups hand over, leave ─▶ exit
 //!                                                        ▲  │ SIGHUP, POST /v1/reload
 //!                                                        └──┘ read, check, compare, apply all of it or nothing
 //! ```
@@ -15,12 +15,15 @@ use crate::daemon::control::{self, Command, GroupHandle};
 use crate::daemon::driven::Readers;
 use crate::daemon::errands::ErrandsThread;
 use crate::daemon::group::{self, News, Shared, StartError};
-use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions};
+use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions, Sockets};
 use crate::daemon::privilege;
 use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
+use crate::daemon::sandbox::Sandbox;
 use crate::daemon::settings::{Group, Node, Settings};
+use crate::daemon::swap;
 use crate::daemon::track::Tracker;
+use crate::daemon::watchdog::Watchdog;
 use crate::sys::poll::{self, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -77,18 +80,19 @@ pub enum RunError {
 pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let signals = Signals::block()?;
     privilege::check(&settings)?;
-    warn(&settings, &[]);
+    warn(&settings.warnings());
+    let sockets = Sockets::open(&settings.control.socket, settings.control.listen)?;
+    let swap = swap::guard(&settings);
+    // Before the first thread, because each thread holds itself in; after what needs more rights.
+    let sandbox = Sandbox::enter(&settings, file);
     let members = settings.groups.iter().map(|group| Member::new(group.sync_id)).collect::<io::Result<Vec<_>>>()?;
     let handles = members.iter().map(|member| member.handle.clone()).collect();
     let waker = Arc::new(Waker::new()?);
-    let (roster, requests) = Roster::new(file, settings, handles, Arc::clone(&waker));
+    let (roster, requests) = Roster::new(file, settings, handles, Arc::clone(&waker), sandbox);
     let settings = roster.settings();
-    let server = Server::start(ServerOptions {
-        roster: Arc::clone(&roster),
-        socket: settings.control.socket.clone(),
-        listen: settings.control.listen,
-        answer_deadline: ANSWER_DEADLINE,
-    })?;
+    roster.note_swap(swap);
+    let server =
+        Server::start(ServerOptions { roster: Arc::clone(&roster), sockets, answer_deadline: ANSWER_DEADLINE })?;
     let errands = ErrandsThread::start(Arc::clone(&waker))?;
     let mut groups = Groups::new(waker, &roster, errands);
     let handles = roster.groups();
@@ -225,8 +229,10 @@ impl Groups {
         roster: &Roster,
         requests: &mpsc::Receiver<ReloadRequest>,
     ) -> Result<(), RunError> {
+        let mut watchdog = Watchdog::from_environment();
         loop {
-            poll::wait(&[signals.0.as_fd(), self.reporter.waker.as_fd()], None)?;
+            poll::wait(&[signals.0.as_fd(), self.reporter.waker.as_fd()], watchdog.timeout())?;
+            watchdog.look(self.members.iter().map(|member| &member.handle));
             self.reporter.waker.drain();
             if self.errands.died() {
                 return Err(RunError::Errand);
@@ -267,6 +273,10 @@ impl Groups {
         let old = &*roster.settings();
         let checked = Settings::load(roster.file()).map_err(Refusal::from).and_then(|new| {
             let plan = Plan::new(old, &new)?;
+            let objections = roster.sandbox().objections(&new, roster.file());
+            if !objections.is_empty() {
+                return Err(Refusal::NeedsRestart(objections));
+            }
             privilege::check(&new).map_err(|missing| Refusal::Failed(missing.to_string()))?;
             Ok((plan, new))
         });
@@ -291,9 +301,14 @@ impl Groups {
         self.members.sort_by_key(place);
         let handles: Vec<_> = self.members.iter().map(|member| member.handle.clone()).collect();
         self.readers.follow(&new, &handles)?;
-        warn(&new, &old.warnings());
+        let mut warnings = plan.warnings;
+        warnings.extend(new.warnings().into_iter().filter(|warning| !old.warnings().contains(warning)));
+        warn(&warnings);
+        if new.node.sealing.secrets != old.node.sealing.secrets {
+            roster.note_swap(swap::guard(&new));
+        }
         roster.replace(new, handles);
-        Ok(Ok(Reloaded { changes: plan.sentences }))
+        Ok(Ok(Reloaded { changes: plan.sentences, warnings }))
     }
 
     /// Starts groups; if one of them cannot run, none of them does.
@@ -387,9 +402,9 @@ impl Groups {
     }
 }
 
-/// Tells an operator what is no mistake and should be known, unless it was told before.
-fn warn(settings: &Settings, told: &[String]) {
-    for warning in settings.warnings().iter().filter(|warning| !told.contains(warning)) {
+/// Tells an operator what is no mistake and should be known.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
 }
@@ -402,8 +417,30 @@ fn died(sync_id: u8, news: News) -> RunError {
 }
 
 /// Tells systemd, if it is systemd that started us.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("systemd could not be told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::daemon::driver::FAREWELL;
+    use crate::daemon::notify::LEAVE_DEADLINE;
+    use crate::engine::HANDOVER_DEADLINES;
+    use std::time::Duration;
+
+    const UNIT: &str = include_str!("../../packaging/ssyncp.service");
+
+    /// Whoever is killed in the middle of a switch leaves its addresses, and its peers wait for its silence.
+    #[test]
+    fn systemd_waits_longer_than_any_configuration_lets_a_master_take_to_end() {
+        let mut values = UNIT.lines().filter_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let patience = Duration::from_secs(values.next().unwrap().parse().unwrap());
+        assert_eq!(values.next(), None);
+        assert_eq!((patience, *HANDOVER_DEADLINES.end()), (Duration::from_secs(75), Duration::from_secs(60)));
+        // What is left is for addresses, routes and virtual interfaces: each is a question to the kernel.
+        let (handover, hooks) = (Duration::from_secs(60), LEAVE_DEADLINE);
+        assert!(patience >= handover + FAREWELL + hooks + Duration::from_secs(5));
     }
 }

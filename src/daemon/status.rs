@@ -5,7 +5,8 @@ mod seal;
 pub use seal::{PeerSealRow, SealRow};
 
 use crate::daemon::journal::Entry;
-use crate::daemon::settings::{Node, Profile, VirtualAddress};
+use crate::daemon::sandbox::SandboxStatus;
+use crate::daemon::settings::{Node, Profile, VirtualAddress, Wait, WaitKind};
 use crate::daemon::track::TrackState;
 use crate::engine::{EngineStatus, PeerStatus, Progress, SealStatus};
 use crate::time::Instant;
@@ -32,6 +33,16 @@ pub struct NodeStatus {
     /// The last time that the configuration was read anew; null if it was not since the start.
     #[serde(default)]
     pub reload: Option<ReloadStatus>,
+    /// What the system does with a program that asks for huge pages (transparent_hugepage): always and madvise give them,
+    /// never does not; null where it has none.
+    #[serde(default)]
+    pub huge_pages: Option<String>,
+    /// Whether keys can come to a disk; null where there is no secret.
+    #[serde(default)]
+    pub swap: Option<SwapStatus>,
+    /// What holds the daemon in.
+    #[serde(default)]
+    pub sandbox: SandboxStatus,
     /// Every group, in the order of the configuration.
     pub groups: Vec<GroupStatus>,
 }
@@ -53,6 +64,16 @@ impl NodeName {
     pub fn new(node: &Node) -> Self {
         NodeName { id: node.id.0, name: node.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
     }
+}
+
+/// Whether the daemon's memory, keys among it, is kept out of swap.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SwapStatus {
+    /// No page of it goes there.
+    pub locked: bool,
+    /// Why it may, with the cure; null where it may not.
+    pub problem: Option<String>,
 }
 
 /// What the last reload came to.
@@ -159,6 +180,10 @@ pub struct GroupStatus {
     /// What frames are sealed with; null without a secret, and with the classic profile.
     #[serde(default)]
     pub seal: Option<SealRow>,
+    /// What the sync links run on: raw, packet, or xdp with its mode, and memory where there are none. Null before they
+    /// are open.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// A sync link is up.
     pub link_up: bool,
     /// Largest frame in bytes that all sync links carry now.
@@ -174,11 +199,17 @@ pub struct GroupStatus {
     pub tap_trouble: Option<String>,
     /// The addresses that the master holds.
     pub addresses: Vec<AddressStatus>,
+    /// The routes that only the master has.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
     /// The other nodes.
     pub peers: Vec<PeerRow>,
     /// What has moved lately; null until it was measured.
     #[serde(default)]
     pub rates: Option<Rates>,
+    /// How the loop waits; null before it runs.
+    #[serde(default)]
+    pub wait: Option<WaitRow>,
     /// Frames that were refused, by reason, without the reasons that never were one.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
@@ -209,6 +240,25 @@ impl ProgressRow {
     fn new(progress: Progress) -> Self {
         let Progress { percent, buckets_left, records_per_s, eta } = progress;
         ProgressRow { percent, buckets_left, records_per_s, eta_s: eta.map(|eta| eta.as_secs_f64()) }
+    }
+}
+
+/// How a group's loop waits for frames and changes; how often it did is in the counters `driver_naps`, `driver_naps_in_vain`
+/// and `driver_blocks`.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct WaitRow {
+    /// adaptive, block, nap or spin.
+    pub kind: WaitKind,
+    /// Longest nap; null where there are none.
+    pub latency_bound_s: Option<f64>,
+}
+
+impl WaitRow {
+    /// Of a loop that waits so.
+    pub fn new(wait: Wait) -> Self {
+        let naps = matches!(wait.kind, WaitKind::Adaptive | WaitKind::Nap);
+        WaitRow { kind: wait.kind, latency_bound_s: naps.then(|| wait.latency_bound.as_secs_f64()) }
     }
 }
 
@@ -272,6 +322,16 @@ pub struct AddressStatus {
     pub held: Option<bool>,
 }
 
+/// One route of [`GroupStatus`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RouteStatus {
+    /// As configured: `198.51.100.0/24 via 192.0.2.1 dev eth0`.
+    pub route: String,
+    /// Whether this node has it; null before that is known.
+    pub held: Option<bool>,
+}
+
 /// One sync link of [`GroupStatus`].
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -284,6 +344,12 @@ pub struct LinkRow {
     pub condition: String,
     /// MTU of the interface in bytes.
     pub mtu: u32,
+    /// What it runs on: raw, packet, or xdp with its mode.
+    #[serde(default)]
+    pub transport: String,
+    /// Why it does not run on what was asked for; null if it does.
+    #[serde(default)]
+    pub instead_of: Option<String>,
     /// Frames taken from it, copies of what another link brought included.
     pub frames_received: u64,
     /// Bytes of those frames.
@@ -348,13 +414,17 @@ pub struct PeerRow {
 pub struct TrackRow {
     /// Its name.
     pub name: String,
-    /// interface, script, process or http.
+    /// interface, script, process, http or file.
     pub kind: String,
     /// Whether it is up; null before the first result.
     pub up: Option<bool>,
+    /// The number of a file; null of other kinds, and before the first result.
+    #[serde(default)]
+    pub number: Option<i32>,
     /// Time since that changed.
     pub age_s: f64,
-    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down.
+    /// Subtracted from the priority while it is down (negative), added while it is up (positive); 0: no role while down. Of a
+    /// file: the number is multiplied by it and added.
     pub weight: i16,
     /// What the last look found: of a script its last line.
     pub output: String,
@@ -369,9 +439,9 @@ pub struct TrackRow {
 impl TrackRow {
     /// What is known of a track, seen from now.
     pub fn new(track: &TrackState, now: Instant) -> Self {
-        let TrackState { name, kind, weight, up, since, output, checks, failures, not_run } = track.clone();
+        let TrackState { name, kind, weight, up, number, since, output, checks, failures, not_run } = track.clone();
         let age_s = now.since(since).as_secs_f64();
-        TrackRow { name, kind: kind.to_owned(), up, age_s, weight, output, checks, failures, not_run }
+        TrackRow { name, kind: kind.to_owned(), up, number, age_s, weight, output, checks, failures, not_run }
     }
 }
 
@@ -440,13 +510,16 @@ impl GroupStatus {
             rpo_s: engine.at_risk.map(|risk| age(risk.since)),
             unapplied: engine.unapplied,
             seal: SealRow::new(engine),
+            transport: None,
             link_up: engine.link_up,
             frame_len: 0,
             links: Vec::new(),
             trouble: None,
             tap_trouble: None,
             addresses: Vec::new(),
+            routes: Vec::new(),
             peers: engine.peers.iter().map(|peer| PeerRow::new(&engine.seal, peer, now)).collect(),
+            wait: None,
             rates: None,
             drops: drops(engine),
             counters: BTreeMap::new(),
@@ -517,6 +590,8 @@ impl LinkRow {
             up: link.up(),
             condition: link.condition.words().to_owned(),
             mtu: link.mtu,
+            transport: link.mode.word.to_owned(),
+            instead_of: link.mode.instead_of.clone(),
             frames_received: counters.frames_received,
             bytes_received: counters.bytes_received,
             frames_sent: counters.frames_sent,

@@ -72,6 +72,9 @@ pub struct Options {
     /// Time between two ADVERTs of a node: "10ms" (and "30ms" for who is not root), "1s".
     #[arg(long, value_name = "DURATION")]
     pub advert_interval: Option<String>,
+    /// What carries the frames between the nodes.
+    #[arg(long, value_enum, default_value_t = Carrier::Raw, conflicts_with_all = ["no_sync", "active_active"])]
+    pub transport: Carrier,
     /// Load balancers. With three, nobody who died comes back: one failover, or two.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=BALANCERS_MAX as i64))]
     pub nodes: u8,
@@ -106,6 +109,28 @@ pub struct Options {
     /// One JSON object instead of words.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What can carry the frames between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Carrier {
+    /// Raw IP sockets.
+    Raw,
+    /// Packet sockets with a ring.
+    Packet,
+    /// AF_XDP.
+    Xdp,
+}
+
+impl Carrier {
+    /// Its word in the configuration.
+    const fn word(self) -> &'static str {
+        match self {
+            Carrier::Raw => "raw",
+            Carrier::Packet => "packet",
+            Carrier::Xdp => "xdp",
+        }
+    }
 }
 
 impl Options {
@@ -270,9 +295,10 @@ fn perform(options: &Options, narrator: &Narrator) -> Result<Report, DemoError> 
     std::fs::create_dir_all(logs).doing("making the directory of the logs")?;
     let secret = options.draw_secret(directory)?;
     let secret = secret.as_ref();
-    let told = story::Told { with_ipv6, directory, logs, advert_interval, preempt, tracks, secret };
+    let transport = options.transport.word();
+    let told = story::Told { with_ipv6, directory, logs, transport, advert_interval, preempt, tracks, secret };
     let failovers = story::play(options, *lab, told, narrator)?;
-    Ok(report(mode, "raw", failovers))
+    Ok(report(mode, transport, failovers))
 }
 
 /// What this user may do here.

@@ -26,6 +26,8 @@ pub(super) struct NodePlan<'a> {
     pub(super) id: u32,
     /// Its VRRP priority.
     pub(super) priority: u8,
+    /// What carries its frames, as the configuration says it.
+    pub(super) transport: &'a str,
     /// Time between two of its ADVERTs, as the configuration says it.
     pub(super) advert_interval: &'a str,
     /// Whether it takes the role from one of lower priority.
@@ -49,6 +51,8 @@ pub(super) struct NodeStatus {
     pub(super) role: String,
     /// `cold`, `syncing`, `in_sync` or `source`.
     pub(super) sync: String,
+    /// What carries its frames: `raw`, `packet`, or `xdp` with its mode.
+    pub(super) transport: String,
 }
 
 impl NodeStatus {
@@ -110,8 +114,10 @@ impl Node {
             match &seen {
                 Ok(status) if wanted(status) => return Ok(()),
                 _ if start.elapsed() < within => std::thread::sleep(LOOK_EVERY),
-                Ok(NodeStatus { role, sync }) => {
-                    return Err(self.failure(format!("is not {what} after {within:?}: role {role}, {sync}")));
+                Ok(NodeStatus { role, sync, transport }) => {
+                    return Err(
+                        self.failure(format!("is not {what} after {within:?}: role {role}, {sync}, over {transport}"))
+                    );
                 }
                 Err(error) => return Err(self.failure(format!("is not {what} after {within:?}: {error}"))),
             }
@@ -163,7 +169,7 @@ impl Node {
             let word = status["groups"][0][key].as_str().map(str::to_owned);
             word.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("its status has no groups[0].{key}")))
         };
-        Ok(NodeStatus { role: word("role")?, sync: word("sync")? })
+        Ok(NodeStatus { role: word("role")?, sync: word("sync")?, transport: word("transport")? })
     }
 
     fn failure(&self, problem: String) -> DemoError {
@@ -184,7 +190,7 @@ impl Drop for Node {
 
 /// The configuration file, as an operator would write it.
 fn configuration(name: &str, plan: NodePlan<'_>, socket: &Path) -> String {
-    let NodePlan { id, priority, advert_interval, preempt, tracks, .. } = plan;
+    let NodePlan { id, priority, transport, advert_interval, preempt, tracks, .. } = plan;
     let secret = plan.secret.map(Drawn::settings).unwrap_or_default();
     let (track, tracks) = if tracks {
         ("track = [\"front\"]\n", format!("\n[[track]]\nname = \"front\"\ninterface = \"{FRONT}\"\n"))
@@ -206,7 +212,7 @@ name = "{name}"
 [[group]]
 sync_id = {SYNC_ID}
 interfaces = ["{SYNC}"]
-transport = "raw"
+transport = "{transport}"
 source = "conntrack"
 commit = "continuous"
 role = "vrrp"
@@ -233,6 +239,7 @@ mod tests {
         let plan = NodePlan {
             id: 2,
             priority: 100,
+            transport: "packet",
             advert_interval: "1s",
             preempt: true,
             tracks: true,
@@ -247,6 +254,7 @@ mod tests {
         assert_eq!(table["node"]["id"].as_integer(), Some(2));
         assert_eq!(table["node"]["secret_file"].as_str(), scratch.path().join("secret").to_str());
         let group = &table["group"].as_array().unwrap()[0];
+        assert_eq!(group["transport"].as_str(), Some("packet"));
         assert_eq!(group["priority"].as_integer(), Some(100));
         assert_eq!(group["advert_interval"].as_str(), Some("1s"));
         assert_eq!(group["preempt"].as_bool(), Some(true));
@@ -258,7 +266,10 @@ mod tests {
 
     #[test]
     fn only_a_backup_that_is_proven_equal_is_ready() {
-        let status = |role: &str, sync: &str| NodeStatus { role: role.into(), sync: sync.into() };
+        let status = |role: &str, sync: &str| {
+            let transport = "raw".into();
+            NodeStatus { role: role.into(), sync: sync.into(), transport }
+        };
         assert!(status("backup", "in_sync").is_ready_backup());
         assert!(!status("backup", "syncing").is_ready_backup());
         assert!(!status("master", "source").is_ready_backup());

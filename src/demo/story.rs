@@ -86,6 +86,8 @@ pub(super) struct Told<'a> {
     pub(super) directory: &'a Path,
     /// Where the nodes' logs go.
     pub(super) logs: &'a Path,
+    /// What carries their frames, as the configuration says it.
+    pub(super) transport: &'a str,
     /// Time between two of its ADVERTs, as the configuration says it.
     pub(super) advert_interval: &'a str,
     /// Whether it takes the role from one of lower priority.
@@ -518,8 +520,9 @@ struct Compared {
 fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Option<Node>>, DemoError> {
     let names: Vec<_> = lab.balancers.iter().map(|balancer| balancer.name).collect();
     narrator.say(format_args!(
-        "ssyncp run starts on {}; between them raw IP protocol 114, {}",
+        "ssyncp run starts on {}; between them IP protocol 114 by {}, {}",
         names.join(" and then on "),
+        told.transport,
         if told.secret.is_some() { "sealed" } else { "in the clear" }
     ));
     let mut nodes = Vec::new();
@@ -532,15 +535,19 @@ fn start_nodes(lab: &Lab, told: Told<'_>, narrator: &Narrator) -> Result<Vec<Opt
             node.wait_until("in sync", READY_WITHIN, NodeStatus::is_ready_backup)?;
             narrator.say(format_args!("{} is backup and in sync", balancer.name));
         }
+        // It would run on something else where this cannot be had, which is not what was to be shown.
+        node.wait_until("on the transport that was asked for", READY_WITHIN, |status| {
+            status.transport.starts_with(told.transport)
+        })?;
         nodes.push(Some(node));
     }
     Ok(nodes)
 }
 
 fn node_plan(balancer: usize, told: Told<'_>) -> NodePlan<'_> {
-    let Told { directory, logs, advert_interval, with_ipv6, preempt, tracks, secret } = told;
+    let Told { directory, logs, transport, advert_interval, with_ipv6, preempt, tracks, secret } = told;
     let (id, priority) = (node_id(balancer), PRIORITIES[balancer]);
-    NodePlan { id, priority, advert_interval, preempt, tracks, with_ipv6, directory, logs, secret }
+    NodePlan { id, priority, transport, advert_interval, preempt, tracks, with_ipv6, directory, logs, secret }
 }
 
 /// Number of the node on a balancer.

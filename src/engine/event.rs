@@ -80,6 +80,17 @@ pub enum Store {
     Sections,
 }
 
+/// What ended a takeover before its end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ElectionFailure {
+    /// A master that this node has to follow was heard first.
+    AnotherIsMaster,
+    /// The last sync link went down.
+    LinkDown,
+    /// The owner does not want it any more.
+    Withdrawn,
+}
+
 /// Something that an operator or a hook wants to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -106,6 +117,11 @@ pub enum Event {
     },
     /// No master is there; this node's timer runs.
     ElectionStarted,
+    /// This node was about to be master ([`Role::Promoting`]), and is not going to be.
+    ElectionFailed {
+        /// Why.
+        cause: ElectionFailure,
+    },
     /// Another node says that it is master; the lower one steps down. One with a higher term has taken the role from
     /// this one, as who preempts does; any other is one too many.
     DuplicateMaster {
@@ -286,6 +302,7 @@ impl Event {
             Event::NewMaster { .. } => "NewMaster",
             Event::MasterLost { .. } => "MasterLost",
             Event::ElectionStarted => "ElectionStarted",
+            Event::ElectionFailed { .. } => "ElectionFailed",
             Event::DuplicateMaster { .. } => "DuplicateMaster",
             Event::DuplicateNode { .. } => "DuplicateNode",
             Event::PeerUp { .. } => "PeerUp",

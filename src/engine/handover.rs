@@ -32,6 +32,10 @@ use crate::wire::{AdvertFlags, Follows, Header, NodeId};
 /// length, and what made one fail may stay.
 const PAUSE_IN_DEADLINES: u32 = 5;
 
+/// A switch that a backup or draining asks for waits for the dump that makes up for lost changes, but no longer than this part
+/// of `handover_deadline`: after all of it a node of higher priority would take this one for deaf.
+const DUMP_PATIENCE_PARTS: u32 = 2;
+
 /// Why there is no planned switch. Nothing has changed then.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum SwitchoverError {
@@ -80,6 +84,16 @@ pub(super) struct Handover {
     accepted: Option<Accepted>,
     /// Since when a draining node's timer has been held back for the others.
     yields_since: Option<Instant>,
+    /// What this master's source has lost.
+    gap: Option<Gap>,
+}
+
+/// The source has lost changes: what ended meanwhile stands in the table still, and an heir would write it to its kernel.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    since: Instant,
+    /// A dump runs that began after the last of them.
+    dumping: bool,
 }
 
 /// A master's switch that is under way.
@@ -250,8 +264,30 @@ impl Engine {
     }
 
     fn may_begin(&self, now: Instant) -> bool {
-        let paused = self.handover.not_before.is_some_and(|at| now < at);
+        let paused = self.may_begin_at().is_some_and(|at| now < at);
         self.role() == Role::Master && self.handover.giving.is_none() && !paused
+    }
+
+    /// When a switch may begin by itself, if not now.
+    fn may_begin_at(&self) -> Option<Instant> {
+        let patience = self.config.handover_deadline / DUMP_PATIENCE_PARTS;
+        self.handover.not_before.max(self.handover.gap.map(|gap| gap.since + patience))
+    }
+
+    /// The source has lost changes.
+    pub(super) fn source_has_a_gap(&mut self, now: Instant) {
+        let since = self.handover.gap.map_or(now, |gap| gap.since);
+        self.handover.gap = Some(Gap { since, dumping: false });
+    }
+
+    /// A dump of the source begins.
+    pub(super) fn gap_is_dumped(&mut self) {
+        self.handover.gap.iter_mut().for_each(|gap| gap.dumping = true);
+    }
+
+    /// The dump is complete, and what it did not name is deleted.
+    pub(super) fn gap_is_closed(&mut self) {
+        self.handover.gap = self.handover.gap.filter(|gap| !gap.dumping);
     }
 
     /// A backup asks for the role.
@@ -303,9 +339,9 @@ impl Engine {
 
     /// When [`Engine::look_at_handover`] is due.
     pub(super) fn handover_at(&self) -> Option<Instant> {
-        let Handover { giving, wish_until, not_before, draining, .. } = &self.handover;
+        let Handover { giving, wish_until, draining, .. } = &self.handover;
         let waits = *draining && giving.is_none() && self.role() == Role::Master && self.best_heir().is_some();
-        let paused = not_before.filter(|_| waits);
+        let paused = self.may_begin_at().filter(|_| waits);
         [giving.map(|giving| giving.deadline), *wish_until, paused].into_iter().flatten().min()
     }
 
@@ -506,7 +542,7 @@ impl Engine {
         if let Some(giving) = self.handover.giving.take().filter(|_| from == Role::Master) {
             self.event(Event::HandoverFailed { heir: giving.heir });
         }
-        self.handover.yields_since = None;
+        (self.handover.yields_since, self.handover.gap) = (None, None);
         if to != Role::Backup {
             (self.handover.wish_until, self.handover.preempting_since) = (None, None);
         }

@@ -14,7 +14,8 @@
 //!           number taken before? ─ yes ─▶ a copy, a duplicate, Replayed   tested before the cipher, marked after it
 //!              │
 //!              ▼
-//!           sender known? ─ no, and too many ─▶ Crowded                   a key for it alone must be derived
+//!           sender known? ─ no, and no place ─▶ Crowded
+//!              │      └───── no, and too many ─▶ Untried                  a key for it alone must be derived
 //!              │
 //!              ▼
 //!           its key opens it? ─ no ─▶ Forged
@@ -96,7 +97,7 @@ impl Keyring {
             stream: None,
             adverts: None,
             left: [0; SEALS],
-            strangers: Strangers::default(),
+            strangers: Strangers::new(config.seed),
             failures: Failures::default(),
         };
         let first = keyring.seals().next().unwrap_or(None);
@@ -252,6 +253,7 @@ impl Engine {
     pub(super) fn open<'a>(
         &mut self,
         now: Instant,
+        source: IpAddr,
         header: &Header,
         bytes: &'a mut [u8],
     ) -> Result<Option<(Frame<'a>, Option<Key>)>, FrameError> {
@@ -267,8 +269,8 @@ impl Engine {
                 return Err(FrameError::OwnNode);
             }
             self.peers.may_come(now, header)?;
-            if !strangers.may_try(now) {
-                return Err(FrameError::Crowded);
+            if !strangers.may_try(now, source) {
+                return Err(FrameError::Untried);
             }
             let key = secret.key(sync_id, node, incarnation);
             return Ok(Some((key.open(bytes)?, Some(key))));

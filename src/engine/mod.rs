@@ -32,6 +32,7 @@ mod keyring;
 mod merge;
 mod numbers;
 mod outbox;
+mod patience;
 mod peers;
 mod progress;
 mod receive;
@@ -52,16 +53,17 @@ mod window;
 
 pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
-pub use config::{CAPACITY_MAX, Config, ConfigError, HISTORY_MAX, HISTORY_MIN, RoleMode};
+pub use config::{CAPACITY_MAX, Config, ConfigError, HANDOVER_DEADLINES, HISTORY_MAX, HISTORY_MIN, RoleMode};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
-pub use event::{Event, Role, Store, SyncState};
+pub use event::{ElectionFailure, Event, Role, Store, SyncState};
 pub use exposure::AtRisk;
 pub use flush::{Flush, FlushState, NotMaster};
 pub use handover::{SwitchoverError, UnknownPeer};
 pub use keyring::Auth;
 pub use progress::Progress;
 pub use refusal::{ResyncError, UpdateError};
+pub use sections::SectionUse;
 pub use status::{EngineStatus, PeerSeal, PeerStatus, SealStatus};
 pub use tuning::Tuning;
 
@@ -81,6 +83,7 @@ use inbox::Inbox;
 use keyring::Keyring;
 use merge::Merge;
 use outbox::Outbox;
+use patience::Patience;
 use peers::Peers;
 use repair::Repair;
 use std::collections::VecDeque;
@@ -135,6 +138,7 @@ pub struct Engine {
     keyring: Keyring,
     twins: Twins,
     outbox: Outbox,
+    patience: Patience,
     inbox: Inbox,
     repair: Repair,
     durability: Durability,
@@ -157,6 +161,8 @@ pub struct Engine {
     master_since: Instant,
     /// The one master-down that a cold node gives to a warmer one has been given.
     deferred: bool,
+    /// Since when this node waits for masters that it hears and that do not hear it; no proven one was heard since.
+    one_way_since: Option<Instant>,
     /// ADVERTs of the followed master at which the role could have been taken from it.
     chances: u32,
     /// Changes wait, and no new DATA may leave.
@@ -222,6 +228,7 @@ impl Engine {
             keyring: Keyring::new(&config, config.incarnation),
             twins: Twins::default(),
             outbox: Outbox::new(config.history, config.frame_len, config.first_seq),
+            patience: Patience::new(),
             inbox: Inbox::new(&config),
             repair: Repair::new(),
             durability: Durability::new(),
@@ -238,6 +245,7 @@ impl Engine {
             dumped: false,
             master_since: now,
             deferred: false,
+            one_way_since: None,
             chances: 0,
             held_up: false,
             link_up: false,
@@ -276,7 +284,7 @@ impl Engine {
     pub fn handle_frame(&mut self, now: Instant, meta: FrameMeta, frame: &mut [u8]) {
         self.counters.frames_received += 1;
         self.notice_stall(now);
-        if let Err(reason) = self.receive(now, meta.link, frame) {
+        if let Err(reason) = self.receive(now, &meta, frame) {
             self.drops.count(reason);
             self.note_failure(now, reason, &meta, frame);
         }
@@ -410,6 +418,7 @@ impl Engine {
     pub fn begin_dump(&mut self, now: Instant) {
         let _ = now;
         self.dump_complete = false;
+        self.gap_is_dumped();
         self.table.begin_dump();
     }
 
@@ -437,6 +446,7 @@ impl Engine {
         if !self.table.dumping() || ignored {
             self.dump_complete = false;
             self.dumped = true;
+            self.gap_is_closed();
             self.warm_up(now);
             self.advert_soon(now);
         }
@@ -444,8 +454,8 @@ impl Engine {
 
     /// The source has lost changes; the owner dumps it next.
     pub fn source_overrun(&mut self, now: Instant) {
-        let _ = now;
         self.counters.source_overruns += 1;
+        self.source_has_a_gap(now);
         self.event(Event::SourceOverrun);
     }
 

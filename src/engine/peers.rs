@@ -224,6 +224,11 @@ impl Peer {
         self.window.highest()
     }
 
+    /// The control number of its newest ADVERT.
+    pub(super) fn newest_advert(&self) -> u64 {
+        self.newest_advert
+    }
+
     /// Heard so recently that it counts as alive to those who ask us (docs/protocol.md 3.5, `follows`).
     pub(super) fn is_living(&self, now: Instant) -> bool {
         now.since(self.heard_at) < self.word.interval * 2

@@ -16,8 +16,8 @@ use crate::flow::FlowKey;
 use crate::table::{Ahead, Applied, Refused};
 use crate::time::Instant;
 use crate::wire::{
-    Advert, AdvertFlags, Frame, FrameError, Header, Kind, NodeId, Payload, Pull, RECORDS_MAX, Record, Records, Status,
-    Target, WireRole,
+    Advert, AdvertFlags, Frame, FrameError, FrameMeta, Header, Kind, NodeId, Payload, Pull, RECORDS_MAX, Record,
+    Records, Status, Target, WireRole,
 };
 
 /// Whether the numbers of an ADVERT can be those of a stream: its start, its oldest frame and its newest in this order.
@@ -30,7 +30,7 @@ fn is_possible(advert: &Advert<'_>) -> bool {
 }
 
 impl Engine {
-    pub(super) fn receive(&mut self, now: Instant, link: u8, bytes: &mut [u8]) -> Result<(), FrameError> {
+    pub(super) fn receive(&mut self, now: Instant, meta: &FrameMeta, bytes: &mut [u8]) -> Result<(), FrameError> {
         if matches!(self.role(), Role::Init | Role::Fault | Role::None) {
             self.counters.ignored_by_role += 1;
             return Ok(());
@@ -45,12 +45,12 @@ impl Engine {
         if self.breaks(Breakage::OwnNumberBeforeCipher) && header.node == self.config.node {
             self.report_duplicate(now, &header);
         }
-        if self.is_copy(link, &header) {
+        if self.is_copy(meta.link, &header) {
             self.counters.duplicates += 1;
             return Ok(());
         }
         let (frame, key) = if header.flags.is_sealed() {
-            let Some(opened) = self.open(now, &header, bytes)? else { return Ok(()) };
+            let Some(opened) = self.open(now, meta.source, &header, bytes)? else { return Ok(()) };
             opened
         } else {
             self.take_in_the_clear()?;
@@ -70,7 +70,7 @@ impl Engine {
         let taken = self.take(now, &header, frame.verify()?.payload());
         if let Some(peer) = self.peers.get_mut(header.node, header.incarnation) {
             let carried = if header.kind == Kind::DATA { &mut peer.carried_data } else { &mut peer.carried };
-            carried.is_first(link, header.seq);
+            carried.is_first(meta.link, header.seq);
             key.into_iter().for_each(|key| peer.keys.put(key));
             peer.sealed_with = header.flags.is_sealed().then(|| header.flags.key_id());
             peer.sealed_with.into_iter().for_each(|id| peer.keys.prove(id));

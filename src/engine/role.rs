@@ -9,7 +9,7 @@
 use super::breakage::Breakage;
 use super::config::RoleMode;
 use super::election::{Input, master_down};
-use super::event::{Event, Role};
+use super::event::{ElectionFailure, Event, Role};
 use super::{Engine, TERM_MAX, peers};
 use crate::time::{Duration, Instant};
 use crate::wire::NodeId;
@@ -19,8 +19,10 @@ impl Engine {
     pub(super) fn input(&mut self, now: Instant, input: Input) {
         // Each time that its timer starts anew a cold node has one master-down to give to a warmer one.
         self.deferred &= !matches!(input, Input::MasterHeard { .. } | Input::MasterLeft { .. });
+        self.one_way_since = self.one_way_since.filter(|_| !matches!(input, Input::MasterHeard { .. }));
         let give_up = self.election.deadline();
         let Some((from, to)) = self.election.handle(now, input) else { return };
+        self.one_way_since = None;
         if from == Role::Master {
             self.end_waiting(now);
             self.table.set_clocks_back(self.copy_margin());
@@ -44,6 +46,9 @@ impl Engine {
             Role::Backup => self.deferred = false,
             Role::None | Role::Fault => self.unfollow(),
             Role::Init => {}
+        }
+        if from == Role::Promoting && to != Role::Master {
+            self.event(Event::ElectionFailed { cause: failure(input) });
         }
         self.event(Event::RoleChanged { from, to, term: self.term });
         // The others wait for this one; it happens too seldom to need a limit.
@@ -87,7 +92,11 @@ impl Engine {
             .peers
             .iter()
             .find(|peer| !peer.established && is_present(peer) && now.since(peer.since) < one_way_hold);
-        let one_way = witness.map(|peer| peer.word.follows.node).or(unproven.map(|peer| peer.node));
+        let unproven = unproven.map(|peer| peer.node);
+        // All of them together get that time: recordings of one former life after the other would get it each.
+        let since = unproven.map(|_| *self.one_way_since.get_or_insert(now));
+        let unproven = unproven.filter(|_| since.is_some_and(|since| now.since(since) < one_way_hold));
+        let one_way = witness.map(|peer| peer.word.follows.node).or(unproven);
         if let Some(node) = one_way.filter(|_| !self.breaks(Breakage::TakeoverDespiteWitness)) {
             self.report_one_way(node);
             return Some(Input::Hold { wait: short });
@@ -204,5 +213,14 @@ impl Engine {
             }
             _ => {}
         }
+    }
+}
+
+/// Why a takeover does not come to its end, by what ended it.
+fn failure(input: Input) -> ElectionFailure {
+    match input {
+        Input::LinkDown => ElectionFailure::LinkDown,
+        Input::Request(_) => ElectionFailure::Withdrawn,
+        _ => ElectionFailure::AnotherIsMaster,
     }
 }

@@ -28,6 +28,19 @@ pub(super) enum Taken {
     NotReceived,
 }
 
+/// How much of the room for sections is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SectionUse {
+    /// Entries that are held.
+    pub entries: u64,
+    /// Entries that fit, those included that are gone while a peer has yet to hear of it.
+    pub entries_max: u64,
+    /// Bytes of all keys and values, those included of what is gone.
+    pub bytes: u64,
+    /// Bytes that fit.
+    pub bytes_max: u64,
+}
+
 impl Engine {
     /// The owner says that an entry of a section has changed.
     ///
@@ -78,6 +91,22 @@ impl Engine {
     /// Every entry, in the order of tables and keys.
     pub fn sections(&self, now: Instant) -> impl Iterator<Item = Section> + '_ {
         self.table.sections(now)
+    }
+
+    /// Every entry without its value: key, length of the value in bytes, seconds that it has left (0: for ever); in the order
+    /// of tables and keys.
+    pub fn section_list(&self, now: Instant) -> impl Iterator<Item = (&SectionKey, usize, u32)> {
+        self.table.section_list(now)
+    }
+
+    /// How much of the room for sections is taken.
+    pub fn section_use(&self) -> SectionUse {
+        SectionUse {
+            entries: u64::from(self.table.sections_len()),
+            entries_max: u64::from(self.config.sections),
+            bytes: self.table.section_bytes(),
+            bytes_max: u64::from(self.config.section_bytes),
+        }
     }
 
     // ------------------------------------------------------------------ the followed stream

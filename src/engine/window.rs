@@ -9,7 +9,8 @@
 //!
 //! While nothing may be sent, changes replace each other in the table: a slow follower costs freshness and no memory, and
 //! nothing is lost. One that stands still for `lag_limit` is *lagging*: it is heeded no longer, so that it costs the others
-//! nothing more, and comes back when it has caught up, or by holes and digests (4.3, 4.4).
+//! nothing more, and comes back when it has caught up, or by holes and digests (4.3, 4.4). Who comes back only to stand again
+//! is waited for ever more shortly (`patience`).
 
 use super::Engine;
 use super::breakage::Breakage;
@@ -178,27 +179,33 @@ impl Engine {
         if self.breaks(Breakage::LaggingNeverReleased) {
             return None;
         }
-        let since = self.heeded().filter_map(|peer| peer.follower.behind_since).min()?;
-        Some(since + self.lag_limit())
+        self.heeded().filter_map(|peer| self.stands_until(peer)).min()
     }
 
     /// Heeds no longer who has stood still for too long.
     pub(super) fn release_lagging(&mut self, now: Instant) {
-        let limit = self.lag_limit();
         if self.breaks(Breakage::LaggingNeverReleased) {
             return;
         }
-        while let Some((node, incarnation)) = self.one_that_stands_since(now, limit) {
+        while let Some((node, incarnation)) = self.one_that_stands_too_long(now) {
             let Some(peer) = self.peers.get_mut(node, incarnation) else { return };
             peer.follower.lagging = true;
             self.counters.lagging_released += 1;
-            self.event(Event::Lagging { node });
+            if self.patience.released(now, node) {
+                self.event(Event::Lagging { node });
+            }
         }
     }
 
-    fn one_that_stands_since(&self, now: Instant, limit: Duration) -> Option<(NodeId, u64)> {
-        let stands = |peer: &&Peer| peer.follower.behind_since.is_some_and(|since| since + limit <= now);
+    fn one_that_stands_too_long(&self, now: Instant) -> Option<(NodeId, u64)> {
+        let stands = |peer: &&Peer| self.stands_until(peer).is_some_and(|until| until <= now);
         self.heeded().find(stands).map(|peer| (peer.node, peer.incarnation))
+    }
+
+    /// Until when one that stands still is waited for.
+    fn stands_until(&self, peer: &Peer) -> Option<Instant> {
+        let since = peer.follower.behind_since?;
+        Some(since + self.patience.limit(since, peer.node, self.lag_limit()))
     }
 
     /// Time between two retransmissions of one frame: the first must have had time to arrive and to be said so.
@@ -217,13 +224,15 @@ impl Engine {
         peer.frontier.max(self.outbox.term_start())
     }
 
-    /// Established peers that follow our stream and have told how far they are in it.
+    /// Established peers that follow our stream and have told how far they are in it, by their newest word: who begins to
+    /// follow says so by STATUS at once, and may have to wait with its ADVERT.
     fn followers(&self) -> impl Iterator<Item = &Peer> {
         let own = (self.config.node, self.incarnation);
         let is_master = self.role() == Role::Master;
         self.peers.established().filter(move |peer| {
             let follows = (peer.word.follows.node, peer.word.follows.incarnation);
-            is_master && follows == own && peer.follower.told_by > 0
+            let told_by = peer.follower.told_by;
+            is_master && told_by > 0 && (follows == own || told_by > peer.newest_advert())
         })
     }
 

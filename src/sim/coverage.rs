@@ -95,6 +95,7 @@ pub const REQUIRED: &[&str] = &[
     "DuplicateNode",
     "Draining",
     "DurabilityFailed",
+    "ElectionFailed",
     "ElectionStarted",
     "HandoverDone",
     "HandoverFailed",

@@ -271,6 +271,18 @@ impl World {
         }
     }
 
+    /// A new master has written entries whose end its predecessor had not told when it lost the role (an event that its
+    /// kernel lost, and no dump since). They have no clients: their clocks run out, where they would be too many.
+    fn go_home_again(&mut self) {
+        let most = self.options.capacity_min() as usize / 2;
+        for node in 0..self.nodes.len() {
+            if self.is_master(node) && self.nodes[node].is_settled() && self.nodes[node].kernel.len() > most {
+                self.workload.go_home(&mut self.nodes[node].kernel, most);
+                self.reschedule(node);
+            }
+        }
+    }
+
     /// Waits until all is equal and proven, at most as long as was promised; whether the run goes on.
     fn settle(&mut self) -> bool {
         let begun: Vec<(u64, u64)> = self.nodes.iter().map(|node| (node.dumps.0, node.audits)).collect();
@@ -281,6 +293,7 @@ impl World {
             if !self.run_until(step) {
                 return false;
             }
+            self.go_home_again();
             (0..self.nodes.len()).for_each(|node| self.happens(What::Rejoin(node as u8)));
             unsettled = self.unsettled(&begun);
         }
@@ -588,7 +601,7 @@ mod tests {
 
     /// Seeds, and the digests of what they tell.
     const STORIES: [(u64, u64); 3] =
-        [(0x7, 0x1d6dc0368242b0e3), (0x11, 0x23fc06dd10d010ea), (0x3e8, 0x8db7e57806b6dce0)];
+        [(0x7, 0x1d6dc0368242b0e3), (0x11, 0x55ae52a0ae034da6), (0x3e8, 0x8db7e57806b6dce0)];
 
     #[test]
     fn without_any_fault_nothing_is_broken_and_all_is_in_sync() {

@@ -62,6 +62,13 @@ impl Program {
         self.push(LOAD | libc::BPF_W, offset)
     }
 
+    /// A = whom the packet was for, by its hardware address: PACKET_HOST, …, PACKET_OTHERHOST of linux/if_packet.h. For
+    /// packet sockets.
+    #[must_use]
+    pub fn load_packet_type(self) -> Self {
+        self.push(LOAD | libc::BPF_B, (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32)
+    }
+
     /// A = the byte at A + `offset`.
     #[must_use]
     pub fn load_u8_behind(self, offset: u32) -> Self {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! `msg_controllen` and `msg_namelen` go in as room and come out as use: one call that brings no control message leaves 0
-//! there, and the slot would never again have room for one. [`ReceiveBatch::receive`] therefore restores both before
-//! *every* call.
+//! there, and the slot would never again have room for one. [`ReceiveBatch::receive`] therefore restores both before *every*
+//! call, in the headers that the last one has filled: the others still say what room there is, and need not be touched.
 
 use nix::errno::Errno;
 use std::io;
@@ -31,6 +31,10 @@ pub struct ReceiveBatch {
     bytes: Block<u8>,
     _vectors: Block<libc::iovec>,
     slot_len: usize,
+    /// Whether it is wanted who sent, and what the control messages tell.
+    with_senders: bool,
+    /// Headers that the kernel has written to since their room was restored.
+    used: usize,
     received: usize,
     truncated: u64,
 }
@@ -68,6 +72,15 @@ unsafe impl Send for ReceiveBatch {}
 impl ReceiveBatch {
     /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes.
     pub fn new(count: usize, slot_len: usize) -> Self {
+        Self::of(count, slot_len, true)
+    }
+
+    /// The same for a socket that only the kernel sends to: it copies neither its address nor control messages.
+    pub fn without_senders(count: usize, slot_len: usize) -> Self {
+        Self::of(count, slot_len, false)
+    }
+
+    fn of(count: usize, slot_len: usize, with_senders: bool) -> Self {
         let count = count.clamp(1, BATCH_MAX);
         let bytes = Block::new(0u8, count * slot_len);
         let control = Block::new(Control::default(), count);
@@ -78,11 +91,15 @@ impl ReceiveBatch {
             let mut header = empty_header();
             header.msg_hdr.msg_iov = vectors.at(i);
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control.at(i).cast();
-            header.msg_hdr.msg_name = senders.at(i).cast();
+            if with_senders {
+                header.msg_hdr.msg_control = control.at(i).cast();
+                header.msg_hdr.msg_name = senders.at(i).cast();
+            }
             header
         });
-        ReceiveBatch { headers, control, senders, bytes, _vectors: vectors, slot_len, received: 0, truncated: 0 }
+        let (used, received, truncated) = (count, 0, 0);
+        let _vectors = vectors;
+        ReceiveBatch { headers, control, senders, bytes, _vectors, slot_len, with_senders, used, received, truncated }
     }
 
     /// Takes what is waiting at `socket`, at most `most` datagrams and never more than there are slots, and says how
@@ -94,12 +111,14 @@ impl ReceiveBatch {
         self.received = 0;
         let headers = self.headers.slice_mut();
         let count = most.min(headers.len());
-        for header in &mut headers[..count] {
-            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+        if self.with_senders {
+            for header in &mut headers[..self.used] {
+                header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+                header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            }
         }
-        // SAFETY: the first `count` headers point to vectors, slots, addresses and control room that this value owns and
-        // that nobody else uses during the call; the lengths in them are those of the allocations.
+        // SAFETY: the first `count` headers point to vectors, slots, addresses and control room (or to none, of no length)
+        // that this value owns and that nobody else uses during the call; the lengths in them are those of the allocations.
         let result = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -109,8 +128,11 @@ impl ReceiveBatch {
                 ptr::null_mut(),
             )
         };
-        self.received = match Errno::result(result) {
-            Ok(received) => received as usize,
+        let received = Errno::result(result).map(|received| received as usize);
+        // The one that failed may have been written to as well.
+        self.used = received.map_or(1, |received| received + 1).min(count);
+        self.received = match received {
+            Ok(received) => received,
             Err(Errno::EAGAIN) => 0,
             Err(error) => return Err(error.into()),
         };
@@ -186,12 +208,16 @@ fn told(header: &libc::msghdr, control: &Control) -> (Option<u32>, Option<u8>) {
     (dropped, hop_limit)
 }
 
-/// Slots for outgoing datagrams to one address. They are written in place, in order, and the kernel reads them there.
+/// Slots for outgoing datagrams, to one address or to where the socket is bound. They are written in place, in order, and
+/// the kernel reads them there. In front of each there may be room for a header, which each socket can be given anew.
 pub struct SendBatch {
     headers: Block<libc::mmsghdr>,
     vectors: Block<libc::iovec>,
     bytes: Block<u8>,
-    _address: Address,
+    _address: Option<Address>,
+    /// Bytes in front of each datagram.
+    headroom: usize,
+    /// Bytes of a slot, headroom included.
     slot_len: usize,
     filled: usize,
 }
@@ -202,18 +228,29 @@ unsafe impl Send for SendBatch {}
 impl SendBatch {
     /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes for datagrams to `destination`.
     pub fn new(count: usize, slot_len: usize, destination: SocketAddr) -> Self {
+        Self::build(count, 0, slot_len, Some(Address::new(destination)))
+    }
+
+    /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes, each behind a header of `headroom` bytes, for a socket that
+    /// knows where to send to.
+    pub fn with_headers(count: usize, headroom: usize, slot_len: usize) -> Self {
+        Self::build(count, headroom, headroom + slot_len, None)
+    }
+
+    fn build(count: usize, headroom: usize, slot_len: usize, address: Option<Address>) -> Self {
         let count = count.clamp(1, BATCH_MAX);
         let bytes = Block::new(0u8, count * slot_len);
-        let address = Address::new(destination);
         let vectors = Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: 0 });
         let headers = Block::from_fn(count, |i| {
             let mut header = empty_header();
-            (header.msg_hdr.msg_name, header.msg_hdr.msg_namelen) = address.for_the_kernel();
+            if let Some(address) = &address {
+                (header.msg_hdr.msg_name, header.msg_hdr.msg_namelen) = address.for_the_kernel();
+            }
             header.msg_hdr.msg_iov = vectors.at(i);
             header.msg_hdr.msg_iovlen = 1;
             header
         });
-        SendBatch { headers, vectors, bytes, _address: address, slot_len, filled: 0 }
+        SendBatch { headers, vectors, bytes, _address: address, headroom, slot_len, filled: 0 }
     }
 
     /// The next free slot, whole; what it holds is old. `None` if all are filled.
@@ -222,7 +259,7 @@ impl SendBatch {
             return None;
         }
         let start = self.filled * self.slot_len;
-        Some(&mut self.bytes.slice_mut()[start..start + self.slot_len])
+        Some(&mut self.bytes.slice_mut()[start + self.headroom..start + self.slot_len])
     }
 
     /// Makes the first `length` bytes of the free slot a datagram of the batch.
@@ -230,8 +267,9 @@ impl SendBatch {
     /// # Panics
     /// If all slots are filled, or a slot is shorter than `length`.
     pub fn commit(&mut self, length: usize) {
-        assert!(length <= self.slot_len, "{length} bytes in a slot of {}", self.slot_len);
-        self.vectors.slice_mut()[self.filled].iov_len = length;
+        let room = self.slot_len - self.headroom;
+        assert!(length <= room, "{length} bytes in a slot of {room}");
+        self.vectors.slice_mut()[self.filled].iov_len = self.headroom + length;
         self.filled += 1;
     }
 
@@ -245,13 +283,23 @@ impl SendBatch {
         self.filled == 0
     }
 
-    /// Length in bytes of datagram `index`.
+    /// Length in bytes of datagram `index`, without its header.
     ///
     /// # Panics
     /// If the batch has no such datagram.
     pub fn datagram_len(&self, index: usize) -> usize {
         assert!(index < self.filled, "datagram {index} of {}", self.filled);
-        self.vectors.slice()[index].iov_len
+        self.vectors.slice()[index].iov_len - self.headroom
+    }
+
+    /// Datagram `index` with its header: the room in front of it, and its bytes.
+    ///
+    /// # Panics
+    /// If the batch has no such datagram.
+    pub fn with_header(&mut self, index: usize) -> (&mut [u8], &mut [u8]) {
+        let length = self.datagram_len(index);
+        let start = index * self.slot_len;
+        self.bytes.slice_mut()[start..start + self.headroom + length].split_at_mut(self.headroom)
     }
 
     /// Hands the datagrams from number `first` on to `socket` and says how many of them it took (at least one). Never
@@ -431,6 +479,36 @@ mod tests {
     fn an_empty_queue_is_none_and_no_error() {
         let (_, receiver, _) = pair();
         assert_eq!(ReceiveBatch::new(4, 8).receive(receiver.as_fd(), 4).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_batch_that_asks_for_no_senders_gets_the_bytes_alone() {
+        let (sender, receiver, to) = pair_at("[::1]:0");
+        nix::sys::socket::setsockopt(&receiver, sockopt::Ipv6RecvHopLimit, &true).unwrap();
+        let mut incoming = ReceiveBatch::without_senders(4, 8);
+        for text in [b"one", b"two"] {
+            sender.send_to(text, to).unwrap();
+            assert_eq!(incoming.receive(receiver.as_fd(), 4).unwrap(), 1);
+            let datagram = incoming.datagram(0);
+            assert_eq!((&*datagram.bytes, datagram.source, datagram.hop_limit), (&text[..], None, None));
+            assert!(!datagram.cut);
+        }
+    }
+
+    /// What one call has used has room again in the next, also beyond what that one brings.
+    #[test]
+    fn every_slot_of_every_call_has_room_for_what_is_told() {
+        let (sender, receiver, to) = pair_at("[::1]:0");
+        nix::sys::socket::setsockopt(&receiver, sockopt::Ipv6RecvHopLimit, &true).unwrap();
+        let mut incoming = ReceiveBatch::new(4, 8);
+        for count in [1, 3, 2, 4, 1, 4] {
+            (0..count).for_each(|_| assert_eq!(sender.send_to(b"x", to).unwrap(), 1));
+            assert_eq!(incoming.receive(receiver.as_fd(), 4).unwrap(), count);
+            for index in 0..count {
+                let datagram = incoming.datagram(index);
+                assert_eq!((datagram.source, datagram.hop_limit), (Some(Ipv6Addr::LOCALHOST), Some(64)));
+            }
+        }
     }
 
     #[test]

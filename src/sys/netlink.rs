@@ -136,6 +136,15 @@ impl NetlinkSocket {
         set_option(&self.descriptor, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
     }
 
+    /// Leaves a multicast group again; what is waiting stays.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn leave(&self, group: u32) -> io::Result<()> {
+        let group = i32::try_from(group).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        set_option(&self.descriptor, libc::SOL_NETLINK, libc::NETLINK_DROP_MEMBERSHIP, group)
+    }
+
     /// The address of this socket: what the kernel writes as `nlmsg_pid` into events that a request of it caused.
     ///
     /// # Errors

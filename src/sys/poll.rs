@@ -21,6 +21,15 @@ pub const WAIT_MAX: usize = 64;
 /// # Errors
 /// The operating system's error, and `InvalidInput` for more than [`WAIT_MAX`] descriptors.
 pub fn wait(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    wait_and_tell(descriptors, timeout).map(drop)
+}
+
+/// The same, and says whether it was the first descriptor that ended the wait: such as a [`Waker`], which need not be read
+/// otherwise.
+///
+/// # Errors
+/// As for [`wait`].
+pub fn wait_and_tell(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
     if descriptors.len() > WAIT_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one wait"));
     }
@@ -30,7 +39,8 @@ pub fn wait(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Re
     });
     let polled = array.as_mut().map_or(&mut [][..], |array| &mut array[..descriptors.len()]);
     match ppoll(polled, timeout.map(TimeSpec::from_duration), None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(polled.first().is_some_and(|first| first.any() != Some(false))),
+        Err(Errno::EINTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -78,6 +88,20 @@ mod tests {
         wait(&[waker.as_fd()], None).unwrap();
         waker.drain();
         wait(&[waker.as_fd()], Some(Duration::from_millis(1))).unwrap();
+    }
+
+    #[test]
+    fn it_is_told_whether_the_first_has_ended_the_wait() {
+        let (first, second) = (Waker::new().unwrap(), Waker::new().unwrap());
+        let both = [first.as_fd(), second.as_fd()];
+        second.wake();
+        assert!(!wait_and_tell(&both, None).unwrap());
+        first.wake();
+        assert!(wait_and_tell(&both, None).unwrap());
+        second.drain();
+        assert!(wait_and_tell(&both, None).unwrap());
+        first.drain();
+        assert!(!wait_and_tell(&both, Some(Duration::from_millis(1))).unwrap());
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn mtu(any: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
 }
 
 /// One of the SIOCGIF… requests of netdevice(7): the kernel reads the name and fills the union.
-fn interface_request(any: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+pub(super) fn interface_request(any: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
     if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
         return Err(Errno::ENODEV.into());
     }
@@ -196,15 +196,19 @@ pub fn multicast_sender(
 fn send_ipv4(socket: &Socket, interface: &Interface) -> Result<(), SetupError> {
     socket.set_multicast_all_v4(false).map_err(at("IP_MULTICAST_ALL"))?;
     socket.bind_device(Some(interface.name.as_bytes())).map_err(at("SO_BINDTODEVICE"))?;
-    // By index, so that a link without an address will do.
-    let none = libc::in_addr { s_addr: 0 };
-    let leave_by = libc::ip_mreqn { imr_multiaddr: none, imr_address: none, imr_ifindex: interface.index as i32 };
-    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, leave_by).map_err(at("IP_MULTICAST_IF"))?;
+    leave_by(socket, interface.index).map_err(at("IP_MULTICAST_IF"))?;
     socket.set_multicast_loop_v4(false).map_err(at("IP_MULTICAST_LOOP"))?;
     socket.set_multicast_ttl_v4(255).map_err(at("IP_MULTICAST_TTL"))?;
     set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO).map_err(at("IP_MTU_DISCOVER"))?;
     // Without this the kernel says yes to a datagram that the queueing discipline then drops.
     nix::sys::socket::setsockopt(socket, sockopt::Ipv4RecvErr, &true).map_err(at("IP_RECVERR"))
+}
+
+/// Has IPv4 multicast leave by the interface with number `index`: by number, so that one without an address will do.
+pub(super) fn leave_by(socket: &Socket, index: u32) -> io::Result<()> {
+    let none = libc::in_addr { s_addr: 0 };
+    let interface = libc::ip_mreqn { imr_multiaddr: none, imr_address: none, imr_ifindex: index as i32 };
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, interface)
 }
 
 fn send_ipv6(socket: &Socket, interface: &Interface) -> Result<(), SetupError> {

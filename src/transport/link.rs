@@ -1,10 +1,9 @@
-//! The sync links of the socket transports: one receive and one send socket per interface, opened, watched and opened
-//! again.
+//! The sync links of a transport: one [`Port`] per interface, opened, watched and opened again.
 //!
 //! ```text
 //!   RTM_NEWLINK ─▶ follow() ─▶ ask the kernel ─▶ condition, MTU ─▶ frame_len: of the smallest link
-//!   now and then ─▶ look()  ─▶ the same for links that are silent, and what can be mended is: sockets of an
-//!                              interface that was replaced, an IPv6 address that has become usable
+//!   now and then ─▶ look()  ─▶ the same for links that are silent, and what can be mended is: the port of an
+//!                              interface that was replaced, the address that frames come from
 //! ```
 //!
 //! An interface may vanish and come back with another number (a VLAN made anew, a driver loaded again). Sockets stay
@@ -12,93 +11,17 @@
 //! told late (see `sys::interface`), so a link on which nothing was heard since the last look is asked about; one on which
 //! frames arrive needs no question, which would take the kernel's rtnl lock.
 
-use super::{TransportCounters, TransportError, ipv4, ipv6};
+use super::options::{RawOptions, frame_len_of, header_len, least_mtu};
+use super::port::{Mode, Port};
+use super::{TransportCounters, TransportError};
 use crate::sys::interface::{InterfaceWatch, LinkState};
 use crate::sys::socket::{self, Interface, SetupError};
-use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, GROUP, IP_PROTOCOL, LINKS_MAX};
+use crate::wire::FRAME_LEN_MAX;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use socket2::Socket;
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// Most bytes of socket buffer that may be asked for.
-const BUFFER_MOST: usize = 1 << 30;
-/// Least MTU of an interface that speaks IPv6 at all (RFC 8200 section 5).
-const IPV6_MTU_MIN: usize = 1280;
-
-/// How to open a [`super::RawTransport`] or a [`super::NixTransport`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RawOptions {
-    /// The sync links, 1 to [`LINKS_MAX`]: frames go out on all and are taken from all.
-    pub interfaces: Vec<String>,
-    /// The multicast group: IPv4, or IPv6 of link-local scope (ff02::/16).
-    pub group: IpAddr,
-    /// Largest frame in bytes, [`FRAME_LEN_MIN`] to [`FRAME_LEN_MAX`]; `None`: what the link with the smallest MTU
-    /// carries. It stays the largest when MTUs change later.
-    pub frame_len: Option<usize>,
-    /// Bytes of receive buffer to ask for, per link.
-    pub receive_buffer: usize,
-    /// Bytes of send buffer to ask for, per link.
-    pub send_buffer: usize,
-    /// Most frames that one call moves, 1 to 1024.
-    pub batch: usize,
-}
-
-impl Default for RawOptions {
-    fn default() -> Self {
-        RawOptions {
-            interfaces: Vec::new(),
-            group: IpAddr::V4(GROUP),
-            frame_len: None,
-            receive_buffer: 16 << 20,
-            send_buffer: 1 << 20,
-            batch: 64,
-        }
-    }
-}
-
-impl RawOptions {
-    /// The defaults, for these interfaces.
-    pub fn new<S: Into<String>>(interfaces: impl IntoIterator<Item = S>) -> Self {
-        RawOptions { interfaces: interfaces.into_iter().map(Into::into).collect(), ..RawOptions::default() }
-    }
-
-    fn check(&self) -> Result<(), TransportError> {
-        let wrong = |option, problem| Err(TransportError::Option { option, problem });
-        let count = self.interfaces.len();
-        if !(1..=LINKS_MAX).contains(&count) {
-            return wrong("interfaces", format!("{count} interfaces; 1 to {LINKS_MAX} may be named"));
-        }
-        if self.interfaces.iter().collect::<BTreeSet<_>>().len() != count {
-            return wrong("interfaces", "an interface is named twice".into());
-        }
-        match self.group {
-            IpAddr::V4(group) if !group.is_multicast() => {
-                return wrong("group", format!("{group} is no multicast address (224.0.0.0 to 239.255.255.255)"));
-            }
-            IpAddr::V6(group) if group.segments()[0] != 0xff02 => {
-                return wrong("group", format!("{group} is no multicast address of link-local scope (ff02::/16)"));
-            }
-            _ => {}
-        }
-        let frame_len = self.frame_len.unwrap_or(FRAME_LEN_MIN);
-        if !(FRAME_LEN_MIN..=FRAME_LEN_MAX).contains(&frame_len) {
-            return wrong("frame_len", format!("{frame_len} bytes; {FRAME_LEN_MIN} to {FRAME_LEN_MAX}"));
-        }
-        for (option, bytes) in [("receive_buffer", self.receive_buffer), ("send_buffer", self.send_buffer)] {
-            if bytes > BUFFER_MOST {
-                return wrong(option, format!("{bytes} bytes; at most {BUFFER_MOST}"));
-            }
-        }
-        if !(1..=crate::sys::mmsg::BATCH_MAX).contains(&self.batch) {
-            return wrong("batch", format!("{} frames; 1 to {}", self.batch, crate::sys::mmsg::BATCH_MAX));
-        }
-        Ok(())
-    }
-}
 
 /// How a sync link stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,6 +32,8 @@ pub struct LinkStatus {
     pub condition: LinkCondition,
     /// Largest IP datagram in bytes that the interface carries in one piece, when it was last seen.
     pub mtu: u32,
+    /// How the interface is reached.
+    pub mode: Mode,
     /// What has been moved since the transport was opened.
     pub counters: LinkCounters,
 }
@@ -135,7 +60,8 @@ pub enum LinkCondition {
     NoCarrier,
     /// It does not carry the smallest frame.
     SmallMtu,
-    /// It has no IPv6 address that frames could come from (yet).
+    /// It has no address that frames could come from (yet): with IPv6 a link-local one, with IPv4 any, where the headers
+    /// are our own.
     NoAddress,
 }
 
@@ -149,7 +75,7 @@ impl LinkCondition {
             LinkCondition::Disabled => "switched off",
             LinkCondition::NoCarrier => "no carrier",
             LinkCondition::SmallMtu => "its MTU is too small for the smallest frame",
-            LinkCondition::NoAddress => "no usable link-local IPv6 address",
+            LinkCondition::NoAddress => "no usable address that frames could come from",
         }
     }
 }
@@ -172,21 +98,19 @@ pub struct LinkCounters {
 }
 
 /// One sync link.
-pub(super) struct Link {
+pub(super) struct Link<P> {
     name: String,
     index: u32,
-    /// Hears the group.
-    pub(super) receiver: Socket,
-    /// Sends to it.
-    pub(super) sender: Socket,
+    pub(super) port: P,
     /// What it has moved, drops aside.
     pub(super) counters: LinkCounters,
-    drops: DropCount,
+    /// Drops at ports that were open before this one.
+    dropped_before: u64,
     condition: LinkCondition,
     mtu: u32,
     /// The interface has lost our membership of the group, although it is the same.
     forgotten: bool,
-    /// Frames can leave: always with IPv4, with IPv6 once there is an address.
+    /// There is an address that frames can come from.
     addressed: bool,
     /// Something was heard since the last look.
     heard: bool,
@@ -194,30 +118,39 @@ pub(super) struct Link {
     told_up: bool,
 }
 
-impl Link {
+impl<P: Port> Link<P> {
     fn open(interface: &Interface, options: &RawOptions) -> Result<Self, TransportError> {
-        let refused = |error| refused(&interface.name, error);
-        let Interface { name, index, mtu, .. } = interface.clone();
-        let receiver = socket::multicast_receiver(IP_PROTOCOL, options.group, interface, options.receive_buffer);
-        let receiver = receiver.map_err(refused)?;
-        let sender = socket::multicast_sender(IP_PROTOCOL, options.group, interface, options.send_buffer);
-        let sender = sender.map_err(refused)?;
+        let mut port = P::open(interface, options)?;
+        let addressed = port.renew_source(options.group, false);
         let link = Link {
-            name,
-            index,
-            receiver,
-            sender,
+            name: interface.name.clone(),
+            index: interface.index,
+            port,
             counters: LinkCounters::default(),
-            drops: DropCount::default(),
+            dropped_before: 0,
             condition: LinkCondition::NoCarrier,
-            mtu,
+            mtu: interface.mtu,
             forgotten: false,
-            addressed: is_addressed(options.group, index),
+            addressed,
             heard: false,
             told_up: true,
         };
         link.warn_of_small_buffers(options);
         Ok(link)
+    }
+
+    /// Opens it anew if its interface was replaced by another of its name, or has lost our membership.
+    fn reopen(&mut self, options: &RawOptions) -> Result<(), TransportError> {
+        let interface = interface(&self.name)?;
+        if interface.index != self.index || self.forgotten {
+            let dropped = self.dropped();
+            self.port.reopen(&interface, options)?;
+            (self.dropped_before, self.index, self.mtu) = (dropped, interface.index, interface.mtu);
+            (self.forgotten, self.condition) = (false, LinkCondition::NoCarrier);
+            self.addressed = self.port.renew_source(options.group, false);
+            self.warn_of_small_buffers(options);
+        }
+        Ok(())
     }
 
     /// Whether frames can pass.
@@ -230,7 +163,7 @@ impl Link {
         self.heard = true;
     }
 
-    /// The kernel has nothing to write into the source field: with IPv6 that is a link that is not ready.
+    /// There is nothing to write into the source field: a link that is not ready.
     pub(super) fn note_no_address(&mut self) {
         self.addressed = false;
         if self.is_up() {
@@ -270,11 +203,31 @@ impl Link {
         };
     }
 
+    /// Looks again for the address that frames come from, where nothing else keeps them from leaving.
+    fn renew_source(&mut self, group: IpAddr) {
+        if matches!(self.condition, LinkCondition::Up | LinkCondition::NoAddress) {
+            self.addressed = self.port.renew_source(group, self.addressed);
+            self.condition = if self.addressed { LinkCondition::Up } else { LinkCondition::NoAddress };
+        }
+    }
+
+    /// Whether its port carries the frames that were asked for.
+    fn holds(&self, options: &RawOptions) -> Result<(), TransportError> {
+        let most = self.port.frame_len_max();
+        match options.frame_len {
+            Some(frame_len) if frame_len > most => Err(TransportError::Unsupported {
+                interface: self.name.clone(),
+                reason: format!("frame_len is {frame_len} bytes, and it carries {most}"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes of the largest frame that it carries; `None` if it carries none.
     fn carries(&self, group: IpAddr) -> Option<usize> {
         use LinkCondition::{Missing, Replaced, SmallMtu};
         let known = !matches!(self.condition, Missing | Replaced | SmallMtu);
-        known.then(|| (self.mtu as usize).saturating_sub(header_len(group)))
+        known.then(|| (self.mtu as usize).saturating_sub(header_len(group)).min(self.port.frame_len_max()))
     }
 
     fn status(&self) -> LinkStatus {
@@ -282,12 +235,13 @@ impl Link {
             name: self.name.clone(),
             condition: self.condition,
             mtu: self.mtu,
+            mode: self.port.mode(),
             counters: LinkCounters { dropped_by_kernel: self.dropped(), ..self.counters },
         }
     }
 
     fn warn_of_small_buffers(&self, options: &RawOptions) {
-        let (receive, send) = (self.receive_buffer(), self.send_buffer());
+        let (receive, send) = (self.port.receive_buffer(), self.port.send_buffer());
         if receive < options.receive_buffer as u64 {
             tracing::warn!(
                 interface = self.name,
@@ -306,55 +260,23 @@ impl Link {
         }
     }
 
-    fn receive_buffer(&self) -> u64 {
-        socket::granted_receive_buffer(&self.receiver).unwrap_or(0) as u64
-    }
-
-    fn send_buffer(&self) -> u64 {
-        socket::granted_send_buffer(&self.sender).unwrap_or(0) as u64
-    }
-
-    /// Notes what a datagram said of drops before it.
-    pub(super) fn note_dropped(&mut self, dropped: Option<u32>) {
-        if let Some(now) = dropped {
-            self.drops.note(now);
-        }
-    }
-
-    /// Datagrams that the kernel has dropped, those included that no later datagram has told us of.
+    /// Frames that the kernel has dropped because nobody read them in time.
     fn dropped(&self) -> u64 {
-        socket::dropped(&self.receiver).map_or(self.drops.total, |now| self.drops.at(now))
-    }
-}
-
-/// The kernel's 32-bit count of drops at a socket, made 64 bits long.
-#[derive(Clone, Copy, Default)]
-struct DropCount {
-    last: u32,
-    total: u64,
-}
-
-impl DropCount {
-    fn at(self, now: u32) -> u64 {
-        self.total + u64::from(now.wrapping_sub(self.last))
-    }
-
-    fn note(&mut self, now: u32) {
-        *self = DropCount { last: now, total: self.at(now) };
+        self.dropped_before + self.port.dropped()
     }
 }
 
 /// All sync links of a transport.
-pub(super) struct Links {
-    links: Vec<Link>,
+pub(super) struct Links<P> {
+    links: Vec<Link<P>>,
     watch: InterfaceWatch,
-    /// Stands for all receivers and the watch.
+    /// Stands for all ports and the watch.
     readiness: Epoll,
     options: RawOptions,
     frame_len: usize,
 }
 
-impl Links {
+impl<P: Port> Links<P> {
     /// Opens them.
     pub(super) fn open(options: &RawOptions) -> Result<Self, TransportError> {
         options.check()?;
@@ -365,7 +287,9 @@ impl Links {
         for name in &options.interfaces {
             let interface = interface(name)?;
             frame_len = frame_len.min(frame_len_of(&interface, options)?);
-            links.push(Link::open(&interface, options)?);
+            let link: Link<P> = Link::open(&interface, options)?;
+            link.holds(options)?;
+            links.push(link);
         }
         let readiness = gather(&links, &watch).map_err(|source| system("epoll", &options.interfaces[0], source))?;
         listen(&links, &watch)?;
@@ -387,9 +311,7 @@ impl Links {
         let changed = self.watch.changed();
         self.observe(|link| changed || !std::mem::take(&mut link.heard) || !link.is_up());
         for link in &mut self.links {
-            if link.condition == LinkCondition::NoAddress && is_addressed(self.options.group, link.index) {
-                (link.addressed, link.condition) = (true, LinkCondition::Up);
-            }
+            link.renew_source(self.options.group);
         }
         if self.links.iter().any(|link| link.condition == LinkCondition::Replaced)
             && let Err(error) = self.reopen()
@@ -398,12 +320,26 @@ impl Links {
         }
     }
 
-    /// Opens anew each link whose interface has another number now. The others keep their sockets and what is queued in
+    /// Has every port move on what waits in it.
+    pub(super) fn push(&mut self, counters: &mut TransportCounters) {
+        for link in &mut self.links {
+            let lost = link.port.push();
+            link.counters.send_errors += lost;
+            counters.send_errors += lost;
+        }
+    }
+
+    /// Frames that wait in the port that has the most of them.
+    pub(super) fn unsent(&self) -> usize {
+        self.links.iter().map(|link| link.port.unsent()).max().unwrap_or(0)
+    }
+
+    /// Opens anew each link whose interface has another number now. The others keep their ports and what is queued in
     /// them.
     pub(super) fn reopen(&mut self) -> Result<(), TransportError> {
         let mut result = Ok(());
         for link in &mut self.links {
-            if let Err(error) = reopen(link, &self.options) {
+            if let Err(error) = link.reopen(&self.options) {
                 result = Err(error);
             }
         }
@@ -426,7 +362,7 @@ impl Links {
         self.frame_len
     }
 
-    fn observe(&mut self, mut wanted: impl FnMut(&mut Link) -> bool) {
+    fn observe(&mut self, mut wanted: impl FnMut(&mut Link<P>) -> bool) {
         for link in &mut self.links {
             if wanted(link) {
                 link.observe(&mut self.watch, &self.options);
@@ -438,11 +374,11 @@ impl Links {
         self.frame_len = carried.map_or(self.frame_len, |carried| carried.min(most));
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link<P>> {
         self.links.iter_mut()
     }
 
-    pub(super) fn get_mut(&mut self, index: usize) -> &mut Link {
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut Link<P> {
         &mut self.links[index]
     }
 
@@ -462,12 +398,12 @@ impl Links {
         self.readiness.0.as_fd()
     }
 
-    /// What was `moved`, and what the kernel knows of these sockets beside it.
+    /// What was `moved`, and what the ports know beside it.
     pub(super) fn counters(&self, moved: TransportCounters) -> TransportCounters {
         TransportCounters {
             dropped_by_kernel: self.links.iter().map(Link::dropped).sum(),
-            receive_buffer: self.links.iter().map(Link::receive_buffer).min().unwrap_or(0),
-            send_buffer: self.links.iter().map(Link::send_buffer).min().unwrap_or(0),
+            receive_buffer: self.links.iter().map(|link| link.port.receive_buffer()).min().unwrap_or(0),
+            send_buffer: self.links.iter().map(|link| link.port.send_buffer()).min().unwrap_or(0),
             ..moved
         }
     }
@@ -493,22 +429,6 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-fn reopen(link: &mut Link, options: &RawOptions) -> Result<(), TransportError> {
-    let interface = interface(&link.name)?;
-    if interface.index != link.index || link.forgotten {
-        if let IpAddr::V6(group) = options.group {
-            // Before the new one joins: the membership that the interface has forgotten would be taken from the new one
-            // when the old socket is closed. That there is none to leave is no error here.
-            let _ = link.receiver.leave_multicast_v6(&group, link.index);
-        }
-        let total = link.dropped();
-        let (counters, told_up) = (link.counters, link.told_up);
-        *link = Link { counters, told_up, ..Link::open(&interface, options)? };
-        link.drops.total = total;
-    }
-    Ok(())
-}
-
 fn interface(name: &str) -> Result<Interface, TransportError> {
     socket::interface(name).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => TransportError::NoInterface { name: name.to_owned() },
@@ -516,60 +436,23 @@ fn interface(name: &str) -> Result<Interface, TransportError> {
     })
 }
 
-/// Bytes of the largest frame on this interface: what was asked for, or what its MTU leaves.
-fn frame_len_of(interface: &Interface, options: &RawOptions) -> Result<usize, TransportError> {
-    let Interface { name, mtu, .. } = interface;
-    let least = least_mtu(options.group);
-    if (*mtu as usize) < least {
-        return Err(TransportError::SmallMtu { name: name.clone(), mtu: *mtu, least: least as u32 });
-    }
-    let carried = *mtu as usize - header_len(options.group);
-    match options.frame_len {
-        Some(frame_len) if frame_len > carried => Err(TransportError::Option {
-            option: "frame_len",
-            problem: format!("{frame_len} bytes; interface {name:?} with its MTU of {mtu} carries {carried}"),
-        }),
-        Some(frame_len) => Ok(frame_len),
-        None => Ok(carried.min(FRAME_LEN_MAX)),
-    }
-}
-
-/// Bytes of IP header in front of a frame.
-fn header_len(group: IpAddr) -> usize {
-    if group.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN }
-}
-
-/// The MTU of an interface that carries the smallest frame.
-fn least_mtu(group: IpAddr) -> usize {
-    let least = FRAME_LEN_MIN + header_len(group);
-    if group.is_ipv4() { least } else { least.max(IPV6_MTU_MIN) }
-}
-
-/// Whether frames to the group have an address to come from. With IPv4 that may be 0.0.0.0.
-fn is_addressed(group: IpAddr, index: u32) -> bool {
-    match group {
-        IpAddr::V4(_) => true,
-        IpAddr::V6(group) => socket::has_source_address(group, index),
-    }
-}
-
 /// Has the watch hear of these links and no others.
-fn listen(links: &[Link], watch: &InterfaceWatch) -> Result<(), TransportError> {
+fn listen<P>(links: &[Link<P>], watch: &InterfaceWatch) -> Result<(), TransportError> {
     let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
     watch.listen_to(&indices).map_err(|source| system("SO_ATTACH_FILTER", &links[0].name, source))
 }
 
-/// One descriptor for the receivers of all links and for what the kernel tells of interfaces.
-fn gather(links: &[Link], watch: &InterfaceWatch) -> io::Result<Epoll> {
+/// One descriptor for the ports of all links and for what the kernel tells of interfaces.
+fn gather<P: Port>(links: &[Link<P>], watch: &InterfaceWatch) -> io::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
     for link in links {
-        epoll.add(&link.receiver, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        epoll.add(link.port.readiness(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
     }
     Ok(epoll)
 }
 
-fn refused(interface: &str, error: SetupError) -> TransportError {
+pub(super) fn refused(interface: &str, error: SetupError) -> TransportError {
     match errno(&error.source) {
         Errno::EPERM if error.step == "socket" => TransportError::MissingCapability,
         Errno::ENODEV => TransportError::NoInterface { name: interface.to_owned() },
@@ -577,83 +460,6 @@ fn refused(interface: &str, error: SetupError) -> TransportError {
     }
 }
 
-fn system(op: &'static str, interface: &str, source: io::Error) -> TransportError {
+pub(super) fn system(op: &'static str, interface: &str, source: io::Error) -> TransportError {
     TransportError::System { op, interface: interface.to_owned(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problem(change: impl FnOnce(&mut RawOptions)) -> String {
-        let mut options = RawOptions::new(["eth0"]);
-        change(&mut options);
-        options.check().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn each_senseless_option_is_named() {
-        assert!(RawOptions::new(["eth0"]).check().is_ok());
-        assert_eq!(problem(|o| o.interfaces.clear()), "interfaces: 0 interfaces; 1 to 8 may be named");
-        assert_eq!(problem(|o| o.interfaces.push("eth0".into())), "interfaces: an interface is named twice");
-        assert_eq!(
-            problem(|o| o.group = "10.0.0.1".parse().unwrap()),
-            "group: 10.0.0.1 is no multicast address (224.0.0.0 to 239.255.255.255)"
-        );
-        assert_eq!(
-            problem(|o| o.group = "ff05::7251".parse().unwrap()),
-            "group: ff05::7251 is no multicast address of link-local scope (ff02::/16)"
-        );
-        assert_eq!(problem(|o| o.frame_len = Some(1207)), "frame_len: 1207 bytes; 1208 to 8960");
-        assert_eq!(problem(|o| o.frame_len = Some(8961)), "frame_len: 8961 bytes; 1208 to 8960");
-        assert_eq!(problem(|o| o.receive_buffer = 1 << 31), "receive_buffer: 2147483648 bytes; at most 1073741824");
-        assert_eq!(problem(|o| o.send_buffer = 1 << 31), "send_buffer: 2147483648 bytes; at most 1073741824");
-        assert_eq!(problem(|o| o.batch = 0), "batch: 0 frames; 1 to 1024");
-        assert_eq!(problem(|o| o.batch = 1025), "batch: 1025 frames; 1 to 1024");
-    }
-
-    fn frame_len(group: &str, mtu: u32, frame_len: Option<usize>) -> Result<usize, String> {
-        let interface =
-            Interface { name: "eth0".into(), index: 2, mac: [0; 6], mtu, up: true, running: true, ipv4: Vec::new() };
-        let options = RawOptions { group: group.parse().unwrap(), frame_len, ..RawOptions::default() };
-        frame_len_of(&interface, &options).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_largest_frame_is_what_the_mtu_leaves_behind_an_ipv4_header() {
-        let frame_len = |mtu, asked| frame_len("224.0.0.81", mtu, asked);
-        assert_eq!(frame_len(1500, None), Ok(1480));
-        assert_eq!(frame_len(1228, None), Ok(1208));
-        assert_eq!(frame_len(9000, None), Ok(8960));
-        assert_eq!(frame_len(1500, Some(1300)), Ok(1300));
-        assert_eq!(
-            frame_len(1227, None),
-            Err("interface \"eth0\" has an MTU of 1227 bytes; frames need at least 1228".into())
-        );
-        assert_eq!(
-            frame_len(1500, Some(1481)),
-            Err("frame_len: 1481 bytes; interface \"eth0\" with its MTU of 1500 carries 1480".into())
-        );
-    }
-
-    #[test]
-    fn an_ipv6_header_takes_twenty_bytes_more_and_ipv6_no_mtu_below_1280() {
-        let frame_len = |mtu, asked| frame_len("ff02::7251", mtu, asked);
-        assert_eq!(frame_len(1500, None), Ok(1460));
-        assert_eq!(frame_len(1280, None), Ok(1240));
-        assert_eq!(frame_len(9000, None), Ok(8960));
-        assert_eq!(
-            frame_len(1279, None),
-            Err("interface \"eth0\" has an MTU of 1279 bytes; frames need at least 1280".into())
-        );
-    }
-
-    #[test]
-    fn a_count_of_drops_outlives_its_thirty_two_bits() {
-        let mut drops = DropCount::default();
-        drops.note(u32::MAX);
-        assert_eq!(drops.at(2), 4_294_967_298);
-        drops.note(2);
-        assert_eq!(drops.at(3), 4_294_967_299);
-    }
 }

@@ -4,17 +4,28 @@
 //! has arrived, [`Transport::transmit`] lends an empty slot for each frame that can leave. Transmission is pulled: a
 //! link that is slow means only that the engine is asked less often.
 
+mod ethernet;
 mod ipv4;
 mod ipv6;
 mod link;
 pub mod memory;
+mod options;
+mod outgoing;
+pub mod packet;
 pub mod pcap;
+mod port;
 pub mod raw;
 pub mod reference;
+mod wired;
+pub mod xdp;
 
 pub use memory::{Fate, MemoryHub, MemoryTransport};
+pub use packet::PacketTransport;
+pub use port::{Arrival, Mode, Port};
 pub use raw::{LinkCondition, LinkCounters, LinkStatus, RawOptions, RawTransport};
 pub use reference::NixTransport;
+pub use wired::Wired;
+pub use xdp::XdpTransport;
 
 use crate::wire::FrameMeta;
 use std::io;
@@ -98,6 +109,14 @@ pub enum TransportError {
         /// What it would have to be.
         least: u32,
     },
+    /// This kernel, this interface or this process has not what the transport needs; another transport may do.
+    #[error("interface {interface:?}: {reason}")]
+    Unsupported {
+        /// The interface.
+        interface: String,
+        /// What is missing.
+        reason: String,
+    },
     /// An option has a value that makes no sense.
     #[error("{option}: {problem}")]
     Option {
@@ -120,13 +139,24 @@ pub enum TransportError {
 
 /// Why a datagram is no frame for us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// It has crossed a router.
     Ttl,
     /// Its header contradicts itself or what arrived, or nothing follows it.
     Malformed,
     /// The frame is longer than the largest.
     Oversized,
+}
+
+impl TransportError {
+    /// Whether another transport may do where this one does not. An interface that is missing is missing for all.
+    pub fn is_of_this_transport(&self) -> bool {
+        use TransportError::{MissingCapability, NoInterface, Option, SmallMtu, System, Unsupported};
+        match self {
+            MissingCapability | System { .. } | Unsupported { .. } => true,
+            NoInterface { .. } | SmallMtu { .. } | Option { .. } => false,
+        }
+    }
 }
 
 impl TransportCounters {

@@ -5,7 +5,7 @@
 //! same sockets. The conformance tests run against both; where they differ, one of them is wrong.
 
 use super::link::{self, Links};
-use super::raw::{LinkStatus, RawOptions};
+use super::raw::{LinkStatus, RawOptions, RawPort};
 use super::{Limits, Transport, TransportCounters, TransportError, ipv4, ipv6};
 use crate::sys::mmsg::Datagram;
 use crate::wire::{FRAME_LEN_MAX, FrameMeta};
@@ -18,7 +18,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The reference transport.
 pub struct NixTransport {
-    links: Links,
+    links: Links<RawPort>,
     batch: usize,
     is_ipv4: bool,
     counters: TransportCounters,
@@ -85,7 +85,7 @@ impl NixTransport {
                 let link = self.links.get_mut(number);
                 let result = match another_is_up && !link.is_up() {
                     true => Err(io::ErrorKind::NotConnected.into()),
-                    false => send(&link.sender, &next.frame, &self.destination),
+                    false => send(&link.port.sender, &next.frame, &self.destination),
                 };
                 if result.as_ref().is_err_and(link::is_no_address) {
                     link.note_no_address();
@@ -129,10 +129,10 @@ impl Transport for NixTransport {
         let (mut arrived, mut delivered) = (0, 0);
         for (number, link) in self.links.iter_mut().enumerate() {
             while arrived < self.batch {
-                let Some(datagram) = receive(&link.receiver, &mut self.buffer)? else { break };
+                let Some(datagram) = receive(&link.port.receiver, &mut self.buffer)? else { break };
                 arrived += 1;
                 link.note_heard();
-                link.note_dropped(datagram.dropped);
+                link.port.note_dropped(datagram.dropped);
                 let found = if self.is_ipv4 {
                     ipv4::frame(datagram.bytes, FRAME_LEN_MAX).map(|(source, frame)| (IpAddr::V4(source), frame))
                 } else {

@@ -56,7 +56,7 @@ const STAGES: [Stage; 8] = [
     stage("version", "is its version known", FrameError::UnknownVersion, true),
     stage("checksum", "is it undamaged", FrameError::Checksum, true),
     stage("sender", "does it name its sender and its number", FrameError::ZeroSequence, false),
-    stage(SEAL, "can it be opened", FrameError::Crowded, false),
+    stage(SEAL, "can it be opened", FrameError::Untried, false),
     stage("flags", "are its flags known", FrameError::UnknownFlags, false),
     stage("kind", "is its kind known", FrameError::UnknownKind, false),
     stage("payload", "is every record and count of it right", FrameError::RecordsField, true),

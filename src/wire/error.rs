@@ -50,6 +50,8 @@ frame_errors! {
     Forged "forged" "the seal does not fit: another secret, or a forgery"
     /// Too many senders that are not known ask to be heard at once.
     Crowded "crowded" "too many unknown senders at once"
+    /// Whether its sender, who is not known, has the secret was not looked at: more were asked of that than may be.
+    Untried "untried" "more of unknown senders than is looked at"
     /// Flag bits that mean nothing to this version.
     UnknownFlags "unknown_flags" "the frame has flags of unknown meaning"
     /// A kind that this version does not know.

@@ -16,7 +16,7 @@ use ssyncp::sys::namespace::Namespace;
 use ssyncp::sys::poll;
 use ssyncp::sys::socket::{self, PacketSocket};
 use ssyncp::transport::{
-    LinkStatus, NixTransport, RawOptions, RawTransport, Transport, TransportCounters, TransportError,
+    LinkStatus, NixTransport, Port, RawOptions, Transport, TransportCounters, TransportError, Wired,
 };
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
@@ -150,21 +150,24 @@ pub trait SocketTransport: Transport + Send + Sized + 'static {
     fn reopen(&mut self) -> Result<(), TransportError>;
 }
 
-impl SocketTransport for RawTransport {
+impl<P: Port + Send + 'static> SocketTransport for Wired<P>
+where
+    P::Incoming: Send,
+{
     fn open(options: &RawOptions) -> Result<Self, TransportError> {
-        RawTransport::open(options)
+        Wired::open(options)
     }
     fn look(&mut self) {
-        RawTransport::look(self);
+        Wired::look(self);
     }
     fn link_is_up(&self) -> bool {
-        RawTransport::link_is_up(self)
+        Wired::link_is_up(self)
     }
     fn links(&self) -> Vec<LinkStatus> {
-        RawTransport::links(self)
+        Wired::links(self)
     }
     fn reopen(&mut self) -> Result<(), TransportError> {
-        RawTransport::reopen(self)
+        Wired::reopen(self)
     }
 }
 

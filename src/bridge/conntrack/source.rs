@@ -21,6 +21,11 @@
 //!
 //! **Filter.** What does not meet the rules is not handed over; where it may have been before, its end is.
 //!
+//! **Who listens.** Every event costs the kernel a message for each namespace in which somebody listens, even if a socket
+//! filter throws it away afterwards. So an owner who only keeps copies hears of ends alone ([`Interest::Ends`]): what it
+//! writes, half a million entries at a takeover, makes no events at all. For the same reason the sockets hang on no epoll:
+//! that is called for each event, also while we sleep. A dump needs no waiting, because the kernel has its next datagram ready.
+//!
 //! **Silence.** Entries that were made while events were off, or (by default) while nobody listened in any namespace,
 //! never tell what becomes of them. And no event says that a packet has refreshed a time-out. Both are seen by a dump
 //! only, so an owner asks for one now and then, and removes what it no longer names.
@@ -34,28 +39,29 @@ use super::expectations::{ExpectationReader, Pending};
 use super::filter::{Filter, program};
 use super::requests::{Answer, Requests};
 use super::{OpenError, Refusals};
-use crate::bridge::{ReadOutcome, Source, SourceError};
+use crate::bridge::{Interest, ReadOutcome, Source, SourceError};
 use crate::flow::{Change, Flow, FlowKey};
 use crate::sys::netlink::{
     Message, MessageWriter, Messages, NETLINK_NETFILTER, NetlinkSocket, ReceiveBatch, ReceiveError, flags,
 };
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::{fs, io};
 use tracing::warn;
 
-/// Groups of events (`NFNLGRP_CONNTRACK_*`, linux/netfilter/nfnetlink.h): NEW, UPDATE, DESTROY, and the same of
-/// expectations.
-const GROUPS: [u32; 6] = [1, 2, 3, 4, 5, 6];
+/// Group of events of what ends (`NFNLGRP_CONNTRACK_DESTROY`, linux/netfilter/nfnetlink.h).
+const GROUP_OF_ENDS: u32 = 3;
+/// Groups of all other events: NEW, UPDATE; NEW, UPDATE, DESTROY of expectations.
+const GROUPS_OF_CHANGES: [u32; 5] = [1, 2, 4, 5, 6];
 
 /// Events per [`Source::read`].
 const EVENTS_PER_READ: usize = 256;
 
-/// Bytes for one event; the kernel's largest (everything, and a security context) have less than half of it.
-const EVENT_SIZE: usize = 2048;
+/// Bytes for one event; the kernel's largest (everything, and a security context) have less than half of it. An odd number
+/// of cache lines, or all slots would share the same few places of the cache.
+const EVENT_SIZE: usize = 33 * 64;
 
 /// Datagrams of a dump per [`Source::read`], 32 KiB or about 140 entries each: few, so that events come between them.
 const DUMP_DATAGRAMS_PER_READ: usize = 1;
@@ -97,7 +103,7 @@ pub struct ConntrackSource {
     questions: Requests,
     expectations: ExpectationReader,
     ignore_port_ids: Vec<u32>,
-    readiness: Epoll,
+    interest: Interest,
     dump: Dump,
     dump_wanted: bool,
     dump_sequence: u32,
@@ -133,24 +139,20 @@ impl ConntrackSource {
         let questions = Requests::open()?;
         let events = NetlinkSocket::open(NETLINK_NETFILTER, options.receive_buffer).map_err(OpenError::from_io)?;
         program::program(&options.filter, &options.ignore_port_ids).attach(&events)?;
-        for group in GROUPS {
+        for group in GROUPS_OF_CHANGES.into_iter().chain([GROUP_OF_ENDS]) {
             events.join(group).map_err(OpenError::from_io)?;
         }
         enable_events();
         let dump_socket = NetlinkSocket::open(NETLINK_NETFILTER, DUMP_BUFFER).map_err(OpenError::from_io)?;
-        let readiness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
-        for socket in [&events, &dump_socket] {
-            readiness.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(io::Error::from)?;
-        }
         Ok(ConntrackSource {
             events,
-            batch: ReceiveBatch::new(EVENTS_PER_READ, EVENT_SIZE),
+            batch: ReceiveBatch::without_senders(EVENTS_PER_READ, EVENT_SIZE),
             dump_socket,
             dump_writer: MessageWriter::new(),
             questions,
             expectations: ExpectationReader::open()?,
             ignore_port_ids: options.ignore_port_ids.clone(),
-            readiness,
+            interest: Interest::Changes,
             dump: Dump::Idle,
             dump_wanted: false,
             dump_sequence: 0,
@@ -236,6 +238,9 @@ impl ConntrackSource {
 
     /// Reads a bounded part of the dump; says whether it came to its end, and whether there may be more.
     fn read_dump(&mut self, emit: &mut dyn FnMut(Change)) -> Result<DumpProgress, SourceError> {
+        if self.dump == Dump::Idle {
+            return Ok(DumpProgress::Nothing);
+        }
         for _ in 0..DUMP_DATAGRAMS_PER_READ {
             let ended = match self.dump_socket.receive() {
                 Ok(None) => return Ok(DumpProgress::Nothing),
@@ -341,8 +346,23 @@ impl Source for ConntrackSource {
         Ok(())
     }
 
+    fn set_interest(&mut self, interest: Interest) -> io::Result<()> {
+        if interest == self.interest {
+            return Ok(());
+        }
+        for group in GROUPS_OF_CHANGES {
+            match interest {
+                Interest::Changes => self.events.join(group)?,
+                Interest::Ends => self.events.leave(group)?,
+            }
+        }
+        self.interest = interest;
+        Ok(())
+    }
+
+    /// The events: while a dump runs, its next datagram is there without waiting.
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.readiness.0.as_fd())
+        Some(self.events.as_fd())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

@@ -379,11 +379,12 @@ fn a_node_does_not_preempt_before_its_first_audit_is_through_but_waits_only_so_l
 
 #[test]
 fn a_kernel_that_cannot_be_read_is_told_once_and_read_again_a_second_later() {
-    for (failure, told) in [(Failure::Begin, 1), (Failure::Read, 1), (Failure::Torn, 0)] {
+    for (failure, told, errors) in [(Failure::Begin, 1, 3), (Failure::Read, 1, 3), (Failure::Torn, 0, 0)] {
         let mut node = repairing(&[(1, 5)], &[(1, 5)]);
         node.kernel.0.borrow_mut().fails = Some(failure);
         node.turn(3500);
         assert_eq!((node.begun(), node.events()), (3, vec!["AuditFailed"; told]), "at 0, 1 and 3 s");
+        assert_eq!(node.audit.counters()[2], ("audit_errors", errors));
         node.kernel.0.borrow_mut().fails = None;
         node.turn(4000);
         assert_eq!(node.found(), Some([1, 0, 0, 0]));

@@ -6,7 +6,6 @@ use crate::daemon::answers::FlushRow;
 use crate::daemon::audit::AuditOrders;
 use crate::daemon::control::{Command, FLUSHES_MAX, FlushOrder, LISTINGS_MAX, Listing, PAGE_SLOTS, Page};
 use crate::daemon::draining::Cause;
-use crate::daemon::pace::Pace;
 use crate::daemon::protocol::Protocol;
 use crate::daemon::settings::{Group, Node};
 use crate::daemon::status::GroupStatus;
@@ -49,6 +48,7 @@ impl Driver {
                 Command::PeerDead { node, answer } => {
                     drop(answer.send(self.engine.peer_is_dead(now, node).map(|()| self.engine.role())));
                 }
+                Command::Section(order) => order.answer(now, &mut self.engine),
                 Command::Flush(order) => self.begin_flush(now, order),
                 Command::Reconfigure { group, audit, node, answer } => {
                     drop(answer.send(self.reconfigure(now, &group, audit, &node)));
@@ -151,7 +151,7 @@ impl Driver {
             reins.set_interval(group.advert_interval);
         }
         self.watch.set_patience(group.advert_interval * INTERVALS_OF_PATIENCE);
-        self.pace = Pace::new(group.batch_delay);
+        self.pace.set_wait(group.wait);
         if let Some(takeover) = &mut self.takeover {
             takeover.replace(group.into());
         }

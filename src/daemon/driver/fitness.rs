@@ -76,13 +76,15 @@ impl Driver {
     fn note_track(&mut self, now: Instant, track: &TrackState, priority: u8) {
         let TrackState { name, kind, output, weight, .. } = track;
         let words = if output.is_empty() { String::new() } else { format!(": {output}") };
-        let (weighty, event, is) = match track.up {
-            Some(true) => (Weight::Notice, "TrackUp", "up"),
+        let (weighty, event, is) = match (track.up, track.number) {
+            (Some(true), None) => (Weight::Notice, "TrackUp", "up"),
+            (Some(true), Some(_)) => (Weight::Notice, "TrackChanged", "another number"),
             _ => (Weight::Warning, "TrackDown", "down"),
         };
         let means = match (weight, track.up) {
             (0, Some(true)) => "it no longer forbids the role".to_owned(),
             (0, _) => "this node is to be without the role".to_owned(),
+            (_, Some(false)) if track.number.is_some() => "this node is to be without the role".to_owned(),
             _ => format!("priority {priority} of {} configured", self.fitness.configured_priority()),
         };
         self.journal.note(now, weighty, event, format!("track {name} ({kind}) is {is}{words}; {means}"));

@@ -12,7 +12,7 @@
 
 use super::INTERVALS_OF_PATIENCE;
 use crate::daemon::driven::line::Name;
-use crate::daemon::driven::{News, Said};
+use crate::daemon::driven::{self, News, Said};
 use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::protocol::Protocol;
 use crate::engine::{Role, RoleRequest};
@@ -125,7 +125,7 @@ impl Reins {
 
     /// Why nobody but keepalived is asked for the role.
     pub(super) fn refusal(&self) -> String {
-        format!("keepalived decides the role ({}); change its priority there, or stop it", self.instance)
+        driven::refusal(&self.instance)
     }
 
     /// What an operator should see to.

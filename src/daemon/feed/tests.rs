@@ -16,6 +16,10 @@ struct Scripted {
     asked: Rc<RefCell<u32>>,
     /// What it tells are ends.
     ends: Rc<RefCell<bool>>,
+    /// What it was told to tell.
+    interests: Rc<RefCell<Vec<Interest>>>,
+    /// It cannot be told so, so often.
+    deaf: Rc<RefCell<u32>>,
 }
 
 impl Source for Scripted {
@@ -36,6 +40,14 @@ impl Source for Scripted {
         *self.asked.borrow_mut() += 1;
         self.dumps.borrow_mut().pop().unwrap_or(Ok(()))
     }
+    fn set_interest(&mut self, interest: Interest) -> io::Result<()> {
+        if *self.deaf.borrow() > 0 {
+            *self.deaf.borrow_mut() -= 1;
+            return Err(io::Error::from_raw_os_error(1));
+        }
+        self.interests.borrow_mut().push(interest);
+        Ok(())
+    }
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -55,7 +67,12 @@ fn holds(key: &FlowKey) -> bool {
 impl Listener for Heard {
     fn update(&mut self, _: Instant, change: &Change) -> Result<(), UpdateError> {
         self.0.push("update");
-        if change.key().source_port == 9 { Err(UpdateError::TableFull) } else { Ok(()) }
+        match change.key().source_port {
+            9 => Err(UpdateError::TableFull),
+            1001..=1002 => Err(UpdateError::AnnexFull),
+            1003..=1005 => Err(UpdateError::Unsupported),
+            _ => Ok(()),
+        }
     }
     fn begin_dump(&mut self, _: Instant) {
         self.0.push("begin");
@@ -102,20 +119,26 @@ struct Bench {
     dumps: Rc<RefCell<Vec<io::Result<()>>>>,
     asked: Rc<RefCell<u32>>,
     ends: Rc<RefCell<bool>>,
+    interests: Rc<RefCell<Vec<Interest>>>,
+    deaf: Rc<RefCell<u32>>,
     journal: Journal,
 }
 
 impl Bench {
     fn new() -> Self {
         let (script, dumps, asked, ends) = (Script::default(), Rc::default(), Rc::default(), Rc::default());
+        let (interests, deaf) = (Rc::default(), Rc::default());
         let source = Scripted {
             script: Rc::clone(&script),
             dumps: Rc::clone(&dumps),
             asked: Rc::clone(&asked),
             ends: Rc::clone(&ends),
+            interests: Rc::clone(&interests),
+            deaf: Rc::clone(&deaf),
         };
         let feed = Feed::new(Some(Box::new(source)), Duration::from_secs(30));
-        Bench { feed, heard: Heard::default(), script, dumps, asked, ends, journal: Journal::new(51) }
+        let (heard, journal) = (Heard::default(), Journal::new(51));
+        Bench { feed, heard, script, dumps, asked, ends, interests, deaf, journal }
     }
 
     /// Becomes master of a source that has nothing to say yet.
@@ -137,6 +160,31 @@ impl Bench {
     fn events(&self) -> Vec<&'static str> {
         self.journal.entries().map(|entry| entry.name).collect()
     }
+}
+
+/// What a backup's sink writes would be events for nobody.
+#[test]
+fn a_backup_hears_of_ends_alone_and_a_master_of_everything_before_its_dump() {
+    let mut bench = Bench::new();
+    bench.feed.start(at(0), &mut bench.heard, true, &mut bench.journal);
+    bench.turn(0, &[Ok((1, false))]);
+    assert_eq!(*bench.interests.borrow(), [], "as it began");
+    bench.turn(1, &[Ok((1, true))]);
+    bench.turn(2, &[]);
+    bench.turn(3, &[]);
+    assert_eq!(*bench.interests.borrow(), [Interest::Ends], "told once");
+    *bench.deaf.borrow_mut() = 1;
+    bench.feed.master(at(10), true);
+    assert_eq!(bench.turn(10, &[Ok((1, false))]), Vec::<&str>::new());
+    assert_eq!((bench.events(), bench.count("source_errors")), (vec!["SourceFailed"], 1));
+    assert_eq!(bench.turn(109, &[]), Vec::<&str>::new(), "paused");
+    bench.turn(110, &[]);
+    assert_eq!((bench.interests.borrow().len(), *bench.asked.borrow()), (2, 1), "what was left over is read first");
+    assert_eq!(bench.turn(111, &[]), ["begin"]);
+    assert_eq!(*bench.interests.borrow(), [Interest::Ends, Interest::Changes]);
+    bench.feed.master(at(200), false);
+    bench.turn(200, &[]);
+    assert_eq!(*bench.interests.borrow(), [Interest::Ends, Interest::Changes, Interest::Ends]);
 }
 
 /// [4.6.6] What waits to be read when the role begins was said by a backup's kernel: the end of a copy kills no flow, and is
@@ -309,6 +357,10 @@ fn what_the_engine_refuses_is_counted_by_its_reason() {
     bench.master(0);
     bench.turn(0, &[Ok((10, false))]);
     assert_eq!((bench.count("source_changes_taken"), bench.count("source_changes_refused_table_full")), (9, 1));
+    bench.turn(1, &[Ok((1010, false))]);
+    let refused = ["table", "annex"].map(|what| bench.count(&format!("source_changes_refused_{what}_full")));
+    assert_eq!((refused, bench.count("source_changes_refused_unsupported")), ([2, 2], 3));
+    assert_eq!(bench.count("source_changes_taken"), 9 + 1004);
 }
 
 #[test]

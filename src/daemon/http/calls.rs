@@ -2,16 +2,19 @@
 //! path is answered with. A call that is not in it does not exist; one that is in it is documented.
 
 use super::request::{DrainBody, FlushBody, PeerDeadBody, ResyncBody, RoleBody, SwitchoverBody};
-use super::{Access, Desk, change, events, finish_router, flows, handover, look, metrics};
+use super::{Access, Desk, change, events, finish_router, flows, handover, look, metrics, sections};
 use crate::daemon::answers::{
     ConfigAnswer, DrainAnswer, ErrorAnswer, FlowsAnswer, FlushAnswer, HealthAnswer, PeerDeadAnswer, PeersAnswer,
-    ReloadAnswer, ResyncAnswer, RoleAnswer, SwitchoverAnswer, generator,
+    ReloadAnswer, ResyncAnswer, RoleAnswer, SectionAnswer, SectionDeleteAnswer, SectionsAnswer, SwitchoverAnswer,
+    generator,
 };
 use crate::daemon::events::EventMessage;
+use crate::daemon::sections::VALUE_MAX;
 use crate::daemon::status::NodeStatus;
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -27,7 +30,7 @@ type Described = fn(&mut SchemaGenerator) -> Schema;
 /// One call.
 struct Call {
     path: &'static str,
-    /// `get`, or `post` for what changes something.
+    /// `get`; or `post`, `put` and `delete` for what changes something.
     method: &'static str,
     route: fn() -> MethodRouter<Arc<Desk>>,
     summary: &'static str,
@@ -39,6 +42,8 @@ struct Call {
 }
 
 const JSON: &str = "application/json";
+const SECTION: &str = "/v1/sections/{table}/{key}";
+const ENTRY: (&str, &str) = ("group", "The group (its sync id); needed if there are several.");
 const GROUP: (&str, &str) = ("group", "Only this group (its sync id).");
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -51,6 +56,11 @@ fn look<T: JsonSchema>(path: &'static str, route: fn() -> MethodRouter<Arc<Desk>
 
 fn change<T: JsonSchema>(path: &'static str, route: fn() -> MethodRouter<Arc<Desk>>, summary: &'static str) -> Call {
     Call { method: "post", ..look::<T>(path, route, summary) }
+}
+
+/// A value is longer than other bodies.
+fn put_section() -> MethodRouter<Arc<Desk>> {
+    put(sections::put).layer(DefaultBodyLimit::max(VALUE_MAX))
 }
 
 /// The table.
@@ -87,6 +97,25 @@ fn calls() -> Vec<Call> {
             answer: ("text/plain", None),
             ..look::<Value>("/metrics", || get(metrics::metrics), "The same numbers for Prometheus.")
         },
+        Call {
+            query: &[GROUP],
+            ..look::<SectionsAnswer>("/v1/sections", || get(sections::list), "Every entry of the sections, without its value.")
+        },
+        Call {
+            query: &[ENTRY],
+            answer: ("application/octet-stream", None),
+            ..look::<Value>(SECTION, || get(sections::get), "The value of an entry, as it is; on the control socket only.")
+        },
+        Call {
+            method: "put",
+            query: &[ENTRY, ("expires_s", "Seconds until it is forgotten; 0, and without it, never.")],
+            ..change::<SectionAnswer>(SECTION, put_section, "On a master: make an entry, or change its value, which is the body as it is.")
+        },
+        Call {
+            method: "delete",
+            query: &[ENTRY],
+            ..change::<SectionDeleteAnswer>(SECTION, || delete(sections::delete), "On a master: remove an entry.")
+        },
         look::<HealthAnswer>("/healthz", || get(look::health), "200 while every loop turns."),
         look::<HealthAnswer>("/readyz", || get(look::ready), "200 while every group is master or in sync, else 503."),
         Call {
@@ -119,7 +148,9 @@ fn calls() -> Vec<Call> {
 
 /// Every path there is.
 pub(super) fn paths() -> Vec<&'static str> {
-    calls().iter().map(|call| call.path).collect()
+    let mut paths: Vec<&str> = calls().iter().map(|call| call.path).collect();
+    paths.dedup();
+    paths
 }
 
 pub(super) fn router(desk: Arc<Desk>, access: Access) -> Router {
@@ -135,10 +166,11 @@ async fn document() -> ([(header::HeaderName, &'static str); 1], String) {
 pub fn openapi() -> Value {
     let mut generator = generator("/components/schemas");
     let error = schema::<ErrorAnswer>(&mut generator);
-    let paths: Map<String, Value> = calls()
-        .iter()
-        .map(|call| (call.path.to_owned(), json!({ call.method: operation(call, &error, &mut generator) })))
-        .collect();
+    let mut paths = Map::new();
+    for call in calls() {
+        let operations = paths.entry(call.path).or_insert_with(|| json!({}));
+        operations[call.method] = operation(&call, &error, &mut generator);
+    }
     let schemas = generator.take_definitions(true);
     json!({
         "openapi": OPENAPI,
@@ -158,6 +190,10 @@ fn operation(call: &Call, error: &Schema, generator: &mut SchemaGenerator) -> Va
     let (media_type, answer) = call.answer;
     let answer = answer.map_or(json!({ "type": "string" }), |schema| schema(generator).into());
     let name = call.path.trim_start_matches("/v1").trim_matches('/').replace(".json", "");
+    let parts: Vec<&str> = call.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+    // Several methods of one path are several operations.
+    let name =
+        if parts.is_empty() { name } else { format!("{}-{}", name.split('/').next().unwrap_or_default(), call.method) };
     let mut operation = json!({
         "operationId": name,
         "summary": call.summary,
@@ -172,6 +208,12 @@ fn operation(call: &Call, error: &Schema, generator: &mut SchemaGenerator) -> Va
             json!({ "name": name, "in": "query", "description": meaning, "required": false, "schema": schema })
         };
         operation["parameters"] = call.query.iter().map(parameter).collect();
+    }
+    for part in parts {
+        let parameter = json!({ "name": part, "in": "path", "required": true, "schema": { "type": "string" } });
+        if let Some(parameters) = operation["parameters"].as_array_mut() {
+            parameters.push(parameter);
+        }
     }
     if let Some(body) = call.body {
         operation["requestBody"] = json!({ "content": { JSON: { "schema": body(generator) } } });

@@ -23,9 +23,13 @@ const RELOAD_DEADLINE: Duration = Duration::from_secs(50);
 
 /// Takes the body of a request.
 pub(super) async fn body(request: Request) -> Result<Bytes, Refusal> {
+    body_of(request, BODY_MAX).await
+}
+
+/// The same, where the route takes so many bytes.
+pub(super) async fn body_of(request: Request, most: usize) -> Result<Bytes, Refusal> {
     let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_too_late", "the body did not come in time");
-    let too_large =
-        |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {BODY_MAX} bytes"));
+    let too_large = |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {most} bytes"));
     let body = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, &()));
     body.await.map_err(late)?.map_err(too_large)
 }
@@ -119,7 +123,11 @@ async fn wait_for_reload(desk: &Desk) -> Result<ReloadAnswer, Refusal> {
     let unavailable = |sentence: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unanswered", sentence);
     let asked = desk.roster.ask_for_reload().ok_or_else(|| unavailable("too many reloads wait already"))?;
     match tokio::time::timeout(RELOAD_DEADLINE, asked).await {
-        Ok(Ok(Ok(reloaded))) => Ok(ReloadAnswer { schema: RELOAD_SCHEMA.to_owned(), changes: reloaded.changes }),
+        Ok(Ok(Ok(reloaded))) => Ok(ReloadAnswer {
+            schema: RELOAD_SCHEMA.to_owned(),
+            changes: reloaded.changes,
+            warnings: reloaded.warnings,
+        }),
         Ok(Ok(Err(why))) => {
             let status = match why {
                 reload::Refusal::Configuration(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -121,6 +121,7 @@ mod tests {
         EventMessage::now(group, number, "LinkUp", String::new())
     }
 
+    /// [7.0.2]
     #[tokio::test]
     async fn a_subscriber_hears_the_state_first_then_what_it_does_not_show_and_what_it_lost() {
         let events = Events::default();

@@ -9,7 +9,7 @@ use crate::daemon::answers::{
 use crate::daemon::control::Command;
 use crate::daemon::settings::Settings;
 use crate::daemon::status::{GroupStatus, NodeStatus, STATUS_SCHEMA};
-use crate::sys::clock;
+use crate::sys::{clock, huge};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -25,6 +25,9 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>) -> Response {
         node: desk.roster.node().clone(),
         refused_requests: desk.refused_requests(),
         reload: desk.roster.last_reload(),
+        huge_pages: huge::setting(),
+        swap: desk.roster.swap(),
+        sandbox: desk.roster.sandbox().status().clone(),
         groups,
     };
     answer(StatusCode::OK, &status)

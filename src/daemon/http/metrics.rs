@@ -255,6 +255,11 @@ impl Families {
                 self.gauge(name, help, label(), value);
             }
         }
+        for link in &group.links {
+            let mut labels = vec![("group", group.sync_id.to_string()), ("link", link.name.clone())];
+            labels.push(("transport", link.transport.clone()));
+            self.gauge("link_transport", "1 for what the sync link runs on", labels, 1.0);
+        }
         for peer in &group.peers {
             let labels = || vec![("group", group.sync_id.to_string()), ("node", peer.node.to_string())];
             let lagging = f64::from(u8::from(peer.lagging));
@@ -275,11 +280,21 @@ impl Families {
                 let labels = vec![("group", group.sync_id.to_string()), ("name", track.name.clone())];
                 self.gauge("track_up", "Whether what the group tracks is up", labels, f64::from(u8::from(up)));
             }
+            if let Some(number) = track.number {
+                let labels = vec![("group", group.sync_id.to_string()), ("name", track.name.clone())];
+                self.gauge("track_number", "The number in the file that the group tracks", labels, number.into());
+            }
         }
         for address in &group.addresses {
             if let Some(held) = address.held {
                 let labels = vec![("group", group.sync_id.to_string()), ("address", address.address.clone())];
                 self.gauge("address_held", "Whether this node holds the address", labels, f64::from(u8::from(held)));
+            }
+        }
+        for route in &group.routes {
+            if let Some(held) = route.held {
+                let labels = vec![("group", group.sync_id.to_string()), ("route", route.route.clone())];
+                self.gauge("route_held", "Whether this node has the route", labels, f64::from(u8::from(held)));
             }
         }
     }
@@ -438,6 +453,7 @@ mod tests {
         let row = |name: &str, up| TrackRow {
             name: name.into(),
             kind: "script".into(),
+            number: (name == "b").then_some(-7),
             up,
             age_s: 0.0,
             weight: -50,
@@ -450,6 +466,8 @@ mod tests {
         let text = text(GroupStatus { tracks, priority: 100, configured_priority: Some(150), ..group() });
         says(&text, "ssyncp_track_up{group=\"51\",name=\"a\"} 1.0");
         says(&text, "ssyncp_track_up{group=\"51\",name=\"b\"} 0.0");
+        says(&text, "ssyncp_track_number{group=\"51\",name=\"b\"} -7.0");
+        assert!(!text.contains("track_number{group=\"51\",name=\"a\"}"), "{text}");
         assert!(!text.contains("name=\"c\""), "{text}");
         says(&text, "ssyncp_priority{group=\"51\"} 100.0");
         says(&text, "ssyncp_configured_priority{group=\"51\"} 150.0");

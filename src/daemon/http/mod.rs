@@ -19,6 +19,7 @@ mod handover;
 mod look;
 mod metrics;
 pub mod request;
+mod sections;
 
 pub use calls::openapi;
 
@@ -72,10 +73,8 @@ pub const SOCKET_GROUP: &str = "ssyncp";
 pub struct ServerOptions {
     /// This node, its groups, what is in force.
     pub roster: Arc<Roster>,
-    /// The Unix socket.
-    pub socket: PathBuf,
-    /// The TCP address for reading calls.
-    pub listen: Option<SocketAddr>,
+    /// Where it is called.
+    pub sockets: Sockets,
     /// Time in which a driver must answer; [`ANSWER_DEADLINE`] but in tests.
     pub answer_deadline: Duration,
 }
@@ -106,15 +105,23 @@ pub struct Server {
     listen: Option<SocketAddr>,
 }
 
-impl Server {
-    /// Opens the sockets and starts the thread.
+/// The open sockets of a server that does not run yet: the control socket is the lock that keeps a second daemon away.
+#[derive(Debug)]
+pub struct Sockets {
+    path: PathBuf,
+    unix: std::os::unix::net::UnixListener,
+    tcp: Option<std::net::TcpListener>,
+}
+
+impl Sockets {
+    /// Binds the Unix socket, and the TCP address for reading calls.
     ///
     /// # Errors
     /// [`ServerError`].
-    pub fn start(options: ServerOptions) -> Result<Self, ServerError> {
-        let unix = open_socket(&options.socket)?;
+    pub fn open(path: &Path, listen: Option<SocketAddr>) -> Result<Self, ServerError> {
+        let unix = open_socket(path)?;
         let refused = |place: String| move |error| ServerError::Refused { place, error };
-        let tcp = match options.listen {
+        let tcp = match listen {
             Some(address) => {
                 let listener = std::net::TcpListener::bind(address)
                     .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
@@ -122,9 +129,20 @@ impl Server {
             }
             None => None,
         };
+        Ok(Sockets { path: path.to_owned(), unix, tcp })
+    }
+}
+
+impl Server {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start(options: ServerOptions) -> Result<Self, ServerError> {
+        let Sockets { path: socket, unix, tcp } = options.sockets;
         let listen = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-        let socket = options.socket.clone();
         let place = socket.display().to_string();
+        let refused = |place: String| move |error| ServerError::Refused { place, error };
         let (stop, stopping) = watch::channel(());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(refused(place.clone()))?;

@@ -31,7 +31,7 @@ pub struct BadRequest {
 }
 
 impl BadRequest {
-    fn new(reason: &'static str, sentence: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, sentence: impl Into<String>) -> Self {
         BadRequest { reason, sentence: sentence.into() }
     }
 }
@@ -50,6 +50,37 @@ pub fn group_query(query: &str) -> Result<Option<u8>, BadRequest> {
         group = Some(value.parse().map_err(wrong)?);
     }
     Ok(group)
+}
+
+/// What `PUT /v1/sections/…` says beside the value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SectionQuery {
+    /// The group.
+    pub group: Option<u8>,
+    /// Seconds until the entry is forgotten; 0 is never.
+    pub expires_s: u32,
+}
+
+impl SectionQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// [`BadRequest`]: `unknown_filter` or `bad_filter`.
+    pub fn parse(query: &str) -> Result<Self, BadRequest> {
+        let mut asked = SectionQuery { group: None, expires_s: 0 };
+        for (key, value) in pairs(query) {
+            let bad = |what: &str| BadRequest::new("bad_filter", format!("{key}: \"{value}\" is no {what}"));
+            match key {
+                "group" => asked.group = Some(value.parse().map_err(|_| bad("group"))?),
+                "expires_s" => asked.expires_s = value.parse().map_err(|_| bad("number of seconds"))?,
+                other => {
+                    let sentence = format!("{other}: known are group and expires_s");
+                    return Err(BadRequest::new("unknown_filter", sentence));
+                }
+            }
+        }
+        Ok(asked)
+    }
 }
 
 /// What `/v1/flows` was asked.

@@ -6,8 +6,8 @@
 
 use super::read::Section;
 use super::{
-    Commit, Group, Notifications, Profile, RoleKind, SourceKind, TransportKind, driven, duration_words as durations,
-    size_words as sizes,
+    Commit, Group, Notifications, Profile, RoleKind, SourceKind, TransportKind, Wait, driven,
+    duration_words as durations, size_words as sizes,
 };
 use crate::bridge::conntrack::Rule;
 use crate::daemon::driven::line::Name;
@@ -108,6 +108,8 @@ struct Written<'a> {
     capacity: u32,
     #[serde(serialize_with = "durations")]
     batch_delay: Duration,
+    #[serde(flatten)]
+    wait: Wait,
     #[serde(skip_serializing_if = "Option::is_none")]
     tap: Option<&'a Path>,
     #[serde(serialize_with = "sizes")]
@@ -146,6 +148,7 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             instance: group.instance.clone(),
             capacity: group.capacity,
             batch_delay: group.batch_delay,
+            wait: group.wait,
             tap: group.tap.as_deref(),
             tap_size: group.tap_size,
             tap_files: group.tap_files,
@@ -185,6 +188,8 @@ commit = "continuous"
 role = "manual"
 capacity = 262144
 batch_delay = "1ms"
+wait = "adaptive"
+latency_bound = "200us"
 tap_size = "64MiB"
 tap_files = 8
 notify_timeout = "10s"

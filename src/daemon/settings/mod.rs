@@ -20,14 +20,19 @@ mod takeover;
 mod tests;
 mod track;
 mod value;
+pub mod wait;
+mod xdp;
 
 pub use driven::RoleKind;
 pub use notify::{NOTIFY_TIMEOUT, Notifications};
 pub use problems::{Problem, Problems};
+#[cfg(test)]
+pub(in crate::daemon) use read::GROUP_KEYS;
 pub use secret::{Sealing, SecretFile};
 pub use takeover::{Divide, Moves, VirtualAddress, VirtualRoute};
 pub use track::{Check, CheckPace, HttpTarget, TRACKS_MAX, Track};
 pub use value::duration as parse_duration;
+pub use wait::{Wait, WaitKind};
 
 use crate::bridge::conntrack::{Division, Filter, Rule};
 use crate::daemon::audit::AuditOrders;
@@ -109,6 +114,8 @@ pub struct Node {
     pub name: String,
     /// Priority of the groups' threads among real-time threads (sched(7)), 1 to 99; 0: they are ordinary threads.
     pub realtime_priority: u8,
+    /// Whether the daemon gives up what it does not need before it starts.
+    pub sandbox: bool,
     /// What frames are sealed with.
     #[serde(flatten)]
     pub sealing: Sealing,
@@ -199,6 +206,9 @@ pub struct Group {
     #[serde(serialize_with = "duration_words")]
     #[schemars(with = "String")]
     pub batch_delay: Duration,
+    /// How the loop waits.
+    #[serde(flatten)]
+    pub wait: Wait,
     /// Whose acknowledgement a change waits for.
     #[serde(serialize_with = "value::ack_word")]
     #[schemars(with = "String")]
@@ -266,6 +276,10 @@ pub struct Group {
 pub enum TransportKind {
     /// Raw IP sockets, protocol 114.
     Raw,
+    /// Packet sockets with a ring (AF_PACKET); raw sockets where they cannot be had.
+    Packet,
+    /// AF_XDP; packet sockets where it cannot be had.
+    Xdp,
     /// Inside this process only, for trials.
     Memory,
 }

@@ -8,6 +8,7 @@ use super::{
     DUMP_INTERVAL, DUMP_INTERVAL_MAX, DUMP_INTERVAL_MIN, EVENT_BUFFER, EVENT_BUFFER_MAX, EVENT_BUFFER_MIN, GROUPS_MAX,
     Group, Node, Problem, Profile, REALTIME_PRIORITY, RoleKind, Sealing, Settings, SourceKind, TAP_FILES,
     TAP_FILES_MAX, TAP_SIZE, TAP_SIZE_MIN, TransportKind, classic, driven, notify, secret, takeover, track, value,
+    wait, xdp,
 };
 use crate::bridge::conntrack::{Rule, filter::RULES_MAX};
 use crate::engine::{Ack, Config, HISTORY_MAX};
@@ -21,9 +22,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 const ROOT_KEYS: &[&str] = &["node", "group", "control", "track"];
-const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "secret_file", "auth"];
+const NODE_KEYS: &[&str] = &["id", "name", "realtime_priority", "sandbox", "secret_file", "auth"];
 const CONTROL_KEYS: &[&str] = &["socket", "listen"];
-const GROUP_KEYS: &[&str] = &[
+/// Every key of `[[group]]`.
+pub(in crate::daemon) const GROUP_KEYS: &[&str] = &[
     "sync_id",
     "interfaces",
     "transport",
@@ -52,6 +54,8 @@ const GROUP_KEYS: &[&str] = &[
     "capacity",
     "history",
     "batch_delay",
+    "wait",
+    "latency_bound",
     "ack",
     "ack_timeout",
     "members",
@@ -77,6 +81,14 @@ const GROUP_KEYS: &[&str] = &[
     "notify_fifo",
     "notify_timeout",
 ];
+/// How frames may travel, by the words of `transport`.
+const TRANSPORTS: &[(&str, TransportKind)] = &[
+    ("raw", TransportKind::Raw),
+    ("packet", TransportKind::Packet),
+    ("xdp", TransportKind::Xdp),
+    ("memory", TransportKind::Memory),
+];
+
 /// Two words this far apart are no longer a typing mistake.
 const TYPING_MISTAKE: f64 = 0.75;
 
@@ -256,7 +268,7 @@ impl<'a, 't> Section<'a, 't> {
 
 fn node(root: &Section<'_, '_>, open: secret::Opener) -> Node {
     let sealing = Sealing::default();
-    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0, sealing };
+    let fallback = Node { id: NodeId(0), name: String::new(), realtime_priority: 0, sandbox: true, sealing };
     let Some(found) = root.get("node") else {
         root.report.note(0..0, "[node] is missing; write [node] with id = 1 (another number on each node)".into());
         return fallback;
@@ -279,7 +291,8 @@ fn node(root: &Section<'_, '_>, open: secret::Opener) -> Node {
         Some(name) => Ok(name.to_owned()),
     });
     let realtime_priority = section.number("realtime_priority", REALTIME_PRIORITY, 0..=99);
-    Node { id: NodeId(id), name, realtime_priority, sealing: secret::sealing(&section, open) }
+    let sandbox = section.truth("sandbox", true);
+    Node { id: NodeId(id), name, realtime_priority, sandbox, sealing: secret::sealing(&section, open) }
 }
 
 fn control(root: &Section<'_, '_>) -> Control {
@@ -354,12 +367,7 @@ fn group(section: &Section<'_, '_>) -> Group {
     );
     Group {
         sync_id: section.number("sync_id", 0, 0..=255),
-        transport: section.word(
-            "transport",
-            TransportKind::Raw,
-            &[("raw", TransportKind::Raw), ("memory", TransportKind::Memory)],
-            &["packet", "xdp", "udp"],
-        ),
+        transport: section.word("transport", TransportKind::Raw, TRANSPORTS, &["udp"]),
         interfaces: section
             .list("interfaces", LINKS_MAX, "\"eth1\"", |name| value::interface(name).map(|()| name.to_owned())),
         group: section.read("group", GROUP.into(), |found| match found.as_str() {
@@ -405,6 +413,7 @@ fn group(section: &Section<'_, '_>) -> Group {
         capacity: section.number("capacity", default.capacity, 0..=i128::from(u32::MAX)),
         history: section.number("history", default.history, 0..=i128::from(HISTORY_MAX)),
         batch_delay: section.duration("batch_delay", default.batch_delay),
+        wait: wait::read(section),
         ack: section.word("ack", default.ack, &Ack::EVERY.map(|ack| (ack.name(), ack)), &[]),
         ack_timeout: section.duration("ack_timeout", default.ack_timeout),
         members: section.read("members", None, |found| number(found, 0..=i128::from(u32::MAX)).map(Some)),
@@ -445,17 +454,20 @@ fn group(section: &Section<'_, '_>) -> Group {
 fn contradictions(section: &Section<'_, '_>, group: &Group) {
     let given = |key| section.get(key).is_some();
     match group.transport {
-        TransportKind::Raw if !given("interfaces") => {
+        TransportKind::Memory if !group.interfaces.is_empty() => {
+            section.wrong("interfaces", "transport \"memory\" has none; remove them, or write transport = \"raw\"");
+        }
+        TransportKind::Memory => {}
+        TransportKind::Raw | TransportKind::Packet | TransportKind::Xdp if !given("interfaces") => {
             section.wrong("interfaces", "is missing; write interfaces = [\"eth1\"] (the sync links)");
         }
-        TransportKind::Raw
+        kind @ (TransportKind::Raw | TransportKind::Packet | TransportKind::Xdp)
             if group.interfaces.is_empty()
                 && section.get("interfaces").is_some_and(|found| is_empty(found.get_ref())) =>
         {
-            section.wrong("interfaces", "names none; transport \"raw\" needs at least one, as [\"eth1\"]");
-        }
-        TransportKind::Memory if !group.interfaces.is_empty() => {
-            section.wrong("interfaces", "transport \"memory\" has none; remove them, or write transport = \"raw\"");
+            let word = TRANSPORTS.iter().find(|(_, other)| *other == kind).map_or("raw", |(word, _)| word);
+            let cure = format!("names none; transport \"{word}\" needs at least one, as [\"eth1\"]");
+            section.wrong("interfaces", cure);
         }
         _ => {}
     }
@@ -534,6 +546,7 @@ fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Ite
             section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
         }
         takeover::between_groups(section, group, other);
+        xdp::between_groups(section, group, other);
     }
 }
 

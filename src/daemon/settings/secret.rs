@@ -224,6 +224,10 @@ fn unopened(error: &io::Error) -> String {
         Some(libc::ENOENT) => {
             "there is no such file; make one with ssyncp keygen FILE, or copy that of the other node".to_owned()
         }
+        Some(libc::EACCES) => {
+            "may not be read by the user that this runs as; chown it to that user (ssyncp, by the systemd unit)"
+                .to_owned()
+        }
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -52,6 +52,8 @@ guard = false
 capacity = 262144
 history = 4096
 batch_delay = "1ms"
+wait = "adaptive"
+latency_bound = "200us"
 ack = "none"
 ack_timeout = "1s"
 ack_every = 32
@@ -169,7 +171,7 @@ secret_file = "secret"
 [[group]]
 sync_id = 51
 interfaces = ["eth1", "eth1"]
-transport = "xdp"
+transport = "udp"
 profile = "classical"
 source = "ipvs"
 role = "etcd"
@@ -204,7 +206,7 @@ listen = "localhost"
         ssyncp.toml:5: unknown key "socket" in [node]; it belongs in [control]
         ssyncp.toml:6: secret_file: is no absolute path; write "/etc/ssyncp/secret". The secret itself stands in that file (ssyncp keygen /etc/ssyncp/secret), and not here
         ssyncp.toml:9: interfaces: "eth1" stands there twice; name each sync link once
-        ssyncp.toml:10: transport: "xdp" is not in this version; write "raw" or "memory"
+        ssyncp.toml:10: transport: "udp" is not in this version; write "raw" or "packet" or "xdp" or "memory"
         ssyncp.toml:11: profile: "classical" is unknown; write "ssyncp1" or "classic"
         ssyncp.toml:12: source: "ipvs" is not in this version; write "conntrack" or "synthetic"
         ssyncp.toml:13: role: "etcd" is not in this version; write "vrrp" or "manual" or "keepalived"

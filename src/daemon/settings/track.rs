@@ -28,8 +28,8 @@ const TRACK_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 const STREAK_MAX: u32 = 1000;
 
 const KEYS: &[&str] =
-    &["name", "interface", "script", "process", "http", "weight", "interval", "timeout", "rise", "fall"];
-const KINDS: [&str; 4] = ["interface", "script", "process", "http"];
+    &["name", "interface", "script", "process", "http", "file", "weight", "interval", "timeout", "rise", "fall"];
+const KINDS: [&str; 5] = ["interface", "script", "process", "http", "file"];
 
 /// `[[track]]`: something that is looked at.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
@@ -40,7 +40,7 @@ pub struct Track {
     #[serde(flatten)]
     pub check: Check,
     /// Negative: subtracted from the priority while it is down. Positive: added while it is up. Zero: while it is down,
-    /// this node is to be without the role.
+    /// this node is to be without the role. Of a file: its number times this is added to the priority.
     pub weight: i16,
     /// How often, and how patiently; the kernel tells of interfaces.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -59,6 +59,8 @@ pub enum Check {
     Process(String),
     /// An address on the web; up if it answers with 2xx or 3xx.
     Http(HttpTarget),
+    /// A file, by its absolute path, with a number in it.
+    File(String),
 }
 
 impl Check {
@@ -69,6 +71,7 @@ impl Check {
             Check::Script(_) => "script",
             Check::Process(_) => "process",
             Check::Http(_) => "http",
+            Check::File(_) => "file",
         }
     }
 }
@@ -84,10 +87,12 @@ pub struct CheckPace {
     #[serde(serialize_with = "limit_words", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub timeout: Option<Duration>,
-    /// Good looks in a row until it is up again.
-    pub rise: u32,
-    /// Bad looks in a row until it is down.
-    pub fall: u32,
+    /// Good looks in a row until it is up again; a number has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rise: Option<u32>,
+    /// Bad looks in a row until it is down; a number has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fall: Option<u32>,
 }
 
 /// Where an HTTP check asks, as `http://127.0.0.1:8080/healthz`. An address and no name: a resolver may take its time, and
@@ -159,7 +164,9 @@ fn track(section: &Section<'_, '_>) -> Track {
         None => Err(format!("{} is no text; write \"uplink\"", shown(found))),
     });
     let check = check(section);
-    let weight = section.number("weight", 0, i128::from(-WEIGHT_MAX)..=i128::from(WEIGHT_MAX));
+    // keepalived's default of a number, too.
+    let usual = i16::from(matches!(check, Check::File(_)));
+    let weight = section.number("weight", usual, i128::from(-WEIGHT_MAX)..=i128::from(WEIGHT_MAX));
     Track { name, pace: pace(section, &check), check, weight }
 }
 
@@ -173,7 +180,8 @@ fn check(section: &Section<'_, '_>) -> Check {
     };
     let kind = match given[..] {
         [] => {
-            section.wrong("name", "nothing is tracked; write one of interface, script, process and http below it");
+            section
+                .wrong("name", "nothing is tracked; write one of interface, script, process, http and file below it");
             ""
         }
         [kind] => kind,
@@ -198,8 +206,16 @@ fn check(section: &Section<'_, '_>) -> Check {
                 None => Err(format!("{} is no text; write \"http://127.0.0.1:8080/healthz\"", shown(found))),
             }))
         }
+        "file" => Check::File(text("file", "\"/run/ssyncp/penalty\"", path)),
         "script" => Check::Script(command(section, "script")),
         _ => Check::Script(Vec::new()),
+    }
+}
+
+fn path(path: &str) -> Result<String, String> {
+    match path.starts_with('/') && !path.contains('\0') {
+        true => Ok(path.to_owned()),
+        false => Err(format!("{path:?} is no absolute path; write \"/run/ssyncp/penalty\"")),
     }
 }
 
@@ -245,16 +261,22 @@ fn pace(section: &Section<'_, '_>, check: &Check) -> Option<CheckPace> {
         }
         return None;
     }
-    if let Check::Process(_) = check {
-        refuse("timeout", "looking for a process takes no time");
+    let timed = !matches!(check, Check::Process(_) | Check::File(_));
+    match check {
+        Check::Process(_) => refuse("timeout", "looking for a process takes no time"),
+        Check::File(_) => {
+            refuse("timeout", "reading a number takes no time");
+            ["rise", "fall"].into_iter().for_each(|key| refuse(key, "each number counts at once"));
+        }
+        _ => {}
     }
     let interval = duration(section, "interval", TRACK_INTERVAL);
-    Some(CheckPace {
-        interval,
-        timeout: (!matches!(check, Check::Process(_))).then(|| duration(section, "timeout", interval)),
-        rise: section.number("rise", 1, 1..=i128::from(STREAK_MAX)),
-        fall: section.number("fall", 1, 1..=i128::from(STREAK_MAX)),
-    })
+    let streak = |key| section.number(key, 1, 1..=i128::from(STREAK_MAX));
+    let (rise, fall) = match check {
+        Check::File(_) => (None, None),
+        _ => (Some(streak("rise")), Some(streak("fall"))),
+    };
+    Some(CheckPace { interval, timeout: timed.then(|| duration(section, "timeout", interval)), rise, fall })
 }
 
 fn duration(section: &Section<'_, '_>, key: &str, default: Duration) -> Duration {
@@ -310,7 +332,7 @@ mod tests {
     const GROUP: &str = "[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\n";
 
     const EACH: &str = r#"
-track = ["uplink", "proxy", "nginx", "web"]
+track = ["uplink", "proxy", "nginx", "web", "penalty"]
 [[track]]
 name = "uplink"
 interface = "eth0"
@@ -329,23 +351,30 @@ process = "nginx"
 [[track]]
 name = "web"
 http = "http://[::1]:8080/healthz?deep=1"
+[[track]]
+name = "penalty"
+file = "/run/ssyncp/penalty"
+interval = "100ms"
 "#;
 
     #[test]
     fn a_track_of_each_kind_is_read_and_shown_as_it_reads_back() {
         let settings = parse(&format!("{GROUP}{EACH}")).unwrap();
         assert_eq!(parse(&settings.to_toml()).unwrap(), settings);
-        let [uplink, proxy, nginx, web] = &settings.tracks[..] else { panic!("{settings:?}") };
+        let [uplink, proxy, nginx, web, penalty] = &settings.tracks[..] else { panic!("{settings:?}") };
         assert_eq!((&uplink.check, uplink.weight, &uplink.pace), (&Check::Interface("eth0".into()), -50, &None));
         assert_eq!(proxy.check, Check::Script(vec!["/usr/bin/check".into(), "--now".into()]));
-        let pace =
-            CheckPace { interval: Duration::from_secs(2), timeout: Some(Duration::from_millis(500)), rise: 2, fall: 3 };
+        let (interval, timeout) = (Duration::from_secs(2), Some(Duration::from_millis(500)));
+        let pace = CheckPace { interval, timeout, rise: Some(2), fall: Some(3) };
         assert_eq!((proxy.weight, &proxy.pace), (20, &Some(pace)));
-        let pace = CheckPace { interval: Duration::from_secs(1), timeout: None, rise: 1, fall: 1 };
+        let pace = CheckPace { interval: Duration::from_secs(1), timeout: None, rise: Some(1), fall: Some(1) };
         assert_eq!((nginx.weight, &nginx.pace), (0, &Some(pace)));
         let Check::Http(target) = &web.check else { panic!("{web:?}") };
         assert_eq!((target.address.to_string(), target.path.as_str()), ("[::1]:8080".into(), "/healthz?deep=1"));
         assert_eq!(web.pace.as_ref().unwrap().timeout, Some(Duration::from_secs(1)));
+        let pace = CheckPace { interval: Duration::from_millis(100), timeout: None, rise: None, fall: None };
+        assert_eq!((&penalty.check, penalty.weight), (&Check::File("/run/ssyncp/penalty".into()), 1));
+        assert_eq!(penalty.pace, Some(pace));
     }
 
     #[test]
@@ -393,10 +422,15 @@ colour = "red"
 [[track]]
 name = "resolver"
 http = "http://localhost/"
+[[track]]
+name = "number"
+file = "penalty"
+timeout = "1s"
+rise = 2
 "#;
         insta::assert_snapshot!(parse(text).unwrap_err(), @r#"
         ssyncp.toml:6: track: 7 is no text; write ["uplink"]
-        ssyncp.toml:6: track: "up" is no [[track]]; known are "a", "none", "shell", "path", "tls", "resolver"
+        ssyncp.toml:6: track: "up" is no [[track]]; known are "a", "none", "shell", "path", "tls", "resolver", "number"
         ssyncp.toml:6: track: "a" stands there twice; name each track once
         ssyncp.toml:11: track: only an election heeds tracks; remove it, or write role = "vrrp"
         ssyncp.toml:15: process: a track looks at one thing, and interface and process are given; write a [[track]] for each
@@ -407,15 +441,18 @@ http = "http://localhost/"
         ssyncp.toml:22: interface: "an-interface-too-long" is no interface; a name has 1 to 15 bytes
         ssyncp.toml:24: name: "with a blank" is no name; one has no blank, no quote and no control character
         ssyncp.toml:25: script: "check" is no absolute path; write ["/etc/ssyncp/check", "argument"]
-        ssyncp.toml:27: name: nothing is tracked; write one of interface, script, process and http below it
+        ssyncp.toml:27: name: nothing is tracked; write one of interface, script, process, http and file below it
         ssyncp.toml:28: timeout: 2h is not from 10ms to 1h; write "1s"
         ssyncp.toml:31: script: "check now" is no list; write ["/etc/ssyncp/check", "argument"]
         ssyncp.toml:32: rise: 0 is not from 1 to 1000
         ssyncp.toml:35: process: "/usr/sbin/nginx" is a path; write the program's name alone, as "nginx"
         ssyncp.toml:36: timeout: looking for a process takes no time; remove it
         ssyncp.toml:39: http: "https://127.0.0.1/" asks for TLS, which checks do not speak (a script can); write "http://127.0.0.1:8080/healthz"
-        ssyncp.toml:40: unknown key "colour" in [[track]]; known are name, interface, script, process, http, weight, interval, timeout, rise, fall
+        ssyncp.toml:40: unknown key "colour" in [[track]]; known are name, interface, script, process, http, file, weight, interval, timeout, rise, fall
         ssyncp.toml:43: http: "http://localhost/" has a name where an address must stand; write "http://127.0.0.1:8080/healthz"
+        ssyncp.toml:46: file: "penalty" is no absolute path; write "/run/ssyncp/penalty"
+        ssyncp.toml:47: timeout: reading a number takes no time; remove it
+        ssyncp.toml:48: rise: each number counts at once; remove it
         "#);
     }
 

@@ -8,14 +8,15 @@
 //! ```
 //!
 //! The interfaces are made at the start and are down, so that a takeover only sets them up; they go when the node leaves. One
-//! that a dead predecessor left is removed first. Two groups of a node never have the same one, because their sync ids
+//! that a dead predecessor left is removed at the start, whatever this node is configured to make. Two groups of a node never have the same one, because their sync ids
 //! differ. Where the kernel has no macvlan this is told, and the addresses come up on the interface itself: a takeover with
 //! another link address is better than none.
 
 use super::mover::{Mover, kernel_error};
 use crate::daemon::journal::Weight;
 use crate::daemon::settings::VirtualAddress;
-use rtnetlink::packet_route::link::MacVlanMode;
+use futures_util::StreamExt;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, MacVlanMode};
 use rtnetlink::{LinkMacVlan, LinkUnspec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -53,6 +54,15 @@ impl VirtualLinks {
     /// At most 15 bytes, while the index is below 100,000.
     fn name(&self, index: u32, six: bool) -> String {
         format!("vmac{}-{}-{index}", if six { 6 } else { 4 }, self.sync_id)
+    }
+
+    /// Whether an interface of that name and link address was made by this group, of this process or a dead one.
+    fn is_ours(&self, name: &str, address: &[u8]) -> bool {
+        let of = |six| {
+            let index = name.strip_prefix(&format!("vmac{}-{}-", if six { 6 } else { 4 }, self.sync_id));
+            index.is_some_and(|index| index.parse::<u32>().is_ok()) && address == self.mac(six)
+        };
+        of(false) || of(true)
     }
 
     /// The virtual router's link address.
@@ -95,6 +105,46 @@ impl Mover {
                 }
             }
         }
+    }
+
+    /// Removes the virtual interfaces of a dead predecessor, which may have had other addresses, or this one's on another
+    /// interface. Their addresses go with them.
+    pub(super) async fn remove_virtual_leftovers(&mut self) {
+        let mut answers = self.kernel.link().get().execute();
+        let mut left = Vec::new();
+        loop {
+            match answers.next().await {
+                None => break,
+                Some(Ok(link)) => left.extend(self.virtual_leftover(&link).map(|name| (link.header.index, name))),
+                Some(Err(error)) => {
+                    let error = kernel_error(error);
+                    let text = format!("what a dead predecessor may have left is not known: {error}");
+                    return self.complain("virtual".to_owned(), "VirtualMacRefused", text);
+                }
+            }
+        }
+        for (index, name) in left {
+            match self.kernel.link().del(index).execute().await.map_err(kernel_error) {
+                Ok(()) => tracing::info!(group = self.sync_id, "{name}, which a dead predecessor left, is removed"),
+                Err(error) => {
+                    let text = format!("{name}, which a dead predecessor left, cannot be removed: {error}");
+                    self.complain(name, "VirtualMacRefused", text);
+                }
+            }
+        }
+    }
+
+    /// The name of an interface that this group made.
+    fn virtual_leftover(&self, link: &LinkMessage) -> Option<String> {
+        let name = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        })?;
+        let ours = link.attributes.iter().any(|attribute| match attribute {
+            LinkAttribute::Address(address) => self.virtual_links.is_ours(&name, address),
+            _ => false,
+        });
+        ours.then_some(name)
     }
 
     async fn make_virtual_link(&mut self, parent: &str, index: u32, six: bool) -> io::Result<String> {
@@ -183,6 +233,23 @@ mod tests {
     fn a_virtual_router_has_the_link_addresses_of_the_standard() {
         let links = VirtualLinks::new(51, true);
         assert_eq!((links.mac(false), links.mac(true)), ([0, 0, 0x5e, 0, 1, 51], [0, 0, 0x5e, 0, 2, 51]));
+    }
+
+    #[test]
+    fn only_what_this_group_has_made_is_removed() {
+        let links = VirtualLinks::new(51, false);
+        let (four, six) = ([0, 0, 0x5e, 0, 1, 51], [0, 0, 0x5e, 0, 2, 51]);
+        assert!(links.is_ours("vmac4-51-2", &four) && links.is_ours("vmac6-51-17", &six));
+        for (name, address) in [
+            ("vmac4-51-2", [2, 0, 0, 0, 0, 1]),
+            ("vmac4-51-2", six),
+            ("vmac4-5-12", four),
+            ("vmac4-51-eth0", four),
+            ("vmac4-51-", four),
+            ("eth0", four),
+        ] {
+            assert!(!links.is_ours(name, &address), "{name}");
+        }
     }
 
     #[test]

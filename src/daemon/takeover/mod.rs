@@ -29,7 +29,7 @@ use crate::daemon::announce::Announce;
 use crate::daemon::journal::Weight;
 use crate::daemon::privilege;
 use crate::daemon::settings::{Group, Moves, VirtualAddress, VirtualRoute};
-use crate::daemon::status::AddressStatus;
+use crate::daemon::status::{AddressStatus, RouteStatus};
 use crate::sys::schedule;
 use crate::time::Duration;
 use std::fmt;
@@ -274,6 +274,15 @@ impl Takeover {
             What::Route(_) => None,
         };
         self.orders.items.iter().filter_map(address).collect()
+    }
+
+    /// Which routes are here.
+    pub fn routes(&self) -> Vec<RouteStatus> {
+        let route = |item: &Arc<Item>| match &item.what {
+            What::Address(_) => None,
+            What::Route(route) => Some(RouteStatus { route: route.to_string(), held: item.held() }),
+        };
+        self.orders.items.iter().filter_map(route).collect()
     }
 
     /// The next thing to be told: that somebody else has removed what is held, and that it is back; that the kernel refuses

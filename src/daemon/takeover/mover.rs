@@ -78,8 +78,11 @@ impl Mover {
 
     pub(super) async fn run(mut self, mut wishes: watch::Receiver<Wish>, started: mpsc::SyncSender<io::Result<()>>) {
         self.stand_guard(true);
+        self.remove_virtual_leftovers().await;
         self.find_devices().await;
+        // From the interfaces themselves: a predecessor may have had no virtual ones.
         self.carry_out(false).await;
+        self.make_virtual_links().await;
         // Nobody waits any longer if the kernel was too slow; then the wishes' sender is gone too.
         drop(started.send(Ok(())));
         let mut pending: Option<Pending> = None;
@@ -157,6 +160,7 @@ impl Mover {
             self.parting.retain(|old| !stays(&old));
             self.orders = Arc::clone(orders);
             self.find_devices().await;
+            self.make_virtual_links().await;
         }
         for item in std::mem::take(&mut self.parting) {
             match self.move_one(&item.what, false).await {
@@ -324,7 +328,6 @@ impl Mover {
                 tracing::warn!(group = self.sync_id, "interface {} cannot be looked up: {error}", address.device);
             }
         }
-        self.make_virtual_links().await;
     }
 
     /// Looks an interface up and opens its announcer; afterwards it is in `devices` if it exists.

@@ -1,8 +1,9 @@
 //! Who looks: one task for each track that some group heeds, on the thread of the errands. A look never overlaps the next
 //! one of its track, and never waits for that of another.
 
+use super::file::Found;
 use super::process::Finder;
-use super::{Board, Look, http};
+use super::{Board, Look, file, http};
 use crate::daemon::errands::Errands;
 use crate::daemon::program::{self, Outcome};
 use crate::daemon::settings::{Check, CheckPace, Settings, Track};
@@ -88,8 +89,13 @@ struct Report {
 
 impl Report {
     fn new(board: &Arc<Board>, track: &Track) -> Self {
-        let (rise, fall) = track.pace.as_ref().map_or((1, 1), |pace| (pace.rise, pace.fall));
-        Report { board: Arc::clone(board), name: track.name.clone(), damper: Damper::new(rise, fall), told: false }
+        let (rise, fall) = track.pace.as_ref().map_or((None, None), |pace| (pace.rise, pace.fall));
+        Report {
+            board: Arc::clone(board),
+            name: track.name.clone(),
+            damper: Damper::new(rise.unwrap_or(1), fall.unwrap_or(1)),
+            told: false,
+        }
     }
 
     fn say(&mut self, look: Look) {
@@ -143,12 +149,14 @@ async fn look_for_ever(track: Track, mut report: Report) {
         Check::Process(name) => Finder::new(name),
         _ => Finder::new(""),
     };
+    let mut number = 0;
     loop {
         let next = Instant::now() + interval;
         let look = match &track.check {
             Check::Script(words) => by_script(&program::run(words, limit).await),
             Check::Http(target) => by_answer(http::status(target, limit).await),
             Check::Process(_) => by_process(finder.find()),
+            Check::File(path) => by_number(file::read(path), &mut number),
             Check::Interface(_) => return,
         };
         report.say(look);
@@ -161,32 +169,52 @@ fn by_script(outcome: &Outcome) -> Look {
         Outcome::Ended { status, line } if status.success() => line.clone(),
         other => other.to_string(),
     };
-    Look { good: outcome.is_success(), not_run: matches!(outcome, Outcome::NotRun(_)), words }
+    Look { good: outcome.is_success(), not_run: matches!(outcome, Outcome::NotRun(_)), words, number: None }
 }
 
 fn by_answer(answer: io::Result<hyper::StatusCode>) -> Look {
     match answer {
-        Ok(status) => Look { good: http::is_good(status), not_run: false, words: status.to_string() },
-        Err(error) => Look { good: false, not_run: false, words: error.to_string() },
+        Ok(status) => Look { good: http::is_good(status), not_run: false, words: status.to_string(), number: None },
+        Err(error) => Look { good: false, not_run: false, words: error.to_string(), number: None },
     }
 }
 
 fn by_process(found: io::Result<Option<u32>>) -> Look {
     match found {
-        Ok(Some(process)) => Look { good: true, not_run: false, words: format!("process {process}") },
-        Ok(None) => Look { good: false, not_run: false, words: "no such process".into() },
-        Err(error) => Look { good: false, not_run: true, words: format!("cannot be run: /proc: {error}") },
+        Ok(Some(process)) => Look { good: true, not_run: false, words: format!("process {process}"), number: None },
+        Ok(None) => Look { good: false, not_run: false, words: "no such process".into(), number: None },
+        Err(error) => {
+            Look { good: false, not_run: true, words: format!("cannot be run: /proc: {error}"), number: None }
+        }
+    }
+}
+
+/// What cannot be read, or is half written, changes nothing: the number before counts.
+fn by_number(found: io::Result<Found>, number: &mut i32) -> Look {
+    // Whether the number is good is for its weight to say.
+    let look = |number, not_run, words| Look { good: true, not_run, words, number: Some(number) };
+    match found {
+        Ok(Found::Number(found)) => {
+            *number = found;
+            look(found, false, found.to_string())
+        }
+        Ok(Found::Missing) => {
+            *number = 0;
+            look(0, false, "no file: 0".into())
+        }
+        Ok(Found::Empty) => look(*number, false, number.to_string()),
+        Err(error) => look(*number, true, format!("cannot be run: {error}; {number} counts as before")),
     }
 }
 
 fn by_link(link: io::Result<LinkState>) -> Look {
-    let look = |good, words: &str| Look { good, not_run: false, words: words.into() };
+    let look = |good, words: &str| Look { good, not_run: false, words: words.into(), number: None };
     match link {
         Ok(LinkState { enabled: false, .. }) => look(false, "switched off"),
         Ok(LinkState { carrier: false, .. }) => look(false, "no carrier"),
         Ok(LinkState { .. }) => look(true, "running"),
         Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => look(false, "no such interface"),
-        Err(error) => Look { good: false, not_run: true, words: format!("cannot be run: {error}") },
+        Err(error) => Look { good: false, not_run: true, words: format!("cannot be run: {error}"), number: None },
     }
 }
 
@@ -194,7 +222,7 @@ fn by_link(link: io::Result<LinkState>) -> Look {
 async fn watch_interface(name: &str, report: &mut Report) {
     loop {
         if let Err(error) = watch_until_it_fails(name, report).await {
-            report.say(Look { good: false, not_run: true, words: format!("cannot be run: {error}") });
+            report.say(Look { good: false, not_run: true, words: format!("cannot be run: {error}"), number: None });
         }
         sleep(RETRY).await;
     }
@@ -231,6 +259,23 @@ mod tests {
         assert_eq!(states(3, 2, "+-+--+++"), "++++---+");
         assert_eq!(states(3, 2, "-++-+++-"), "------++");
         assert_eq!(states(1, 1, "+-+-"), "+-+-");
+    }
+
+    #[test]
+    fn what_is_no_number_changes_nothing_and_a_file_that_is_gone_is_zero() {
+        let mut number = 0;
+        let mut look = |found| {
+            let look = by_number(found, &mut number);
+            (look.number, look.not_run, look.words)
+        };
+        assert_eq!(look(Ok(Found::Empty)), (Some(0), false, "0".into()));
+        assert_eq!(look(Ok(Found::Number(40))), (Some(40), false, "40".into()));
+        assert_eq!(look(Ok(Found::Empty)), (Some(40), false, "40".into()));
+        let wrong = io::Error::new(io::ErrorKind::InvalidData, "\"x\" is no number");
+        let words = "cannot be run: \"x\" is no number; 40 counts as before";
+        assert_eq!(look(Err(wrong)), (Some(40), true, words.into()));
+        assert_eq!(look(Ok(Found::Missing)), (Some(0), false, "no file: 0".into()));
+        assert_eq!(look(Ok(Found::Empty)).0, Some(0));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a node's fitness for the role depends on beside its sync link: interfaces, scripts, processes, HTTP servers. Each
-//! `[[track]]` is looked at once for the whole node; a group heeds those that it names.
+//! What a node's fitness for the role depends on beside its sync link: interfaces, scripts, processes, HTTP servers, numbers
+//! in files. Each `[[track]]` is looked at once for the whole node; a group heeds those that it names.
 //!
 //! ```text
 //!   thread "errands"                              a group's loop
@@ -7,13 +7,15 @@
 //!     script ─── exit 0?    ├─ Damper ─▶ Board ─────▶ TrackDown, TrackUp ─▶ priority in force
 //!     process ── /proc      │ rise,fall    │ wake   └▶ weight 0: drain, cause "track"
 //!     http ───── 2xx, 3xx?  ┘              └▶ status, metrics
+//!     file ───── number, to be multiplied by the weight ──▲
 //! ```
 //!
 //! As in keepalived: a negative weight is subtracted while the track is down, a positive one added while it is up; with
-//! weight 0 the node is to be without the role while it is down. Before its first result a track counts as neither, and
+//! weight 0 the node is to be without the role while it is down; [`file`] has its own arithmetic. Before its first result a track counts as neither, and
 //! the first result counts at once, whatever `rise` and `fall`. A check that cannot even be run counts as down.
 
 mod checks;
+mod file;
 mod http;
 mod process;
 
@@ -39,13 +41,15 @@ const OWNER: u8 = 255;
 pub struct TrackState {
     /// Its name.
     pub name: String,
-    /// Its kind: interface, script, process or http.
+    /// Its kind: interface, script, process, http or file.
     pub kind: &'static str,
     /// What it costs or brings.
     pub weight: i16,
     /// Whether it is up; `None` before the first result.
     pub up: Option<bool>,
-    /// Since when.
+    /// The number of a file; `None` of other kinds, and before the first result.
+    pub number: Option<i32>,
+    /// Since when it is up or down, or the number is this.
     pub since: Instant,
     /// What the last look found, in a few words: of a script its last line.
     pub output: String,
@@ -64,12 +68,23 @@ impl TrackState {
             kind: track.check.kind(),
             weight: track.weight,
             up: None,
+            number: None,
             since: clock::now(),
             output: String::new(),
             checks: 0,
             failures: 0,
             not_run: 0,
         }
+    }
+}
+
+impl TrackState {
+    /// The same, up or down by its number, if it has one.
+    fn judged(mut self) -> Self {
+        if let Some(number) = self.number {
+            self.up = Some(file::bonus(number, self.weight).is_some());
+        }
+        self
     }
 }
 
@@ -100,7 +115,7 @@ impl Board {
         state.tracks = tracks
             .iter()
             .map(|(track, stays)| match old.iter().find(|old| old.name == track.name && *stays) {
-                Some(known) => TrackState { weight: track.weight, ..known.clone() },
+                Some(known) => TrackState { weight: track.weight, ..known.clone() }.judged(),
                 None => TrackState::unknown(track),
             })
             .collect();
@@ -111,12 +126,15 @@ impl Board {
     fn note(&self, name: &str, look: Look, up: Option<bool>) {
         let mut state = self.lock();
         let Some(track) = state.tracks.iter_mut().find(|track| track.name == name) else { return };
+        let before = (track.up, track.number);
         track.checks += 1;
-        track.failures += u64::from(!look.good);
         track.not_run += u64::from(look.not_run);
         track.output = look.words;
-        if up != track.up {
-            (track.up, track.since) = (up, clock::now());
+        (track.up, track.number) = (up, look.number);
+        *track = track.clone().judged();
+        track.failures += u64::from(!look.good || (track.number.is_some() && track.up == Some(false)));
+        if before != (track.up, track.number) {
+            track.since = clock::now();
             self.tell(state);
         }
     }
@@ -135,6 +153,8 @@ struct Look {
     /// It could not be made at all; bad then.
     not_run: bool,
     words: String,
+    /// Of a file.
+    number: Option<i32>,
 }
 
 /// The tracks that a group heeds, as its loop sees them.
@@ -192,7 +212,8 @@ impl Heed {
         let before = std::mem::replace(&mut self.known, now);
         let is_news = |track: &&TrackState| {
             let known = before.iter().find(|known| known.name == track.name);
-            track.up.is_some() && known.and_then(|known| known.up) != track.up
+            let seen = known.map_or((None, None), |known| (known.up, known.number));
+            track.up.is_some() && seen != (track.up, track.number)
         };
         Some(Change {
             changed: self.known.iter().filter(is_news).cloned().collect(),
@@ -214,6 +235,9 @@ impl Heed {
 
 /// What a track adds to the priority now.
 fn bonus(track: &TrackState) -> i32 {
+    if let Some(number) = track.number {
+        return file::bonus(number, track.weight).unwrap_or(0);
+    }
     match track.up {
         Some(true) => i32::from(track.weight.max(0)),
         Some(false) => i32::from(track.weight.min(0)),
@@ -223,7 +247,7 @@ fn bonus(track: &TrackState) -> i32 {
 
 /// Whether it forbids the role now.
 fn forbids(track: &TrackState) -> bool {
-    track.up == Some(false) && track.weight == 0
+    track.up == Some(false) && (track.weight == 0 || track.number.is_some())
 }
 
 /// The priority in force: the configured one and what the tracks add.
@@ -256,7 +280,7 @@ mod tests {
     }
 
     fn say(board: &Board, name: &str, up: bool) {
-        board.note(name, Look { good: up, not_run: false, words: "said".into() }, Some(up));
+        board.note(name, Look { good: up, not_run: false, words: "said".into(), number: None }, Some(up));
     }
 
     fn names(change: &Change) -> Vec<(&str, Option<bool>)> {
@@ -329,5 +353,27 @@ mod tests {
         board.replace(&[(track("a", -9), true), (track("b", -2), false)]);
         let change = heed.look().unwrap();
         assert_eq!((names(&change), change.bonus), (vec![], -9));
+    }
+
+    #[test]
+    fn a_number_is_news_whenever_it_is_another_and_forbids_the_role_where_it_is_too_much() {
+        let board = board(&[("load", -2)]);
+        let mut heed = heed(&board, &["load"]);
+        let mut say = |number: i32| {
+            let look = Look { good: true, not_run: false, words: number.to_string(), number: Some(number) };
+            board.note("load", look, Some(true));
+            heed.look().map(|change| (names(&change).len(), change.bonus, change.forbids))
+        };
+        assert_eq!(say(0), Some((1, 0, false)));
+        assert_eq!(say(20), Some((1, -40, false)));
+        assert_eq!(say(20), None);
+        assert_eq!(say(127), Some((1, 0, true)), "254 is more than a priority has");
+        assert_eq!(say(-10), Some((1, 20, false)));
+        // Another weight judges the number anew: of weight 0 any but 0 is a failure.
+        board.replace(&[(track("load", 0), true)]);
+        let change = heed.look().unwrap();
+        assert_eq!((names(&change), change.forbids), (vec![("load", Some(false))], true));
+        let row = &heed.rows(Instant::from_nanos(u64::MAX))[0];
+        assert_eq!((row.number, row.failures, row.checks), (Some(-10), 1, 5));
     }
 }

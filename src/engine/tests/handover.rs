@@ -440,6 +440,64 @@ fn a_draining_master_hands_over() {
     assert_eq!(world.events(0, "Draining"), 2);
 }
 
+/// [5.3.11] A master whose source has lost changes gives its role to nobody who asks before the dump that makes up for it: what
+/// has ended unheard would live on with the heir. One that drains waits as well.
+#[test]
+fn a_switch_waits_for_the_dump_that_makes_up_for_lost_changes() {
+    for drains in [false, true] {
+        let mut world = pair_in_sync(10, |config| Config { preempt: false, ..config });
+        let now = world.now;
+        world.node(0).engine.source_overrun(now);
+        if drains {
+            drain(&mut world, 0, true);
+        } else {
+            assert_eq!(switchover(&mut world, 1, None), Ok(NodeId(2)));
+        }
+        world.run(ms(500));
+        assert_eq!(world.events(0, "HandoverStarted"), 0);
+        // A dump that names all but one.
+        let now = world.now;
+        world.node(0).engine.begin_dump(now);
+        (1..10).for_each(|number| world.upsert(0, number));
+        world.run(ms(100));
+        assert_eq!(world.events(0, "HandoverStarted"), 0, "it is not complete");
+        let now = world.now;
+        world.node(0).engine.end_dump(now);
+        until_master(&mut world, 1);
+        assert!(world.now.since(now) < ms(200));
+        world.run(ms(10));
+        assert_eq!((world.table(1).len(), world.events(0, "HandoverDone")), (9, 1));
+    }
+}
+
+/// [5.3.11] A dump that began before the changes were lost says nothing of them; and nothing is waited for longer than half of
+/// `handover_deadline` (2 s). The owner's word is followed at once.
+#[test]
+fn a_switch_does_not_wait_for_a_dump_for_ever() {
+    let lost = |world: &mut World| {
+        let now = world.now;
+        world.node(0).engine.source_overrun(now);
+    };
+    let mut world = pair_in_sync(10, |config| Config { preempt: false, ..config });
+    let now = world.now;
+    world.node(0).engine.begin_dump(now);
+    (0..10).for_each(|number| world.upsert(0, number));
+    lost(&mut world);
+    let start = world.now;
+    drain(&mut world, 0, true);
+    let now = world.now;
+    world.node(0).engine.end_dump(now);
+    world.run(ms(990));
+    lost(&mut world);
+    assert_eq!(world.events(0, "HandoverStarted"), 0);
+    until_master(&mut world, 1);
+    assert!((ms(1000)..ms(1200)).contains(&world.now.since(start)), "{:?}", world.now.since(start));
+    let mut world = pair_in_sync(10, |config| Config { preempt: false, ..config });
+    lost(&mut world);
+    assert_eq!(switchover(&mut world, 0, None), Ok(NodeId(2)));
+    assert!(until_master(&mut world, 1) < ms(100));
+}
+
 /// [5.3.7] A draining master stays while nobody is proven, and goes as soon as somebody is.
 #[test]
 fn a_draining_master_waits_until_somebody_is_proven() {

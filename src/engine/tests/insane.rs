@@ -39,6 +39,20 @@ impl Insane {
         Some(slot)
     }
 
+    /// A frame of its own, as it is but for its number.
+    fn resealed(&mut self, recorded: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = recorded.to_vec();
+        let mut header = unseal(&[secret(1)], &mut bytes).ok()?.header();
+        header.flags = crate::wire::FrameFlags(0);
+        let length = bytes.len() - 16;
+        self.seal(header, |slot, header| {
+            let mut raw = header_of(&header, bytes[0], length);
+            raw.extend_from_slice(&bytes[40..length]);
+            slot.get_mut(..length)?.copy_from_slice(&raw);
+            Some(length)
+        })
+    }
+
     /// Somebody's frame as its own, with some bytes behind the header changed.
     fn mutated(&mut self, recorded: &[u8], dice: &mut impl FnMut(u64) -> u64) -> Option<Vec<u8>> {
         let mut bytes = recorded.to_vec();
@@ -66,6 +80,49 @@ impl Insane {
             slot.get_mut(..length)?.copy_from_slice(&raw);
             Some(length)
         })
+    }
+}
+
+/// A node that is itself in all it hears and does, and insane in what it says: each of its frames arrives as it is, so that it
+/// stays established with whoever comes, or changed, or both, and always under the next number.
+struct Possessed {
+    insane: Insane,
+    seen: usize,
+    dice: Box<dyn FnMut(u64) -> u64>,
+}
+
+impl Possessed {
+    /// Node 3 of this world.
+    fn new(world: &mut World, seed: u64) -> Self {
+        world.passes = Box::new(|from, _, _| from != 2);
+        Possessed { insane: Insane::new(), seen: world.sent.len(), dice: Box::new(dice(seed)) }
+    }
+
+    /// Its frames since the last time, each also up to eight times changed; and some of what anybody has ever sent.
+    fn rages(&mut self, world: &mut World) {
+        let own: Vec<usize> = (std::mem::replace(&mut self.seen, world.sent.len())..world.sent.len())
+            .filter(|at| world.sent[*at].1 == 2)
+            .collect();
+        for at in own {
+            let bytes = world.sent[at].2.clone();
+            self.says(world, &bytes, true);
+            for _ in 0..(self.dice)(8) {
+                self.says(world, &bytes, false);
+            }
+        }
+        for _ in 0..(self.dice)(3) {
+            let at = (self.dice)(world.sent.len() as u64) as usize;
+            let bytes = world.sent[at].2.clone();
+            self.says(world, &bytes, false);
+        }
+    }
+
+    fn says(&mut self, world: &mut World, bytes: &[u8], as_it_is: bool) {
+        let said = if as_it_is { self.insane.resealed(bytes) } else { self.insane.mutated(bytes, &mut self.dice) };
+        let Some(said) = said else { return };
+        for at in 0..2 {
+            world.hand_in(at, &mut said.clone());
+        }
     }
 }
 
@@ -118,19 +175,70 @@ fn whatever_a_peer_with_the_secret_says_nothing_breaks() {
                 world.upsert(0, 200 + turn / 50);
             }
         }
-        for at in 0..2 {
-            assert_eq!(world.counter(at, "drop_forged"), 0, "each frame had a valid seal");
-            let status = world.engine(at).status();
-            assert!(status.entries <= 2000 && status.peers.len() <= 64);
-        }
-        world.run(Duration::from_secs(30));
-        let masters: Vec<usize> = (0..2).filter(|at| world.role(*at) == Role::Master).collect();
-        assert_eq!(masters.len(), 1, "seed {seed}");
-        world.dump_done(masters[0]);
-        world.run(Duration::from_secs(2));
-        assert_eq!(world.sync(1 - masters[0]), SyncState::InSync, "seed {seed}");
-        world.assert_equal(0, 1);
+        healed(&mut world, seed);
     }
+}
+
+/// [3.4.10] The same to a node that joins with nothing, all the while that it becomes established, is filled and is proven; and
+/// to the master that fills it. The insane one is a peer of both.
+#[test]
+fn a_node_that_joins_beside_an_insane_one_is_filled_all_the_same() {
+    for seed in 0..6 {
+        let mut world = trio();
+        world.kill(1);
+        let mut possessed = Possessed::new(&mut world, seed);
+        world.start(1, sealed(Config { incarnation: 777 + seed, priority: 100, capacity: 2000, ..config(2) }));
+        let mut established = false;
+        for turn in 0..2000 {
+            world.run(Duration::from_micros(500));
+            possessed.rages(&mut world);
+            established |= world.engine(1).status().peers.iter().any(|it| it.node == NodeId(3) && it.established);
+            if turn % 50 == 0 && world.role(0) == Role::Master {
+                world.upsert(0, 200 + turn / 50);
+            }
+        }
+        assert!(established, "seed {seed}: what it says is taken");
+        healed(&mut world, seed);
+    }
+}
+
+/// [3.4.10] The same to a node that is Promoting, and whose sink does not answer: whatever it hears, it is master in the end, or
+/// follows one, and holds no more than it may.
+#[test]
+fn a_takeover_beside_an_insane_one_comes_to_an_end() {
+    for seed in 0..6 {
+        let mut world = trio();
+        let mut possessed = Possessed::new(&mut world, seed);
+        world.node(1).commits = false;
+        world.kill(0);
+        let mut promoting = 0;
+        for _ in 0..3000 {
+            world.run(Duration::from_micros(500));
+            possessed.rages(&mut world);
+            promoting += u32::from(world.role(1) == Role::Promoting);
+        }
+        assert!(promoting > 100, "seed {seed}: {promoting} of 3000 half milliseconds");
+        world.node(1).commits = true;
+        world.start(0, sealed(Config { incarnation: 777 + seed, priority: 150, capacity: 2000, ..config(1) }));
+        healed(&mut world, seed);
+    }
+}
+
+/// The insane one is gone. The two others are a pair in sync, within what they may hold.
+fn healed(world: &mut World, seed: u64) {
+    world.kill(2);
+    for at in 0..2 {
+        assert_eq!(world.counter(at, "drop_forged"), 0, "each frame had a valid seal");
+        let status = world.engine(at).status();
+        assert!(status.entries <= 2000 && status.peers.len() <= 64);
+    }
+    world.run(Duration::from_secs(30));
+    let masters: Vec<usize> = (0..2).filter(|at| world.role(*at) == Role::Master).collect();
+    assert_eq!(masters.len(), 1, "seed {seed}");
+    world.dump_done(masters[0]);
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.sync(1 - masters[0]), SyncState::InSync, "seed {seed}");
+    world.assert_equal(0, 1);
 }
 
 /// Frames that node 0 sends while the insane one asks `each` again and again, 20 times a millisecond for 100 ms, and the

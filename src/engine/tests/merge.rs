@@ -1,7 +1,7 @@
 //! What only one of two tables holds lives on in both.
 
 use super::*;
-use crate::wire::{CURSOR_END, Frame, Header, Kind, MergeWriter, Payload, Target};
+use crate::wire::{CURSOR_END, Frame, Header, Kind, MergePull, MergeWriter, Payload, Target, encode_merge_pull};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -9,7 +9,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A pair that holds flows 0 to 99, is cut in two, and has two masters: node 1 has the higher term.
 fn split() -> World {
-    let mut world = World::elected_pair_without_preempt();
+    split_of(World::elected_pair_without_preempt())
+}
+
+fn split_of(mut world: World) -> World {
     (0..100).for_each(|number| world.upsert(0, number));
     world.run(Duration::from_millis(250));
     assert_eq!(world.sync(1), SyncState::InSync);
@@ -137,6 +140,52 @@ fn a_merge_over_a_bad_link_comes_to_its_end() {
     assert_eq!(numbers(&world, 1).len(), 1100);
     assert_eq!(world.events(0, "MergeGivenUp") + world.events(1, "MergeGivenUp"), 0);
     assert_eq!(world.counter(0, "merge_offers_expired"), 0);
+    // Also those that were lost, and those that say that all is there.
+    let questions = |node| world.sent.iter().filter(|(_, from, bytes)| *from == node && asked(bytes).is_some()).count();
+    assert_eq!(world.counter(1, "merge_pulls_sent"), questions(1) as u64);
+    assert_eq!((world.counter(0, "merge_pulls_sent"), questions(0)), (0, 0));
+}
+
+/// [5.5.3] What the winner has no room for is counted, entry by entry.
+#[test]
+fn what_finds_no_room_at_the_winner_is_counted() {
+    let patient = |config: Config| Config { preempt: false, ..config };
+    let small = Config { capacity: 150, ..config(2) };
+    let mut world =
+        split_of(World::new(vec![patient(Config { priority: 150, ..config(1) }), patient(small)]).elected());
+    (500..600).for_each(|number| world.upsert(0, number));
+    world.passes = Box::new(|_, _, _| true);
+    world.run_until("one master", |world| world.role(0) == Role::Backup);
+    world.run(SECOND);
+    assert_eq!(world.engine(1).status().entries, 150);
+    assert_eq!((world.counter(1, "merge_adopted"), world.counter(1, "merge_refused")), (50, 50));
+}
+
+/// [5.5.1] Who asks for more pages than it is granted in a while is refused them, each one counted.
+#[test]
+fn questions_beyond_what_is_granted_are_refused_and_counted() {
+    let mut world = World::elected_pair();
+    world.upsert(0, 1);
+    world.run(SECOND);
+    let (asker, asked) = (world.engine(1), world.engine(0));
+    let target = Target { node: asked.config.node, incarnation: asked.incarnation };
+    let pull = MergePull { target, node: NodeId(9), incarnation: 9, after: 0, cursor: 0 };
+    let header = Header {
+        sync_id: 51,
+        kind: Kind::PULL,
+        node: asker.config.node,
+        incarnation: asker.incarnation,
+        term: asker.term,
+        ..Header::default()
+    };
+    let first = asker.control_seq + 1;
+    for seq in first..first + 600 {
+        let mut slot = [0; 1480];
+        let length = encode_merge_pull(&mut slot, Header { seq, ..header }, &pull).unwrap();
+        world.hand_in(0, &mut slot[..length]);
+    }
+    // 512 pages are granted at a time.
+    assert_eq!((world.counter(0, "merge_pulls_received"), world.counter(0, "merge_pulls_refused")), (600, 88));
 }
 
 /// [5.5.4] Until it was asked, the loser removes nothing and asks for nothing; after `merge_deadline` it repairs.

@@ -14,6 +14,8 @@ mod insane;
 mod links;
 mod merge;
 mod operator;
+mod pacing;
+mod patience;
 mod repair;
 mod replays;
 mod roles;
@@ -310,7 +312,11 @@ impl World {
 
     /// The same, by one of several sync links.
     pub(super) fn hand_in_by(&mut self, link: u8, to: usize, bytes: &mut [u8]) {
-        let meta = FrameMeta { link, source: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        self.hand_in_as(FrameMeta { link, source: IpAddr::V4(Ipv4Addr::LOCALHOST) }, to, bytes);
+    }
+
+    /// The same, from wherever.
+    pub(super) fn hand_in_as(&mut self, meta: FrameMeta, to: usize, bytes: &mut [u8]) {
         let now = self.now;
         if let Some(node) = &mut self.nodes[to] {
             node.engine.handle_frame(now, meta, bytes);

@@ -84,6 +84,47 @@ fn availability_wins_when_the_sink_does_not_answer() {
     assert_eq!(world.events(1, "CommitDeadlinePassed"), 1);
 }
 
+/// [7.0.1] A takeover that does not come to its end is reported with its cause, one that does is not.
+#[test]
+fn a_takeover_that_fails_says_why() {
+    let failed = |end: fn(&mut World)| {
+        let with = |node, priority| Config { priority, preempt: false, ..config(node) };
+        let mut world = World::new(vec![with(1, 150), with(2, 100), with(3, 90)]);
+        world.run(Duration::from_secs(1));
+        world.dump_done(0);
+        world.run(Duration::from_millis(300));
+        world.node(1).commits = false;
+        world.kill(0);
+        world.run_until("promoting", |world| world.role(1) == Role::Promoting);
+        end(&mut world);
+        world.run(Duration::from_millis(1));
+        let cause = |event: &Event| if let Event::ElectionFailed { cause } = event { Some(*cause) } else { None };
+        let causes: Vec<ElectionFailure> = world.node(1).events.iter().filter_map(cause).collect();
+        (world.role(1), causes)
+    };
+    let link_down = failed(|world| {
+        let now = world.now;
+        world.node(1).engine.handle_link(now, false);
+    });
+    assert_eq!(link_down, (Role::Fault, vec![ElectionFailure::LinkDown]));
+    let withdrawn = failed(|world| {
+        let now = world.now;
+        world.node(1).engine.set_role(now, RoleRequest::Backup);
+    });
+    assert_eq!(withdrawn, (Role::Backup, vec![ElectionFailure::Withdrawn]));
+    let another = failed(|world| {
+        // The owner of the third node wants that one to be master, and at once.
+        let now = world.now;
+        world.node(2).engine.set_role(now, RoleRequest::Master);
+        world.run_until("the third is master", |world| world.role(2) == Role::Master);
+    });
+    assert_eq!(another, (Role::Backup, vec![ElectionFailure::AnotherIsMaster]));
+    let none = failed(|world| {
+        world.node(1).commits = true;
+    });
+    assert_eq!(none, (Role::Master, vec![]));
+}
+
 /// [4.6.3] At a takeover every flow whose clock has run out is given to the sink again: its kernel may have dropped it.
 #[test]
 fn flows_whose_clock_ran_out_are_committed_again_at_takeover() {

@@ -283,6 +283,7 @@ fn events_have_the_names_of_the_protocol() {
         (Event::NewMaster { node, term }, "NewMaster"),
         (Event::MasterLost { node }, "MasterLost"),
         (Event::ElectionStarted, "ElectionStarted"),
+        (Event::ElectionFailed { cause: ElectionFailure::LinkDown }, "ElectionFailed"),
         (Event::DuplicateMaster { node, term, own_term: term }, "DuplicateMaster"),
         (Event::DuplicateNode { incarnation: 1 }, "DuplicateNode"),
         (Event::PeerUp { node, incarnation: 1, name: "a".into() }, "PeerUp"),

@@ -308,8 +308,11 @@ impl Oracle {
         if late || gone || no_room || !self.hears(now, at, peer) {
             return;
         }
+        let stream = self.nodes[at].left.map(|(stream, _)| stream);
         let mut lost: Vec<Name> = names;
         lost.retain(|name| self.nodes[peer].shadow.value(*name).is_some() && self.held(engine, *name, now).is_none());
+        // Of two that said the same the one that was asked may have heard more since, and so of an end.
+        lost.retain(|name| stream.is_none_or(|stream| !self.ends_in(stream, *name)));
         lost.sort_unstable();
         if let Some(name) = lost.first() {
             let text = format!(
@@ -320,6 +323,22 @@ impl Oracle {
             return self.broken(now, "merge-first", text);
         }
         self.sightings.insert("merge-first");
+    }
+
+    /// Whether the last word of a stream about an entry was that it is gone.
+    fn ends_in(&self, stream: StreamId, name: Name) -> bool {
+        let Some((start, newest)) = self.sent.streams.get(&stream).map(|it| (it.start, it.newest())) else {
+            return false;
+        };
+        let words = (start + 1..=newest).rev().filter_map(|seq| match &self.sent.data(stream, seq)?.content {
+            Content::Data(range) => Some(&self.sent.told[range.clone()]),
+            _ => None,
+        });
+        let about_it = |told: &Told| match told {
+            Told::Entry { name: it, value } if *it == name => Some(value.is_none()),
+            _ => None,
+        };
+        words.flatten().find_map(about_it).unwrap_or(false)
     }
 
     fn hears(&self, now: Instant, at: usize, peer: usize) -> bool {

@@ -447,6 +447,14 @@ impl Table {
         })
     }
 
+    /// The same without values, which may be long: key, length of the value, seconds that it has left.
+    pub fn section_list(&self, now: Instant) -> impl Iterator<Item = (&SectionKey, usize, u32)> {
+        let live = self.sections.entries.iter().filter_map(|(name, entry)| Some((name, entry, entry.value.as_ref()?)));
+        let mut live: Vec<_> = live.collect();
+        live.sort_unstable_by_key(|(name, ..)| &name.key);
+        live.into_iter().map(move |(name, entry, value)| (&*name.key, value.len(), remaining(entry.deadline, now)))
+    }
+
     /// Entries of sections that are held.
     pub fn sections_len(&self) -> u32 {
         self.sections.live

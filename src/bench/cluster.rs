@@ -1,4 +1,4 @@
-//! A master and a backup in two threads, with a transport between them: records from `update` to the sink.
+//! A master and its backups, a thread each, with a transport between them: records from `update` to the sink.
 //!
 //! ```text
 //!   update ─▶ engine ─ poll_transmit ─▶ transport ═══ transport ─▶ handle_frame ─ engine ─ poll_applied ─▶ counted
@@ -12,7 +12,7 @@
 use super::BenchError;
 use super::Doing;
 use super::rest::{Resting, Spent, Stopwatch};
-use super::ways::{Ends, Link};
+use super::ways::Link;
 use super::workload;
 use crate::daemon::pace::Found;
 use crate::engine::{Config, Engine, Role, RoleMode, RoleRequest, SyncState};
@@ -23,7 +23,7 @@ use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NodeId, SECRET_LEN, Secret};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// Time in which two engines must have become a pair in sync.
+/// Time in which engines must have come into sync.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Batches that one turn receives, and sends.
 const BATCHES_PER_TURN: usize = 8;
@@ -44,10 +44,21 @@ const ADVERT_INTERVAL: Duration = Duration::from_millis(500);
 /// Times that a master which has lost its role on a busy machine is filled anew.
 const FILLS_MAX: usize = 5;
 
-/// Two nodes in sync.
-pub(super) struct Pair {
+/// What a cluster is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    /// Flows that its tables hold.
+    pub(super) flows: u32,
+    /// Whether its frames are sealed.
+    pub(super) sealed: bool,
+    /// Its group.
+    pub(super) sync_id: u8,
+}
+
+/// Nodes in sync, the first of which is master.
+pub(super) struct Cluster {
     master: Side,
-    backup: Side,
+    backups: Vec<Side>,
     flows: u32,
     next: u32,
     round: u32,
@@ -75,60 +86,81 @@ enum Feed {
 pub(super) struct Run {
     /// Records that left the master.
     pub(super) sent: u64,
-    /// Records that the backup's table took.
+    /// Records that a backup's table took: of several, on average.
     pub(super) received: u64,
-    /// Changes that its sink was given.
+    /// Changes that a backup's sink was given: of several, the one with the fewest.
     pub(super) applied: u64,
     /// What the master's thread used.
     pub(super) sender: Spent,
-    /// What the backup's thread used.
+    /// What a backup's thread used: of several, on average.
     pub(super) receiver: Spent,
     /// Nanoseconds from when a record was due to when the sink had it.
     pub(super) latencies_ns: Vec<u64>,
 }
 
-impl Pair {
-    /// Opens both engines at the ends of a transport, fills the master's table, and waits until the backup is in sync.
-    pub(super) fn open(ends: Ends, flows: u32, sealed: bool) -> Result<Self, BenchError> {
-        let (here, there) = (ends.0, ends.1.ok_or(BenchError::NobodyThere)?);
+impl Cluster {
+    /// Opens an engine at each link, the first one's the master, fills its table, and waits until all backups are in sync.
+    pub(super) fn open(mut links: Vec<Link>, setup: Setup) -> Result<Self, BenchError> {
+        if links.len() < 2 {
+            return Err(BenchError::NobodyThere);
+        }
         let now = clock::now();
-        let side = |node, link| Side::open(now, node, link, flows, sealed);
-        let (master, backup) = (side(1, here)?, side(2, there)?);
-        let mut pair = Pair { master, backup, flows, next: 0, round: 0 };
-        pair.backup.engine.set_role(now, RoleRequest::Backup);
+        let master = Side::open(now, 1, links.remove(0), setup)?;
+        let backups =
+            (2..).zip(links).map(|(node, link)| Side::open(now, node, link, setup)).collect::<Result<_, _>>()?;
+        let mut cluster = Cluster { master, backups, flows: setup.flows, next: 0, round: 0 };
+        cluster.backups.iter_mut().for_each(|backup| backup.engine.set_role(now, RoleRequest::Backup));
+        cluster.settle()?;
+        Ok(cluster)
+    }
+
+    /// Waits until every backup is in sync and has everything; a master that is none, or no longer, is made one.
+    fn settle(&mut self) -> Result<(), BenchError> {
         for _ in 0..FILLS_MAX {
-            if pair.fill()? {
-                return Ok(pair);
+            if self.master.engine.role() != Role::Master {
+                self.fill()?;
+            }
+            self.until("the cluster does not come to rest", |it| {
+                it.master.engine.role() != Role::Master || it.is_in_sync() && it.is_level()
+            })?;
+            if self.master.engine.role() == Role::Master && self.is_full() {
+                return Ok(());
             }
         }
         Err(BenchError::Stuck("the master stands still too often to keep its role: other work has the processors"))
     }
 
-    /// Makes the first side master, gives it all flows, and waits until the other has them; false if the role was lost
-    /// meanwhile, as it is by who stands still for three ADVERTs.
-    fn fill(&mut self) -> Result<bool, BenchError> {
+    /// Makes the first side master, and gives it all flows; it may lose the role meanwhile, as who stands still for three
+    /// ADVERTs does.
+    fn fill(&mut self) -> Result<(), BenchError> {
         self.master.engine.set_role(clock::now(), RoleRequest::Master);
-        self.until("the master is not master", |pair| pair.master.engine.role() == Role::Master)?;
+        self.until("the master is not master", |it| it.master.engine.role() == Role::Master)?;
         self.master.engine.begin_dump(clock::now());
         for number in 0..self.flows {
             let change = Change::Upsert(workload::flow(number, 1));
             if self.master.engine.update(clock::now(), &change).is_err() {
-                return Ok(false);
+                return Ok(());
             }
             if number % 1024 == 0 {
                 self.turn()?;
             }
         }
         self.master.engine.end_dump(clock::now());
-        self.until("the backup does not come into sync", |pair| {
-            pair.master.engine.role() != Role::Master
-                || pair.is_in_sync() && pair.backup.engine.status().entries == u64::from(pair.flows)
-        })?;
-        Ok(self.master.engine.role() == Role::Master)
+        Ok(())
     }
 
     fn is_in_sync(&self) -> bool {
-        self.master.is_idle() && self.backup.engine.sync_state() == SyncState::InSync
+        self.master.is_idle() && self.backups.iter().all(|backup| backup.engine.sync_state() == SyncState::InSync)
+    }
+
+    fn is_full(&self) -> bool {
+        self.backups.iter().all(|backup| backup.engine.status().entries == u64::from(self.flows))
+    }
+
+    /// Whether every backup has everything that the master has sent.
+    fn is_level(&self) -> bool {
+        let sent = self.master.engine.status().stream_seq;
+        self.backups.iter().all(|backup| backup.engine.frontier() >= sent)
     }
 
     /// Records as fast as they go.
@@ -142,39 +174,34 @@ impl Pair {
     }
 
     fn run(&mut self, feed: Feed, time: Duration) -> Result<Run, BenchError> {
-        self.until("the pair does not come to rest", |pair| {
-            pair.is_in_sync() && pair.backup.engine.frontier() >= pair.master.engine.status().stream_seq
-        })?;
+        self.settle()?;
         let stamps: Vec<AtomicU64> = (0..STAMPS).map(|_| AtomicU64::new(0)).collect();
         let over = AtomicBool::new(false);
-        let Pair { master, backup, flows, next, round } = self;
-        let (sent_before, received_before) =
-            (master.engine.counters().records_sent, backup.engine.counters().records_applied);
+        let Cluster { master, backups, flows, next, round } = self;
+        let sent_before = master.engine.counters().records_sent;
         thread::scope(|scope| {
-            let receiver = thread::Builder::new().name("receiver".into());
-            let hearing = receiver.spawn_scoped(scope, || hear(backup, &stamps, &over)).doing("starting a thread")?;
+            let hearing = backups.iter_mut().map(|backup| {
+                let receiver = thread::Builder::new().name("receiver".into());
+                receiver.spawn_scoped(scope, || hear(backup, &stamps, &over)).doing("starting a thread")
+            });
+            let hearing = hearing.collect::<Result<Vec<_>, _>>();
             let mut keys = Keys { flows: *flows, next, round };
             let said = say(master, feed, &mut keys, &stamps, clock::now() + time);
             over.store(true, Ordering::Relaxed);
-            let heard = hearing.join().map_err(|_| BenchError::Panicked)?;
+            let heard = hearing?.into_iter().map(|thread| thread.join().map_err(|_| BenchError::Panicked)?);
+            let heard: Vec<Heard> = heard.collect::<Result<_, _>>()?;
             let (sent, sender) = said?;
-            let Heard { applied, spent, latencies_ns, received } = heard?;
-            Ok(Run {
-                sent: sent - sent_before,
-                received: received - received_before,
-                applied,
-                sender,
-                receiver: spent,
-                latencies_ns,
-            })
+            Ok(Run::of(sent - sent_before, sender, heard))
         })
     }
 
     /// A turn of each, in this thread.
-    fn turn(&mut self) -> Result<(), BenchError> {
+    pub(super) fn turn(&mut self) -> Result<(), BenchError> {
         let now = clock::now();
         self.master.turn(now, |_| ())?;
-        self.backup.turn(now, |_| ())?;
+        for backup in &mut self.backups {
+            backup.turn(now, |_| ())?;
+        }
         Ok(())
     }
 
@@ -190,8 +217,37 @@ impl Pair {
     }
 }
 
+impl Run {
+    /// Changes a second that came to a backup's sink.
+    pub(super) fn applied_per_s(&self) -> f64 {
+        self.applied as f64 / self.sender.wall_s
+    }
+
+    /// Seconds of processor that the master used for a million records.
+    pub(super) fn sender_per_million(&self) -> Option<f64> {
+        Some(self.sender.processor_s / self.sent as f64 * 1e6)
+    }
+
+    /// The same of a backup.
+    pub(super) fn receiver_per_million(&self) -> Option<f64> {
+        Some(self.receiver.processor_s / self.received as f64 * 1e6)
+    }
+
+    fn of(sent: u64, sender: Spent, heard: Vec<Heard>) -> Self {
+        let received = heard.iter().map(|it| it.received).sum::<u64>() / heard.len().max(1) as u64;
+        let applied = heard.iter().map(|it| it.applied).min().unwrap_or(0);
+        let mean = |seconds: fn(&Spent) -> f64| {
+            heard.iter().map(|it| seconds(&it.spent)).sum::<f64>() / heard.len().max(1) as f64
+        };
+        let receiver = Spent { wall_s: mean(|spent| spent.wall_s), processor_s: mean(|spent| spent.processor_s) };
+        let latencies_ns = heard.into_iter().flat_map(|it| it.latencies_ns).collect();
+        Run { sent, received, applied, sender, receiver, latencies_ns }
+    }
+}
+
 impl Side {
-    fn open(now: Instant, node: u32, link: Link, flows: u32, sealed: bool) -> Result<Self, BenchError> {
+    fn open(now: Instant, node: u32, link: Link, setup: Setup) -> Result<Self, BenchError> {
+        let Setup { flows, sealed, sync_id } = setup;
         let frame_len = link.limits().frame_len;
         let config = Config {
             incarnation: clock::random_u64(),
@@ -201,7 +257,7 @@ impl Side {
             frame_len: frame_len.clamp(FRAME_LEN_MIN, FRAME_LEN_MAX),
             role: RoleMode::Manual,
             advert_interval: ADVERT_INTERVAL,
-            ..Config::new(NodeId(node), 81)
+            ..Config::new(NodeId(node), sync_id)
         };
         let mut engine = Engine::new(config, now)?;
         engine.handle_link(now, true);
@@ -337,7 +393,7 @@ struct Heard {
 /// The backup's thread: turns until it is over.
 fn hear(side: &mut Side, stamps: &[AtomicU64], over: &AtomicBool) -> Result<Heard, BenchError> {
     let mut latencies_ns = Vec::with_capacity(LATENCIES_MAX);
-    let (watch, mut applied) = (Stopwatch::start(), 0);
+    let (watch, mut applied, before) = (Stopwatch::start(), 0, side.engine.counters().records_applied);
     while !over.load(Ordering::Relaxed) {
         let found = side.turn(clock::now(), |changes| {
             applied += changes.len() as u64;
@@ -354,6 +410,6 @@ fn hear(side: &mut Side, stamps: &[AtomicU64], over: &AtomicBool) -> Result<Hear
         })?;
         side.rest(found, LOOK);
     }
-    let received = side.engine.counters().records_applied;
+    let received = side.engine.counters().records_applied - before;
     Ok(Heard { received, applied, spent: watch.stop(), latencies_ns })
 }

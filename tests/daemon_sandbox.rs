@@ -1,0 +1,98 @@
+//! The daemon gives up what it does not need: asked of the kernel, in /proc, while it does its work.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use std::fs;
+use support::{Node, Pair, eventually, root};
+
+/// One line of /proc/PID/status.
+fn line(node: &Node, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{}/status", node.process())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+}
+
+/// What the status says of the sandbox.
+fn sandbox(node: &Node) -> serde_json::Value {
+    node.ask("/v1/status").unwrap()["sandbox"].clone()
+}
+
+#[test]
+fn root_keeps_three_capabilities_and_every_thread_is_held_in_while_a_pair_does_its_work() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new("");
+    pair.start();
+    pair.settle();
+    let node = &pair.a;
+    // 12 CAP_NET_ADMIN, 13 CAP_NET_RAW, 23 CAP_SYS_NICE.
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(line(node, set), "0000000000803000", "{set}");
+    }
+    assert_eq!((line(node, "CapInh"), line(node, "CapAmb")), ("0000000000000000".into(), "0000000000000000".into()));
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{}/task", node.process())).unwrap().flatten().collect();
+    assert!(threads.len() >= 4, "{}", threads.len());
+    for thread in threads {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap();
+        for wanted in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000803000"] {
+            assert!(status.contains(wanted), "{wanted}: {status}");
+        }
+    }
+    let said = sandbox(node);
+    assert_eq!(said["no_new_privileges"]["applied"], true, "{said}");
+    assert_eq!(said["system_calls"]["applied"], true, "{said}");
+    let names: Vec<_> = said["capabilities"].as_array().unwrap().iter().map(|row| row["name"].clone()).collect();
+    assert_eq!(names, ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_NICE"]);
+
+    // It commits, takes over and removes what it has put up, held in as it is.
+    pair.a.connect(0..200);
+    pair.until_equal(200);
+    pair.a.end(Signal::SIGKILL);
+    eventually("b is master", || pair.b.is("master", "source"));
+    eventually("b holds the address", || pair.b.holds_the_address());
+}
+
+#[test]
+fn a_hook_is_the_operators_and_keeps_the_rights_that_it_had() {
+    if !root() {
+        return;
+    }
+    let told = tempfile::tempdir().unwrap();
+    let file = told.path().join("rights");
+    let hook = format!("notify_backup = [\"/bin/sh\", \"-c\", \"grep CapEff /proc/self/status > {}\"]", file.display());
+    let mut pair = Pair::new(&hook);
+    pair.start();
+    pair.settle();
+    let node = &pair.a;
+    let mine = fs::read_to_string("/proc/self/status").unwrap();
+    let mine = mine.lines().find(|line| line.starts_with("CapEff:")).unwrap().to_owned();
+    eventually("the hook has told its rights", || fs::read_to_string(&file).is_ok_and(|text| text.trim_end() == mine));
+    assert_eq!(line(node, "CapEff"), "0000000000803000");
+    assert_eq!((line(node, "NoNewPrivs"), line(node, "Seccomp")), ("0".into(), "0".into()));
+    let said = sandbox(node);
+    assert_eq!(said["files"]["applied"], false);
+    let reason = said["files"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the configuration names programs"), "{reason}");
+}
+
+#[test]
+fn a_reload_that_asks_for_more_than_is_left_is_refused_with_every_reason() {
+    if !root() {
+        return;
+    }
+    let mut pair = Pair::new("");
+    pair.start();
+    pair.settle();
+    let text = fs::read_to_string(pair.a.configuration()).unwrap();
+    pair.a.configure(&format!("{text}\nnotify = [\"/bin/true\"]\n"));
+    pair.a.tell(Signal::SIGHUP);
+    eventually("the reload is refused", || {
+        pair.a.ask("/v1/status").is_some_and(|status| {
+            let reload = status["reload"]["text"].as_str().unwrap_or_default().to_owned();
+            reload.contains("needs a restart: the sandbox of this daemon lets it run no program (hooks, scripts)")
+        })
+    });
+    assert!(pair.a.is("master", "source"));
+}
