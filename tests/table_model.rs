@@ -302,13 +302,28 @@ impl Model {
         self.sink.retain(|other| other != key);
     }
 
+    /// Whether it is a tombstone that waits for the frontier and for nobody else: it takes no room of a flow.
+    fn is_buried(&self, held: &Held) -> bool {
+        let key = &held.flow.key;
+        !held.alive && !self.wire.contains(key) && !self.sink.contains(key)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Held> {
+        self.held.values().filter(|held| !self.is_buried(held))
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots().count() == self.capacity
+    }
+
     fn annex_used(&self) -> usize {
-        self.held.values().map(|held| blocks(held.alive, &held.flow)).sum()
+        self.slots().map(|held| blocks(held.alive, &held.flow)).sum()
     }
 
     /// Whether this flow fits the annex, when what is held of its key has gone.
     fn annex_fits(&self, alive: bool, flow: &Flow) -> bool {
-        let own = self.held.get(&flow.key).map_or(0, |held| blocks(held.alive, &held.flow));
+        let own = self.held.get(&flow.key).filter(|held| !self.is_buried(held));
+        let own = own.map_or(0, |held| blocks(held.alive, &held.flow));
         self.annex_used() - own + blocks(alive, flow) <= self.annex
     }
 
@@ -343,14 +358,18 @@ impl Model {
     }
 
     fn put(&mut self, flow: &Flow) -> Result<bool, Refused> {
-        if !self.held.contains_key(&flow.key) {
-            if self.held.len() == self.capacity {
+        let held = self.held.get(&flow.key);
+        let buried = held.filter(|held| self.is_buried(held)).map(|held| held.version);
+        if held.is_none() || buried.is_some() {
+            if self.is_full() {
                 return Err(Refused::TableFull);
             }
             if !self.annex_fits(true, flow) {
                 return Err(Refused::AnnexFull);
             }
-            self.held.insert(flow.key, Held { unsent: true, said: true, ..self.newborn(flow) });
+            let newborn = self.newborn(flow);
+            let version = buried.unwrap_or(newborn.version);
+            self.held.insert(flow.key, Held { unsent: buried.is_none(), said: true, version, ..newborn });
             self.wire.push(flow.key);
             return Ok(true);
         }
@@ -412,16 +431,16 @@ impl Model {
         let key = flow.key;
         let changed = match self.held.get(&key) {
             Some(held) if held.version >= version => return Ok(Applied::Older),
-            Some(_) => {
+            Some(held) if !self.is_buried(held) => {
                 let assigned = self.assign(flow, self.sink.contains(&key), 2);
                 if assigned.is_ok_and(|(_, due)| due) {
                     self.move_to_sink(&key);
                 }
                 assigned.map(|(changed, _)| changed)
             }
-            None if self.held.len() == self.capacity => return Err(Refused::TableFull),
-            None if !self.annex_fits(true, flow) => return Err(Refused::AnnexFull),
-            None => {
+            _ if self.is_full() => return Err(Refused::TableFull),
+            _ if !self.annex_fits(true, flow) => return Err(Refused::AnnexFull),
+            _ => {
                 self.held.insert(key, self.newborn(flow));
                 self.sink.push(key);
                 Ok(true)
@@ -457,12 +476,6 @@ impl Model {
         let is_one = old.as_ref().is_some_and(|held| held.tombstone);
         if early && !is_one && self.tombstones() == self.limit {
             return Err(Refused::TombstonesFull);
-        }
-        if early && old.is_none() && self.held.len() == self.capacity {
-            return Err(Refused::TableFull);
-        }
-        if early && old.is_none() && !self.annex_fits(false, &Flow::new(*key)) {
-            return Err(Refused::AnnexFull);
         }
         let was_alive = old.as_ref().is_some_and(|held| held.alive);
         if was_alive {

@@ -8,9 +8,9 @@
 //! the frontier, as they do while a frame is missing, so each leaves a tombstone until [`FRONTIER_LAG`] frames later.
 
 use crate::flow::{Flow, FlowKey, Zone, protocol, status};
-use crate::table::Table;
+use crate::table::{Ahead, Table};
 use crate::time::Instant;
-use crate::wire::{DataWriter, Frame, FrameFlags, Header, Kind, NodeId, Payload, Record, Records};
+use crate::wire::{DataWriter, Frame, FrameFlags, Header, Kind, NodeId, Payload, RECORDS_MAX, Record, Records};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of a frame: what an Ethernet frame carries behind the IPv4 header.
@@ -147,14 +147,15 @@ pub fn table(stream: &Stream, now: Instant) -> Table {
 /// changed. Says how many records there were.
 pub fn apply(table: &mut Table, frame: &[u8], now: Instant) -> usize {
     let Some((number, records)) = records(frame) else { return 0 };
-    table.look_ahead(records.clone().filter_map(Record::flow_key));
-    apply_records(table, number, records, now)
+    let mut ahead = [Ahead::default(); RECORDS_MAX];
+    table.look_ahead(records.clone().map(Record::key_bytes), &mut ahead);
+    apply_records(table, number, records, now, Some(&ahead))
 }
 
 /// The same without looking ahead: what that is worth.
 pub fn apply_one_by_one(table: &mut Table, frame: &[u8], now: Instant) -> usize {
     let Some((number, records)) = records(frame) else { return 0 };
-    apply_records(table, number, records, now)
+    apply_records(table, number, records, now, None)
 }
 
 fn records(frame: &[u8]) -> Option<(u64, Records<'_>)> {
@@ -163,13 +164,26 @@ fn records(frame: &[u8]) -> Option<(u64, Records<'_>)> {
     Some((frame.header().seq, records))
 }
 
-fn apply_records(table: &mut Table, number: u64, records: Records<'_>, now: Instant) -> usize {
+fn apply_records(
+    table: &mut Table,
+    number: u64,
+    records: Records<'_>,
+    now: Instant,
+    ahead: Option<&[Ahead; RECORDS_MAX]>,
+) -> usize {
     let (frontier, mut count) = (number.saturating_sub(FRONTIER_LAG), 0);
-    for record in records {
+    for (at, record) in records.enumerate() {
         count += 1;
-        let applied = match record {
-            Record::Upsert(conn) => table.apply_upsert(&conn.flow(), number, now),
-            Record::Delete(conn) => table.apply_delete(&conn.key(), number, frontier),
+        let applied = match (record, ahead) {
+            (Record::Upsert(conn), Some(ahead)) => match conn.plain() {
+                Some(plain) => table.apply_plain(&plain, ahead[at], number, now),
+                None => table.apply_upsert(&conn.flow(), number, now),
+            },
+            (Record::Upsert(conn), None) => table.apply_upsert(&conn.flow(), number, now),
+            (Record::Delete(conn), Some(ahead)) => {
+                table.apply_delete_ahead(conn.key_bytes(), ahead[at], number, frontier)
+            }
+            (Record::Delete(conn), None) => table.apply_delete(&conn.key(), number, frontier),
             _ => continue,
         };
         // What is refused is missed by who compares the tables.

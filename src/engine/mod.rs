@@ -67,9 +67,9 @@ pub use sections::SectionUse;
 pub use status::{EngineStatus, PeerSeal, PeerStatus, SealStatus};
 pub use tuning::Tuning;
 
-use crate::flow::{Change, Flow, FlowKey};
+use crate::flow::{Change, Flow, FlowKey, KeyBytes};
 pub use crate::table::Held;
-use crate::table::{Refused, Table};
+use crate::table::{Ahead, Refused, Table};
 use crate::time::{Duration, Instant};
 use crate::wire::{DropCounters, FrameMeta, NodeId};
 use breakage::Breakage;
@@ -89,6 +89,9 @@ use repair::Repair;
 use std::collections::VecDeque;
 use std::ops::Range;
 use twins::Twins;
+
+/// Flows that are looked ahead for at a time.
+const AHEAD: usize = 64;
 
 /// Events that wait for the owner; when more come, the oldest are dropped and counted.
 const EVENTS_MAX: usize = 256;
@@ -369,6 +372,14 @@ impl Engine {
             self.submitted(now);
         }
         Ok(())
+    }
+
+    /// The owner has several changes to tell of these flows: what is held of them is read into the cache, all at once.
+    pub fn look_ahead<'a>(&self, keys: impl IntoIterator<Item = &'a FlowKey>) {
+        let mut keys = keys.into_iter().map(KeyBytes::of).peekable();
+        while keys.peek().is_some() {
+            self.table.look_ahead(keys.by_ref().take(AHEAD), &mut [Ahead::default(); AHEAD]);
+        }
     }
 
     /// Takes a change; whether others have to hear of it.

@@ -13,11 +13,11 @@ use super::sections::Taken;
 use super::status::VERSIONS_MAX;
 use super::{Engine, Progress, STREAM_SEQ_MAX, TERM_JUMP_MAX, TERM_MAX};
 use crate::flow::FlowKey;
-use crate::table::{Applied, Refused};
+use crate::table::{Ahead, Applied, Refused};
 use crate::time::Instant;
 use crate::wire::{
-    Advert, AdvertFlags, Frame, FrameError, FrameMeta, Header, Kind, NodeId, Payload, Pull, Record, Records, Status,
-    Target, WireRole,
+    Advert, AdvertFlags, Frame, FrameError, FrameMeta, Header, Kind, NodeId, Payload, Pull, RECORDS_MAX, Record,
+    Records, Status, Target, WireRole,
 };
 
 /// Whether the numbers of an ADVERT can be those of a stream: its start, its oldest frame and its newest in this order.
@@ -404,17 +404,21 @@ impl Engine {
         if self.breaks(Breakage::NoTombstones) {
             frontier = frontier.max(number.saturating_sub(1));
         }
-        self.table.look_ahead(records.clone().filter_map(Record::flow_key));
-        for record in records {
+        let mut ahead = [Ahead::default(); RECORDS_MAX];
+        self.table.look_ahead(records.clone().map(Record::key_bytes), &mut ahead);
+        for (record, ahead) in records.zip(ahead) {
             let applied = match record {
-                Record::Upsert(conn) => self.table.apply_upsert(&conn.flow(), number, now),
+                Record::Upsert(conn) => match conn.plain() {
+                    Some(plain) => self.table.apply_plain(&plain, ahead, number, now),
+                    None => self.table.apply_upsert(&conn.flow(), number, now),
+                },
                 Record::Delete(conn)
                     if self.breaks(Breakage::TombstoneOnlyForKnownKeys)
                         && self.table.get(&conn.key(), now).is_none() =>
                 {
                     Ok(Applied::Unchanged)
                 }
-                Record::Delete(conn) => self.table.apply_delete(&conn.key(), number, frontier),
+                Record::Delete(conn) => self.table.apply_delete_ahead(conn.key_bytes(), ahead, number, frontier),
                 Record::BucketEnd { bucket, since } => {
                     self.inbox.bucket_end(seq, bucket, since);
                     continue;
@@ -428,33 +432,14 @@ impl Engine {
                     continue;
                 }
             };
-            let key = match record {
-                Record::Upsert(conn) | Record::Delete(conn) => conn.key(),
-                _ => continue,
-            };
-            match applied {
-                Ok(Applied::Changed | Applied::Unchanged) => self.counters.records_applied += 1,
-                Ok(Applied::Older) => self.counters.records_older += 1,
-                Err(Refused::TombstonesFull | Refused::TableFull | Refused::AnnexFull)
-                    if matches!(record, Record::Delete(_)) =>
-                {
+            match (applied, record) {
+                (Ok(Applied::Changed | Applied::Unchanged), _) => self.counters.records_applied += 1,
+                (Ok(Applied::Older), _) => self.counters.records_older += 1,
+                (Err(refused), Record::Upsert(conn)) => self.upsert_refused(now, &conn.key(), number, refused),
+                (Err(_), _) => {
                     // The frame counts as not received: it is asked for again when there is room.
                     self.counters.data_no_tombstone += 1;
                     return;
-                }
-                Err(Refused::TableFull | Refused::TombstonesFull) => {
-                    self.flows_short = true;
-                    self.refused(now, &key, number);
-                    self.table_is_full();
-                }
-                Err(Refused::AnnexFull) => {
-                    self.refused(now, &key, number);
-                    self.annex_short = Some(self.table.annex_used());
-                    self.annex_is_full();
-                }
-                Err(Refused::Unsupported) => {
-                    self.refused(now, &key, number);
-                    self.counters.updates_unsupported += 1;
                 }
             }
         }
@@ -465,6 +450,21 @@ impl Engine {
         self.end_buckets(now);
         self.count_sections();
         self.judge_buckets(now);
+    }
+
+    fn upsert_refused(&mut self, now: Instant, key: &FlowKey, number: u64, refused: Refused) {
+        self.refused(now, key, number);
+        match refused {
+            Refused::TableFull | Refused::TombstonesFull => {
+                self.flows_short = true;
+                self.table_is_full();
+            }
+            Refused::AnnexFull => {
+                self.annex_short = Some(self.table.annex_used());
+                self.annex_is_full();
+            }
+            Refused::Unsupported => self.counters.updates_unsupported += 1,
+        }
     }
 
     fn end_buckets(&mut self, now: Instant) {

@@ -173,10 +173,13 @@ impl Engine {
     fn write_flows(&mut self, now: Instant, seq: u64, writer: &mut DataWriter<'_>) {
         loop {
             self.write_bucket_ends(writer);
-            let pushed = match self.table.peek_pending(now) {
-                Some(Pending::Upsert(flow)) => writer.push_upsert(&flow),
-                Some(Pending::Delete(key)) => writer.push_delete(&key),
-                None => return,
+            let pushed = match self.table.peek_plain(now) {
+                Some(plain) => writer.push_plain(&plain),
+                None => match self.table.peek_pending(now) {
+                    Some(Pending::Upsert(flow)) => writer.push_upsert(&flow),
+                    Some(Pending::Delete(key)) => writer.push_delete(&key),
+                    None => return,
+                },
             };
             match pushed {
                 Ok(()) => self.counters.records_sent += 1,

@@ -10,6 +10,7 @@
 
 mod attributes;
 mod expectation;
+mod plain;
 mod section;
 
 pub use attributes::{
@@ -17,6 +18,7 @@ pub use attributes::{
     check as check_attributes,
 };
 pub use expectation::{EXPECTATION_NAME_MAX, Expectation, ExpectationNat, read_expectations, write_expectations};
+pub use plain::{KeyBytes, PLAIN_KEY_LEN, PlainFlow};
 pub use section::{Section, SectionChange, SectionKey};
 
 use core::fmt;

@@ -3,8 +3,8 @@
 use super::clocks::whole_seconds;
 use super::entry::{Entry, FOUND, Kind, Place, TOMBSTONE, Version};
 use super::record::{Key, Packed};
-use super::{Applied, Refused, Table, deadline};
-use crate::flow::{Change, Flow, FlowKey};
+use super::{Ahead, Applied, Refused, Table, deadline};
+use crate::flow::{Change, Flow, FlowKey, KeyBytes, PlainFlow};
 use crate::time::{Duration, Instant};
 
 impl Table {
@@ -16,6 +16,25 @@ impl Table {
     /// value, but counts as named by this frame. [`Refused::Unsupported`] if it has no form on the wire.
     pub fn apply_upsert(&mut self, flow: &Flow, number: u64, now: Instant) -> Result<Applied, Refused> {
         let said = Packed::new(flow, self.seed()).ok_or(Refused::Unsupported)?;
+        self.apply_said(&said, flow.timeout, number, now)
+    }
+
+    /// The same of a flow in its shorter form, for whose key the table has looked ahead.
+    ///
+    /// # Errors
+    /// As [`Table::apply_upsert`].
+    #[inline]
+    pub fn apply_plain(
+        &mut self,
+        plain: &PlainFlow,
+        ahead: Ahead,
+        number: u64,
+        now: Instant,
+    ) -> Result<Applied, Refused> {
+        self.apply_said(&Packed::of_plain(plain, ahead.0), plain.timeout, number, now)
+    }
+
+    fn apply_said(&mut self, said: &Packed<'_>, timeout: u32, number: u64, now: Instant) -> Result<Applied, Refused> {
         let hash = said.key.hash;
         let version = Version::new(self.ordinal, number);
         let (at, changed) = match self.slots.find(&said.key) {
@@ -23,9 +42,13 @@ impl Table {
                 self.tombstone_hits += u64::from(self.slots.get(at).kind == Kind::Dead);
                 return Ok(Applied::Older);
             }
-            Ok(at) => (at, self.assign(at, (&said, flow.timeout), now, Place::Sink).map(|(changed, _)| changed)),
-            Err(at) => {
-                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
+            Ok(at) => (at, self.assign(at, (said, timeout), now, Place::Sink).map(|(changed, _)| changed)),
+            Err(gap) => {
+                if self.graves.number_of(&said.key, self.seed()).is_some_and(|buried| buried >= version.number()) {
+                    self.tombstone_hits += 1;
+                    return Ok(Applied::Older);
+                }
+                let at = self.create(gap, said, deadline(timeout, now))?;
                 self.place(at, hash, Place::Sink);
                 (at, Ok(true))
             }
@@ -59,8 +82,8 @@ impl Table {
                 self.assign(at, (&said, flow.timeout), now, Place::Nowhere)?;
                 self.slots.get_mut(at).deadline = deadline;
             }
-            Err(at) => {
-                self.create(at, &said, Kind::Live, deadline)?;
+            Err(gap) => {
+                let at = self.create(gap, &said, deadline)?;
                 if found {
                     self.slots.get_mut(at).set(FOUND);
                 }
@@ -74,78 +97,78 @@ impl Table {
     /// unknown key, so that a late upsert with a lower number cannot bring the flow back [4.2].
     ///
     /// # Errors
-    /// [`Refused::TombstonesFull`] if it must leave one and there are too many, [`Refused::TableFull`] if that has no
-    /// slot, [`Refused::AnnexFull`] if its key has no block, [`Refused::Unsupported`] if it has no form on the wire.
+    /// [`Refused::TombstonesFull`] if it must leave one and there are too many, [`Refused::Unsupported`] if it has no form
+    /// on the wire.
     pub fn apply_delete(&mut self, key: &FlowKey, number: u64, frontier: u64) -> Result<Applied, Refused> {
-        self.passed(frontier);
         let key = Key::pack(key, self.seed()).ok_or(Refused::Unsupported)?;
-        let hash = key.hash;
-        let version = Version::new(self.ordinal, number);
-        let early = version.number() > self.slots.graves.frontier() + 1;
-        let held = self.slots.find(&key);
-        let old = held.map_or_else(|_| Entry::default(), |at| *self.slots.get(at));
-        if held.is_ok() && old.version >= version {
-            return Ok(Applied::Older);
-        }
-        if early && !old.is(TOMBSTONE) && self.tombstones >= self.tombstone_limit {
-            return Err(Refused::TombstonesFull);
-        }
-        match held {
-            Ok(at) => {
-                // Off its list before its version changes: that of a buried entry follows from its number.
-                self.clear_tombstone(at);
-                if old.kind == Kind::Live {
-                    self.kill(at, hash);
-                    self.place(at, hash, Place::Sink);
-                } else if old.place == Place::Buried {
-                    self.slots.delist(at);
-                }
-                self.slots.get_mut(at).version = version;
-                self.mourn(at, early);
-            }
-            Err(at) if early => {
-                self.create(at, &Packed::of_key(key), Kind::Dead, 0)?;
-                self.slots.get_mut(at).version = version;
-                self.mourn(at, early);
-            }
-            Err(_) => {}
-        }
-        self.digest.touch(hash, number);
-        Ok(if old.kind == Kind::Live { Applied::Changed } else { Applied::Unchanged })
+        self.apply_gone(&key, number, frontier)
     }
 
-    /// Keeps a dead entry that came early as a tombstone; one that nobody waits for is freed.
-    fn mourn(&mut self, at: u32, early: bool) {
-        let entry = self.slots.get_mut(at);
-        if early {
-            entry.set(TOMBSTONE);
-            self.tombstones += 1;
-        }
-        match (entry.place, early) {
-            (Place::Nowhere, true) => self.slots.enlist(at, Place::Buried),
-            (Place::Nowhere, false) => self.free(at),
-            _ => {}
-        }
+    /// The same of a key for which the table has looked ahead.
+    ///
+    /// # Errors
+    /// As [`Table::apply_delete`].
+    #[inline]
+    pub fn apply_delete_ahead(
+        &mut self,
+        key: KeyBytes,
+        ahead: Ahead,
+        number: u64,
+        frontier: u64,
+    ) -> Result<Applied, Refused> {
+        self.apply_gone(&Key { hash: ahead.0, bytes: key }, number, frontier)
+    }
+
+    fn apply_gone(&mut self, key: &Key, number: u64, frontier: u64) -> Result<Applied, Refused> {
+        self.passed(frontier);
+        let version = Version::new(self.ordinal, number);
+        let early = version.number() > self.graves.frontier() + 1;
+        let full = early && self.tombstones() >= self.tombstone_limit;
+        let applied = match self.slots.find(key) {
+            Ok(at) => {
+                let old = *self.slots.get(at);
+                if old.version >= version {
+                    return Ok(Applied::Older);
+                }
+                if full && !old.is(TOMBSTONE) {
+                    return Err(Refused::TombstonesFull);
+                }
+                if old.kind == Kind::Live {
+                    self.kill(at, key.hash);
+                    self.place(at, key.hash, Place::Sink);
+                }
+                self.clear_tombstone(at);
+                let entry = self.slots.get_mut(at);
+                entry.version = version;
+                if early {
+                    entry.set(TOMBSTONE);
+                    self.tombstones += 1;
+                }
+                if old.kind == Kind::Live { Applied::Changed } else { Applied::Unchanged }
+            }
+            Err(_) => {
+                let buried = self.graves.number_of(key, self.seed());
+                if buried.is_some_and(|buried| buried >= version.number()) {
+                    return Ok(Applied::Older);
+                }
+                if full && buried.is_none() {
+                    return Err(Refused::TombstonesFull);
+                }
+                if early {
+                    self.graves.bury(key, self.seed(), version.number());
+                }
+                Applied::Unchanged
+            }
+        };
+        self.digest.touch(key.hash, number);
+        Ok(applied)
     }
 
     /// The frontier stands at `frontier` now: nothing up to it can still arrive, and tombstones up to it are freed.
     /// Amortised O(1) per tombstone; a frontier that does not move forward changes nothing.
     pub fn passed(&mut self, frontier: u64) {
         self.sections.passed(frontier);
-        let Some(turn) = self.slots.graves.turn(frontier) else { return };
-        for index in 0..=turn {
-            // Whoever stays goes round to the end: every member is looked at once.
-            for _ in 0..self.slots.graves.list(index).len {
-                let Some(at) = self.slots.graves.list(index).first() else { break };
-                self.slots.delist(at);
-                if self.slots.get(at).version.number() <= frontier {
-                    self.free(at);
-                } else {
-                    self.slots.enlist(at, Place::Buried);
-                }
-            }
-        }
-        self.slots.step(frontier, turn);
+        self.graves.pass(frontier);
     }
 
     /// The walk of a bucket has ended, and `since` is the stream number before its first [4.5]: entries of the bucket
@@ -154,9 +177,9 @@ impl Table {
     /// the two looks twice before it removes anything [5.2.6]. How many.
     pub fn remove_older(&mut self, bucket: u16, since: u64) -> u32 {
         let named = Version::new(self.ordinal, since);
-        let mut walk = self.slots.walk(bucket);
+        let mut walk = self.slots.index.walk(bucket);
         let mut removed = 0;
-        while let Some(at) = self.slots.next_of(&mut walk) {
+        while let Some(at) = self.slots.index.next_of(&mut walk) {
             let entry = *self.slots.get(at);
             if entry.kind != Kind::Live || entry.version > named {
                 continue;
@@ -166,8 +189,8 @@ impl Table {
             removed += 1;
             if entry.is_hearsay() {
                 self.place(at, hash, Place::Nowhere);
-                self.free(at);
-                walk.again(at);
+                self.free(at, hash);
+                walk.again();
             } else {
                 self.place(at, hash, Place::Sink);
             }
@@ -184,20 +207,20 @@ impl Table {
     /// Takes out the change that waits longest for the sink; a flow comes with the time that it has left.
     pub fn pop_applied(&mut self, now: Instant) -> Option<Change> {
         let at = self.slots.sink.first()?;
-        let entry = *self.slots.get(at);
-        self.slots.delist(at);
+        self.slots.enlist(at, Place::Nowhere);
+        let entry = self.slots.get_mut(at);
         if entry.kind == Kind::Live {
             // It is written only now: what an audit reads of it may be older, and a dump may have passed its place.
-            self.slots.get_mut(at).dump = self.dump;
+            entry.dump = self.dump;
             return Some(Change::Upsert(self.flow_at(at, now)));
         }
-        let key = self.key_at(at);
-        if entry.is(TOMBSTONE) && entry.version.number() > self.slots.graves.frontier() {
-            self.slots.enlist(at, Place::Buried);
-        } else {
-            self.free(at);
+        let (early, number) = (entry.is(TOMBSTONE), entry.version.number());
+        let (name, key) = (self.key_at(at), self.slots.key_at(at));
+        self.free(at, key.hash);
+        if early && number > self.graves.frontier() {
+            self.graves.bury(&key, self.seed(), number);
         }
-        Some(Change::Delete(key))
+        Some(Change::Delete(name))
     }
 
     /// Takes flows whose time is over, for a stream that says nothing of deaths [3.1]: looks at `slots` slots from `hand`

@@ -4,12 +4,13 @@
 //!  0 ┌─────────────────────────────────────────────┐
 //!    │ record: key 16 bytes, value 24 bytes        │  what the digest covers, see record.rs
 //! 40 ├──────────────────────┬──────────┬───────────┤
-//!    │ version 8            │deadline 4│ previous 4│  version = stream ordinal << 48 | number
+//!    │ version 8            │deadline 4│ links 4   │  version = stream ordinal << 48 | number
 //! 56 ├──────────┬─────┬─────┼─────┬────┴┬──────────┘
-//!    │ next 4   │kind │place│flags│dump │
+//!    │      + 4 │kind │place│flags│dump │
 //! 64 └──────────┴─────┴─────┴─────┴─────┘
 //! ```
 
+use super::lists::{Linked, Links};
 use super::record::Record;
 use crate::time::Instant;
 
@@ -44,12 +45,12 @@ impl Version {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// Nothing; a probe ends here.
+    /// Nothing.
     #[default]
     Empty,
     /// A flow.
     Live,
-    /// A flow that is gone, while the wire, the sink or the frontier has yet to hear of it.
+    /// A flow that is gone, while the wire or the sink has yet to hear of it.
     Dead,
 }
 
@@ -64,21 +65,17 @@ pub(super) enum Place {
     Wire,
     /// It must go to the sink.
     Sink,
-    /// A tombstone that waits for the frontier.
-    Buried,
 }
 
 /// Created by [`super::Table::put`] and in no frame yet; only ever set on the wire list.
 pub(super) const UNSENT: u8 = 1 << 0;
-/// A dead entry that counts as a tombstone.
+/// A dead entry that counts as a tombstone, until it is buried with the others or freed.
 pub(super) const TOMBSTONE: u8 = 1 << 1;
 /// On the wire list, and goes on to the sink list from there.
 pub(super) const OWED: u8 = 1 << 2;
 /// The own source, or a merge, has said something of it; in the present mastership, if `version` is of that or it waits for
 /// the wire.
 pub(super) const SAID: u8 = 1 << 5;
-/// Not yet in its place under a new seed; never set outside `reseed`.
-pub(super) const ASTRAY: u8 = 1 << 3;
 /// Found in a sink that others write to as well; until a stream names it, it may be somebody else's.
 pub(super) const FOUND: u8 = 1 << 4;
 
@@ -90,9 +87,8 @@ pub(super) struct Entry {
     pub(super) version: Version,
     /// Second at which its time is over, see [`deadline`].
     pub(super) deadline: u32,
-    /// Neighbours on the list that `place` names; without meaning if that is none.
-    pub(super) previous: u32,
-    pub(super) next: u32,
+    /// Neighbours on the list that `place` names; of an empty slot, `next` is the next free one.
+    pub(super) links: Links,
     pub(super) kind: Kind,
     pub(super) place: Place,
     pub(super) flags: u8,
@@ -101,6 +97,12 @@ pub(super) struct Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
+
+impl Linked for Entry {
+    fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+}
 
 impl Entry {
     pub(super) fn is(&self, flag: u8) -> bool {

@@ -1,15 +1,30 @@
-//! Doubly linked lists that live inside the entries: a slot is on at most one, and joining or leaving costs O(1).
+//! Doubly linked lists that live inside the places of an array: a place is on at most one, and joining or leaving costs
+//! O(1).
 //!
 //! ```text
-//! List { head, tail, len } ── slot ⇄ slot ⇄ slot        links are slot numbers, NONE at both ends
+//! List { head, tail, len } ── place ⇄ place ⇄ place        links are numbers of places, NONE at both ends
 //! ```
 //!
 //! Lists are first in, first out. A list does not know its name; who holds it writes [`super::entry::Place`].
 
-use super::entry::Entry;
+use zerocopy::FromZeros;
 
-/// The slot number that is none.
+/// The number of a place that is none.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// Neighbours on a list; without meaning if on none.
+#[derive(Clone, Copy, Default, FromZeros)]
+#[repr(C)]
+pub(super) struct Links {
+    pub(super) previous: u32,
+    pub(super) next: u32,
+}
+
+/// A place that can be on a list.
+pub(super) trait Linked {
+    /// Its neighbours.
+    fn links(&mut self) -> &mut Links;
+}
 
 /// One list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,43 +42,28 @@ impl List {
         (self.head != NONE).then_some(self.head)
     }
 
-    /// Puts a slot that is on no list at the end.
-    pub(super) fn push(&mut self, slots: &mut [Entry], at: u32) {
-        let entry = &mut slots[at as usize];
-        entry.previous = self.tail;
-        entry.next = NONE;
+    /// Puts a place that is on no list at the end.
+    pub(super) fn push(&mut self, places: &mut [impl Linked], at: u32) {
+        *places[at as usize].links() = Links { previous: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = at,
-            tail => slots[tail as usize].next = at,
+            tail => places[tail as usize].links().next = at,
         }
         self.tail = at;
         self.len += 1;
     }
 
-    /// Takes a slot of this list out of it.
-    pub(super) fn unlink(&mut self, slots: &mut [Entry], at: u32) {
-        let Entry { previous, next, .. } = slots[at as usize];
+    /// Takes a place of this list out of it.
+    pub(super) fn unlink(&mut self, places: &mut [impl Linked], at: u32) {
+        let Links { previous, next } = *places[at as usize].links();
         match previous {
             NONE => self.head = next,
-            previous => slots[previous as usize].next = next,
+            previous => places[previous as usize].links().next = next,
         }
         match next {
             NONE => self.tail = previous,
-            next => slots[next as usize].previous = previous,
+            next => places[next as usize].links().previous = previous,
         }
         self.len -= 1;
-    }
-
-    /// An entry of this list now sits in slot `to`: its neighbours must know.
-    pub(super) fn moved(&mut self, slots: &mut [Entry], to: u32) {
-        let Entry { previous, next, .. } = slots[to as usize];
-        match previous {
-            NONE => self.head = to,
-            previous => slots[previous as usize].next = to,
-        }
-        match next {
-            NONE => self.tail = to,
-            next => slots[next as usize].previous = to,
-        }
     }
 }

@@ -3,7 +3,7 @@
 use super::entry::{Entry, Kind, OWED, Place, SAID, UNSENT, Version, deadline};
 use super::record::Packed;
 use super::{BUCKETS, Pending, Refused, Table};
-use crate::flow::{Flow, FlowKey, attribute};
+use crate::flow::{Flow, FlowKey, PlainFlow, attribute};
 use crate::time::Instant;
 
 impl Table {
@@ -20,10 +20,11 @@ impl Table {
         let hash = said.key.hash;
         let at = match self.slots.find(&said.key) {
             Ok(at) => at,
-            Err(at) => {
-                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
+            Err(gap) => {
+                let unsent = if self.graves.number_of(&said.key, self.seed()).is_some() { 0 } else { UNSENT };
+                let at = self.create(gap, &said, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Wire);
-                self.slots.get_mut(at).set(UNSENT | SAID);
+                self.slots.get_mut(at).set(unsent | SAID);
                 return Ok(true);
             }
         };
@@ -78,14 +79,14 @@ impl Table {
         true
     }
 
-    /// Whether the slot was freed, and another entry may have moved into it.
+    /// Whether the slot was freed.
     fn take_at(&mut self, at: u32, hash: u64) -> bool {
         let unsent = self.slots.get(at).is(UNSENT);
         self.ended.note(hash);
         self.kill(at, hash);
         self.place(at, hash, if unsent { Place::Nowhere } else { Place::Wire });
         if unsent {
-            self.free(at);
+            self.free(at, hash);
         }
         unsent
     }
@@ -128,19 +129,18 @@ impl Table {
         taken
     }
 
-    /// Takes the flows of a bucket that the dump has not named. A bucket at a time, because an entry never leaves its
-    /// bucket, however often others move it to another slot.
+    /// Takes the flows of a bucket that the dump has not named.
     fn take_unnamed(&mut self, bucket: u16) -> u32 {
-        let mut walk = self.slots.walk(bucket);
+        let mut walk = self.slots.index.walk(bucket);
         let mut taken = 0;
-        while let Some(at) = self.slots.next_of(&mut walk) {
+        while let Some(at) = self.slots.index.next_of(&mut walk) {
             let entry = *self.slots.get(at);
             // What a merge has brought and the sink has not taken is in no dump.
             let owed = entry.is(OWED) || (entry.is(SAID) && entry.place == Place::Sink);
             if entry.kind == Kind::Live && entry.dump != self.dump && !owed {
                 taken += 1;
                 if self.take_at(at, self.slots.hash_at(at)) {
-                    walk.again(at);
+                    walk.again();
                 }
             }
         }
@@ -159,6 +159,14 @@ impl Table {
             Kind::Live => Pending::Upsert(self.flow_at(at, now)),
             _ => Pending::Delete(self.key_at(at)),
         })
+    }
+
+    /// The same, if it is an upsert of IPv4 without attributes, in its shorter form.
+    #[inline]
+    pub fn peek_plain(&self, now: Instant) -> Option<PlainFlow> {
+        let entry = self.slots.get(self.slots.wire.first()?);
+        let encoding = entry.record.plain().filter(|_| entry.kind == Kind::Live)?;
+        Some(PlainFlow { encoding: *encoding, timeout: entry.remaining(now) })
     }
 
     /// Every flow that waits to be sent, the longest first, as it is, or as it was when it died; and whether it lives. Of a
@@ -181,16 +189,16 @@ impl Table {
         let (kind, owed) = (entry.kind, entry.is(OWED));
         self.place(at, hash, if owed { Place::Sink } else { Place::Nowhere });
         if kind == Kind::Dead {
-            self.free(at);
+            self.free(at, hash);
         }
     }
 
     /// Puts every flow of a bucket on the wire list, for a walk [4.5]; those that are there keep their turn, those that
     /// wait for the sink go to it afterwards. Its sections join their queue. How many it adds to both.
     pub fn queue_bucket(&mut self, bucket: u16) -> u32 {
-        let mut walk = self.slots.walk(bucket);
+        let mut walk = self.slots.index.walk(bucket);
         let mut added = 0;
-        while let Some(at) = self.slots.next_of(&mut walk) {
+        while let Some(at) = self.slots.index.next_of(&mut walk) {
             let Entry { kind, place, .. } = *self.slots.get(at);
             if kind == Kind::Live && place != Place::Wire {
                 self.forget_said(at);
@@ -213,10 +221,11 @@ impl Table {
         for _ in 0..slots.min(self.slots.count()) {
             let entry = self.slots.get(at);
             let over = entry.kind == Kind::Live && entry.expired(now);
-            taken += u32::from(over);
-            if !(over && self.take_at(at, self.slots.hash_at(at))) {
-                at = self.slots.after(at);
+            if over {
+                self.take_at(at, self.slots.hash_at(at));
+                taken += 1;
             }
+            at = self.slots.after(at);
         }
         *hand = at;
         taken

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   hash   0 ──────────────── cursor ───────── next ───────────────────── 2^64
-//!   slots  │ run │ │ run  │   ├─ one page ───┤ run │      │ run       │      an empty slot ends a run
+//!   cells  │ run │ │ run  │   ├─ one page ───┤ run │      │ run       │      an empty cell ends a run
 //! ```
 //!
-//! Slots keep the order of the hashes, but for what collisions push about within a run; so a page is some runs, each
+//! Cells of the index keep the order of the hashes, but for what collisions push about within a run; so a page is some runs, each
 //! sorted, and its cursor is a hash. That means the same after any change of the table: an entry never gets another
 //! hash, and a page that is asked for again begins where it began.
 //!
@@ -96,25 +96,27 @@ impl Table {
         wanted: impl Fn(u16, u64) -> bool,
     ) -> Option<u64> {
         page.clear();
-        let (first, count, limit) = (self.slots.home(cursor), u64::from(self.slots.count()), page.capacity().max(4));
+        let (first, count, limit) =
+            (self.slots.index.home(cursor), u64::from(self.slots.index.count()), page.capacity().max(4));
         let (mut at, mut looked, mut wrapped) = (first, 0_u64, false);
         // The part of the page that the present run has filled, and where that run had to be cut off.
         let (mut run, mut cut) = (0, None);
         loop {
-            let entry = self.slots.get(at);
-            if entry.kind == Kind::Empty {
+            let slot = self.slots.index.get(at).slot();
+            let live = slot.filter(|slot| self.slots.get(*slot).kind == Kind::Live);
+            if slot.is_none() {
                 page[run..].sort_unstable();
                 run = page.len();
                 if cut.is_some() || wrapped {
                     return cut;
                 }
                 if looked >= u64::from(slots) || run >= limit / 2 {
-                    return self.slots.first_hash_from(at + 1);
+                    return self.slots.index.first_hash_from(at + 1);
                 }
-            } else if entry.kind == Kind::Live {
-                let hash = self.slots.hash_at(at);
+            } else if let Some(slot) = live {
+                let (entry, hash) = (self.slots.get(slot), self.slots.hash_at(slot));
                 // What lies before its home has gone round the end of the table.
-                let in_turn = (self.slots.home(hash) > at) == wrapped;
+                let in_turn = (self.slots.index.home(hash) > at) == wrapped;
                 let version = entry.version;
                 let (ordinal, number) = match entry.place {
                     Place::Wire => (self.ordinal, MAX_NUMBER),
@@ -127,14 +129,14 @@ impl Table {
                         page.truncate(limit - limit / 4);
                     }
                     if cut.is_none_or(|cut| hash < cut) {
-                        page.push(PageEntry { cursor: hash, slot: at });
+                        page.push(PageEntry { cursor: hash, slot });
                     }
                 }
             }
             looked += 1;
-            at = self.slots.after(at);
+            at = self.slots.index.after(at);
             wrapped |= at == 0;
-            // The first slots are looked at twice, for what has gone round; there is an empty slot, so this never ends it.
+            // The first cells are looked at twice, for what has gone round; there is an empty slot, so this never ends it.
             if looked > 2 * count {
                 return cut;
             }
@@ -166,8 +168,8 @@ impl Table {
                 self.assign(at, (&said, flow.timeout), now, Place::Wire)?;
                 at
             }
-            Err(at) => {
-                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
+            Err(gap) => {
+                let at = self.create(gap, &said, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Wire);
                 at
             }
@@ -195,8 +197,11 @@ impl Table {
                 self.assign(at, (&said, flow.timeout), now, Place::Sink)?;
                 Ok(Adopted::Taken)
             }
-            Err(at) => {
-                self.create(at, &said, Kind::Live, deadline(flow.timeout, now))?;
+            Err(_) if self.graves.number_of(&said.key, self.seed()).is_some_and(|buried| buried > upto) => {
+                Ok(Adopted::Kept)
+            }
+            Err(gap) => {
+                let at = self.create(gap, &said, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Sink);
                 Ok(Adopted::Taken)
             }

@@ -19,8 +19,8 @@
 //! ```text
 //!            put                      sent
 //!   empty ─────────→ live on wire ─────────────→ live ── take ──→ dead on wire ── sent ──→ empty
-//!     ↑ └─ apply_upsert → live on sink ── pop ──↗  └─ apply_delete → dead on sink ── pop ──→ empty, or buried
-//!     └──────────────────────── passed (the frontier) ──────────────────────────────────── buried ←─┘
+//!       └─ apply_upsert → live on sink ── pop ──↗  └─ apply_delete → dead on sink ── pop ──→ empty; a grave stays behind
+//!                                                                                            until the frontier passes it
 //! ```
 //!
 //! Rules: docs/protocol.md 4.1 (streams and versions), 4.2 (order-free apply), 4.4 (digest), 4.5 (repair),
@@ -40,6 +40,7 @@ mod clocks;
 mod digest;
 mod entry;
 mod graves;
+mod index;
 mod lists;
 mod master;
 mod merge;
@@ -47,8 +48,9 @@ mod record;
 mod sections;
 mod slots;
 
-use crate::flow::{Flow, FlowKey};
+use crate::flow::{Flow, FlowKey, PlainFlow};
 use crate::time::{Duration, Instant};
+pub use ahead::Ahead;
 use annex::Extent;
 pub use audit::Held;
 use core::fmt;
@@ -56,9 +58,11 @@ use core::ops::Range;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_hash};
 use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
+use graves::Graves;
+use index::Gap;
 use merge::Ended;
 pub use merge::{Adopted, PageEntry};
-use record::{Key, Packed, View};
+use record::{Key, Packed};
 use sections::Sections;
 pub use sections::{PendingSection, Rest, SECTION_KEY_MAX, SectionLimits, SectionPart, SectionRefused};
 use slots::Slots;
@@ -136,11 +140,13 @@ impl Faults {
 /// The connection table of one group. See the module's figure.
 pub struct Table {
     slots: Slots,
+    graves: Graves,
     sections: Sections,
     digest: Digest,
     capacity: u32,
     tombstone_limit: u32,
     live: u32,
+    /// Entries that are tombstones, and wait for the sink.
     tombstones: u32,
     /// Entries on the wire list that go on to the sink list.
     owed: u32,
@@ -170,8 +176,8 @@ impl Table {
     /// annex of two blocks of 60 bytes for each flow. An IPv6 flow needs one block with up to 20 bytes of attributes; an
     /// IPv4 flow none without attributes, and one with up to 60 bytes of them (48 behind NAT).
     ///
-    /// The only place that allocates: 86 bytes per flow and 100 kB, and address space for 128 bytes per flow, of which
-    /// only what is used takes memory.
+    /// The only place that allocates: 76 bytes per flow and 100 kB; and address space for 128 bytes per flow and about 40 per
+    /// tombstone, of which only what is used takes memory.
     ///
     /// # Panics
     /// If `capacity` is above [`Table::MAX_CAPACITY`].
@@ -187,6 +193,7 @@ impl Table {
         assert!(capacity <= Self::MAX_CAPACITY, "slot numbers have 32 bits");
         Table {
             slots: Slots::new(capacity, annex, seed),
+            graves: Graves::new(tombstones),
             sections: Sections::new(SectionLimits::default()),
             digest: Digest::new(seed),
             capacity,
@@ -236,7 +243,7 @@ impl Table {
     /// Deletes that are remembered because older records of their keys may still arrive [4.2]. One that waits for the
     /// sink counts until the sink has taken it, even if the frontier passes it before.
     pub fn tombstones(&self) -> u32 {
-        self.tombstones
+        self.tombstones + self.graves.len()
     }
 
     /// Upserts that came after the delete that a later frame had brought [4.2].
@@ -251,7 +258,7 @@ impl Table {
 
     /// Bytes that the table takes, full or empty, without its annex.
     pub fn bytes(&self) -> usize {
-        size_of::<Table>() + self.slots.count() as usize * size_of::<Entry>() + self.digest.bytes()
+        size_of::<Table>() + self.slots.bytes() + self.graves.bytes() + self.digest.bytes()
     }
 
     /// Blocks of 64 bytes in the annex.
@@ -316,7 +323,7 @@ impl Table {
     fn flow_at(&self, at: u32, now: Instant) -> Flow {
         let entry = self.slots.get(at);
         match entry.record.plain() {
-            Some(record) => View::of_plain(record).flow(entry.remaining(now)),
+            Some(encoding) => PlainFlow { encoding: *encoding, timeout: entry.remaining(now) }.flow(),
             None => self.annexed_flow_at(at, now),
         }
     }
@@ -328,7 +335,7 @@ impl Table {
 
     fn key_at(&self, at: u32) -> FlowKey {
         match self.slots.get(at).record.plain() {
-            Some(record) => View::of_plain(record).key(),
+            Some(encoding) => PlainFlow { encoding: *encoding, timeout: 0 }.key(),
             None => self.slots.view(at, &mut None).key(),
         }
     }
@@ -375,14 +382,10 @@ impl Table {
             self.say_unsent(at);
             self.place(at, hash, if entry.is(OWED) { Place::Sink } else { Place::Nowhere });
             if entry.kind == Kind::Dead {
-                self.free(at);
+                self.free(at, hash);
             }
         }
-        while let Some(at) = self.slots.graves.any() {
-            self.slots.delist(at);
-            self.free(at);
-        }
-        self.slots.graves.reset();
+        self.graves.clear();
         let mut next = self.slots.sink.first();
         while let Some(at) = next {
             self.clear_tombstone(at);
@@ -413,11 +416,12 @@ impl Table {
     #[doc(hidden)]
     pub fn assert_consistent(&self) {
         self.slots.assert_consistent();
+        self.graves.assert_consistent();
         let count = |what: &dyn Fn(&Entry) -> bool| self.slots.iter().filter(|entry| what(entry)).count() as u32;
         assert_eq!(self.live, count(&|entry| entry.kind == Kind::Live), "live entries");
         assert_eq!(self.tombstones, count(&|entry| entry.is(TOMBSTONE)), "tombstones");
         assert_eq!(self.owed, count(&|entry| entry.is(OWED)), "owed to the sink");
-        assert!(self.slots.used() <= self.capacity && self.tombstones <= self.tombstone_limit, "limits");
+        assert!(self.slots.used() <= self.capacity && self.tombstones() <= self.tombstone_limit, "limits");
         let mut digest = Digest::new(self.seed());
         let taken = (0..).zip(self.slots.iter()).filter(|(_, entry)| entry.kind != Kind::Empty);
         for (at, entry) in taken {
@@ -427,13 +431,12 @@ impl Table {
             assert!(entry.version < Version::new(self.ordinal, u64::MAX), "a version of the future");
             match entry.kind {
                 Kind::Live => {
-                    assert!(!entry.is(TOMBSTONE) && entry.place != Place::Buried, "a living tombstone");
+                    assert!(!entry.is(TOMBSTONE), "a living tombstone");
                     digest.add(hash, self.slots.view(at, &mut None).encode(|bytes| digest.of_bytes(bytes)));
                 }
                 _ => {
                     assert_ne!(entry.place, Place::Nowhere, "a dead entry that nobody waits for");
                     assert!(!entry.is(UNSENT | OWED), "a dead entry with a flag of the living");
-                    assert!(entry.place != Place::Buried || entry.is(TOMBSTONE), "buried, and no tombstone");
                 }
             }
             digest.bucket_mut(hash).pending += u32::from(on_wire);
@@ -466,19 +469,19 @@ impl Table {
         self.slots.view(at, &mut None).encode(|bytes| self.digest.of_bytes(bytes))
     }
 
-    /// Fills an empty slot. The caller then gives it a place.
-    fn create(&mut self, at: u32, said: &Packed<'_>, kind: Kind, deadline: u32) -> Result<(), Refused> {
+    /// Fills a free slot with what was not held. If a tombstone stood for it, that is gone, and its number is the entry's.
+    /// The caller then gives it a place.
+    fn create(&mut self, gap: Gap, said: &Packed<'_>, deadline: u32) -> Result<u32, Refused> {
         if self.slots.used() == self.capacity {
             return Err(Refused::TableFull);
         }
         let record = self.slots.keep(said, Extent::NONE).ok_or(Refused::AnnexFull)?;
-        let version = Version::new(self.ordinal, 0);
-        self.slots.occupy(at, Entry { record, kind, deadline, version, dump: self.dump, ..Entry::default() });
-        if kind == Kind::Live {
-            self.live += 1;
-            self.digest.add(said.key.hash, self.digest_at(at));
-        }
-        Ok(())
+        let version = Version::new(self.ordinal, self.graves.exhume(&said.key, self.seed()).unwrap_or(0));
+        let entry = Entry { record, kind: Kind::Live, deadline, version, dump: self.dump, ..Entry::default() };
+        let at = self.slots.occupy(gap, said.key.hash, entry);
+        self.live += 1;
+        self.digest.add(said.key.hash, self.digest_at(at));
+        Ok(at)
     }
 
     /// Gives a held entry, live or dead, this value, and puts it on the list of `listener` if that one must hear of
@@ -493,16 +496,16 @@ impl Table {
         listener: Place,
     ) -> Result<(bool, bool), Refused> {
         let (said, timeout) = said;
-        let old = *self.slots.get(at);
-        let changed = old.kind == Kind::Dead || !self.slots.has_value(at, said);
+        let old = self.slots.get(at);
+        let (was_live, extent) = (old.kind == Kind::Live, old.record.extent());
+        let changed = !was_live || !self.slots.has_value(at, said);
         let slack = if listener == Place::Sink { SINK_SLACK } else { Duration::ZERO };
         let due = changed || old.place == listener || old.needs_refresh(timeout, now + slack);
         if !due {
             return Ok((changed, due));
         }
-        let gone = (changed && old.kind == Kind::Live).then(|| self.digest_at(at));
-        let record = self.slots.keep(said, old.record.extent()).ok_or(Refused::AnnexFull)?;
-        // Off its old list first: the list of a buried entry follows from what it is.
+        let gone = if changed && was_live { self.digest_at(at) } else { 0 };
+        let record = self.slots.keep(said, extent).ok_or(Refused::AnnexFull)?;
         if changed {
             self.clear_tombstone(at);
         }
@@ -512,11 +515,8 @@ impl Table {
         entry.record = record;
         entry.deadline = deadline(timeout, now);
         if changed {
-            match gone {
-                Some(h) => self.digest.remove(said.key.hash, h),
-                None => self.live += 1,
-            }
-            self.digest.add(said.key.hash, self.digest_at(at));
+            self.live += u32::from(!was_live);
+            self.digest.add(said.key.hash, self.digest_at(at).wrapping_sub(gone));
         }
         Ok((changed, due))
     }
@@ -534,11 +534,11 @@ impl Table {
         entry.clear(UNSENT);
     }
 
-    /// Empties the slot of a dead entry that is on no list. Entries behind it may move up.
-    fn free(&mut self, at: u32) {
+    /// Empties the slot of a dead entry that is on no list; `hash` is that of its key.
+    fn free(&mut self, at: u32, hash: u64) {
         self.clear_tombstone(at);
         self.slots.release(at);
-        self.slots.vacate(at);
+        self.slots.vacate(at, hash);
     }
 
     /// Puts an entry on a list, off the one that it is on; where it is already, it keeps its turn.
@@ -552,7 +552,6 @@ impl Table {
             self.forgive(at);
             self.slots.get_mut(at).clear(UNSENT);
         }
-        self.slots.delist(at);
         if place == Place::Wire {
             self.digest.bucket_mut(hash).pending += 1;
         }
@@ -579,7 +578,7 @@ impl fmt::Debug for Table {
             .field("len", &self.live)
             .field("sections", &self.sections.len())
             .field("capacity", &self.capacity)
-            .field("tombstones", &self.tombstones)
+            .field("tombstones", &self.tombstones())
             .field("pending", &self.pending())
             .field("unapplied", &self.unapplied())
             .field("annex_used", &self.annex_used())

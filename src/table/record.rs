@@ -28,12 +28,14 @@
 
 use super::annex::Extent;
 use super::digest::hash_key;
-use crate::flow::{AttributeIter, Attributes, Endpoint, Flow, FlowKey, TcpInfo, Zone, attribute};
+use crate::flow::{
+    AttributeIter, Attributes, Endpoint, Flow, FlowKey, KeyBytes, PLAIN_KEY_LEN, PlainFlow, TcpInfo, Zone, attribute,
+};
 use core::net::IpAddr;
 
-const REPLY_SOURCE: u8 = 1 << 0;
-const REPLY_DESTINATION: u8 = 1 << 1;
-const TCP: u8 = 1 << 2;
+const REPLY_SOURCE: u8 = PlainFlow::REPLY_SOURCE;
+const REPLY_DESTINATION: u8 = PlainFlow::REPLY_DESTINATION;
+const TCP: u8 = PlainFlow::TCP;
 /// In the slot only: not all is here, the rest stands in the annex.
 const ANNEXED: u8 = 1 << 7;
 
@@ -41,7 +43,7 @@ const ANNEXED: u8 = 1 << 7;
 /// of an IPv4 flow is never taken for the hash of another.
 const WIDE: u8 = 255;
 
-const KEY_V4: usize = 16;
+const KEY_V4: usize = PLAIN_KEY_LEN;
 const KEY_V6: usize = 40;
 const ENDS_V4: usize = 12;
 const ENDS_V6: usize = 36;
@@ -66,47 +68,22 @@ pub(super) struct Key {
     pub(super) bytes: KeyBytes,
 }
 
-/// The bytes of a key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum KeyBytes {
-    V4([u8; KEY_V4]),
-    V6([u8; KEY_V6]),
-}
-
 impl Key {
+    /// The key with these bytes.
+    #[inline]
+    pub(super) fn new(bytes: KeyBytes, seed: u64) -> Self {
+        let hash = match &bytes {
+            KeyBytes::V4(bytes) => hash_key(seed, bytes),
+            KeyBytes::V6(bytes) => hash_key(seed, bytes),
+        };
+        Key { hash, bytes }
+    }
+
     /// `None` if its addresses are of two families, or its zone has no direction that exists: what the wire cannot say
     /// must not stand in the queue for it.
     pub(super) fn pack(key: &FlowKey, seed: u64) -> Option<Self> {
-        if key.zone.direction > Zone::REPLY {
-            return None;
-        }
-        match (key.source, key.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut bytes = [0; KEY_V4];
-                bytes[0..4].copy_from_slice(&source.octets());
-                bytes[4..8].copy_from_slice(&destination.octets());
-                put_rest(&mut bytes[8..], key);
-                Some(Key { hash: hash_key(seed, &bytes), bytes: KeyBytes::V4(bytes) })
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let mut bytes = [0; KEY_V6];
-                bytes[0..16].copy_from_slice(&source.octets());
-                bytes[16..32].copy_from_slice(&destination.octets());
-                put_rest(&mut bytes[32..], key);
-                Some(Key { hash: hash_key(seed, &bytes), bytes: KeyBytes::V6(bytes) })
-            }
-            _ => None,
-        }
+        KeyBytes::of(key).map(|bytes| Key::new(bytes, seed))
     }
-}
-
-/// The eight bytes of a key behind its addresses.
-fn put_rest(bytes: &mut [u8], key: &FlowKey) {
-    bytes[0..2].copy_from_slice(&key.source_port.to_be_bytes());
-    bytes[2..4].copy_from_slice(&key.destination_port.to_be_bytes());
-    bytes[4] = key.protocol;
-    bytes[5] = key.zone.direction;
-    bytes[6..8].copy_from_slice(&key.zone.id.to_be_bytes());
 }
 
 /// What a slot keeps of a flow, without its time-out.
@@ -271,9 +248,13 @@ impl<'a> Packed<'a> {
         Some(packed)
     }
 
-    /// Nothing but a key.
-    pub(super) fn of_key(key: Key) -> Self {
-        Packed { key, record: Record::of_key(&key), ends: [0; ENDS_V6], attributes: &[] }
+    /// What is packed already.
+    #[inline]
+    pub(super) fn of_plain(plain: &PlainFlow, hash: u64) -> Self {
+        let record = Record(plain.encoding);
+        let mut ends = [0; ENDS_V6];
+        ends[..ENDS_V4].copy_from_slice(&plain.encoding[KEY_V4..KEY_V4 + ENDS_V4]);
+        Packed { key: Key { hash, bytes: KeyBytes::V4(*record.narrow_key()) }, record, ends, attributes: &[] }
     }
 
     /// What goes into the annex: the key of IPv6, the ends if there are any, attributes.
@@ -330,16 +311,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A flow whose encoding is its record: its parts stand at known places, so that reading it costs no look at lengths.
-    #[inline(always)]
-    pub(super) fn of_plain(record: &'a [u8; 40]) -> Self {
-        let mut tail = [0; TAIL];
-        tail.copy_from_slice(&record[KEY_V4 + ENDS_V4..]);
-        View { key: &record[..KEY_V4], ends: &record[KEY_V4..KEY_V4 + ENDS_V4], tail, attributes: &[] }
-    }
-
     /// The key.
-    #[inline(always)]
     pub(super) fn key(&self) -> FlowKey {
         let (addresses, rest) = self.key.split_at(self.key.len() - 8);
         let (source, destination) = addresses.split_at(addresses.len() / 2);
@@ -354,7 +326,6 @@ impl<'a> View<'a> {
     }
 
     /// The flow, with `timeout` seconds to live. Allocates if it has attributes.
-    #[inline(always)]
     pub(super) fn flow(&self, timeout: u32) -> Flow {
         let present = |bit: u8| self.tail[1] & bit != 0;
         let middle = self.ends.len() / 2;
@@ -409,7 +380,6 @@ impl<'a> View<'a> {
     }
 }
 
-#[inline(always)]
 fn address(bytes: &[u8]) -> IpAddr {
     match <[u8; 16]>::try_from(bytes) {
         Ok(wide) => IpAddr::from(wide),
@@ -417,7 +387,6 @@ fn address(bytes: &[u8]) -> IpAddr {
     }
 }
 
-#[inline(always)]
 fn short(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
@@ -607,7 +576,7 @@ mod tests {
             let record = packed.record.with_extent(Extent { head: 9, len: 99 });
             let (dead, left) = record.dead(&packed.annexed().concat());
             let plain = Packed::new(&flow, 7).expect("has a form");
-            let expected = if needed == 0 { plain.record } else { Packed::of_key(packed.key).record };
+            let expected = if needed == 0 { plain.record } else { Record::of_key(&packed.key) };
             assert_eq!((dead, left, dead.extent().len), (expected, needed, 0));
             assert_eq!(dead.hash(), (needed == 40).then_some(packed.key.hash));
             assert_eq!(dead.narrow_key()[13], if needed == 40 { 255 } else { 2 });

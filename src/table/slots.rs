@@ -1,53 +1,63 @@
-//! Where an entry is: its slot in the one big allocation, and its place on a list.
-//!
-//! Open addressing with linear probing. An entry's home is the multiply-shift of its key's hash, which keeps the order
-//! of the hashes, so that a bucket (the top bits of the same hash) is one stretch of the table. A removed entry leaves
-//! no mark: the entries behind it move up until one is at home (backward shift), and their neighbours on lists are
-//! told. Thus churn never makes a probe longer.
+//! Where an entry is: its slot in the one big allocation, which it never leaves while it lives, and its place on a list.
 //!
 //! ```text
-//! hash   0 ────────────────────────────────────────────────────────── 2^64
-//! slots  │ bucket 0 │ bucket 1 │ …                       │ bucket 4095 │ ↺ a run that reaches the end goes on at 0
+//! index    │ cell │ cell │ … in the order of the hashes          ── find, walk, page
+//!              └──────────────┐
+//! slots    │ entry │ free ─┐│ entry │ entry ⇄ … ⇄ entry │ fresh  ── lists: wire, sink
+//!                          └─→ the next free one
 //! ```
 //!
-//! At most three slots in four are taken: there is always an empty one, and every probe ends there.
+//! The slot that was freed last is taken first: its line is in the cache still.
 
+use super::ahead::Ahead;
 use super::annex::{Annex, Extent};
-use super::digest::{bucket_of_hash, first_hash, hash_key};
-use super::entry::{ASTRAY, Entry, Kind, Place};
-use super::graves::Graves;
-use super::lists::{List, NONE};
-use super::record::{Key, KeyBytes, Packed, Record, Scratch, View};
+use super::digest::hash_key;
+use super::entry::{Entry, Kind, Place};
+use super::index::{Gap, Index};
+use super::lists::{Links, List, NONE};
+use super::record::{Key, Packed, Record, Scratch, View};
+use crate::flow::KeyBytes;
 
-/// Slots, the lists that run through them, and what of their entries has no room in them.
+/// Slots, where they are found, the lists that run through them, and what of their entries has no room in them.
 pub(super) struct Slots {
     entries: Box<[Entry]>,
+    pub(super) index: Index,
     pub(super) annex: Annex,
     used: u32,
+    /// First of the free list.
+    free: u32,
+    /// Slots from this one on were never used.
+    fresh: u32,
     seed: u64,
     pub(super) wire: List,
     pub(super) sink: List,
-    pub(super) graves: Graves,
 }
 
 impl Slots {
-    /// Room for `capacity` entries at a load of three quarters, and an annex of so many blocks.
+    /// Room for `capacity` entries, and an annex of so many blocks.
     pub(super) fn new(capacity: u32, annex: u32, seed: u64) -> Self {
-        let slots = capacity as usize + capacity as usize / 3 + 1;
+        let slots = capacity.max(1);
         Slots {
-            entries: vec![Entry::default(); slots].into_boxed_slice(),
+            entries: vec![Entry::default(); slots as usize].into_boxed_slice(),
+            index: Index::new(slots),
             annex: Annex::new(annex),
             used: 0,
+            free: NONE,
+            fresh: 0,
             seed,
             wire: List::EMPTY,
             sink: List::EMPTY,
-            graves: Graves::new(),
         }
     }
 
-    /// Slots in all.
+    /// Slots in all; at least one.
     pub(super) fn count(&self) -> u32 {
         self.entries.len() as u32
+    }
+
+    /// Bytes on the heap, without the annex.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.entries) + self.index.bytes()
     }
 
     /// Slots that are taken.
@@ -80,6 +90,14 @@ impl Slots {
         record.hash().unwrap_or_else(|| hash_key(self.seed, record.narrow_key()))
     }
 
+    /// The key in a slot.
+    pub(super) fn key_at(&self, at: u32) -> Key {
+        let record = &self.get(at).record;
+        let wide = self.annex.first(record.extent()).filter(|_| record.is_wide());
+        let bytes = wide.map_or_else(|| KeyBytes::V4(*record.narrow_key()), |bytes| KeyBytes::V6(*bytes));
+        Key { hash: self.hash_of(record), bytes }
+    }
+
     /// The flow in a slot, wherever its parts stand.
     pub(super) fn view<'a>(&'a self, at: u32, scratch: &'a mut Scratch) -> View<'a> {
         let record = &self.get(at).record;
@@ -91,37 +109,19 @@ impl Slots {
         if at + 1 < self.count() { at + 1 } else { 0 }
     }
 
-    /// The slot in which a key of this hash would best lie.
-    pub(super) fn home(&self, hash: u64) -> u32 {
-        ((u128::from(hash) * self.entries.len() as u128) >> 64) as u32
+    /// The slot that holds the key, or else the gap of the index where it belongs. Only for a key of IPv6 whose hash is
+    /// there the annex is looked at.
+    pub(super) fn find(&self, key: &Key) -> Result<u32, Gap> {
+        self.index.find(key.hash, |slot| self.is_of(&self.get(slot).record, key))
     }
 
-    /// The lowest hash whose home is this slot or one behind it; `None` behind the last slot.
-    pub(super) fn first_hash_from(&self, slot: u32) -> Option<u64> {
-        let count = self.entries.len() as u128;
-        let hash = (u128::from(slot) << 64).div_ceil(count);
-        u64::try_from(hash).ok()
-    }
-
-    /// Steps from one slot forward to another.
-    fn distance(&self, from: u32, to: u32) -> u32 {
-        if to >= from { to - from } else { to + (self.count() - from) }
-    }
-
-    /// The slot that holds the key, or else the empty one where it belongs. Only for a key of IPv6 whose hash is there
-    /// the annex is looked at.
-    pub(super) fn find(&self, key: &Key) -> Result<u32, u32> {
-        let mut at = self.home(key.hash);
-        loop {
-            let entry = self.get(at);
-            if entry.kind == Kind::Empty {
-                return Err(at);
-            }
-            if self.is_of(&entry.record, key) {
-                return Ok(at);
-            }
-            at = self.after(at);
-        }
+    /// Reads the cells of these hashes, and then the slots. What is read is thrown away, but nobody may find that out.
+    pub(super) fn read(&self, ahead: &[Ahead]) {
+        let cells = ahead.iter().fold(0, |read, Ahead(hash)| read ^ self.index.read(*hash));
+        core::hint::black_box(cells);
+        let found = |Ahead(hash): &Ahead| self.index.find(*hash, |_| true).ok();
+        let slots = ahead.iter().filter_map(found).fold(0, |read, slot| read ^ self.get(slot).deadline);
+        core::hint::black_box(slots);
     }
 
     fn is_of(&self, record: &Record, key: &Key) -> bool {
@@ -167,139 +167,75 @@ impl Slots {
         self.annex.truncate(self.get(at).record.extent(), 0);
     }
 
-    /// Fills the empty slot that [`Slots::find`] named.
-    pub(super) fn occupy(&mut self, at: u32, entry: Entry) {
-        debug_assert!(self.get(at).kind == Kind::Empty && self.used + 1 < self.count());
+    /// Fills a free slot, there must be one, and the gap that [`Slots::find`] named for a key of this hash. The slot.
+    pub(super) fn occupy(&mut self, gap: Gap, hash: u64, entry: Entry) -> u32 {
+        let at = match self.free {
+            NONE => {
+                self.fresh += 1;
+                self.fresh - 1
+            }
+            free => {
+                self.free = self.get(free).links.next;
+                free
+            }
+        };
         self.used += 1;
         *self.get_mut(at) = entry;
+        self.index.fill(gap, hash, at);
+        at
     }
 
-    /// Empties a slot that is on no list; entries behind it may move up, into this slot too.
-    pub(super) fn vacate(&mut self, at: u32) {
+    /// Frees a slot that is on no list; `hash` is that of its key.
+    pub(super) fn vacate(&mut self, at: u32, hash: u64) {
         debug_assert!(self.get(at).place == Place::Nowhere, "what is on a list is not freed");
-        let mut hole = at;
-        let mut probe = self.after(at);
-        while self.get(probe).kind != Kind::Empty {
-            let home = self.home(self.hash_at(probe));
-            if self.distance(home, probe) >= self.distance(hole, probe) {
-                self.entries[hole as usize] = self.entries[probe as usize];
-                self.moved(hole);
-                hole = probe;
-            }
-            probe = self.after(probe);
-        }
-        *self.get_mut(hole) = Entry::default();
+        self.index.remove(hash, at);
+        *self.get_mut(at) = Entry { links: Links { previous: NONE, next: self.free }, ..Entry::default() };
+        self.free = at;
         self.used -= 1;
     }
 
-    /// Puts an entry that is on no list at the end of one.
+    /// Puts an entry at the end of a list, or on none, off the one that it is on.
     pub(super) fn enlist(&mut self, at: u32, place: Place) {
-        self.get_mut(at).place = place;
-        if let Some((list, entries)) = self.list_of(at) {
-            list.push(entries, at);
+        let from = core::mem::replace(&mut self.get_mut(at).place, place);
+        if let Some(list) = Self::list_of(from, &mut self.wire, &mut self.sink) {
+            list.unlink(&mut self.entries, at);
         }
-    }
-
-    /// Takes an entry off the list that it is on.
-    pub(super) fn delist(&mut self, at: u32) {
-        if let Some((list, entries)) = self.list_of(at) {
-            list.unlink(entries, at);
+        if let Some(list) = Self::list_of(place, &mut self.wire, &mut self.sink) {
+            list.push(&mut self.entries, at);
         }
-        self.get_mut(at).place = Place::Nowhere;
     }
 
     /// The slot behind this one on its list.
     pub(super) fn following(&self, at: u32) -> Option<u32> {
-        Some(self.get(at).next).filter(|next| *next != NONE)
+        Some(self.get(at).links.next).filter(|next| *next != NONE)
     }
 
-    fn moved(&mut self, to: u32) {
-        if let Some((list, entries)) = self.list_of(to) {
-            list.moved(entries, to);
+    fn list_of<'a>(place: Place, wire: &'a mut List, sink: &'a mut List) -> Option<&'a mut List> {
+        match place {
+            Place::Nowhere => None,
+            Place::Wire => Some(wire),
+            Place::Sink => Some(sink),
         }
     }
 
-    /// The list that an entry says it is on, and the slots.
-    fn list_of(&mut self, at: u32) -> Option<(&mut List, &mut [Entry])> {
-        let Entry { place, version, .. } = *self.get(at);
-        let list = match place {
-            Place::Nowhere => return None,
-            Place::Wire => &mut self.wire,
-            Place::Sink => &mut self.sink,
-            Place::Buried => self.graves.list_of(version.number()),
-        };
-        Some((list, &mut self.entries))
-    }
-
-    /// Takes the frontier's step; what it passes must have left its lists.
-    pub(super) fn step(&mut self, frontier: u64, turn: usize) {
-        self.graves.step(&mut self.entries, frontier, turn);
-    }
-
-    /// Puts every entry in its place under another seed, in O(n) and without a second table. The lists keep their
-    /// members, now in the order of the slots.
-    ///
-    /// Every entry first counts as astray. One is lifted out and probes from its new home; where it meets an empty
-    /// slot it settles, where it meets an astray one it takes that one's slot, and that one is next to probe. What
-    /// has settled never moves again, so that no probe is ever broken.
+    /// Finds every entry under another seed from now on, in O(n) and in place. No entry moves, and no list changes.
     pub(super) fn reseed(&mut self, seed: u64) {
         self.seed = seed;
-        for entry in self.entries.iter_mut().filter(|entry| entry.kind != Kind::Empty) {
-            entry.set(ASTRAY);
-            if let Some(key) = self.annex.first::<40>(entry.record.extent()).filter(|_| entry.record.is_wide()) {
-                entry.record.set_hash(hash_key(seed, key));
-            }
-        }
+        self.index.clear();
         for at in 0..self.count() {
-            if self.get(at).is(ASTRAY) {
-                self.settle(at);
+            if self.get(at).kind == Kind::Empty {
+                continue;
+            }
+            let record = &mut self.entries[at as usize].record;
+            if let Some(key) = self.annex.first::<40>(record.extent()).filter(|_| record.is_wide()) {
+                record.set_hash(hash_key(seed, key));
+            }
+            let hash = self.hash_at(at);
+            // No two entries have one key.
+            if let Err(gap) = self.index.find(hash, |_| false) {
+                self.index.fill(gap, hash, at);
             }
         }
-        self.wire = List::EMPTY;
-        self.sink = List::EMPTY;
-        self.graves.forget();
-        for at in 0..self.count() {
-            let place = self.get(at).place;
-            self.enlist(at, place);
-        }
-    }
-
-    fn settle(&mut self, at: u32) {
-        let mut lifted = core::mem::take(self.get_mut(at));
-        while lifted.kind != Kind::Empty {
-            lifted.clear(ASTRAY);
-            let mut to = self.home(self.hash_of(&lifted.record));
-            while self.get(to).kind != Kind::Empty && !self.get(to).is(ASTRAY) {
-                to = self.after(to);
-            }
-            core::mem::swap(self.get_mut(to), &mut lifted);
-        }
-    }
-
-    /// A walk through the entries of a bucket; see [`Slots::next_of`].
-    pub(super) fn walk(&self, bucket: u16) -> Walk {
-        let first = self.home(first_hash(bucket));
-        let last = self.home(first_hash(bucket) | (first_hash(1) - 1));
-        Walk { bucket, at: first, walked: 0, holes_until: last - first }
-    }
-
-    /// The next slot of the bucket; its neighbours are skipped. Entries may change during the walk, but none may be
-    /// freed (see [`Walk::again`]). The walk ends at the first empty slot that is not before the last of the bucket's own stretch:
-    /// nothing of it lies beyond.
-    pub(super) fn next_of(&self, walk: &mut Walk) -> Option<u32> {
-        while walk.walked < self.count() {
-            let at = walk.at;
-            let empty = self.get(at).kind == Kind::Empty;
-            if empty && walk.walked >= walk.holes_until {
-                return None;
-            }
-            walk.at = self.after(at);
-            walk.walked += 1;
-            if !empty && bucket_of_hash(self.hash_at(at)) == walk.bucket {
-                return Some(at);
-            }
-        }
-        None
     }
 
     /// Asserts all that must always be true; O(n), for tests.
@@ -317,57 +253,31 @@ impl Slots {
             assert_eq!(self.find(&key), Ok(at), "slot {at} is not found");
             let len = entry.record.extent().len;
             assert!(entry.kind != Kind::Dead || len <= 40, "slot {at}: a dead entry keeps {len} bytes of the annex");
-            assert!(!entry.is(ASTRAY), "slot {at} is still astray");
         }
         let taken_ones = self.iter().filter(|entry| entry.kind != Kind::Empty);
         self.annex.assert_consistent(taken_ones.map(|entry| entry.record.extent()));
         assert_eq!(self.used, taken, "slots taken");
-        assert!(self.used < self.count(), "no slot is empty");
-        let buried = (0..).zip(self.graves.lists());
-        let lists = [(Place::Wire, None, &self.wire), (Place::Sink, None, &self.sink)];
-        for (place, bit, list) in lists.into_iter().chain(buried.map(|(bit, list)| (Place::Buried, Some(bit), list))) {
+        let cells = (0..self.index.count()).filter(|at| self.index.get(*at).slot().is_some()).count();
+        assert_eq!(cells, taken as usize, "cells taken");
+        let mut free = 0;
+        let mut at = self.free;
+        while at != NONE {
+            assert!(at < self.fresh && self.get(at).kind == Kind::Empty, "slot {at} is not free");
+            (free, at) = (free + 1, self.get(at).links.next);
+        }
+        assert_eq!(self.fresh, taken + free, "slots that were used once");
+        for (place, list) in [(Place::Wire, &self.wire), (Place::Sink, &self.sink)] {
             let mut members = 0;
             let (mut before, mut at) = (NONE, list.head);
             while at != NONE {
                 let entry = self.get(at);
-                assert_eq!((entry.place, entry.previous), (place, before), "slot {at}: links");
-                if let Some(bit) = bit {
-                    assert_eq!(entry.kind, Kind::Dead, "slot {at}: buried alive");
-                    let number = entry.version.number();
-                    assert!(number > self.graves.frontier(), "slot {at}: passed and not freed");
-                    assert_eq!((number ^ self.graves.frontier()).ilog2(), bit, "slot {at}: on the wrong list");
-                }
+                assert_eq!((entry.place, entry.links.previous), (place, before), "slot {at}: links");
                 members += 1;
-                (before, at) = (at, entry.next);
+                (before, at) = (at, entry.links.next);
             }
             assert_eq!((list.tail, list.len), (before, members), "end and length of {place:?}");
-        }
-        for place in [Place::Wire, Place::Sink, Place::Buried] {
             let says = self.iter().filter(|entry| entry.place == place).count() as u32;
-            let holds = match place {
-                Place::Wire => self.wire.len,
-                Place::Sink => self.sink.len,
-                _ => self.graves.lists().map(|list| list.len).sum(),
-            };
-            assert_eq!(says, holds, "entries that say they are on {place:?}");
+            assert_eq!(says, members, "entries that say they are on {place:?}");
         }
-    }
-}
-
-/// How far a walk through a bucket has come.
-pub(super) struct Walk {
-    /// One that does not exist has no entries.
-    bucket: u16,
-    at: u32,
-    walked: u32,
-    /// Steps to the last slot that is home to the bucket: an empty one before it is a hole, and not the end.
-    holes_until: u32,
-}
-
-impl Walk {
-    /// The slot that the walk came to last was freed: what moved up into it, and behind it, is still to come.
-    pub(super) fn again(&mut self, at: u32) {
-        self.at = at;
-        self.walked -= 1;
     }
 }

@@ -23,7 +23,7 @@
 
 use super::FrameError;
 use super::record::{RecordHeader, operation};
-use crate::flow::{Attributes, Endpoint, Flow, FlowKey, TcpInfo, Zone, check_attributes};
+use crate::flow::{Attributes, Endpoint, Flow, FlowKey, KeyBytes, PlainFlow, TcpInfo, Zone, check_attributes};
 use core::fmt::Debug;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::byteorder::big_endian::{U16, U32};
@@ -83,6 +83,59 @@ impl<'a> Conn<'a> {
         match self.head {
             AnyHead::V4(head) => self.flow_from(head),
             AnyHead::V6(head) => self.flow_from(head),
+        }
+    }
+
+    /// The key, in the form that table and digest know.
+    #[inline]
+    pub fn key_bytes(&self) -> KeyBytes {
+        match self.head {
+            AnyHead::V4(head) => KeyBytes::V4(self.key_bytes_from(head)),
+            AnyHead::V6(head) => KeyBytes::V6(self.key_bytes_from(head)),
+        }
+    }
+
+    #[inline]
+    fn key_bytes_from<A: Address, const N: usize>(&self, head: &Head<A>) -> [u8; N] {
+        let mut key = [0; N];
+        // Addresses and ports have the same order here and there.
+        key[..N - 4].copy_from_slice(&head.as_bytes()[size_of::<RecordHeader>()..][..N - 4]);
+        key[N - 4] = head.protocol;
+        if let Some(zone) = self.field::<A, RawZone>(head.header.present, present::ZONE) {
+            key[N - 3] = zone.direction;
+            key[N - 2..].copy_from_slice(zone.id.as_bytes());
+        }
+        key
+    }
+
+    /// Key and value, canonical, if it is of IPv4 and has no attributes: the same as [`Conn::flow`], in a form that costs less.
+    #[inline]
+    pub fn plain(&self) -> Option<PlainFlow> {
+        let AnyHead::V4(head) = self.head else { return None };
+        let present = head.header.present;
+        let mut plain = PlainFlow::new(&self.key_bytes_from(head), head.state, head.status.to_bytes(), self.timeout);
+        if present & present::ATTRIBUTES != 0 {
+            return None;
+        }
+        if present & !present::ZONE != 0 {
+            self.read_plain_optional(present, &mut plain);
+        }
+        Some(plain)
+    }
+
+    fn read_plain_optional(&self, present: u8, plain: &mut PlainFlow) {
+        let endpoint = |bit| self.field::<[u8; 4], RawEndpoint<[u8; 4]>>(present, bit);
+        if let Some(source) = endpoint(present::REPLY_SOURCE) {
+            plain.set_reply_source(source.address, source.port.to_bytes());
+        }
+        if let Some(destination) = endpoint(present::REPLY_DESTINATION) {
+            plain.set_reply_destination(destination.address, destination.port.to_bytes());
+        }
+        if let Some(tcp) = self.field::<[u8; 4], RawTcp>(present, present::TCP) {
+            plain.set_tcp(tcp.get());
+        }
+        if let Some(mark) = self.field::<[u8; 4], U32>(present, present::MARK) {
+            plain.set_mark(mark.to_bytes());
         }
     }
 

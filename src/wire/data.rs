@@ -14,7 +14,7 @@ use super::conn::{Address, Head, Plain, RECORD_LEN_MAX, RawEndpoint, RawTcp, Raw
 use super::frame::complete;
 use super::record::{RawBucketEnd, RecordHeader, kind, operation};
 use super::{BUCKETS, FRAME_LEN_MAX, Fragment, HEADER_LEN, Header, Kind, RECORDS_MAX, Section};
-use crate::flow::{Endpoint, Flow, FlowKey, Zone};
+use crate::flow::{Endpoint, Flow, FlowKey, PlainFlow, Zone};
 use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{Immutable, IntoBytes};
@@ -74,6 +74,26 @@ impl<'a> DataWriter<'a> {
             IpAddr::V4(source) => self.upsert(flow, source.octets()),
             IpAddr::V6(source) => self.upsert(flow, source.octets()),
         }
+    }
+
+    /// The same of a flow in its shorter form.
+    ///
+    /// # Errors
+    /// [`PushError::Full`], as for [`DataWriter::push_upsert`].
+    pub fn push_plain(&mut self, plain: &PlainFlow) -> Result<(), PushError> {
+        let bytes = &plain.encoding;
+        if bytes[29] != 0 || bytes[36..] != [0; 4] || bytes[13..16] != [0; 3] {
+            return self.push_upsert(&plain.flow());
+        }
+        const LEN: usize = size_of::<Plain<[u8; 4]>>();
+        let space = self.take(LEN)?;
+        space[..4].copy_from_slice(RecordHeader::new(kind::CONN4, operation::UPSERT, 0, LEN).as_bytes());
+        // Addresses and ports have the same order here and there.
+        space[4..17].copy_from_slice(&bytes[..13]);
+        space[17] = bytes[28];
+        space[18..20].copy_from_slice(&bytes[30..32]);
+        space[20..].copy_from_slice(&plain.timeout.to_be_bytes());
+        Ok(())
     }
 
     /// Appends "this connection is gone".

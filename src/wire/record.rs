@@ -25,7 +25,7 @@
 use super::conn::{self, Conn};
 use super::section::{self, Section};
 use super::{BUCKETS, FrameError};
-use crate::flow::FlowKey;
+use crate::flow::KeyBytes;
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -77,9 +77,9 @@ pub enum Record<'a> {
 impl Record<'_> {
     /// The key of the connection that it is about, if it is about one.
     #[inline]
-    pub fn flow_key(self) -> Option<FlowKey> {
+    pub fn key_bytes(self) -> Option<KeyBytes> {
         match self {
-            Record::Upsert(conn) | Record::Delete(conn) => Some(conn.key()),
+            Record::Upsert(conn) | Record::Delete(conn) => Some(conn.key_bytes()),
             _ => None,
         }
     }

@@ -160,11 +160,24 @@ fn a_table_too_small_asks_again_when_it_is_not_too_small() {
     world.assert_equal(0, 1);
 }
 
-/// [4.2.3] A delete that came early and finds no slot for its tombstone: its frame counts as not received, so that the upsert
+/// [4.2.2] A delete that came early into a full table: its tombstone needs no slot, and the upsert that comes late cannot bring
+/// the flow back.
+#[test]
+fn an_early_delete_needs_no_slot() {
+    delete_early(Config { capacity: 3, ..config(2) }, (0, 1), 3);
+}
+
+/// [4.2.3] A delete that came early and finds no room for its tombstone: its frame counts as not received, so that the upsert
 /// that comes late cannot bring the flow back.
 #[test]
-fn an_early_delete_without_a_slot_is_not_taken() {
-    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, Config { capacity: 3, ..config(2) }]);
+fn an_early_delete_without_a_tombstone_is_not_taken() {
+    delete_early(Config { tombstones: 0, ..config(2) }, (1, 0), 2);
+}
+
+/// A flow's delete comes before it: the backup then counts so many frames without a tombstone and hits of one, and has moved
+/// its frontier by so many frames.
+fn delete_early(backup: Config, (refused, hits): (u64, u64), moved: u64) {
+    let mut world = World::new(vec![Config { priority: 150, ..config(1) }, backup]);
     world.run(Duration::from_secs(1));
     world.dump_done(0);
     (0..3).for_each(|number| world.upsert(0, number));
@@ -186,8 +199,8 @@ fn an_early_delete_without_a_slot_is_not_taken() {
         world.hand_in(1, &mut late[nth]);
         world.run(Duration::from_micros(1));
     }
-    assert_eq!(world.counter(1, "data_no_tombstone"), 1);
-    assert_eq!(world.engine(1).status().frontier, seq + 2);
+    assert_eq!((world.counter(1, "data_no_tombstone"), world.counter(1, "tombstone_hits")), (refused, hits));
+    assert_eq!(world.engine(1).status().frontier, seq + moved);
     world.passes = Box::new(|_, _, _| true);
     world.run(Duration::from_millis(300));
     world.assert_equal(0, 1);
