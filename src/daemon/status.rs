@@ -258,7 +258,7 @@ impl WaitRow {
     /// Of a loop that waits so.
     pub fn new(wait: Wait) -> Self {
         let naps = matches!(wait.kind, WaitKind::Adaptive | WaitKind::Nap);
-        WaitRow { kind: wait.kind, latency_bound_s: naps.then(|| wait.latency_bound.as_secs_f64()) }
+        WaitRow { kind: wait.kind, latency_bound_s: naps.then_some(wait.latency_bound.as_secs_f64()) }
     }
 }
 

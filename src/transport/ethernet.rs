@@ -322,7 +322,9 @@ mod tests {
             let (mut packet, group) = if six { (PLAIN6.to_vec(), GROUP6) } else { (PLAIN.to_vec(), GROUP) };
             packet.resize(length, 0);
             for (index, value) in changes {
-                packet.get_mut(index).map(|byte| *byte = value);
+                if let Some(byte) = packet.get_mut(index) {
+                    *byte = value;
+                }
             }
             if let Ok((_, data)) = frame(&mut packet, group, 16) {
                 assert!((1..=16).contains(&data.len()));

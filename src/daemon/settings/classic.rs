@@ -124,14 +124,14 @@ struct Written<'a> {
 #[serde(untagged)]
 enum Any<'a> {
     Ssyncp1(&'a Group),
-    Classic(Written<'a>),
+    Classic(Box<Written<'a>>),
 }
 
 /// Writes groups down, each with the settings that its profile has.
 pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(groups.iter().map(|group| match group.profile {
         Profile::Ssyncp1 => Any::Ssyncp1(group),
-        Profile::Classic => Any::Classic(Written {
+        Profile::Classic => Any::Classic(Box::new(Written {
             sync_id: group.sync_id,
             transport: group.transport,
             interfaces: &group.interfaces,
@@ -153,7 +153,7 @@ pub(super) fn groups<S: Serializer>(groups: &[Group], serializer: S) -> Result<S
             tap_size: group.tap_size,
             tap_files: group.tap_files,
             notifications: &group.notifications,
-        }),
+        })),
     }))
 }
 
