@@ -62,6 +62,8 @@ enum Dump {
 
 /// What the changes of a source come to; the engine, in life.
 pub(crate) trait Listener {
+    /// These changes come next, one by one.
+    fn look_ahead(&self, changes: &[Change]);
     fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError>;
     fn begin_dump(&mut self, now: Instant);
     fn end_dump(&mut self, now: Instant);
@@ -72,6 +74,9 @@ pub(crate) trait Listener {
 }
 
 impl Listener for Protocol {
+    fn look_ahead(&self, changes: &[Change]) {
+        Protocol::look_ahead(self, changes);
+    }
     fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
         Protocol::update(self, now, change)
     }
@@ -97,6 +102,9 @@ impl Listener for Protocol {
     }
 }
 
+/// Changes that are taken together.
+const BATCH: usize = 32;
+
 /// The source and what the driver remembers about it.
 pub(crate) struct Feed {
     source: Option<Box<dyn Source>>,
@@ -118,6 +126,8 @@ pub(crate) struct Feed {
     /// Connections that no group owns have been told of.
     left_over_told: bool,
     counts: Counts,
+    /// Changes that are taken together, so that the table waits for memory once and not for each.
+    batch: Vec<Change>,
 }
 
 #[derive(Default)]
@@ -133,6 +143,20 @@ struct Counts {
     errors: u64,
     dumps: u64,
     dumps_completed: u64,
+}
+
+impl Counts {
+    fn note(&mut self, taken: Result<(), UpdateError>) {
+        match taken {
+            Ok(()) => self.taken += 1,
+            Err(UpdateError::NotMaster) => self.dropped_as_backup += 1,
+            Err(UpdateError::TableFull | UpdateError::SectionsFull) => self.refused_table_full += 1,
+            Err(UpdateError::AnnexFull) => self.refused_annex_full += 1,
+            Err(UpdateError::Unsupported | UpdateError::SectionKey) => self.refused_unsupported += 1,
+            // Said of submissions with a ticket, which a source has not.
+            Err(UpdateError::MembersUnknown | UpdateError::TicketsFull) => {}
+        }
+    }
 }
 
 impl Feed {
@@ -152,6 +176,7 @@ impl Feed {
             unheard: false,
             left_over_told: false,
             counts: Counts::default(),
+            batch: Vec::with_capacity(BATCH),
         }
     }
 
@@ -286,31 +311,35 @@ impl Feed {
         load: &mut Load,
     ) -> Option<bool> {
         let (masters, dump, mut copies) = (self.is_masters(), self.dump, self.copies(now));
-        let (source, counts) = (self.source.as_mut()?, &mut self.counts);
+        let (source, counts, batch) = (self.source.as_mut()?, &mut self.counts, &mut self.batch);
+        let mut take_all = |batch: &mut Vec<Change>| {
+            if masters {
+                engine.look_ahead(batch);
+            }
+            for change in batch.drain(..) {
+                let taken = match (dump, &change) {
+                    _ if masters => engine.update(now, &change),
+                    (Dump::Filling(_), Change::Upsert(flow)) => {
+                        let filled = engine.fill(now, flow);
+                        counts.preloaded += u64::from(filled.is_ok());
+                        filled.and(Err(UpdateError::NotMaster))
+                    }
+                    (_, Change::Delete(key)) => {
+                        counts.put_back += u64::from(copies.dropped(|| engine.put_back(key)));
+                        Err(UpdateError::NotMaster)
+                    }
+                    _ => Err(UpdateError::NotMaster),
+                };
+                counts.note(taken);
+            }
+        };
         let outcome = source.read(&mut |change| {
-            let taken = match (dump, &change) {
-                _ if masters => engine.update(now, &change),
-                (Dump::Filling(_), Change::Upsert(flow)) => {
-                    let filled = engine.fill(now, flow);
-                    counts.preloaded += u64::from(filled.is_ok());
-                    filled.and(Err(UpdateError::NotMaster))
-                }
-                (_, Change::Delete(key)) => {
-                    counts.put_back += u64::from(copies.dropped(|| engine.put_back(key)));
-                    Err(UpdateError::NotMaster)
-                }
-                _ => Err(UpdateError::NotMaster),
-            };
-            match taken {
-                Ok(()) => counts.taken += 1,
-                Err(UpdateError::NotMaster) => counts.dropped_as_backup += 1,
-                Err(UpdateError::TableFull | UpdateError::SectionsFull) => counts.refused_table_full += 1,
-                Err(UpdateError::AnnexFull) => counts.refused_annex_full += 1,
-                Err(UpdateError::Unsupported | UpdateError::SectionKey) => counts.refused_unsupported += 1,
-                // Said of submissions with a ticket, which a source has not.
-                Err(UpdateError::MembersUnknown | UpdateError::TicketsFull) => {}
+            batch.push(change);
+            if batch.len() == BATCH {
+                take_all(batch);
             }
         });
+        take_all(batch);
         self.put_back.1 += copies.put_back;
         self.unheard |= copies.left_out;
         match outcome {

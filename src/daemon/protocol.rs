@@ -89,6 +89,13 @@ impl Protocol {
         matches!(self, Protocol::Ssyncp1(engine) if engine.sink_waits())
     }
 
+    /// These changes are about to come. The draft's engine keeps few flows, and looks at each when it comes.
+    pub(crate) fn look_ahead(&self, changes: &[Change]) {
+        if let Protocol::Ssyncp1(engine) = self {
+            engine.look_ahead(changes.iter().map(Change::key));
+        }
+    }
+
     pub(crate) fn update(&mut self, now: Instant, change: &Change) -> Result<(), UpdateError> {
         each!(self, engine => engine.update(now, change))
     }

@@ -601,7 +601,7 @@ mod tests {
 
     /// Seeds, and the digests of what they tell.
     const STORIES: [(u64, u64); 3] =
-        [(0x7, 0x1d6dc0368242b0e3), (0x11, 0x55ae52a0ae034da6), (0x3e8, 0x8db7e57806b6dce0)];
+        [(7, 0x062e_e318_099b_110c), (17, 0x55ae_52a0_ae03_4da6), (1000, 0x765d_c61a_cb66_1504)];
 
     #[test]
     fn without_any_fault_nothing_is_broken_and_all_is_in_sync() {

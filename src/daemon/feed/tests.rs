@@ -65,6 +65,8 @@ fn holds(key: &FlowKey) -> bool {
 }
 
 impl Listener for Heard {
+    fn look_ahead(&self, _: &[Change]) {}
+
     fn update(&mut self, _: Instant, change: &Change) -> Result<(), UpdateError> {
         self.0.push("update");
         match change.key().source_port {

@@ -21,6 +21,7 @@ fn the_smallest_file_gets_the_defaults_of_the_product() {
 id = 1
 name = "node-1"
 realtime_priority = 10
+sandbox = true
 
 [control]
 socket = "/run/ssyncp/control.sock"
