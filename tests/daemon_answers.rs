@@ -83,12 +83,12 @@ fn fits(answer: &Value) {
 fn a_schema_refuses_what_is_missing_what_is_unknown_and_what_is_of_another_kind() {
     let schema = answers::schemas().into_iter().find(|(name, _)| *name == "reload").unwrap().1;
     let validator = jsonschema::validator_for(&schema).unwrap();
-    assert!(validator.is_valid(&json!({ "schema": "ssyncp.reload/1", "changes": ["x"] })));
+    assert!(validator.is_valid(&json!({ "schema": "ssyncp.reload/1", "changes": ["x"], "warnings": [] })));
     for wrong in [
         json!({ "schema": "ssyncp.reload/1" }),
         json!({ "schema": "ssyncp.reload/2", "changes": [] }),
-        json!({ "schema": "ssyncp.reload/1", "changes": [1] }),
-        json!({ "schema": "ssyncp.reload/1", "changes": [], "more": 1 }),
+        json!({ "schema": "ssyncp.reload/1", "changes": [1], "warnings": [] }),
+        json!({ "schema": "ssyncp.reload/1", "changes": [], "warnings": [], "more": 1 }),
     ] {
         assert!(!validator.is_valid(&wrong), "{wrong}");
     }
@@ -154,7 +154,7 @@ fn everything_that_a_running_pair_says_fits_its_schema() {
     let (resync, code) = says(b, &["resync", "--full"]);
     assert_eq!((&resync["groups"][0]["buckets"], code), (&json!(4096), Some(0)));
     eventually("b is proven again", || b.is("backup", "in_sync"));
-    assert_eq!(says(a, &["reload"]), (json!({ "schema": "ssyncp.reload/1", "changes": [] }), Some(0)));
+    assert_eq!(says(a, &["reload"]), (json!({ "schema": "ssyncp.reload/1", "changes": [], "warnings": [] }), Some(0)));
     fits(&a.ask("/v1/status").unwrap());
     assert_eq!(says(b, &["role", "backup"]).0["groups"][0]["role"], "backup");
     assert_eq!(says(b, &["drain"]).0["groups"][0]["draining"], json!(["operator"]));
