@@ -15,7 +15,7 @@
 //! Such a mapping comes zeroed, so that zeroed memory costs nothing until it is touched. `std`'s `System` would write every
 //! zero of an aligned block, and glibc would keep its header in the page before it: that is why large blocks do not come from
 //! there. What is freed goes back to the system at once. Only the length says who a block belongs to, so giving it back
-//! needs no header. Asking is all that a program can do: [`granted`] tells what the system is set to.
+//! needs no header. Asking is all that a program can do: [`setting`] tells what the system is set to.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;

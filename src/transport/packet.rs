@@ -11,7 +11,7 @@
 //! interface does not apply, and fragments are not put together. Why this kind of ring: [`crate::sys::packet`].
 //!
 //! The ring has as many slots as a socket buffer of the size that was asked for holds frames at the worst
-//! ([`TransportCounters::receive_room`]), each for the largest frame, whatever the MTU is now.
+//! ([`super::TransportCounters::receive_room`]), each for the largest frame, whatever the MTU is now.
 
 use super::link::refused;
 use super::port::{Arrival, Mode, Port};

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! As in keepalived: a negative weight is subtracted while the track is down, a positive one added while it is up; with
-//! weight 0 the node is to be without the role while it is down; [`file`] has its own arithmetic. Before its first result a track counts as neither, and
+//! weight 0 the node is to be without the role while it is down; [`mod@file`] has its own arithmetic. Before its first result a track counts as neither, and
 //! the first result counts at once, whatever `rise` and `fall`. A check that cannot even be run counts as down.
 
 mod checks;
