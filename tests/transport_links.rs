@@ -1,6 +1,7 @@
 //! Several sync links, links over IPv6, and links whose MTU changes: what the socket transports make of them on a real
 //! wire, asked of all of them.
 
+#[macro_use]
 mod transport_support;
 
 use ssyncp::sys::interface::InterfaceWatch;
@@ -12,12 +13,8 @@ use transport_support::{
 
 macro_rules! on_the_wire {
     ($($claim:ident)*) => {
-        mod raw {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::RawTransport>(); } })*
-        }
-        mod reference {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::NixTransport>(); } })*
-        }
+        over!(raw, RawTransport: $($claim)*);
+        over!(reference, NixTransport: $($claim)*);
     };
 }
 
@@ -37,48 +34,32 @@ on_the_wire! {
     one_interface_of_two_that_was_replaced_is_opened_again
 }
 
-/// The same over packet sockets, without what it does otherwise: see tests/transport_packet.rs.
-mod packet {
-    macro_rules! over_packet {
-        ($($claim:ident)*) => {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::PacketTransport>(); } })*
-        };
-    }
-
-    over_packet! {
-        a_frame_over_ipv6_is_a_datagram_as_the_rules_want_it
-        over_ipv6_another_group_is_unheard
-        over_ipv6_what_has_crossed_a_router_or_is_too_long_is_refused
-        frames_follow_the_mtu_in_both_directions
-        an_mtu_that_is_too_small_is_a_link_that_is_down
-        over_ipv6_frames_follow_the_mtu_too
-        the_smallest_of_several_links_counts_unless_it_is_gone
-        each_link_counts_for_itself
-        a_link_without_a_carrier_holds_up_nobody
-        one_interface_of_two_that_was_replaced_is_opened_again
-    }
+// The same over packet sockets, without what it does otherwise: see tests/transport_packet.rs.
+over! { packet, PacketTransport:
+    a_frame_over_ipv6_is_a_datagram_as_the_rules_want_it
+    over_ipv6_another_group_is_unheard
+    over_ipv6_what_has_crossed_a_router_or_is_too_long_is_refused
+    frames_follow_the_mtu_in_both_directions
+    an_mtu_that_is_too_small_is_a_link_that_is_down
+    over_ipv6_frames_follow_the_mtu_too
+    the_smallest_of_several_links_counts_unless_it_is_gone
+    each_link_counts_for_itself
+    a_link_without_a_carrier_holds_up_nobody
+    one_interface_of_two_that_was_replaced_is_opened_again
 }
 
-/// The same over AF_XDP, without what it does otherwise: see tests/transport_xdp.rs.
-mod xdp {
-    macro_rules! over_xdp {
-        ($($claim:ident)*) => {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::XdpTransport>(); } })*
-        };
-    }
-
-    over_xdp! {
-        over_ipv6_what_has_crossed_a_router_or_is_too_long_is_refused
-        over_ipv6_a_frame_never_leaves_in_fragments
-        over_ipv6_a_sender_hears_nothing
-        frames_follow_the_mtu_in_both_directions
-        an_mtu_that_is_too_small_is_a_link_that_is_down
-        over_ipv6_frames_follow_the_mtu_too
-        the_smallest_of_several_links_counts_unless_it_is_gone
-        each_link_counts_for_itself
-        a_link_without_a_carrier_holds_up_nobody
-        one_interface_of_two_that_was_replaced_is_opened_again
-    }
+// The same over AF_XDP, without what it does otherwise: see tests/transport_xdp.rs.
+over! { xdp, XdpTransport:
+    over_ipv6_what_has_crossed_a_router_or_is_too_long_is_refused
+    over_ipv6_a_frame_never_leaves_in_fragments
+    over_ipv6_a_sender_hears_nothing
+    frames_follow_the_mtu_in_both_directions
+    an_mtu_that_is_too_small_is_a_link_that_is_down
+    over_ipv6_frames_follow_the_mtu_too
+    the_smallest_of_several_links_counts_unless_it_is_gone
+    each_link_counts_for_itself
+    a_link_without_a_carrier_holds_up_nobody
+    one_interface_of_two_that_was_replaced_is_opened_again
 }
 
 fn two() -> RawOptions {

@@ -2,6 +2,7 @@
 //!
 //! A claim that nothing arrives is proven with a fence: a good frame sent afterwards, which order makes arrive last.
 
+#[macro_use]
 mod transport_support;
 
 use ssyncp::sys::{poll, socket};
@@ -16,12 +17,8 @@ use transport_support::{
 
 macro_rules! on_the_wire {
     ($($claim:ident)*) => {
-        mod raw {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::RawTransport>(); } })*
-        }
-        mod reference {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::NixTransport>(); } })*
-        }
+        over!(raw, RawTransport: $($claim)*);
+        over!(reference, NixTransport: $($claim)*);
     };
 }
 
@@ -48,60 +45,44 @@ on_the_wire! {
     an_interface_that_is_missing_has_its_own_error
 }
 
-/// The same over packet sockets, without what it does otherwise: see tests/transport_packet.rs.
-mod packet {
-    macro_rules! over_packet {
-        ($($claim:ident)*) => {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::PacketTransport>(); } })*
-        };
-    }
-
-    over_packet! {
-        a_group_that_was_not_joined_is_unheard
-        a_datagram_that_has_crossed_a_router_is_refused
-        ip_options_are_skipped
-        a_datagram_without_a_frame_is_malformed
-        a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
-        drops_by_the_kernel_are_counted_to_the_last
-        the_kernels_own_ipvs_frames_are_ignored
-        a_frame_never_leaves_in_fragments
-        a_link_that_goes_down_says_so_and_works_again_when_it_is_up
-        a_link_that_loses_its_carrier_is_not_up
-        an_interface_that_was_replaced_is_opened_again
-        a_link_without_an_address_will_do
-        frames_go_out_on_all_links_and_tell_which_one_they_came_by
-        one_link_of_two_may_fail
-        the_largest_frame_follows_the_smallest_mtu
-        an_interface_that_is_missing_has_its_own_error
-    }
+// The same over packet sockets, without what it does otherwise: see tests/transport_packet.rs.
+over! { packet, PacketTransport:
+    a_group_that_was_not_joined_is_unheard
+    a_datagram_that_has_crossed_a_router_is_refused
+    ip_options_are_skipped
+    a_datagram_without_a_frame_is_malformed
+    a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
+    drops_by_the_kernel_are_counted_to_the_last
+    the_kernels_own_ipvs_frames_are_ignored
+    a_frame_never_leaves_in_fragments
+    a_link_that_goes_down_says_so_and_works_again_when_it_is_up
+    a_link_that_loses_its_carrier_is_not_up
+    an_interface_that_was_replaced_is_opened_again
+    a_link_without_an_address_will_do
+    frames_go_out_on_all_links_and_tell_which_one_they_came_by
+    one_link_of_two_may_fail
+    the_largest_frame_follows_the_smallest_mtu
+    an_interface_that_is_missing_has_its_own_error
 }
 
-/// The same over AF_XDP, without what it does otherwise: see tests/transport_xdp.rs.
-mod xdp {
-    macro_rules! over_xdp {
-        ($($claim:ident)*) => {
-            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::XdpTransport>(); } })*
-        };
-    }
-
-    over_xdp! {
-        a_datagram_that_has_crossed_a_router_is_refused
-        ip_options_are_skipped
-        a_datagram_without_a_frame_is_malformed
-        a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
-        drops_by_the_kernel_are_counted_to_the_last
-        the_kernels_own_ipvs_frames_are_ignored
-        a_frame_never_leaves_in_fragments
-        a_link_that_goes_down_says_so_and_works_again_when_it_is_up
-        a_link_that_loses_its_carrier_is_not_up
-        an_interface_that_was_replaced_is_opened_again
-        a_link_without_an_address_will_do
-        frames_go_out_on_all_links_and_tell_which_one_they_came_by
-        one_link_of_two_may_fail
-        a_sender_hears_nothing
-        the_largest_frame_follows_the_smallest_mtu
-        an_interface_that_is_missing_has_its_own_error
-    }
+// The same over AF_XDP, without what it does otherwise: see tests/transport_xdp.rs.
+over! { xdp, XdpTransport:
+    a_datagram_that_has_crossed_a_router_is_refused
+    ip_options_are_skipped
+    a_datagram_without_a_frame_is_malformed
+    a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
+    drops_by_the_kernel_are_counted_to_the_last
+    the_kernels_own_ipvs_frames_are_ignored
+    a_frame_never_leaves_in_fragments
+    a_link_that_goes_down_says_so_and_works_again_when_it_is_up
+    a_link_that_loses_its_carrier_is_not_up
+    an_interface_that_was_replaced_is_opened_again
+    a_link_without_an_address_will_do
+    frames_go_out_on_all_links_and_tell_which_one_they_came_by
+    one_link_of_two_may_fail
+    a_sender_hears_nothing
+    the_largest_frame_follows_the_smallest_mtu
+    an_interface_that_is_missing_has_its_own_error
 }
 
 /// [3.0.2] [3] a receiver drops TTL ≠ 255.

@@ -340,20 +340,7 @@ impl PacketSocket {
     /// # Errors
     /// The operating system's error.
     pub fn dropped(&self) -> io::Result<u32> {
-        let mut words = [0_u32; 2];
-        let mut length = size_of_val(&words) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes, which `words` has: struct tpacket_stats is two words.
-        let result = unsafe {
-            libc::getsockopt(
-                self.descriptor.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                words.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        Errno::result(result)?;
-        Ok(words[1])
+        packets_dropped(self.descriptor.as_fd())
     }
 
     fn bind(kind: SockType, index: u32, ethertype: u16) -> io::Result<Self> {
@@ -409,6 +396,25 @@ impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
+}
+
+/// Packets that the kernel has dropped since this was last asked of a packet socket: they passed its filter and found no
+/// room (PACKET_STATISTICS, packet(7)).
+pub(super) fn packets_dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut words = [0_u32; 2];
+    let mut length = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which `words` has: struct tpacket_stats is two words.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(words[1])
 }
 
 #[cfg(test)]

@@ -5,7 +5,16 @@
 //!          ─ sync1 ──┼── switch, bridge 1 ──┼── sync1 ─            10.114.1.(node + 1)/24
 //! ```
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_macros)]
+
+/// A room of tests: each claim, asked of one transport, by root.
+macro_rules! over {
+    ($room:ident, $transport:ident: $($claim:ident)*) => {
+        mod $room {
+            $(#[test] fn $claim() { if super::root() { super::$claim::<ssyncp::transport::$transport>(); } })*
+        }
+    };
+}
 
 #[path = "../support/machine.rs"]
 pub(crate) mod machine;

@@ -35,14 +35,14 @@
 pub mod ring;
 
 use super::cbpf::Program;
-use super::socket::{Interface, SetupError, interface_request, leave_by, set_option};
+use super::socket::{Interface, SetupError, interface_request, leave_by, packets_dropped, set_option};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, sockopt};
 use ring::{BLOCK_LEN, Shape};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 use std::cell::Cell;
 use std::io;
-use std::mem::{MaybeUninit, offset_of, size_of, size_of_val};
+use std::mem::{MaybeUninit, offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -154,20 +154,9 @@ impl PacketReceiver {
 
     /// Packets that passed the filter and found no free slot, since the receiver was opened.
     pub fn dropped(&self) -> u64 {
-        let mut words = [0_u32; 2];
-        let mut length = size_of_val(&words) as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes, which `words` has: struct tpacket_stats is two words.
-        let result = unsafe {
-            libc::getsockopt(
-                self.descriptor.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                words.as_mut_ptr().cast(),
-                &raw mut length,
-            )
-        };
-        if Errno::result(result).is_ok() {
-            self.dropped.set(self.dropped.get() + u64::from(words[1]));
+        // A socket that cannot say is one that has gone, and drops nothing.
+        if let Ok(dropped) = packets_dropped(self.descriptor.as_fd()) {
+            self.dropped.set(self.dropped.get() + u64::from(dropped));
         }
         self.dropped.get()
     }
