@@ -97,6 +97,12 @@ impl Board {
         self.processes[machine].store(process, Ordering::SeqCst);
     }
 
+    /// A daemon has ended without having been killed: counted once.
+    pub fn has_ended(&self, machine: usize, process: u32) {
+        let forgotten = self.processes[machine].compare_exchange(process, 0, Ordering::SeqCst, Ordering::SeqCst);
+        self.ended.fetch_add(u64::from(forgotten.is_ok()), Ordering::SeqCst);
+    }
+
     /// A daemon's life, counted from 1, and its process.
     pub fn life(&self, machine: usize) -> (u32, u32) {
         (self.lives[machine].load(Ordering::SeqCst), self.processes[machine].load(Ordering::SeqCst))

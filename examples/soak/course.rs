@@ -10,10 +10,11 @@ use super::chaos::interrupt::nap;
 use super::chaos::node::Status;
 use super::chaos::verdict::{GIVE_UP, judge};
 use super::chaos::{Context, Doing, Trouble, traffic};
+use super::claim::Differences;
 use super::faults::Urn;
 use super::latency::Prober;
 use super::load::{LASTING, Load};
-use super::report::{FaultRow, Quiet, Standing};
+use super::report::{Claim, FaultRow, Quiet, Standing};
 use super::rig::Rig;
 use super::verdict::Record;
 use super::{gauge, log};
@@ -32,6 +33,10 @@ const QUIETS: u32 = 20;
 const QUIET_EVERY: (Duration, Duration) = (Duration::from_secs(25), Duration::from_secs(180));
 /// Most samples of a machine: what is sampled and kept stays bounded, however long a run is.
 const SAMPLES_MAX: u32 = 20_000;
+/// After one of so many faults both kernels are read under load, and again after this time; so many differences are told.
+const CLAIM_EVERY: usize = 3;
+const CLAIM: Duration = Duration::from_secs(3);
+const LASTING_MAX: usize = 5;
 /// Time between two looks at a pair that is on its way.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -93,7 +98,8 @@ pub fn run(
     record.begun = board.begun.load(Ordering::SeqCst);
     record.ended = board.ended.load(Ordering::SeqCst);
     for node in &rig.lab.nodes {
-        record.errors.extend(log::unexpected(node, &plan.folder).doing("keeping a log")?);
+        let kept = log::keep(node, &plan.folder, &mut record.told);
+        record.errors.extend(kept.doing("keeping a log")?);
     }
     Ok((record, problem))
 }
@@ -126,6 +132,9 @@ impl Course<'_> {
             if self.board.ended.load(Ordering::SeqCst) > 0 {
                 break;
             }
+            if record.faults.len() % CLAIM_EVERY == 1 {
+                record.claims.extend(self.claim()?);
+            }
             if last_quiet.elapsed() >= quiet_every {
                 record.quiets.push(self.quiet()?);
                 last_quiet = Instant::now();
@@ -154,7 +163,7 @@ impl Course<'_> {
         };
         let sync = in_sync_s.map_or("never in sync".into(), |time| format!("in sync after {time:.2} s"));
         let refused = row.refused.as_ref().map_or(String::new(), |why| format!(" (refused: {why})"));
-        (self.tell)(format!("{at_s:>8.1} s  {:<12} {:<9} {lasted_s:>6.2} s  {sync}{refused}", row.what, row.target));
+        (self.tell)(format!("{at_s:>8.1} s  {:<22} {:<9} {lasted_s:>6.2} s  {sync}{refused}", row.what, row.target));
         Ok(row)
     }
 
@@ -174,6 +183,33 @@ impl Course<'_> {
             nap(LOOK_EVERY)?;
         }
         Ok(None)
+    }
+
+    /// What differs now and in the same way some seconds later, under load; `None` if the pair did not say all the time that
+    /// it was in sync, or the role moved.
+    fn claim(&self) -> Result<Option<Claim>, Trouble> {
+        let (at_s, start, master) = (self.board.now_s(), Instant::now(), self.board.holder());
+        let nodes = &self.rig.lab.nodes;
+        let (master, backup) = (&nodes[master], &nodes[MACHINES - 1 - master]);
+        let claims = || {
+            let (first, second) = (master.status(), backup.status());
+            first.is_some_and(|status| status.is_master()) && second.is_some_and(|status| status.is_in_sync())
+        };
+        let before = Differences::between(&master.flows()?, &backup.flows()?);
+        while start.elapsed() < CLAIM {
+            if !claims() {
+                return Ok(None);
+            }
+            nap(LOOK_EVERY)?;
+        }
+        let after = Differences::between(&master.flows()?, &backup.flows()?);
+        let mut lasting = after.lasting_since(&before);
+        if !claims() {
+            return Ok(None);
+        }
+        lasting.truncate(LASTING_MAX);
+        lasting.iter().for_each(|difference| (self.tell)(format!("            lasts: {difference}")));
+        Ok(Some(Claim { at_s, lasting }))
     }
 
     /// Stops the traffic, waits until what ends has ended, and compares.

@@ -79,6 +79,9 @@ impl Kind {
     }
 }
 
+/// Time that the weather lasts beyond the fault.
+const WEATHER: Duration = Duration::from_secs(1);
+
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -88,6 +91,8 @@ pub struct Fault {
     pub hits: [bool; MACHINES],
     /// Of a thousand packets so many get lost (of a loss).
     pub loss: u32,
+    /// What gets lost in both directions beside it, of a thousand; 0: nothing.
+    pub weather: u32,
     /// How long it is on.
     pub time: Duration,
 }
@@ -130,7 +135,9 @@ impl Urn {
             Kind::Switchover | Kind::Reload | Kind::Rotate | Kind::Resync => 0..=0,
         };
         let time = Duration::from_millis(self.dice.u64(milliseconds));
-        Fault { kind, hits, loss: self.dice.u32(10..=200), time }
+        let rainy = self.dice.u8(0..4) == 0 && !matches!(kind, Kind::Loss | Kind::Silence);
+        let weather = if rainy { self.dice.u32(10..=50) } else { 0 };
+        Fault { kind, hits, loss: self.dice.u32(10..=200), weather, time }
     }
 }
 
@@ -148,6 +155,7 @@ impl Fault {
     pub fn words(&self) -> String {
         match self.kind {
             Kind::Loss => format!("{:.1} % loss", f64::from(self.loss) / 10.0),
+            kind if self.weather > 0 => format!("{}, {:.1} % loss", kind.name(), f64::from(self.weather) / 10.0),
             kind => kind.name().into(),
         }
     }
@@ -161,6 +169,17 @@ impl Fault {
     /// # Errors
     /// [`Trouble`].
     pub fn happen(&self, rig: &mut Rig, board: &Board) -> Result<Option<String>, Trouble> {
+        if self.weather == 0 {
+            return self.strike(rig, board);
+        }
+        rig.lab.lose_everywhere(self.weather)?;
+        let refused = self.strike(rig, board)?;
+        nap(WEATHER)?;
+        rig.lab.lose_everywhere(0)?;
+        Ok(refused)
+    }
+
+    fn strike(&self, rig: &mut Rig, board: &Board) -> Result<Option<String>, Trouble> {
         match self.kind {
             Kind::Loss | Kind::Silence => {
                 let loss = if self.kind == Kind::Loss { self.loss } else { 1000 };

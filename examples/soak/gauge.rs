@@ -88,10 +88,8 @@ fn look(board: &Board, machine: usize) -> Option<Sample> {
         return None;
     }
     let (Some((memory_kib, threads)), Some(descriptors)) = (standing(process), descriptors(process)) else {
-        // Killed meanwhile, or by itself?
-        if board.life(machine) == (life, process) {
-            board.ended.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        }
+        // By itself, unless it has been killed meanwhile.
+        board.has_ended(machine, process);
         return None;
     };
     let status = board.status(machine);

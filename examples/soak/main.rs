@@ -5,7 +5,8 @@
 //!   load      connections that begin, end, and last                        latency   a probe a second
 //!   faults    drawn from the seed                                           course    when what happens
 //!   gauge     memory, descriptors, threads, each second                     board     what the threads know of each other
-//!   verdict   flat lines, or it has failed      robust    its arithmetic    log       the daemons' logs
+//!   claim     are they equal while they say so, under load?                 log       the daemons' logs
+//!   verdict   flat lines, or it has failed                                  robust    its arithmetic
 //!   report    lines and JSON                    plot      SVG
 //! ```
 
@@ -15,6 +16,7 @@ mod board;
 #[allow(dead_code, reason = "only its laboratory and its judge are used")]
 #[path = "../chaos/main.rs"]
 mod chaos;
+mod claim;
 pub mod course;
 mod faults;
 mod gauge;
@@ -107,6 +109,8 @@ fn main() -> ExitCode {
     };
     tell(String::new());
     report.lines.iter().for_each(|line| tell(line.words()));
+    let lasting = report.claims.iter().flat_map(|claim| &claim.lasting);
+    lasting.for_each(|difference| tell(format!("  {difference}")));
     report.errors.iter().for_each(|error| tell(format!("  {error}")));
     report.problem.iter().for_each(|problem| tell(format!("FAILED it ended early: {problem}")));
     tell(if report.passed { "flat".into() } else { format!("FAILED: --seed {seed} has the same faults") });
@@ -143,6 +147,8 @@ pub fn perform(
         faults: record.faults.clone(),
         quiets: record.quiets.clone(),
         lives: record.lives(),
+        claims: record.claims.clone(),
+        warnings: record.told.clone(),
         errors: record.errors.clone(),
         problem: problem.map(|trouble| trouble.to_string()),
         folder: plan.folder.display().to_string(),

@@ -1,6 +1,7 @@
 //! What is told: the lines of the verdict for people, an object for programs (docs/schemas/soak.json).
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Version of the JSON object's form.
 pub const SCHEMA: &str = "ssyncp.soak/1";
@@ -66,6 +67,16 @@ pub struct FaultRow {
     pub refused: Option<String>,
 }
 
+/// A look at both kernels under load, while the pair said that it was in sync.
+#[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Claim {
+    /// Seconds from the start of the run.
+    pub at_s: f64,
+    /// Differences that were the same 3 s later; the first few in words.
+    pub lasting: Vec<String>,
+}
+
 /// One life of a daemon.
 #[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -80,7 +91,7 @@ pub struct LifeRow {
     pub end_s: f64,
     /// Its memory at the end, in KiB.
     pub memory_kib: f64,
-    /// What it grew by after its warm-up, by a robust slope, in KiB; null if it was too short to tell.
+    /// What it grew by after its warm-up, by a robust slope, in KiB; null if it was too short to be judged.
     pub growth_kib: Option<f64>,
 }
 
@@ -158,6 +169,10 @@ pub struct Report {
     pub quiets: Vec<Quiet>,
     /// Lives of both daemons.
     pub lives: Vec<LifeRow>,
+    /// Looks at both kernels under load.
+    pub claims: Vec<Claim>,
+    /// Warnings and errors of both logs, by the names of their events.
+    pub warnings: BTreeMap<String, u64>,
     /// Lines of the logs that say ERROR without a fault that must say it; the first few.
     pub errors: Vec<String>,
     /// Why the run ended early, if it did.
