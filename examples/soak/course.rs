@@ -19,7 +19,9 @@ use super::rig::Rig;
 use super::verdict::Record;
 use super::{gauge, log};
 use nix::sys::signal::Signal;
+use ssyncp::bridge::Sink;
 use ssyncp::demo::kernel::Entry;
+use ssyncp::flow::{Change, FlowKey, Zone};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -222,6 +224,7 @@ impl Course<'_> {
         let digests_equal = self.digests_become_equal()?;
         let lasting_missing = self.lasting_missing()?;
         let standings = (0..MACHINES).map(|machine| self.standing(machine)).collect();
+        self.sweep()?;
         self.board.pause(false);
         self.board.disturb();
         let quiet = Quiet {
@@ -280,6 +283,33 @@ impl Course<'_> {
             missing += lasting.filter(|name| !held.contains(name)).count() as u64;
         }
         Ok(missing)
+    }
+
+    /// Ends everything in the master's kernel but the connections that last. A takeover gives every entry its grace and the
+    /// margin of its copy (docs/protocol.md 4.6), and here roles move more often than that: what has ended would stay.
+    fn sweep(&self) -> Result<(), Trouble> {
+        let master = &self.rig.lab.nodes[self.board.holder()];
+        let lasting: HashSet<_> = (0..LASTING).map(traffic::client).collect();
+        let lasts = |entry: &Entry| match entry.original.source {
+            IpAddr::V4(address) => lasting.contains(&(address, entry.original.source_port)),
+            IpAddr::V6(_) => false,
+        };
+        let ended = master.flows()?.into_iter().filter(|entry| !lasts(entry));
+        let sweep = || {
+            let mut sink = traffic::open_sink(&master.namespace)?;
+            for Entry { original, .. } in ended {
+                sink.apply(&Change::Delete(FlowKey {
+                    source: original.source,
+                    destination: original.destination,
+                    source_port: original.source_port,
+                    destination_port: original.destination_port,
+                    protocol: original.protocol,
+                    zone: Zone::DEFAULT,
+                }))?;
+            }
+            sink.flush().map(drop)
+        };
+        sweep().doing("ending what has ended")
     }
 
     fn standing(&self, machine: usize) -> Option<Standing> {
