@@ -1,4 +1,4 @@
-//! Is a pair equal while it says so, under load? What is on its way differs at every moment, but nothing differs in the same
+//! Is a pair equal while it says so, also under load? What is on its way differs at every moment, but nothing differs in the same
 //! way for long.
 //!
 //! ```text

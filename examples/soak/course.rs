@@ -1,12 +1,12 @@
 //! The course of a run: a pause, a fault, the way back to sync, again and again; and now and then a quiet moment.
 //!
 //! ```text
-//!   ──pause──┤fault├──▶ in sync? ──pause──┤fault├──▶ in sync? ── … ──┤ traffic stops ├─ judge, count ─┤ traffic ├── …
-//!     1..5 s          at most 30 s                                         7 s         at most 30 s
+//!   ──pause──┤fault├──▶ in sync? ──pause──┤fault├──▶ in sync? ── … ──┤ traffic stops ├─ does a difference last? ─ swell, sweep ─ judge ─┤ …
+//!     1..5 s          at most 30 s                                         7 s               3 s                     2 s   at most 30 s
 //! ```
 
 use super::board::{Board, MACHINES};
-use super::chaos::interrupt::nap;
+use super::chaos::interrupt::{nap, until};
 use super::chaos::node::Status;
 use super::chaos::verdict::{GIVE_UP, judge};
 use super::chaos::{Context, Doing, Trouble, traffic};
@@ -28,8 +28,14 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Time without traffic before tables are compared: longer than any entry that is to end lives.
+/// Time without traffic before tables are compared; and what the end of all that is to end takes to arrive.
 const QUIET: Duration = Duration::from_secs(7);
+const SWEPT: Duration = Duration::from_secs(2);
+/// Flows of a swell: those of so many seconds of load, but no more than this; and the time that it gets to arrive.
+const SWELL_S: u32 = 60;
+const SWELL_MAX: u32 = 100_000;
+const SWELL_FIRST: u32 = 1 << 16;
+const SWELLED: Duration = Duration::from_secs(20);
 /// A quiet moment for each so many parts of a run, but never more often than the first, nor more rarely than the second.
 const QUIETS: u32 = 20;
 const QUIET_EVERY: (Duration, Duration) = (Duration::from_secs(25), Duration::from_secs(180));
@@ -85,7 +91,7 @@ pub fn run(
         let load = scope.spawn(|| load.run(board));
         let gauge = scope.spawn(|| gauge::run(board, every, &plan.folder.join("samples.csv")));
         let probes = scope.spawn(|| prober.run(board));
-        let course = Course { rig: &mut rig, board, tell };
+        let course = Course { rig: &mut rig, board, rate: plan.rate, tell };
         let problem = course.perform(plan, &mut record).err();
         board.finish();
         let ended = |what, result: std::thread::Result<std::io::Result<()>>| match result {
@@ -117,6 +123,7 @@ impl Rig {
 struct Course<'a> {
     rig: &'a mut Rig,
     board: &'a Board,
+    rate: u32,
     tell: &'a (dyn Fn(String) + Sync),
 }
 
@@ -125,7 +132,7 @@ impl Course<'_> {
         let (start, mut urn) = (Instant::now(), Urn::new(plan.seed));
         let quiet_every = (plan.time / QUIETS).clamp(QUIET_EVERY.0, QUIET_EVERY.1);
         nap(Duration::from_secs(2))?;
-        record.quiets.push(self.quiet()?);
+        self.quiet(record)?;
         let mut last_quiet = Instant::now();
         while start.elapsed() + QUIET < plan.time {
             nap(urn.pause())?;
@@ -138,12 +145,11 @@ impl Course<'_> {
                 record.claims.extend(self.claim()?);
             }
             if last_quiet.elapsed() >= quiet_every {
-                record.quiets.push(self.quiet()?);
+                self.quiet(record)?;
                 last_quiet = Instant::now();
             }
         }
-        record.quiets.push(self.quiet()?);
-        Ok(())
+        self.quiet(record)
     }
 
     fn disturb(&mut self, fault: &super::faults::Fault) -> Result<FaultRow, Trouble> {
@@ -214,21 +220,26 @@ impl Course<'_> {
         Ok(Some(Claim { at_s, lasting }))
     }
 
-    /// Stops the traffic, waits until what ends has ended, and compares.
-    fn quiet(&mut self) -> Result<Quiet, Trouble> {
+    /// Stops the traffic, and compares: first all entries, of which some end meanwhile, then those that last.
+    fn quiet(&mut self, record: &mut Record) -> Result<(), Trouble> {
         self.board.disturb();
         self.board.pause(true);
         nap(QUIET)?;
+        record.claims.extend(self.claim()?);
         let at_s = self.board.now_s();
+        let tracked = self.rig.lab.nodes[self.board.holder()].count()?;
+        self.swell()?;
+        self.sweep()?;
+        nap(SWEPT)?;
         let verdict = judge(&self.rig.lab, Instant::now())?;
         let digests_equal = self.digests_become_equal()?;
         let lasting_missing = self.lasting_missing()?;
         let standings = (0..MACHINES).map(|machine| self.standing(machine)).collect();
-        self.sweep()?;
         self.board.pause(false);
         self.board.disturb();
         let quiet = Quiet {
             at_s,
+            tracked,
             entries: verdict.entries,
             missing: verdict.difference.missing,
             extra: verdict.difference.extra,
@@ -242,7 +253,7 @@ impl Course<'_> {
             standings,
         };
         (self.tell)(format!(
-            "{at_s:>8.1} s  quiet: {} entries, {} different, digests {}, {} lasting ones missing{}",
+            "{at_s:>8.1} s  quiet: {tracked} entries, then {}: {} different, digests {}, {} lasting ones missing{}",
             quiet.entries,
             quiet.different(),
             if digests_equal { "equal" } else { "UNEQUAL" },
@@ -258,7 +269,8 @@ impl Course<'_> {
             })
         ));
         quiet.examples.iter().for_each(|example| (self.tell)(format!("            {example}")));
-        Ok(quiet)
+        record.quiets.push(quiet);
+        Ok(())
     }
 
     fn digests_become_equal(&self) -> Result<bool, Trouble> {
@@ -283,6 +295,20 @@ impl Course<'_> {
             missing += lasting.filter(|name| !held.contains(name)).count() as u64;
         }
         Ok(missing)
+    }
+
+    /// Fills both tables as high as they ever are, the same each time: memory that is used for the first time later on is then
+    /// no table's.
+    fn swell(&self) -> Result<(), Trouble> {
+        let (master, nodes) = (self.board.holder(), &self.rig.lab.nodes);
+        let flows = (self.rate * SWELL_S).min(SWELL_MAX);
+        traffic::write(&nodes[master], SWELL_FIRST..SWELL_FIRST + flows)?;
+        let arrived = || nodes[MACHINES - 1 - master].count().is_ok_and(|count| count >= u64::from(flows));
+        match until("a swell has arrived", SWELLED, arrived) {
+            // What does not come the judge will see.
+            Ok(_) | Err(Trouble::Never { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
     }
 
     /// Ends everything in the master's kernel but the connections that last. A takeover gives every entry its grace and the

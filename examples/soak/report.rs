@@ -67,7 +67,7 @@ pub struct FaultRow {
     pub refused: Option<String>,
 }
 
-/// A look at both kernels under load, while the pair said that it was in sync.
+/// A look at both kernels, under load or at a quiet moment, while the pair said that it was in sync.
 #[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Claim {
@@ -115,7 +115,9 @@ pub struct Standing {
 pub struct Quiet {
     /// Seconds from the start of the run.
     pub at_s: f64,
-    /// Flows in the master's kernel.
+    /// Entries that the master's kernel counted before all that is to end was ended.
+    pub tracked: u64,
+    /// Flows in the master's kernel after that.
     pub entries: u64,
     /// Flows that only the master's kernel has.
     pub missing: u64,
@@ -169,7 +171,7 @@ pub struct Report {
     pub quiets: Vec<Quiet>,
     /// Lives of both daemons.
     pub lives: Vec<LifeRow>,
-    /// Looks at both kernels under load.
+    /// Looks at both kernels for differences that last.
     pub claims: Vec<Claim>,
     /// Warnings and errors of both logs, by the names of their events.
     pub warnings: BTreeMap<String, u64>,

@@ -42,7 +42,7 @@ pub struct Record {
     pub probes: Vec<Probe>,
     /// Faults, and what came of them.
     pub faults: Vec<FaultRow>,
-    /// Looks under load.
+    /// Looks for differences that last.
     pub claims: Vec<Claim>,
     /// Quiet moments.
     pub quiets: Vec<Quiet>,
