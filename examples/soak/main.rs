@@ -65,8 +65,8 @@ struct Options {
     ssyncp: Option<PathBuf>,
 }
 
-/// Most minutes: a month.
-const MINUTES_MAX: f64 = 44_640.0;
+/// Most minutes: a week.
+const MINUTES_MAX: f64 = 10_080.0;
 /// Exit status after SIGINT, by the shells' convention.
 const INTERRUPTED: u8 = 130;
 
