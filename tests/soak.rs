@@ -42,6 +42,8 @@ fn after_half_a_minute_of_faults_the_tables_are_equal_and_nothing_has_leaked() {
         "{:?}",
         report.quiets
     );
+    let schema = schemars::schema_for!(Report).to_value();
+    assert!(jsonschema::is_valid(&schema, &serde_json::to_value(&report).unwrap()));
     let kept = ["a.log", "b.log", "a.toml", "b.toml", "samples.csv", "soak.svg", "report.json"];
     assert!(kept.iter().all(|name| folder.path().join(name).is_file()));
 }

@@ -134,13 +134,12 @@ impl Course<'_> {
         nap(Duration::from_secs(2))?;
         self.quiet(record)?;
         let mut last_quiet = Instant::now();
-        while start.elapsed() + QUIET < plan.time {
+        let board = self.board;
+        let all_live = || board.ended.load(Ordering::SeqCst) == 0;
+        while start.elapsed() + QUIET < plan.time && all_live() {
             nap(urn.pause())?;
             let fault = urn.draw(start.elapsed() > plan.time / 2);
             record.faults.push(self.disturb(&fault)?);
-            if self.board.ended.load(Ordering::SeqCst) > 0 {
-                break;
-            }
             if record.faults.len() % CLAIM_EVERY == 1 {
                 record.claims.extend(self.claim()?);
             }
