@@ -37,7 +37,7 @@ use ledger::{CHUNK_LEN, Ledger};
 use memory::Umem;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt;
-use ring::{InRing, OutRing};
+use ring::{InRing, Mapped, OutRing};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
@@ -92,10 +92,10 @@ pub struct XskSocket {
     descriptor: OwnedFd,
     umem: Umem,
     ledger: Ledger,
-    fill: OutRing<u64>,
-    completion: InRing<u64>,
-    receive: InRing<libc::xdp_desc>,
-    send: Option<OutRing<libc::xdp_desc>>,
+    fill: OutRing<Mapped<u64>>,
+    completion: InRing<Mapped<u64>>,
+    receive: InRing<Mapped<libc::xdp_desc>>,
+    send: Option<OutRing<Mapped<libc::xdp_desc>>>,
     /// Frames in the send ring, oldest first.
     queued: VecDeque<Queued>,
     /// The first so many of them were taken back: what is left in the ring in their place is for the kernel to skip.
@@ -209,6 +209,10 @@ impl XskSocket {
         if taken > 0 {
             self.receive.release();
             self.refill();
+        } else {
+            // A driver that found the ring empty may have gone to sleep just when it was refilled: then no frame comes that
+            // would have us look again.
+            self.wake_for_receiving();
         }
         frames
     }
@@ -246,7 +250,12 @@ impl XskSocket {
             self.fill.push(address);
         }
         self.fill.publish();
-        if self.fill.free() < self.fill.size() && self.fill.needs_wakeup() {
+        self.wake_for_receiving();
+    }
+
+    /// Wakes a driver that waits for chunks, where there are some; one that does not share our memory never does.
+    fn wake_for_receiving(&mut self) {
+        if self.fill.needs_wakeup() && !self.fill.is_empty() {
             // SAFETY: nothing is read into; the call only wakes the driver (af_xdp.rst, XDP_USE_NEED_WAKEUP).
             unsafe {
                 libc::recvfrom(
