@@ -132,6 +132,17 @@ mod tests {
         assert_eq!(umem.bytes(12288..12288), b"");
     }
 
+    /// `dc` of proc_pid_smaps(5): do not copy on fork.
+    #[test]
+    fn a_process_that_is_forked_does_not_get_the_frames() {
+        let umem = Umem::new(64 * CHUNK_LEN).unwrap();
+        let first = format!("{:x}-", umem.mapping.start.as_ptr().addr());
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of_it = maps.lines().skip_while(|line| !line.starts_with(&first));
+        let flags = of_it.skip(1).find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        assert!(flags.split_whitespace().any(|flag| flag == "dc"), "{flags}");
+    }
+
     #[test]
     #[should_panic = "12287..12289 of 12288"]
     fn nothing_is_lent_outside() {
