@@ -170,6 +170,26 @@ fn a_body_that_does_not_end_is_refused_and_nothing_is_done() {
     assert_eq!(world.end(), 0);
 }
 
+/// Whatever time it has: what is read of it takes memory.
+#[test]
+fn a_head_of_more_than_sixteen_kilobytes_is_too_large_before_it_ends() {
+    let world = World::new(PATIENT);
+    let head = format!("GET /v1/status HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(17_000));
+    for mut client in world.both(head.as_bytes()) {
+        let answer = rest(&mut client);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    assert_eq!(world.end(), 0);
+}
+
+/// As docs/operations.md says.
+#[test]
+fn the_daemon_waits_ten_seconds_for_a_request_and_thirty_for_an_answer_to_be_taken() {
+    let seconds = Duration::from_secs;
+    let said = Patience { head: seconds(10), body: seconds(10), taking: seconds(30) };
+    assert_eq!(Patience::default(), said);
+}
+
 /// A place is not held by who asks for megabytes and takes nothing.
 #[test]
 fn an_answer_that_nobody_takes_is_given_up_and_costs_a_few_pages_meanwhile() {

@@ -95,9 +95,9 @@ fn over_af_xdp_no_thread_can_load_a_program_once_the_links_are_open() {
     assert!(threads.iter().all(|(_, sets)| *sets == [0x80_7000, 0x80_7000, 0, 0]), "{threads:x?}");
     // Who starts groups cannot open another such link, and says so; what runs goes on.
     let text = fs::read_to_string(node.configuration()).unwrap();
-    let (_, group) = text.split_once("[[group]]").unwrap();
-    let other = group.replace("sync_id = 51", "sync_id = 52").replace("sync.pcap", "other.pcap");
-    node.configure(&format!("{text}\n[[group]]{other}"));
+    let other =
+        "sync_id = 52\ninterfaces = [\"sa\"]\ngroup = \"224.0.0.82\"\ntransport = \"xdp\"\nsource = \"synthetic\"";
+    node.configure(&format!("{text}\n[[group]]\n{other}\n"));
     node.tell(Signal::SIGHUP);
     let mut said = String::new();
     eventually("the reload is refused", || {
