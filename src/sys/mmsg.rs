@@ -82,7 +82,8 @@ impl ReceiveBatch {
 
     fn of(count: usize, slot_len: usize, with_senders: bool) -> Self {
         let count = count.clamp(1, BATCH_MAX);
-        let bytes = Block::new(0u8, count * slot_len);
+        // Too many for a machine panic here, and do not wrap to few.
+        let bytes = Block::new(0u8, count.saturating_mul(slot_len));
         let control = Block::new(Control::default(), count);
         let senders = Block::new(no_address(), count);
         let vectors =
@@ -234,12 +235,12 @@ impl SendBatch {
     /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes, each behind a header of `headroom` bytes, for a socket that
     /// knows where to send to.
     pub fn with_headers(count: usize, headroom: usize, slot_len: usize) -> Self {
-        Self::build(count, headroom, headroom + slot_len, None)
+        Self::build(count, headroom, headroom.saturating_add(slot_len), None)
     }
 
     fn build(count: usize, headroom: usize, slot_len: usize, address: Option<Address>) -> Self {
         let count = count.clamp(1, BATCH_MAX);
-        let bytes = Block::new(0u8, count * slot_len);
+        let bytes = Block::new(0u8, count.saturating_mul(slot_len));
         let vectors = Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: 0 });
         let headers = Block::from_fn(count, |i| {
             let mut header = empty_header();
