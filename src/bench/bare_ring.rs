@@ -1,7 +1,7 @@
 //! The bare pair of packet sockets: what [`crate::transport::PacketTransport`] is built on, and nothing around it.
 //!
 //! ```text
-//!   packet   sendmmsg ── 64 frames with ready-made headers a call ──▶ ═══ ──▶ ring of slots, read in place
+//!   packet   sendmmsg ── 64 frames with ready-made headers a call ──▶ ═══ ──▶ ring of slots: taken out, not a byte read
 //! ```
 
 use super::bare::BATCH;
