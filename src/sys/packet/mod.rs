@@ -29,8 +29,8 @@
 //! call for each batch and copies to each link. With or without a queueing discipline made no difference on veth, which has
 //! none; it is bypassed because there sync frames would stand in line behind all that the host sends.
 //!
-//! **What is left to gain.** A transport over this moves 88 % of the frames of a bare pair on a quiet machine (`ssyncp bench`,
-//! docs/benchmarks.md). The sender's slots lie 9 KiB apart, so that a batch does not stay in the nearest cache: a guess.
+//! **How to wait.** By `ppoll`, with the socket on no epoll: an epoll is called for each packet, whether or not anybody waits,
+//! and was most of what a transport cost beside a bare pair ([`crate::sys::poll`], docs/benchmarks.md).
 
 pub mod ring;
 

@@ -12,13 +12,13 @@
 //! the wire, with headers made anew: a transport hands out frames without them.
 
 use super::writer::{Format, Writer, ip_header};
+use crate::sys::poll::Descriptors;
 use crate::transport::{Limits, Transport, TransportCounters};
 use crate::wire::{FrameMeta, IP_PROTOCOL};
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -168,7 +168,7 @@ impl<T: Transport> Transport for Tap<T> {
         self.inner.pending()
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+    fn readiness(&self) -> Descriptors<'_> {
         self.inner.readiness()
     }
 
