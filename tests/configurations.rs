@@ -72,14 +72,14 @@ fn completed(text: &str) -> (String, bool) {
     (whole, node && group)
 }
 
-/// `ssyncp check` takes it, with a secret that exists in the place of the one that it names.
+/// `ssyncp check` takes it, with a secret that exists in the place of the one that it names, and a shell's folder that does.
 fn is_taken(example: &Example, text: &str, directory: &Path) {
     let secret = directory.join("secret").display().to_string();
-    let text = text.replace("/etc/ssyncp/secret", &secret).replace("$PWD/secret", &secret);
+    let text = text.replace("/etc/ssyncp/secret", &secret).replace("$PWD", &directory.display().to_string());
     let file = directory.join("ssyncp.toml");
     fs::write(&file, &text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_ssyncp")).arg("check").arg("-c").arg(&file).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = [&*String::from_utf8_lossy(&output.stdout), &*String::from_utf8_lossy(&output.stderr)].concat();
     assert!(output.status.success(), "{}: {said}\n{text}", example.place);
 }
 
