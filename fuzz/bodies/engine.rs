@@ -16,7 +16,7 @@ const OPERATIONS_MAX: usize = 400;
 const LINE_MAX: usize = 64;
 /// Rounds of 5 ms that the cluster has to find together in the end: five seconds.
 const CALM_ROUNDS: usize = 1000;
-const CAPACITY: u32 = 48;
+pub(super) const CAPACITY: u32 = 48;
 
 struct Node {
     engine: Engine,
@@ -45,7 +45,7 @@ pub fn engine(data: &[u8]) {
     world.calm();
 }
 
-fn config(node: usize, life: u64) -> Config {
+pub(super) fn config(node: usize, life: u64) -> Config {
     Config {
         incarnation: 1000 * (node as u64 + 1) + life,
         seed: life * 7 + node as u64,
@@ -61,7 +61,7 @@ fn config(node: usize, life: u64) -> Config {
 
 /// 64 keys, three of eight of IPv6, each with four values: plain, behind NAT, with an attribute that nobody knows, and
 /// with so many that a dozen of them fill the annex.
-fn flow(number: u8) -> Flow {
+pub(super) fn flow(number: u8) -> Flow {
     let last = number & 63;
     let wide = number & 7 >= 5;
     let address = |host: u8| match wide {

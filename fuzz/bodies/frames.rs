@@ -111,8 +111,14 @@ fn take(data: &[u8]) {
     let Ok(frame) = verified else { return };
     let header = frame.header();
     match frame.payload() {
-        Payload::Data(records) => write_data(header, records),
-        Payload::MergeRecords(page) => write_page(header, &page),
+        Payload::Data(records) => {
+            assert_eq!(records.clone().count(), usize::from(data[0]), "another number of records than it says");
+            write_data(header, records);
+        }
+        Payload::MergeRecords(page) => {
+            assert_eq!(page.records.clone().count(), usize::from(data[0]), "another number of records than it says");
+            write_page(header, &page);
+        }
         payload => write_control(data, header, payload),
     }
 }

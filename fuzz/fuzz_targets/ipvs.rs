@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/mod.rs"]
-mod bodies;
+#[path = "../target.rs"]
+mod target;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::run("ipvs", data));
+target::target!("ipvs");

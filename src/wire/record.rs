@@ -105,7 +105,11 @@ impl<'a> Records<'a> {
             rest = after;
             found += 1;
         }
-        if found == usize::from(count) || planted(Plant::RecordCount) { Ok(Records { bytes: payload, count }) } else { Err(FrameError::CountMismatch) }
+        if found == usize::from(count) || planted(Plant::RecordCount) {
+            Ok(Records { bytes: payload, count })
+        } else {
+            Err(FrameError::CountMismatch)
+        }
     }
 }
 

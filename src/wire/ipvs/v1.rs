@@ -119,7 +119,8 @@ impl<'a> Options<'a> {
                 return Err(MessageError::OptionTruncated);
             };
             let length = usize::from(length);
-            let data = if planted(Plant::OptionLength) { Some(rest.split_at(length)) } else { rest.split_at_checked(length) };
+            let data =
+                if planted(Plant::OptionLength) { Some(rest.split_at(length)) } else { rest.split_at_checked(length) };
             let data = data.filter(|(data, _)| !data.is_empty());
             let (data, rest) = data.ok_or(MessageError::OptionTruncated)?;
             options.take(kind, data)?;

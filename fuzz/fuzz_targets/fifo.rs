@@ -1,0 +1,5 @@
+#![no_main]
+#[path = "../target.rs"]
+mod target;
+
+target::target!("fifo");
