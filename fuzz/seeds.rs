@@ -2,8 +2,7 @@
 //! bugs that can be planted, each with the target that must find it, as `OUT/plants`, and of the files that each target is
 //! about, as `OUT/rooms`.
 
-#[path = "bodies/mod.rs"]
-mod bodies;
+use ssyncp_fuzz::bodies;
 
 fn main() -> std::io::Result<()> {
     let out = std::env::args().nth(1).expect("usage: seeds OUT");

@@ -33,12 +33,13 @@ fn said(line: &[u8]) {
     assert_eq!((line.about(&wanted), line.about(&other)), (Some((state, priority)), None));
 }
 
-/// Lines of keepalived 2.2.7, in pieces of several lengths, and names.
+/// Lines of keepalived 2.2.7, in pieces of several lengths, the longest line that is read, and names.
 pub fn fifo_seeds() -> Vec<Vec<u8>> {
     let lines = "INSTANCE \"VI_51\" BACKUP 150\nINSTANCE \"VI_51\" MASTER 150\nGROUP \"G\" MASTER 0\n\
                  VS [192.0.2.10]:tcp:80 UP\nINSTANCE \"VI_51\" MASTER_RX_LOWER_PRI 150\n\
                  INSTANCE \"two words\" FAULT 255\nGROUP \"G\" STOP 0\nINSTANCE \"VI_51\" DELETED 1\n";
     let long = format!("INSTANCE \"{}\" MASTER_PRIORITY 90\nGROUP \"G\" BACKUP_PRIORITY 0\n", "x".repeat(400));
+    let longest = format!("INSTANCE \"{}\" MASTER 90\n", "y".repeat(LINE_LEN_MAX - 21));
     let with = |length: u8, text: &str| [&[length], text.as_bytes()].concat();
-    vec![with(255, lines), with(7, lines), with(200, &long), with(1, "group:G"), with(9, "VI_51")]
+    vec![with(255, lines), with(7, lines), with(200, &long), with(100, &longest), with(1, "group:G"), with(9, "VI_51")]
 }

@@ -37,9 +37,14 @@ pub fn records(data: &[u8]) {
     }
 }
 
-/// Frames of all recordings, those of older versions included.
+/// Frames of all recordings, those of older versions included; and the longest name, alone and with a byte too much behind it.
 pub fn frame_seeds() -> Vec<Vec<u8>> {
-    payloads("pcap").into_iter().chain(payloads("pcap/v0.1")).filter(|frame| frame.get(4) != Some(&0)).collect()
+    let recorded = payloads("pcap").into_iter().chain(payloads("pcap/v0.1")).filter(|frame| frame.get(4) != Some(&0));
+    let header = Header { sync_id: 51, node: wire::NodeId(7), incarnation: 1, seq: 1, term: 1, ..Header::default() };
+    let mut slot = [0; wire::FRAME_LEN_MIN];
+    let named = wire::Advert { interval_ms: 100, name: &[b'n'; wire::NAME_LEN_MAX], ..wire::Advert::default() };
+    let len = encode_advert(&mut slot, header, &named).expect("room");
+    recorded.chain([slot[..len].to_vec(), slot[..=len].to_vec()]).collect()
 }
 
 /// What is behind the header of each frame with records.

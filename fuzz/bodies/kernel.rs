@@ -10,6 +10,9 @@ use ssyncp::sys::interface;
 use ssyncp::sys::netlink::{Message, MessageWriter, Messages};
 use std::net::IpAddr;
 
+/// `RTM_NEWLINK`.
+const NEW_LINK: u16 = 16;
+
 /// What the kernel says on a netlink socket: read, written as a request, read again.
 pub fn netlink(data: &[u8]) {
     for message in Messages::new(data).flatten() {
@@ -17,7 +20,7 @@ pub fn netlink(data: &[u8]) {
         assert!(!codec::is_expectation(&message) || codec::decode(&message).is_err(), "both at once");
         entry(&message);
         expectation(&message);
-        let link = interface::read(message.payload);
+        let link = Some(message.payload).filter(|_| message.kind == NEW_LINK).and_then(interface::read);
         assert!(link.is_none_or(|link| link.enabled || !link.carrier), "a carrier on what is switched off");
     }
     source(data);
@@ -58,7 +61,7 @@ pub fn netlink_seeds() -> Vec<Vec<u8>> {
         0, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 4, 0, 0x78, 5, 0, 0, 5, 0, 16, 0, 6, 0, 0, 0, 5, 0, 33,
         0, 1,
     ];
-    told.into_iter().chain([done, failed, plain(16, 0, &[&link[..], &[0; 3]].concat())]).collect()
+    told.into_iter().chain([done, failed, plain(NEW_LINK, 0, &[&link[..], &[0; 3]].concat())]).collect()
 }
 
 fn entry(message: &Message<'_>) {

@@ -51,7 +51,7 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
     let driven = "[node]\nid = 2\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\nrole = \"keepalived\"\n\
                   keepalived_fifo = \"/run/k.fifo\"\nkeepalived_instance = \"VI_51\"\n";
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n";
-    files.chain([full, classic, driven, secret, "1500ms"]).map(|file| file.as_bytes().to_vec()).collect()
+    files.chain([full, classic, driven, secret, "1500ms", "5124095h"]).map(|file| file.as_bytes().to_vec()).collect()
 }
 
 /// A request: the first line is the path with its query, the rest the body.
@@ -113,7 +113,7 @@ fn check_query(asked: &FlowQuery) {
 /// The calls of README, and what it does not show.
 pub fn control_seeds() -> Vec<Vec<u8>> {
     let by_hand = [
-        "/v1/flows?group=51&protocol=sctp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5",
+        "/v1/flows?group=51&protocol=sctp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=268435456",
         "/v1/flows?source_port=1024&destination_port=80&zone=7",
         "/v1/peers?group=51",
         "/v1/role\n{\"role\": \"none\"}",

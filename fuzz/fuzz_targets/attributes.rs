@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("attributes");
+ssyncp_fuzz::target!("attributes");

@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("classic");
+ssyncp_fuzz::target!("classic");

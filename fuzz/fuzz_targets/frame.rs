@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("frame");
+ssyncp_fuzz::target!("frame");

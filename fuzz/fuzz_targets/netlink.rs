@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("netlink");
+ssyncp_fuzz::target!("netlink");

@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("packet");
+ssyncp_fuzz::target!("packet");

@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("sealed");
+ssyncp_fuzz::target!("sealed");

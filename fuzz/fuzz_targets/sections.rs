@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("sections");
+ssyncp_fuzz::target!("sections");

@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../target.rs"]
-mod target;
 
-target::target!("window");
+ssyncp_fuzz::target!("window");

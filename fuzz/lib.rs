@@ -1,4 +1,4 @@
-//! What every target's program is made of.
+//! What every target's program is made of: compiled once.
 
 #[path = "bodies/mod.rs"]
 pub mod bodies;
@@ -11,9 +11,9 @@ pub fn plant() {
 }
 
 /// The program of one target.
+#[macro_export]
 macro_rules! target {
     ($name:literal) => {
-        libfuzzer_sys::fuzz_target!(init: target::plant(), |data: &[u8]| target::bodies::run($name, data));
+        libfuzzer_sys::fuzz_target!(init: $crate::plant(), |data: &[u8]| $crate::bodies::run($name, data));
     };
 }
-pub(crate) use target;
