@@ -58,7 +58,7 @@ pub fn section_seeds() -> Vec<Vec<u8>> {
         vec![put(1, 2400), send.clone(), put(1, 40), send.clone(), take, send],
         vec![part(1, 12, 0, 4, 0, 0), part(1, 12, 4, 4, 1, 2), part(1, 12, 8, 4, 3, 4), part(2, 8, 0, 8, 0, 0)],
         vec![part(1, 60, 4, 16, 9, 0), part(2, 60, 8, 16, 8, 1), [&[6, 3][..], &[0; 20]].concat()],
-        vec![part(1, 1900, 0, 700, 9, 1), part(2, 40, 8, 16, 8, 1)],
+        vec![part(1, 1900, 0, 700, 9, 1), part(2, 1900, 8, 4, 8, 1)],
     ];
     scripts.map(|script| script.concat()).into()
 }
