@@ -21,7 +21,8 @@ pub fn frame(data: &[u8]) {
     }
     take(&data);
     if data[5] == Kind::ADVERT.0 && (NAME_AT..NAME_AT + 256).contains(&data.len()) {
-        data[NAME_LEN_AT..NAME_AT].copy_from_slice(&[(data.len() - NAME_AT) as u8, 0, 0, 0]);
+        let name_len = (data.len() - NAME_AT) as u8;
+        data[NAME_LEN_AT..NAME_AT].copy_from_slice(&[name_len, 0, 0, 0]);
         mend(&mut data);
         take(&data);
     }
