@@ -34,7 +34,7 @@ struct World {
 pub fn seeds() -> Vec<Vec<u8>> {
     let full: Vec<u8> = (0..CAPACITY as u8).flat_map(|number| [2, number, 0x82, number]).collect();
     let begun = [0, 40, 4, 64, 0x84, 64].repeat(12);
-    let filled = [&begun[..], &full, &[0, 50, 0x80, 51].repeat(8)].concat();
+    let filled = [&begun[..], &full, &[2, 40, 0x82, 41].repeat(30)].concat();
     vec![filled, (0..=255).collect(), [3, 200, 0, 5, 1, 40].repeat(40), [9, 4, 1, 250, 7, 30].repeat(60)]
 }
 

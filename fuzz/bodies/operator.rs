@@ -51,7 +51,7 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
     let driven = "[node]\nid = 2\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\nrole = \"keepalived\"\n\
                   keepalived_fifo = \"/run/k.fifo\"\nkeepalived_instance = \"VI_51\"\n";
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n";
-    files.chain([full, classic, driven, secret, "1500ms", "5124095h"]).map(|file| file.as_bytes().to_vec()).collect()
+    files.chain([full, classic, driven, secret, "5124095h"]).map(|file| file.as_bytes().to_vec()).collect()
 }
 
 /// A request: the first line is the path with its query, the rest the body.
