@@ -4,7 +4,7 @@
 //! has arrived, [`Transport::transmit`] lends an empty slot for each frame that can leave. Transmission is pulled: a
 //! link that is slow means only that the engine is asked less often.
 
-mod ethernet;
+pub mod ethernet;
 mod ipv4;
 mod ipv6;
 mod link;
