@@ -1,7 +1,8 @@
-//! Writes the seeds of every target, as `OUT/TARGET/NUMBER`: what the golden files of the repository hold.
+//! Writes the seeds of every target, as `OUT/TARGET/NUMBER`: what the golden files of the repository hold; and the list of the
+//! bugs that can be planted, each with the target that must find it, as `OUT/plants`, and of the files that each target is
+//! about, as `OUT/rooms`.
 
-#[path = "bodies/mod.rs"]
-mod bodies;
+use ssyncp_fuzz::bodies;
 
 fn main() -> std::io::Result<()> {
     let out = std::env::args().nth(1).expect("usage: seeds OUT");
@@ -14,5 +15,10 @@ fn main() -> std::io::Result<()> {
         }
         println!("{:>16} {} seeds", target.name, seeds.len());
     }
+    let rooms: String = bodies::TARGETS.iter().map(|target| format!("{} {}\n", target.name, target.room)).collect();
+    std::fs::write(std::path::Path::new(&out).join("rooms"), rooms)?;
+    let plants: String =
+        ssyncp::planted::Plant::ALL.iter().map(|(_, name, target)| format!("{name} {target}\n")).collect();
+    std::fs::write(std::path::Path::new(&out).join("plants"), plants)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod demo;
 pub mod engine;
 pub mod flow;
+pub mod planted;
 pub mod sim;
 pub mod sys;
 pub mod table;

@@ -77,6 +77,7 @@ fn raw_sockets_stand_beside_bare_ones_and_a_chart_is_drawn() {
         is_measured(row(&report, Some("raw"), what));
         assert!(row(&report, Some("raw"), what)["limit"].is_number(), "{what}");
     }
+    is_measured(row(&report, Some("raw"), "frames by bare"));
     for what in ["records sent", "records applied", "sealed by unsealed", "records, sender", "latency idle p50"] {
         is_measured(row(&report, Some("raw"), what));
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use ssyncp::daemon::client::{self, ClientError};
 use ssyncp::daemon::control::{Command, GroupDesk, GroupHandle, Page, desk};
-use ssyncp::daemon::http::{Server, ServerError, ServerOptions, Sockets};
+use ssyncp::daemon::http::{Patience, Server, ServerError, ServerOptions, Sockets};
 use ssyncp::daemon::measures::Measures;
 use ssyncp::daemon::roster::Roster;
 use ssyncp::daemon::sandbox::Sandbox;
@@ -71,6 +71,7 @@ impl World {
             roster: Arc::clone(self.roster.as_ref().unwrap()),
             sockets: Sockets::open(&self.socket, Some("127.0.0.1:0".parse().unwrap())).unwrap(),
             answer_deadline: Duration::from_secs(1),
+            patience: Patience::default(),
         }
     }
 
@@ -200,7 +201,7 @@ fn a_socket_that_nobody_answers_on_is_replaced() {
     assert!(socket.exists());
     let answer_deadline = Duration::from_millis(100);
     let sockets = Sockets::open(&socket, None).unwrap();
-    let options = ServerOptions { roster: roster(vec![]), sockets, answer_deadline };
+    let options = ServerOptions { roster: roster(vec![]), sockets, answer_deadline, patience: Patience::default() };
     let server = Server::start(options).unwrap();
     assert_eq!(client::get(&socket, "/v1/status").unwrap()["node"]["name"], "lb-a");
     server.stop();

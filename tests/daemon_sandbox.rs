@@ -54,6 +54,62 @@ fn root_keeps_three_capabilities_and_every_thread_is_held_in_while_a_pair_does_i
     eventually("b holds the address", || pair.b.holds_the_address());
 }
 
+/// Capabilities are each thread's own, and CAP_BPF (39) opens a sync link, which only a group's thread does: once it is open
+/// nobody has it. A tap has a thread, too.
+#[test]
+fn over_af_xdp_no_thread_can_load_a_program_once_the_links_are_open() {
+    if !root() {
+        return;
+    }
+    let taps = tempfile::tempdir().unwrap();
+    let tap = taps.path().join("sync.pcap");
+    let mut pair = Pair::new(&format!("transport = \"xdp\"\ntap = \"{}\"", tap.display()));
+    pair.start();
+    let node = &pair.a;
+    let links = node.group()["links"].clone();
+    assert!(links[0]["transport"].as_str().unwrap().starts_with("xdp"), "{links}");
+    let threads = || {
+        let threads = fs::read_dir(format!("/proc/{}/task", node.process())).unwrap().flatten();
+        let read = |name: &str, thread: &fs::DirEntry| fs::read_to_string(thread.path().join(name)).unwrap();
+        let set = |status: &str, name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+            u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+        };
+        let mut threads: Vec<_> = threads
+            .map(|thread| {
+                let status = read("status", &thread);
+                let sets = ["CapEff", "CapPrm", "CapInh", "CapAmb"].map(|name| set(&status, name));
+                (read("comm", &thread).trim().to_owned(), sets)
+            })
+            .collect();
+        threads.sort();
+        threads
+    };
+    eventually("the main thread has given it up", || {
+        threads().iter().all(|(_, sets)| sets.iter().all(|set| set & 1 << 39 == 0))
+    });
+    let threads = threads();
+    let names: Vec<_> = threads.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["errands", "group-51", "http", "ssyncp", "takeover-51", "tap"]);
+    // 12 CAP_NET_ADMIN, 13 CAP_NET_RAW, 14 CAP_IPC_LOCK, 23 CAP_SYS_NICE.
+    assert!(threads.iter().all(|(_, sets)| *sets == [0x80_7000, 0x80_7000, 0, 0]), "{threads:x?}");
+    // Who starts groups cannot open another such link, and says so; what runs goes on.
+    let text = fs::read_to_string(node.configuration()).unwrap();
+    let other =
+        "sync_id = 52\ninterfaces = [\"sa\"]\ngroup = \"224.0.0.82\"\ntransport = \"xdp\"\nsource = \"synthetic\"";
+    node.configure(&format!("{text}\n[[group]]\n{other}\n"));
+    node.tell(Signal::SIGHUP);
+    let mut said = String::new();
+    eventually("the reload is refused", || {
+        said = node.ask("/v1/status").map_or_else(String::new, |status| status["reload"]["text"].to_string());
+        !said.is_empty() && said != "null"
+    });
+    assert!(said.contains("needs a restart: this daemon has given up CAP_BPF"), "{said}");
+    assert!(node.is("master", "source"), "{said}");
+    pair.a.connect(0..50);
+    pair.until_equal(50);
+}
+
 #[test]
 fn a_hook_is_the_operators_and_keeps_the_rights_that_it_had() {
     if !root() {

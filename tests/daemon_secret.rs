@@ -281,6 +281,23 @@ fn keys_are_kept_out_of_swap_and_where_they_cannot_be_it_is_said_with_the_cure()
     assert_eq!(swap(&node), json!({ "locked": true, "problem": null }));
     assert!(locked_kb(node.process()) > 4096);
 
+    // A limit goes for nobody who has the right to lock: such a user is the daemon's own, and keeps it in all threads, as each
+    // of them allocates.
+    let mut user = Alone::new();
+    for path in [user.directory.path(), &user.path("secret"), &user.path("ssyncp.toml")] {
+        nix::unistd::chown(path, Some(nix::unistd::Uid::from_raw(65534)), Some(nix::unistd::Gid::from_raw(65534)))
+            .unwrap();
+    }
+    let right = "--inh-caps=-all,+ipc_lock --ambient-caps=-all,+ipc_lock --bounding-set=-all,+ipc_lock";
+    user.start_by(&format!("ulimit -l 64; exec setpriv --reuid=65534 --regid=65534 --clear-groups {right}"), &[]);
+    assert_eq!(swap(&user), json!({ "locked": true, "problem": null }));
+    assert!(locked_kb(user.process()) > 4096);
+    for thread in fs::read_dir(format!("/proc/{}/task", user.process())).unwrap().flatten() {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap();
+        assert!(status.contains("CapEff:\t0000000000004000"), "{status}");
+    }
+    assert_eq!(user.ask(&["reload"]).status.code(), Some(0));
+
     let mut poor = Alone::new();
     let rights = "setpriv --bounding-set=-sys_resource,-ipc_lock --inh-caps=-sys_resource,-ipc_lock";
     poor.start_by(&format!("ulimit -l 64; exec {rights}"), &[]);

@@ -75,15 +75,20 @@ macro_rules! targets {
 targets! {
     no_bytes_break_frame: "frame";
     no_bytes_break_records: "records";
+    no_bytes_break_sections: "sections";
     no_bytes_break_sealed: "sealed";
+    no_bytes_break_window: "window";
     no_bytes_break_classic: "classic";
     no_bytes_break_ipvs: "ipvs";
     no_bytes_break_attributes: "attributes";
+    no_bytes_break_packet: "packet";
     no_bytes_break_pcap: "pcap";
     no_bytes_break_pcapng: "pcapng";
     no_bytes_break_netlink: "netlink";
     no_bytes_break_filter: "filter";
     no_bytes_break_config: "config";
     no_bytes_break_control: "control";
+    no_bytes_break_fifo: "fifo";
     no_bytes_break_engine: "engine";
+    no_bytes_break_third: "third";
 }

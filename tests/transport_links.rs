@@ -366,7 +366,7 @@ fn a_link_that_goes_down_wakes_who_waits() {
     while ssyncp::transport::Transport::transmit(&mut a, &mut |_| None).unwrap() > 0 {}
     lan.ip(0, "link set sync0 down");
     // Without the notification this would never return.
-    ssyncp::sys::poll::wait(&[a.readiness().unwrap()], None).unwrap();
+    ssyncp::sys::poll::wait(&a.readiness(), None).unwrap();
     assert!(a.transmit(&mut |_| None).is_ok());
     assert!(!a.link_is_up(), "to send is to have heard of it");
 }

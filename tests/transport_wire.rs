@@ -9,6 +9,7 @@ use ssyncp::sys::{poll, socket};
 use ssyncp::transport::{RawOptions, RawTransport, Transport, TransportError};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 use transport_support::machine::root;
 use transport_support::{
     BATCH, BUFFER, Crafted, Lan, SocketTransport, hear, ip, is_up, open, options, reopen, send, until, until_counted,
@@ -39,6 +40,7 @@ on_the_wire! {
     an_interface_that_was_replaced_is_opened_again
     a_link_without_an_address_will_do
     frames_go_out_on_all_links_and_tell_which_one_they_came_by
+    what_is_waited_on_hangs_on_no_epoll
     one_link_of_two_may_fail
     a_sender_hears_nothing
     the_largest_frame_follows_the_smallest_mtu
@@ -60,6 +62,7 @@ over! { packet, PacketTransport:
     an_interface_that_was_replaced_is_opened_again
     a_link_without_an_address_will_do
     frames_go_out_on_all_links_and_tell_which_one_they_came_by
+    what_is_waited_on_hangs_on_no_epoll
     one_link_of_two_may_fail
     the_largest_frame_follows_the_smallest_mtu
     an_interface_that_is_missing_has_its_own_error
@@ -79,6 +82,7 @@ over! { xdp, XdpTransport:
     an_interface_that_was_replaced_is_opened_again
     a_link_without_an_address_will_do
     frames_go_out_on_all_links_and_tell_which_one_they_came_by
+    what_is_waited_on_hangs_on_no_epoll
     one_link_of_two_may_fail
     a_sender_hears_nothing
     the_largest_frame_follows_the_smallest_mtu
@@ -282,7 +286,7 @@ fn a_link_that_goes_down_says_so_and_works_again_when_it_is_up<T: SocketTranspor
     until_heard(&mut a, &mut b, b"back");
     send(&mut b, &[b"welcome"]);
     // To open again what is as it was must cost nothing that waits.
-    poll::wait(&[a.readiness().unwrap()], Some(transport_support::DEADLINE)).unwrap();
+    poll::wait(&a.readiness(), Some(transport_support::DEADLINE)).unwrap();
     reopen(&lan, 0, &mut a);
     assert_eq!(hear(&mut a, 1), [b"welcome"]);
 }
@@ -332,6 +336,20 @@ fn a_link_without_an_address_will_do<T: SocketTransport>() {
     assert_eq!(source.as_deref(), Some("0.0.0.0"));
 }
 
+/// The kernel would call it for each frame.
+fn what_is_waited_on_hangs_on_no_epoll<T: SocketTransport>() {
+    let lan = Lan::new(1, 2);
+    let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], ..options() };
+    let port: T = open(&lan, 0, &two);
+    let readiness = port.readiness();
+    assert!(readiness.len() >= 3, "two links, and what is told of them: {readiness:?}");
+    for descriptor in readiness.iter() {
+        let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        let kind = std::fs::read_link(path).unwrap().into_os_string().into_string().unwrap();
+        assert!(kind.starts_with("socket:"), "{kind}");
+    }
+}
+
 fn frames_go_out_on_all_links_and_tell_which_one_they_came_by<T: SocketTransport>() {
     let lan = Lan::new(2, 2);
     let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], ..options() };
@@ -340,8 +358,7 @@ fn frames_go_out_on_all_links_and_tell_which_one_they_came_by<T: SocketTransport
     assert_eq!((a.counters().frames_sent, a.counters().bytes_sent), (2, 2), "a frame counts once, not once a link");
     let mut heard = Vec::new();
     until(|| {
-        let readiness = b.readiness().unwrap();
-        poll::wait(&[readiness], Some(transport_support::DEADLINE)).unwrap();
+        poll::wait(&b.readiness(), Some(transport_support::DEADLINE)).unwrap();
         b.receive(&mut |meta, frame| heard.push((meta.link, meta.source.to_string(), frame[0]))).unwrap();
         heard.len() == 4
     });

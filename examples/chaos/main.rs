@@ -21,11 +21,11 @@ pub mod lab;
 mod limits;
 mod measures;
 pub mod node;
-mod probe;
+pub mod probe;
 pub mod report;
 pub mod scenarios;
 pub mod traffic;
-mod verdict;
+pub mod verdict;
 
 use clap::Parser;
 pub use common::{Doing, Trouble, beside};

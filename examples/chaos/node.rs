@@ -43,6 +43,12 @@ pub struct Node {
 pub struct Status(Value);
 
 impl Status {
+    /// What the daemon at a control socket says; `None` if it does not answer.
+    pub fn ask(socket: &Path) -> Option<Self> {
+        let status = client::get(socket, "/v1/status").ok()?;
+        Some(Status(status["groups"][0].clone()))
+    }
+
     /// Whether it says that it is this.
     pub fn is(&self, role: &str, sync: &str) -> bool {
         self.0["role"] == role && self.0["sync"] == sync
@@ -201,8 +207,7 @@ impl Node {
 
     /// What its daemon says; `None` if it does not answer.
     pub fn status(&self) -> Option<Status> {
-        let status = client::get(&self.files.with_extension("sock"), "/v1/status").ok()?;
-        Some(Status(status["groups"][0].clone()))
+        Status::ask(&self.files.with_extension("sock"))
     }
 
     /// Tells its daemon to be master, as soon as that listens.

@@ -65,7 +65,10 @@ pub fn run(from: &Namespace, to: &Node, place: Place, first: u32, stop: &AtomicB
 }
 
 /// Asks a kernel for one entry (`IPCTNL_MSG_CT_GET`, linux/netfilter/nfnetlink_conntrack.h).
-fn has(eye: &mut NetlinkSocket, key: &FlowKey) -> io::Result<bool> {
+///
+/// # Errors
+/// The operating system's error.
+pub fn has(eye: &mut NetlinkSocket, key: &FlowKey) -> io::Result<bool> {
     const CT_NEW: u16 = 0x100;
     const CT_GET: u16 = 0x101;
     const NLM_F_REQUEST: u16 = 1;

@@ -13,7 +13,8 @@
 use super::interrupt::interrupted;
 use super::node::Node;
 use super::{Doing, Trouble};
-use etherparse::PacketBuilder;
+use etherparse::err::packet::BuildWriteError;
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader};
 use ssyncp::bridge::Sink;
 use ssyncp::bridge::conntrack::{ConntrackSink, SinkOptions};
 use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, Zone, protocol, status};
@@ -24,9 +25,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What clients know, and the server behind it.
-const SERVICE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 10), 80);
-const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(203, 0, 113, 7), 8080);
+/// What clients know.
+pub const SERVICE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 10), 80);
+/// The server behind it.
+pub const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(203, 0, 113, 7), 8080);
 /// Hardware addresses: (street, machine) of front and back.
 const FRONT: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 1, 1]);
 const BACK: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 2, 2], [2, 0, 0, 0, 2, 1]);
@@ -240,37 +242,94 @@ pub fn flow(number: u32, means: Means) -> Flow {
 
 /// Both ends of all connections.
 #[derive(Debug)]
-struct Street {
+pub struct Street {
     front: PacketSocket,
     back: PacketSocket,
     frame: Vec<u8>,
 }
 
+/// Who says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// In front of the machine; its numbers begin with 1000.
+    Client,
+    /// Behind it; its numbers begin with 5000.
+    Server,
+}
+
+/// A segment of TCP before its flags are set.
+pub type Segment = PacketBuilderStep<TcpHeader>;
+
 impl Street {
-    fn open(street: &Namespace) -> io::Result<Self> {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn open(street: &Namespace) -> io::Result<Self> {
         // Ethertype 0: they send and receive nothing, so no queue fills that nobody reads.
         let open = |name| PacketSocket::open(interface(name)?.index, 0);
         street.run(|| Ok(Street { front: open("front")?, back: open("back")?, frame: Vec::with_capacity(64) }))
     }
 
     /// A handshake of TCP (RFC 9293, 3.5), through the machine.
-    fn connect(&mut self, number: u32) -> io::Result<()> {
-        let (address, port) = client(number);
-        let opening = |mac: ([u8; 6], [u8; 6]), from: Ipv4Addr, to: Ipv4Addr| {
-            PacketBuilder::ethernet2(mac.0, mac.1).ipv4(from.octets(), to.octets(), 64)
-        };
-        let wrong = |error| io::Error::other(format!("a packet that cannot be: {error}"));
-        self.frame.clear();
-        let syn = opening(FRONT, address, SERVICE.0).tcp(port, SERVICE.1, 1000, 64240).syn();
-        syn.write(&mut self.frame, &[]).map_err(wrong)?;
-        self.front.send(&self.frame)?;
-        self.frame.clear();
-        let answer = opening(BACK, SERVER.0, address).tcp(SERVER.1, port, 5000, 64240).syn().ack(1001);
-        answer.write(&mut self.frame, &[]).map_err(wrong)?;
-        self.back.send(&self.frame)?;
-        self.frame.clear();
-        let ack = opening(FRONT, address, SERVICE.0).tcp(port, SERVICE.1, 1001, 64240).ack(5001);
-        ack.write(&mut self.frame, &[]).map_err(wrong)?;
-        self.front.send(&self.frame)
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn connect(&mut self, number: u32) -> io::Result<()> {
+        self.tcp(Side::Client, number, 1000, Segment::syn, &[])?;
+        self.tcp(Side::Server, number, 5000, |segment| segment.syn().ack(1001), &[])?;
+        self.tcp(Side::Client, number, 1001, |segment| segment.ack(5001), &[])
     }
+
+    /// One segment of a connection.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn tcp(
+        &mut self,
+        side: Side,
+        number: u32,
+        sequence: u32,
+        flags: impl FnOnce(Segment) -> Segment,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let (ip, from, to) = opening(side, number, SERVICE.1, SERVER.1);
+        self.frame.clear();
+        flags(ip.tcp(from, to, sequence, 64240)).write(&mut self.frame, payload).map_err(wrong)?;
+        self.send(side)
+    }
+
+    /// One datagram to (or from) the service at these ports: that of the address that clients know, and the server's.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn udp(&mut self, side: Side, number: u32, service: u16, server: u16) -> io::Result<()> {
+        let (ip, from, to) = opening(side, number, service, server);
+        self.frame.clear();
+        ip.udp(from, to).write(&mut self.frame, b"?").map_err(wrong)?;
+        self.send(side)
+    }
+
+    fn send(&self, side: Side) -> io::Result<()> {
+        match side {
+            Side::Client => self.front.send(&self.frame),
+            Side::Server => self.back.send(&self.frame),
+        }
+    }
+}
+
+/// Ethernet and IP of a packet, and its ports.
+fn opening(side: Side, number: u32, service: u16, server: u16) -> (PacketBuilderStep<IpHeaders>, u16, u16) {
+    let (address, port) = client(number);
+    let packet = |mac: ([u8; 6], [u8; 6]), from: Ipv4Addr, to: Ipv4Addr| {
+        PacketBuilder::ethernet2(mac.0, mac.1).ipv4(from.octets(), to.octets(), 64)
+    };
+    match side {
+        Side::Client => (packet(FRONT, address, SERVICE.0), port, service),
+        Side::Server => (packet(BACK, SERVER.0, address), server, port),
+    }
+}
+
+fn wrong(error: BuildWriteError) -> io::Error {
+    io::Error::other(format!("a packet that cannot be: {error}"))
 }

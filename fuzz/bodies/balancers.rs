@@ -50,6 +50,7 @@ fn take_classic(data: &[u8]) {
     let Ok(message) = Message::parse(data) else { return };
     let sync_id = message.sync_id();
     let Ok(records) = message.verify() else { return };
+    assert_eq!(records.clone().count(), usize::from(data[0]), "another number of records than it says");
     let connections: Vec<Connection<'_>> = records.flatten().collect();
     let mut slot = [0; classic::MESSAGE_LEN_MAX];
     let mut writer = Writer::new(&mut slot, sync_id).expect("room for a header");

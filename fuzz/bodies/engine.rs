@@ -16,7 +16,7 @@ const OPERATIONS_MAX: usize = 400;
 const LINE_MAX: usize = 64;
 /// Rounds of 5 ms that the cluster has to find together in the end: five seconds.
 const CALM_ROUNDS: usize = 1000;
-const CAPACITY: u32 = 48;
+pub(super) const CAPACITY: u32 = 48;
 
 struct Node {
     engine: Engine,
@@ -30,9 +30,12 @@ struct World {
     lives: u64,
 }
 
-/// Lists of operations: some of everything, changes and losses, damage and restarts.
+/// Lists of operations: some of everything, changes and losses, damage and restarts; and a table that is filled.
 pub fn seeds() -> Vec<Vec<u8>> {
-    vec![(0..=255).collect(), [3, 200, 0, 5, 1, 40].repeat(40), [9, 4, 1, 250, 7, 30].repeat(60)]
+    let full: Vec<u8> = (0..CAPACITY as u8).flat_map(|number| [2, number, 0x82, number]).collect();
+    let begun = [0, 40, 4, 64, 0x84, 64].repeat(12);
+    let filled = [&begun[..], &full, &[2, 40, 0x82, 41].repeat(30)].concat();
+    vec![filled, (0..=255).collect(), [3, 200, 0, 5, 1, 40].repeat(40), [9, 4, 1, 250, 7, 30].repeat(60)]
 }
 
 /// See the module.
@@ -45,7 +48,7 @@ pub fn engine(data: &[u8]) {
     world.calm();
 }
 
-fn config(node: usize, life: u64) -> Config {
+pub(super) fn config(node: usize, life: u64) -> Config {
     Config {
         incarnation: 1000 * (node as u64 + 1) + life,
         seed: life * 7 + node as u64,
@@ -61,7 +64,7 @@ fn config(node: usize, life: u64) -> Config {
 
 /// 64 keys, three of eight of IPv6, each with four values: plain, behind NAT, with an attribute that nobody knows, and
 /// with so many that a dozen of them fill the annex.
-fn flow(number: u8) -> Flow {
+pub(super) fn flow(number: u8) -> Flow {
     let last = number & 63;
     let wide = number & 7 >= 5;
     let address = |host: u8| match wide {

@@ -7,11 +7,23 @@ use ssyncp::wire::{
     encode_advert, encode_digests_answer, encode_digests_request, encode_merge_pull, encode_pull, encode_status,
 };
 
-/// A frame as it comes from the wire; then the same with size and checksum put right, so that the fuzzer gets past them.
+/// Where an ADVERT says how long its name is, and behind what the name stands.
+const NAME_LEN_AT: usize = wire::HEADER_LEN + 92;
+const NAME_AT: usize = wire::HEADER_LEN + 96;
+
+/// A frame as it comes from the wire; then the same with size and checksum put right, so that the fuzzer gets past them; and an
+/// ADVERT with no peers and all the rest as its name.
 pub fn frame(data: &[u8]) {
     take(data);
     let mut data = data[..data.len().min(wire::FRAME_LEN_MAX)].to_vec();
-    if mend(&mut data) {
+    if !mend(&mut data) {
+        return;
+    }
+    take(&data);
+    if data[5] == Kind::ADVERT.0 && (NAME_AT..NAME_AT + 256).contains(&data.len()) {
+        let name_len = (data.len() - NAME_AT) as u8;
+        data[NAME_LEN_AT..NAME_AT].copy_from_slice(&[name_len, 0, 0, 0]);
+        mend(&mut data);
         take(&data);
     }
 }
@@ -37,9 +49,14 @@ pub fn records(data: &[u8]) {
     }
 }
 
-/// Frames of all recordings, those of older versions included.
+/// Frames of all recordings, those of older versions included; and the longest name.
 pub fn frame_seeds() -> Vec<Vec<u8>> {
-    payloads("pcap").into_iter().chain(payloads("pcap/v0.1")).filter(|frame| frame.get(4) != Some(&0)).collect()
+    let recorded = payloads("pcap").into_iter().chain(payloads("pcap/v0.1")).filter(|frame| frame.get(4) != Some(&0));
+    let header = Header { sync_id: 51, node: wire::NodeId(7), incarnation: 1, seq: 1, term: 1, ..Header::default() };
+    let mut slot = [0; wire::FRAME_LEN_MIN];
+    let named = wire::Advert { interval_ms: 100, name: &[b'n'; wire::NAME_LEN_MAX], ..wire::Advert::default() };
+    let len = encode_advert(&mut slot, header, &named).expect("room");
+    recorded.chain([slot[..len].to_vec()]).collect()
 }
 
 /// What is behind the header of each frame with records.
@@ -111,8 +128,14 @@ fn take(data: &[u8]) {
     let Ok(frame) = verified else { return };
     let header = frame.header();
     match frame.payload() {
-        Payload::Data(records) => write_data(header, records),
-        Payload::MergeRecords(page) => write_page(header, &page),
+        Payload::Data(records) => {
+            assert_eq!(records.clone().count(), usize::from(data[0]), "another number of records than it says");
+            write_data(header, records);
+        }
+        Payload::MergeRecords(page) => {
+            assert_eq!(page.records.clone().count(), usize::from(data[0]), "another number of records than it says");
+            write_page(header, &page);
+        }
         payload => write_control(data, header, payload),
     }
 }

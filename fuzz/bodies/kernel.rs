@@ -4,9 +4,14 @@ use super::captures::text;
 use super::frames::captured_flows;
 use ssyncp::bridge::conntrack::codec;
 use ssyncp::bridge::conntrack::filter::{Filter, Rule};
+use ssyncp::bridge::conntrack::source::translate;
 use ssyncp::flow::{Expectation, ExpectationNat, Flow, FlowKey, Tuple, Zone};
+use ssyncp::sys::interface;
 use ssyncp::sys::netlink::{Message, MessageWriter, Messages};
 use std::net::IpAddr;
+
+/// `RTM_NEWLINK`.
+const NEW_LINK: u16 = 16;
 
 /// What the kernel says on a netlink socket: read, written as a request, read again.
 pub fn netlink(data: &[u8]) {
@@ -15,7 +20,20 @@ pub fn netlink(data: &[u8]) {
         assert!(!codec::is_expectation(&message) || codec::decode(&message).is_err(), "both at once");
         entry(&message);
         expectation(&message);
+        let link = Some(message.payload).filter(|_| message.kind == NEW_LINK).and_then(interface::read);
+        assert!(link.is_none_or(|link| link.enabled || !link.carrier), "a carrier on what is switched off");
     }
+    source(data);
+}
+
+/// The same as events, and as a part of a dump: a message is one change at most, and the dump ends as its last end says.
+fn source(data: &[u8]) {
+    let mut changes = 0;
+    let ended = translate(&Filter::default(), data, data, &mut |_| changes += 1);
+    let messages: Vec<Message<'_>> = Messages::new(data).flatten().collect();
+    assert!(changes <= 2 * messages.len(), "more changes than messages");
+    let end = messages.iter().rev().find_map(Message::error_code);
+    assert_eq!(end.map(|code| code == 0), ended.map(|ended| ended.is_ok()));
 }
 
 /// Messages as our own sink writes them, one datagram each.
@@ -31,7 +49,19 @@ pub fn netlink_seeds() -> Vec<Vec<u8>> {
         writer.bytes().to_vec()
     };
     let entries = captured_flows();
-    entries.iter().take(60).map(create).chain(expected().iter().map(announce)).collect()
+    let told: Vec<Vec<u8>> = entries.iter().take(60).map(create).chain(expected().iter().map(announce)).collect();
+    // A dump that ends well, one that was interrupted and ends badly, and an interface.
+    let plain = |kind: u16, flags: u16, payload: &[u8]| {
+        let length = (16 + payload.len() as u32).to_ne_bytes();
+        [&length[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &[1, 0, 0, 0, 0, 0, 0, 0], payload].concat()
+    };
+    let done = [&told[0][..], &told[1], &plain(3, 2, &[0; 4])].concat();
+    let failed = [&told[2][..], &plain(3, 0x12, &(-4_i32).to_ne_bytes())].concat();
+    let link = [
+        0, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 4, 0, 0x78, 5, 0, 0, 5, 0, 16, 0, 6, 0, 0, 0, 5, 0, 33,
+        0, 1,
+    ];
+    told.into_iter().chain([done, failed, plain(NEW_LINK, 0, &[&link[..], &[0; 3]].concat())]).collect()
 }
 
 fn entry(message: &Message<'_>) {

@@ -2,13 +2,20 @@
 
 use super::captures::text;
 use ssyncp::daemon::flows::{FlowFilter, LIMIT_MAX};
-use ssyncp::daemon::http::request::{BadRequest, FlowQuery, FlushBody, ResyncBody, RoleBody, group_query};
-use ssyncp::daemon::settings::Settings;
+use ssyncp::daemon::http::request::{
+    BadRequest, DrainBody, FlowQuery, FlushBody, PeerDeadBody, ResyncBody, RoleBody, SectionQuery, SwitchoverBody,
+    group_query,
+};
+use ssyncp::daemon::settings::secret::{self, SecretFile};
+use ssyncp::daemon::settings::{Settings, duration};
+use ssyncp::daemon::who::Who;
 use ssyncp::time::Duration;
+use ssyncp::wire::{NodeId, SECRETS_MAX};
 use std::path::Path;
 
 /// A configuration file. One that is right reads back from what `check --show` prints.
 pub fn config(data: &[u8]) {
+    secrets(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Settings::parse(text, Path::new("fuzz.toml")) {
         Ok(settings) => {
@@ -21,6 +28,17 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// The same as a file of secrets, and as a duration: what is refused is refused in words.
+fn secrets(data: &[u8]) {
+    match secret::parse(&SecretFile::Path("/etc/ssyncp/secret".into()), data) {
+        Ok(secrets) => assert!((1..=SECRETS_MAX).contains(&secrets.len())),
+        Err(problems) => assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.is_empty())),
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        assert!(duration(text).map_or_else(|problem| !problem.is_empty(), |_| true));
+    }
+}
+
 /// The files of README, and two with most of what there is.
 pub fn config_seeds() -> Vec<Vec<u8>> {
     let full = "[node]\nid = 1\nname = \"a\"\n[[group]]\nsync_id = 1\ntransport = \"memory\"\nsource = \"synthetic\"\n\
@@ -30,7 +48,10 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
     let classic = "[node]\nid = 1\n[[group]]\nsync_id = 51\nprofile = \"classic\"\ninterfaces = [\"eth1\", \"eth2\"]\n";
     let readme = text("README.md");
     let files = readme.split("<<END\n").skip(1).filter_map(|rest| rest.split("\nEND").next());
-    files.chain([full, classic]).map(|file| file.as_bytes().to_vec()).collect()
+    let driven = "[node]\nid = 2\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\nrole = \"keepalived\"\n\
+                  keepalived_fifo = \"/run/k.fifo\"\nkeepalived_instance = \"VI_51\"\n";
+    let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n";
+    files.chain([full, classic, driven, secret, "5124095h"]).map(|file| file.as_bytes().to_vec()).collect()
 }
 
 /// A request: the first line is the path with its query, the rest the body.
@@ -43,6 +64,17 @@ pub fn control(data: &[u8]) {
         "/v1/flows" => FlowQuery::parse(query).map(|asked| check_query(&asked)),
         "/v1/role" => RoleBody::parse(body).and_then(|body| body.request()).map(drop),
         "/v1/resync" => ResyncBody::parse(body).map(drop),
+        "/v1/drain" => DrainBody::parse(body).map(drop),
+        "/v1/peer-dead" => PeerDeadBody::parse(body).map(drop),
+        "/v1/switchover" => SwitchoverBody::parse(body).map(|body| {
+            let names = [(NodeId(1), "lb1"), (NodeId(2), "lb2")];
+            let found = body.to.map(|who: Who| who.number(&names));
+            assert!(found.is_none_or(|found| found.map_or_else(|why| !why.is_empty(), |_| true)));
+        }),
+        "/v1/sections" => SectionQuery::parse(query).map(|asked| {
+            let group = asked.group.map(|group| format!("&group={group}")).unwrap_or_default();
+            assert_eq!(SectionQuery::parse(&format!("expires_s={}{group}", asked.expires_s)), Ok(asked));
+        }),
         "/v1/flush" => FlushBody::parse(body).and_then(|body| body.timeout()).map(|timeout| {
             assert!(timeout <= Duration::from_secs(50), "a flush that waits for {timeout:?}");
         }),
@@ -81,11 +113,16 @@ fn check_query(asked: &FlowQuery) {
 /// The calls of README, and what it does not show.
 pub fn control_seeds() -> Vec<Vec<u8>> {
     let by_hand = [
-        "/v1/flows?group=51&protocol=sctp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=5",
+        "/v1/flows?group=51&protocol=sctp&source=10.0.0.1&destination=2001%3Adb8%3A%3a1&port=80&limit=268435456",
         "/v1/flows?source_port=1024&destination_port=80&zone=7",
         "/v1/peers?group=51",
         "/v1/role\n{\"role\": \"none\"}",
         "/v1/resync\n",
+        "/v1/sections?group=51&expires_s=3600",
+        "/v1/drain\n{\"group\": 51, \"off\": true}",
+        "/v1/peer-dead\n{\"node\": 2}",
+        "/v1/switchover\n{\"group\": 51, \"to\": \"lb2\"}",
+        "/v1/switchover\n{\"to\": 2}",
         "/v1/flush\n{\"group\": 51, \"timeout_ms\": 50001}",
     ];
     let readme = text("README.md");

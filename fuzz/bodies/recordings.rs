@@ -6,6 +6,9 @@ use ssyncp::wire::ipvs::{Message, WordOrder};
 use std::io::Cursor;
 use std::time::Duration;
 
+/// An IPv4 packet of ours with four bytes in it.
+const PACKET: [u8; 24] = [0x45, 0, 0, 24, 0, 1, 0x40, 0, 255, 114, 0, 0, 192, 0, 2, 1, 224, 0, 0, 81, 1, 2, 3, 4];
+
 /// Most bytes that IP fragments of one datagram can hold.
 const DATAGRAM_LEN_MAX: usize = 65_535 + 65_535;
 
@@ -33,7 +36,20 @@ pub fn pcap_seeds() -> Vec<Vec<u8>> {
             seeds.push(seed);
         }
     }
+    seeds.extend(layers());
     seeds
+}
+
+/// An IP packet behind each link layer that there is, as [`packets_of_one_link`] reads it.
+fn layers() -> impl Iterator<Item = Vec<u8>> {
+    let ethernet = [&[0; 12][..], &[0x81, 0, 0, 5, 8, 0]].concat();
+    let cooked = [&[0; 14][..], &[8, 0]].concat();
+    let cooked_2 = [&[8, 0][..], &[0; 18]].concat();
+    let heads = [(0, vec![2, 0, 0, 0]), (1, ethernet), (101, vec![]), (113, cooked), (276, cooked_2)];
+    heads.into_iter().map(|(link, head): (u16, Vec<u8>)| {
+        let length = (head.len() + PACKET.len()) as u16;
+        [&link.to_be_bytes()[..], &length.to_be_bytes(), &head, &PACKET].concat()
+    })
 }
 
 /// The same packets as pcapng, and small files with what our writer does not write.
@@ -63,7 +79,6 @@ fn blocks(big_endian: bool) -> Vec<u8> {
         let len = u32_of(12 + body.len() as u32);
         [&u32_of(kind)[..], &len, body, &len].concat()
     };
-    let packet = [0x45, 0, 0, 24, 0, 1, 0x40, 0, 255, 114, 0, 0, 192, 0, 2, 1, 224, 0, 0, 81, 1, 2, 3, 4];
     let option = |kind: u16, value: &[u8]| {
         let mut bytes = [u16_of(kind), u16_of(value.len() as u16)].concat();
         bytes.extend_from_slice(value);
@@ -75,8 +90,8 @@ fn blocks(big_endian: bool) -> Vec<u8> {
     let section = [&u32_of(0x1a2b_3c4d)[..], &u16_of(1), &u16_of(0), &[0xff; 8]].concat();
     let raw = [&u16_of(101)[..], &u16_of(0), &u32_of(0)].concat();
     let with_options = [&raw[..], &options].concat();
-    let enhanced = [&[1_u32, 7, 9, 24, 24].map(u32_of).concat()[..], &packet].concat();
-    let simple = [&u32_of(24)[..], &packet].concat();
+    let enhanced = [&[1_u32, 7, 9, 24, 24].map(u32_of).concat()[..], &PACKET].concat();
+    let simple = [&u32_of(24)[..], &PACKET].concat();
     let unknown = [1, 2, 3, 4];
     [
         block(0x0a0d_0d0a, &section),

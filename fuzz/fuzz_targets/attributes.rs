@@ -1,5 +1,3 @@
 #![no_main]
-#[path = "../bodies/mod.rs"]
-mod bodies;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::run("attributes", data));
+ssyncp_fuzz::target!("attributes");

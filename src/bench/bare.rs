@@ -12,6 +12,7 @@ use super::street::Street;
 use super::workload::FRAME_LEN;
 use super::{BenchError, Doing};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{SetupError, interface, multicast_receiver, multicast_sender};
 use crate::wire::{FRAME_LEN_MAX, GROUP, IP_PROTOCOL};
 use nix::errno::Errno;
@@ -121,7 +122,7 @@ impl Receiving for BareReceiver {
         Ok(arrived)
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+    fn readiness(&self) -> Descriptors<'_> {
+        [self.socket.as_fd()].into_iter().collect()
     }
 }

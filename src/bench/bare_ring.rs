@@ -1,7 +1,7 @@
 //! The bare pair of packet sockets: what [`crate::transport::PacketTransport`] is built on, and nothing around it.
 //!
 //! ```text
-//!   packet   sendmmsg ── 64 frames with ready-made headers a call ──▶ ═══ ──▶ ring of slots, read in place
+//!   packet   sendmmsg ── 64 frames with ready-made headers a call ──▶ ═══ ──▶ ring of slots: taken out, not a byte read
 //! ```
 
 use super::bare::BATCH;
@@ -12,11 +12,12 @@ use super::{BenchError, Doing};
 use crate::sys::cbpf::Program;
 use crate::sys::mmsg::SendBatch;
 use crate::sys::packet::{self, Listening, PacketReceiver};
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{Interface, SetupError, interface};
 use crate::wire::{FRAME_LEN_MAX, GROUP, IP_PROTOCOL, TTL};
 use socket2::Socket;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// Ethernet and IPv4 header.
 const HEADER_LEN: usize = 34;
@@ -94,7 +95,7 @@ impl Receiving for BareRing {
         Ok(self.ring.receive(BATCH, |packet| each(packet.get(HEADER_LEN..).unwrap_or_default())))
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.ring.as_fd())
+    fn readiness(&self) -> Descriptors<'_> {
+        [self.ring.as_fd()].into_iter().collect()
     }
 }

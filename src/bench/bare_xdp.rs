@@ -7,12 +7,13 @@ use super::street::Street;
 use super::workload::FRAME_LEN;
 use super::{BenchError, Doing};
 use crate::sys::bpf::{Attachment, BpfError, Mode, Redirect};
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{Interface, SetupError, interface};
 use crate::sys::xsk::{XskOptions, XskSocket};
 use crate::time::Duration;
 use crate::wire::{GROUP, IP_PROTOCOL, TTL};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// Bytes of Ethernet and IPv4 header.
 const HEADERS_LEN: usize = 14 + 20;
@@ -125,7 +126,7 @@ impl Receiving for End {
         Ok(self.socket.receive(BATCH, &mut |packet| each(packet.get(HEADERS_LEN..).unwrap_or_default())))
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+    fn readiness(&self) -> Descriptors<'_> {
+        [self.socket.as_fd()].into_iter().collect()
     }
 }

@@ -307,7 +307,7 @@ impl Side {
     fn rest(&mut self, found: Found, most: Duration) {
         let now = clock::now();
         let due = self.engine.poll_timeout().map_or(LOOK, |at| at.since(now));
-        self.resting.rest(found, self.link.readiness(), due.min(most).min(LOOK));
+        self.resting.rest(found, || self.link.readiness(), due.min(most).min(LOOK));
     }
 
     fn is_idle(&self) -> bool {

@@ -14,11 +14,11 @@ use super::ways::{Ends, Link};
 use super::workload::{self, FRAME_LEN};
 use super::{BenchError, Doing};
 use crate::daemon::pace::Found;
-use crate::sys::{clock, poll};
+use crate::sys::clock;
+use crate::sys::poll::{self, Descriptors};
 use crate::time::{Duration, Instant};
 use crate::wire::HEADER_LEN;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -63,7 +63,7 @@ pub(super) trait Receiving: Send {
     /// Lends the frames of a batch, as they stand behind the IP header; how many there were.
     fn receive(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<usize>;
     /// What to wait on for the next one.
-    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+    fn readiness(&self) -> Descriptors<'_>;
 }
 
 /// Both ends of a bare pair; the second may be nobody's.
@@ -106,7 +106,7 @@ impl Receiving for OfTransport {
         self.link.receive(&mut |_, frame| each(frame))
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+    fn readiness(&self) -> Descriptors<'_> {
         self.link.readiness()
     }
 }
@@ -143,7 +143,7 @@ pub(super) fn lonely_ns(ends: &mut BareEnds, time: Duration) -> Result<Vec<u64>,
         let heard = scope.spawn(|| -> io::Result<Vec<u64>> {
             let mut latencies = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                poll::wait(receiver.readiness().as_slice(), Some(LOOK))?;
+                poll::wait(&receiver.readiness(), Some(LOOK))?;
                 receiver
                     .receive(&mut |bytes| latencies.extend(Stamped::age_ns(workload::SYNC_ID, bytes, clock::now())))?;
             }
@@ -179,7 +179,7 @@ fn say(sender: &mut dyn Sending, until: Instant) -> io::Result<(u64, Spent)> {
     let (watch, mut resting, mut sent) = (Stopwatch::start(), Resting::new(), 0);
     while clock::now() < until {
         match sender.send()? {
-            0 => resting.rest(Found::FullQueue, None, LOOK),
+            0 => resting.rest(Found::FullQueue, Descriptors::default, LOOK),
             frames => sent += frames as u64,
         }
     }
@@ -196,7 +196,7 @@ fn hear(receiver: &mut dyn Receiving, over: &AtomicBool) -> io::Result<(u64, Spe
         if frames == 0 && last {
             return Ok((heard, watch.stop()));
         }
-        resting.rest(found(frames), receiver.readiness(), LOOK);
+        resting.rest(found(frames), || receiver.readiness(), LOOK);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is measured, in which order: the machine, then the table, then each transport with its limit just before it.
+//! What is measured, in which order: the machine, then the table, then each transport and its limit by turns.
 
 use super::cluster::{Cluster, Run, Setup};
 use super::flood::{Flood, flood, lonely_ns, of_transport};
@@ -6,7 +6,7 @@ use super::machine::{self, Applied};
 use super::report::{Report, Row, median};
 use super::storm::{self, STORMS, Storm, Weathered};
 use super::street::Street;
-use super::ways::{Link, WAYS, Way};
+use super::ways::{Bare, Link, WAYS, Way};
 use super::workload::{FRAME_LEN, RECORDS, SYNC_ID};
 use super::{BenchError, Options};
 use crate::time::Duration;
@@ -64,8 +64,7 @@ impl<'a> Plan<'a> {
         } else {
             self.measure_machine();
             for way in ways {
-                let limit = self.limit_of(way);
-                self.measure_frames(way, limit);
+                let limit = self.measure_frames(way);
                 self.measure_records(way, limit);
             }
         }
@@ -107,52 +106,53 @@ impl<'a> Plan<'a> {
         self.row(None, "table apply", "records/s", table, limit);
     }
 
-    /// Of the bare pair, or of copies where there is none.
-    fn limit_of(&mut self, way: &Way) -> Limit {
-        let Some(bare) = way.bare else {
-            let copies = self.copy.map(|bytes| bytes / FRAME_LEN as f64);
-            return Limit { sent: copies, received: copies, ..Limit::default() };
-        };
-        let Some(street) = &self.street else { return Limit::default() };
-        let measured = || -> Result<(Vec<Flood>, Vec<u64>), BenchError> {
-            let mut ends = bare(street)?;
-            let floods = (0..self.runs()).map(|_| flood(&mut ends, self.time)).collect::<Result<_, _>>()?;
-            match lonely_ns(&mut ends, self.time) {
-                Ok(latencies) => Ok((floods, latencies)),
-                Err(BenchError::NobodyThere) => Ok((floods, Vec::new())),
-                Err(error) => Err(error),
-            }
-        };
-        match measured() {
-            Ok((floods, mut latencies)) => Limit {
-                sent: middle(&each(&floods, |flood| Some(flood.sent_per_s()))),
-                received: middle(&each(&floods, Flood::received_per_s)),
-                sender: middle(&each(&floods, |flood| Some(sender_per_million(flood)))),
-                receiver: middle(&each(&floods, receiver_per_million)),
-                latency: QUANTILES.map(|quantile| percentile_us(&mut latencies, quantile)),
-            },
-            Err(error) => {
-                self.note(Some(format!("the limit of {}: {error}", way.name)));
-                Limit::default()
-            }
+    /// Frames through the transport, and its limit.
+    fn measure_frames(&mut self, way: &Way) -> Limit {
+        let Floods { bare, ours, lonely_ns } = self.floods(way);
+        let limit = if way.bare.is_some() { limit_of(&bare, lonely_ns) } else { self.copies() };
+        let name = Some(way.name);
+        self.row(name, "frames sent", "frames/s", each(&ours, |flood| Some(flood.sent_per_s())), limit.sent);
+        let received = each(&ours, Flood::received_per_s);
+        let by_turns =
+            received.iter().zip(each(&bare, Flood::received_per_s)).map(|(ours, bare)| ours / bare).collect();
+        self.row(name, "frames received", "frames/s", received, limit.received);
+        if way.bare.is_some() {
+            self.row(name, "frames by bare", "of frames/s", by_turns, None);
         }
+        let unit = "CPU s per 1 M frames";
+        self.row(name, "frames, sender", unit, each(&ours, |flood| Some(sender_per_million(flood))), limit.sender);
+        self.row(name, "frames, receiver", unit, each(&ours, receiver_per_million), limit.receiver);
+        limit
     }
 
-    fn measure_frames(&mut self, way: &Way, limit: Limit) {
-        let measured = || {
-            let mut ends = of_transport(way.open(self.street.as_ref())?);
-            (0..self.runs()).map(|_| flood(&mut ends, self.time)).collect::<Result<Vec<Flood>, _>>()
-        };
-        let floods = measured().unwrap_or_else(|error: BenchError| {
-            self.report.notes.push(format!("frames of {}: {error}", way.name));
-            Vec::new()
-        });
-        let name = Some(way.name);
-        self.row(name, "frames sent", "frames/s", each(&floods, |flood| Some(flood.sent_per_s())), limit.sent);
-        self.row(name, "frames received", "frames/s", each(&floods, Flood::received_per_s), limit.received);
-        let unit = "CPU s per 1 M frames";
-        self.row(name, "frames, sender", unit, each(&floods, |flood| Some(sender_per_million(flood))), limit.sender);
-        self.row(name, "frames, receiver", unit, each(&floods, receiver_per_million), limit.receiver);
+    /// The limit of who has no bare pair.
+    fn copies(&self) -> Limit {
+        let copies = self.copy.map(|bytes| bytes / FRAME_LEN as f64);
+        Limit { sent: copies, received: copies, ..Limit::default() }
+    }
+
+    /// Floods through the bare pair and through the transport by turns, each opened anew: a moment in which the machine is
+    /// slow is in both. Two pairs at a time would hear each other.
+    fn floods(&mut self, way: &Way) -> Floods {
+        let mut floods = Floods::default();
+        let mut bare = way.bare;
+        for _ in 0..self.runs() {
+            if let Some((open, street)) = bare.zip(self.street.as_ref())
+                && let Err(error) = floods.bare_turn(open, street, self.time)
+            {
+                self.note(Some(format!("the limit of {}: {error}", way.name)));
+                bare = None;
+            }
+            let turn = way.open(self.street.as_ref()).and_then(|ends| flood(&mut of_transport(ends), self.time));
+            match turn {
+                Ok(flood) => floods.ours.push(flood),
+                Err(error) => {
+                    self.note(Some(format!("frames of {}: {error}", way.name)));
+                    break;
+                }
+            }
+        }
+        floods
     }
 
     /// Two nodes in sync.
@@ -264,6 +264,30 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// All floods of frames.
+#[derive(Default)]
+struct Floods {
+    bare: Vec<Flood>,
+    ours: Vec<Flood>,
+    /// Latencies of single frames through the bare pair.
+    lonely_ns: Vec<u64>,
+}
+
+impl Floods {
+    /// Through the bare pair; the first time single frames as well.
+    fn bare_turn(&mut self, open: Bare, street: &Street, time: Duration) -> Result<(), BenchError> {
+        let mut ends = open(street)?;
+        self.bare.push(flood(&mut ends, time)?);
+        if self.bare.len() == 1 {
+            self.lonely_ns = match lonely_ns(&mut ends, time) {
+                Err(BenchError::NobodyThere) => Vec::new(),
+                latencies => latencies?,
+            };
+        }
+        Ok(())
+    }
+}
+
 /// All runs of a pair's records.
 #[derive(Default)]
 struct Runs {
@@ -277,6 +301,17 @@ struct Runs {
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 const IDLE_NAMES: [&str; 3] = ["latency idle p50", "latency idle p99", "latency idle p999"];
 const LOADED_NAMES: [&str; 3] = ["latency half load p50", "latency half load p99", "latency half load p999"];
+
+/// Of a bare pair.
+fn limit_of(floods: &[Flood], mut lonely_ns: Vec<u64>) -> Limit {
+    Limit {
+        sent: middle(&each(floods, |flood| Some(flood.sent_per_s()))),
+        received: middle(&each(floods, Flood::received_per_s)),
+        sender: middle(&each(floods, |flood| Some(sender_per_million(flood)))),
+        receiver: middle(&each(floods, receiver_per_million)),
+        latency: QUANTILES.map(|quantile| percentile_us(&mut lonely_ns, quantile)),
+    }
+}
 
 fn each<T>(runs: &[T], figure: impl Fn(&T) -> Option<f64>) -> Vec<f64> {
     runs.iter().filter_map(figure).collect()

@@ -3,11 +3,11 @@
 
 use crate::daemon::pace::{Found, Pace, Rest};
 use crate::daemon::settings::Wait;
-use crate::sys::{clock, poll};
+use crate::sys::clock;
+use crate::sys::poll::{self, Descriptors};
 use crate::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use std::os::fd::BorrowedFd;
 
 /// How a thread waits between two turns.
 pub(super) struct Resting(Pace);
@@ -19,12 +19,12 @@ impl Resting {
     }
 
     /// Waits after a turn, until `readiness` or for `most`.
-    pub(super) fn rest(&mut self, found: Found, readiness: Option<BorrowedFd<'_>>, most: Duration) {
+    pub(super) fn rest<'a>(&mut self, found: Found, readiness: impl FnOnce() -> Descriptors<'a>, most: Duration) {
         match self.0.after(clock::now(), found, most.is_zero()) {
             Rest::None => {}
             Rest::Nap(nap) => std::thread::sleep(nap.min(most.max(Duration::from_micros(1)))),
             // A wait that fails is one that did not wait.
-            Rest::Block => drop(poll::wait(readiness.as_slice(), Some(most))),
+            Rest::Block => drop(poll::wait(&readiness(), Some(most))),
         }
     }
 }

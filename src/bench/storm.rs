@@ -22,6 +22,7 @@ use crate::daemon::pace::Found;
 use crate::daemon::settings::REALTIME_PRIORITY;
 use crate::sys::mmsg::SendBatch;
 use crate::sys::namespace::Namespace;
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{interface, multicast_sender};
 use crate::sys::{clock, schedule};
 use crate::time::{Duration, Instant};
@@ -165,7 +166,7 @@ fn hear(receiver: &mut dyn Receiving, stops: bool, over: &AtomicBool) -> io::Res
             next_stop = now + STOP_EVERY;
             thread::sleep(STOP);
         }
-        resting.rest(found(frames), receiver.readiness(), LOOK);
+        resting.rest(found(frames), || receiver.readiness(), LOOK);
     }
 }
 
@@ -214,7 +215,7 @@ impl Source {
         let (start, mut sent, mut resting) = (clock::now(), 0, Resting::new());
         while !calm.load(Ordering::Relaxed) {
             match bare::send(self.socket.as_fd(), &mut self.batch)? {
-                0 => resting.rest(Found::FullQueue, None, LOOK),
+                0 => resting.rest(Found::FullQueue, Descriptors::default, LOOK),
                 packets => sent += packets,
             }
         }

@@ -26,7 +26,7 @@ pub(super) struct Way {
 }
 
 /// Opens a bare pair.
-type Bare = fn(&Street) -> Result<BareEnds, BenchError>;
+pub(super) type Bare = fn(&Street) -> Result<BareEnds, BenchError>;
 
 /// What opening needs.
 enum Open {

@@ -6,6 +6,7 @@ use crate::bridge::synthetic::{MapSink, SyntheticOptions, SyntheticSource};
 use crate::bridge::{Inspector, Sink, Source};
 use crate::daemon::announce::Announce;
 use crate::daemon::link::{AlwaysUp, Line};
+use crate::daemon::sandbox;
 use crate::daemon::settings::{Group, SourceKind, TransportKind};
 use crate::sys::socket::{self, PacketSocket};
 use crate::transport::memory::MemoryHub;
@@ -106,7 +107,7 @@ fn tapped(line: impl Line + 'static, group: &Group) -> Result<Box<dyn Line>, Ope
         source: address.unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
         destination: group.group,
     };
-    Ok(Box::new(Tap::new(line, &options).map_err(OpenError::Tap)?))
+    Ok(Box::new(Tap::begun_by(line, &options, sandbox::opens_no_link).map_err(OpenError::Tap)?))
 }
 
 impl<P: Port> Line for Wired<P> {

@@ -416,6 +416,7 @@ mod tests {
         assert!(drain.settled());
         let events: Vec<&str> = journal.entries().map(|entry| entry.name).collect();
         assert_eq!(events, ["SinkFailed", "SinkRecovered"]);
+        assert_eq!(drain.counters(), [("sink_changes_written", 5), ("sink_errors", 2)]);
         assert_eq!(drain.trouble(), None);
     }
 

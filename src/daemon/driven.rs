@@ -19,6 +19,7 @@ pub mod line;
 pub mod memory;
 
 use crate::daemon::control::GroupHandle;
+use crate::daemon::sandbox;
 use crate::daemon::settings::Settings;
 use crate::engine::RoleRequest;
 use crate::sys::poll::{self, Waker};
@@ -166,6 +167,7 @@ impl Reader {
         let shared = Arc::new(Shared { waker: Waker::new()?, stop: AtomicBool::new(false) });
         let (mut ear, to_thread) = (Ear::new(&path, followers), Arc::clone(&shared));
         let body = move || {
+            sandbox::opens_no_link();
             while !to_thread.stop.load(Ordering::Acquire) {
                 let more = ear.turn();
                 ear.rest(&to_thread.waker, more);

@@ -40,7 +40,7 @@ use crate::daemon::status::{EventRow, GroupStatus, LinkRow, Rates, WaitRow};
 use crate::daemon::takeover::Takeover;
 use crate::daemon::track::Heed;
 use crate::engine::{Counters, KernelRoom, Role, Tuning};
-use crate::sys::poll;
+use crate::sys::poll::{self, Descriptors};
 use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
 use fitness::Fitness;
@@ -526,17 +526,13 @@ impl Driver {
 
     fn block(&self, most: Duration) {
         let waker = self.desk.waker();
-        let mut descriptors = [waker.as_fd(); 3];
-        let mut count = 1;
-        let line = if self.watch.failing() { None } else { self.line.readiness() };
-        for descriptor in [line, self.feed.readiness()].into_iter().flatten() {
-            descriptors[count] = descriptor;
-            count += 1;
-        }
+        let line = if self.watch.failing() { Descriptors::default() } else { self.line.readiness() };
+        let mut descriptors: Descriptors<'_> = [waker.as_fd()].into_iter().collect();
+        descriptors.extend(line.iter().copied().chain(self.feed.readiness()));
         // A link that fails is not waited on, because its error could be ready for ever; a nap keeps the loop from
         // spinning.
         let most = if self.watch.failing() && self.watch.usable() { most.min(Duration::from_millis(1)) } else { most };
-        match poll::wait_and_tell(&descriptors[..count], Some(most)) {
+        match poll::wait_and_tell(&descriptors, Some(most)) {
             Ok(woken) if woken => waker.drain(),
             Ok(_) => {}
             Err(error) => {

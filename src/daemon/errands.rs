@@ -7,6 +7,7 @@
 //!   main ◀── waker ────── ┘  a task that panics: the daemon ends, and the peer takes over
 //! ```
 
+use crate::daemon::sandbox;
 use crate::sys::poll::Waker;
 use std::future::Future;
 use std::io;
@@ -52,7 +53,10 @@ impl ErrandsThread {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         // An error means that the other end is gone, which is as good as a stop.
-        let body = move || drop(runtime.block_on(stopped));
+        let body = move || {
+            sandbox::opens_no_link();
+            drop(runtime.block_on(stopped));
+        };
         let thread = std::thread::Builder::new().name("errands".into()).spawn(body)?;
         Ok(ErrandsThread { errands, stop: Some(stop), thread: Some(thread) })
     }

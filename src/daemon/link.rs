@@ -13,6 +13,7 @@
 //!
 //! One error is an accident; errors that last longer than the peers would wait for us are a link that is down.
 
+use crate::sys::poll::Descriptors;
 use crate::time::{Duration, Instant};
 use crate::transport::pcap::{Tap, TapStatus};
 use crate::transport::{LinkStatus, Transport};
@@ -106,7 +107,7 @@ impl<T: Transport> Transport for AlwaysUp<T> {
         self.0.pending()
     }
 
-    fn readiness(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+    fn readiness(&self) -> Descriptors<'_> {
         self.0.readiness()
     }
 
@@ -253,7 +254,6 @@ mod tests {
     use crate::transport::pcap::TapOptions;
     use crate::transport::{Limits, LinkCondition, LinkCounters, MemoryHub, Mode, TransportCounters};
     use crate::wire::FrameMeta;
-    use std::os::fd::BorrowedFd;
 
     /// A line that says of everything something else than a line by default.
     #[derive(Default)]
@@ -286,8 +286,8 @@ mod tests {
         fn pending(&self) -> usize {
             7
         }
-        fn readiness(&self) -> Option<BorrowedFd<'_>> {
-            None
+        fn readiness(&self) -> Descriptors<'_> {
+            Descriptors::default()
         }
         fn counters(&self) -> TransportCounters {
             TransportCounters { send_errors: 3, ..TransportCounters::default() }

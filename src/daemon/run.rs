@@ -15,11 +15,11 @@ use crate::daemon::control::{self, Command, GroupHandle};
 use crate::daemon::driven::Readers;
 use crate::daemon::errands::ErrandsThread;
 use crate::daemon::group::{self, News, Shared, StartError};
-use crate::daemon::http::{ANSWER_DEADLINE, Server, ServerError, ServerOptions, Sockets};
+use crate::daemon::http::{ANSWER_DEADLINE, Patience, Server, ServerError, ServerOptions, Sockets};
 use crate::daemon::privilege;
 use crate::daemon::reload::{Plan, Refusal, Reloaded};
 use crate::daemon::roster::{ReloadRequest, Roster};
-use crate::daemon::sandbox::Sandbox;
+use crate::daemon::sandbox::{self, Sandbox};
 use crate::daemon::settings::{Group, Node, Settings};
 use crate::daemon::swap;
 use crate::daemon::track::Tracker;
@@ -91,13 +91,14 @@ pub fn run(file: &Path, settings: Settings) -> Result<(), RunError> {
     let (roster, requests) = Roster::new(file, settings, handles, Arc::clone(&waker), sandbox);
     let settings = roster.settings();
     roster.note_swap(swap);
-    let server =
-        Server::start(ServerOptions { roster: Arc::clone(&roster), sockets, answer_deadline: ANSWER_DEADLINE })?;
+    let (answer_deadline, patience) = (ANSWER_DEADLINE, Patience::default());
+    let server = Server::start(ServerOptions { roster: Arc::clone(&roster), sockets, answer_deadline, patience })?;
     let errands = ErrandsThread::start(Arc::clone(&waker))?;
     let mut groups = Groups::new(waker, &roster, errands);
     let handles = roster.groups();
     let started = groups.start(&settings, members).and_then(|()| Ok(groups.readers.follow(&settings, &handles)?));
     let result = started.and_then(|()| {
+        sandbox::links_are_open(&settings.node);
         notify(&[NotifyState::Ready, NotifyState::Status(&format!("{} groups run", settings.groups.len()))]);
         tracing::info!(
             node = settings.node.id.0,
@@ -273,7 +274,8 @@ impl Groups {
         let old = &*roster.settings();
         let checked = Settings::load(roster.file()).map_err(Refusal::from).and_then(|new| {
             let plan = Plan::new(old, &new)?;
-            let objections = roster.sandbox().objections(&new, roster.file());
+            let mut objections = roster.sandbox().objections(&new, roster.file());
+            objections.extend(roster.sandbox().objection_to_adding(&plan.added));
             if !objections.is_empty() {
                 return Err(Refusal::NeedsRestart(objections));
             }

@@ -18,7 +18,7 @@ mod files;
 mod system_calls;
 
 use crate::daemon::privilege::{self, Capability};
-use crate::daemon::settings::{Check, Node, SecretFile, Settings};
+use crate::daemon::settings::{Check, Group, Node, SecretFile, Settings, TransportKind};
 use files::Places;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -157,6 +157,16 @@ impl Sandbox {
         &self.status
     }
 
+    /// Whether it keeps these groups from being added to those that have started: who starts them cannot load the program of
+    /// AF_XDP any more.
+    pub fn objection_to_adding(&self, groups: &[Group]) -> Option<String> {
+        let gave_up_bpf = self.capabilities != u64::MAX && self.capabilities & Capability::Bpf.mask() != 0;
+        let wants_it = groups.iter().any(|group| group.transport == TransportKind::Xdp);
+        (gave_up_bpf && wants_it).then(|| {
+            "needs a restart: this daemon has given up CAP_BPF, which opening transport = \"xdp\" takes".to_owned()
+        })
+    }
+
     /// What of other settings it does not let the daemon do any more, one sentence each.
     pub fn objections(&self, settings: &Settings, config: &Path) -> Vec<String> {
         let mut objections = Vec::new();
@@ -181,11 +191,17 @@ impl Sandbox {
 }
 
 /// The sync links of the calling thread's group are open: it gives up what only that takes. (An interface that is replaced
-/// is opened again without it.)
+/// is opened again without it.) The same for the thread that has started all groups.
 pub(crate) fn links_are_open(node: &Node) {
     if node.sandbox {
         capabilities::give_up_bpf();
     }
+}
+
+/// The calling thread never opens a sync link: those of HTTP, errands, addresses, FIFOs and taps. It takes nothing from what they do,
+/// nor from the programs that they run, so it is done with `sandbox = false`, too.
+pub(crate) fn opens_no_link() {
+    capabilities::give_up_bpf();
 }
 
 /// Whether the daemon is to start programs.
@@ -270,5 +286,19 @@ mod tests {
                 "needs a restart: the sandbox of this daemon does not let it reach /srv/taps",
             ]
         );
+    }
+
+    #[test]
+    fn a_group_over_af_xdp_is_not_added_by_who_has_given_up_the_right_to_open_it() {
+        let of = |transport: &str| {
+            settings(&format!("[[group]]\nsync_id = 1\ninterfaces = [\"eth1\"]\ntransport = \"{transport}\"\n")).groups
+        };
+        let sandbox = |capabilities| Sandbox { capabilities, ..Sandbox::default() };
+        let bpf = 1 << 39;
+        let said = "needs a restart: this daemon has given up CAP_BPF, which opening transport = \"xdp\" takes";
+        assert_eq!(sandbox(bpf | 1 << 13).objection_to_adding(&of("xdp")).as_deref(), Some(said));
+        assert_eq!(sandbox(bpf).objection_to_adding(&of("packet")), None);
+        assert_eq!(sandbox(1 << 13).objection_to_adding(&of("xdp")), None, "it never had it: packet sockets do");
+        assert_eq!(sandbox(u64::MAX).objection_to_adding(&of("xdp")), None, "sandbox = false");
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use super::expectation::{Expectation, read_expectations};
+use crate::planted::{Plant, planted};
 use core::fmt;
 use core::net::IpAddr;
 
@@ -387,7 +388,9 @@ pub fn check(bytes: &[u8]) -> Result<(), AttributeError> {
 /// Cuts the first attribute off: type, data, the rest.
 fn split(bytes: &[u8]) -> Result<(u8, &[u8], &[u8]), AttributeError> {
     let &[kind, length, ..] = bytes else { return Err(AttributeError::Malformed) };
-    let (whole, rest) = bytes.split_at_checked(whole_len(usize::from(length))).ok_or(AttributeError::Malformed)?;
+    let whole_len = whole_len(usize::from(length));
+    let whole_len = if planted(Plant::AttributePadding) { whole_len.min(bytes.len()) } else { whole_len };
+    let (whole, rest) = bytes.split_at_checked(whole_len).ok_or(AttributeError::Malformed)?;
     Ok((kind, &whole[2..2 + usize::from(length)], rest))
 }
 

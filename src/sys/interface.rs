@@ -143,7 +143,7 @@ impl AsFd for InterfaceWatch {
 }
 
 /// The state in the payload of RTM_NEWLINK; `None` if it is too short to be one.
-fn read(payload: &[u8]) -> Option<LinkState> {
+pub fn read(payload: &[u8]) -> Option<LinkState> {
     let header: &[u8; HEADER_SIZE] = payload.first_chunk()?;
     let index = u32::from_ne_bytes(header[4..8].try_into().ok()?);
     let flags = u32::from_ne_bytes(header[8..12].try_into().ok()?);

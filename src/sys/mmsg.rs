@@ -22,6 +22,8 @@ use std::ptr::{self, NonNull};
 
 /// Most datagrams that one system call moves (UIO_MAXIOV).
 pub const BATCH_MAX: usize = 1024;
+/// Bytes that a processor's caches move at once.
+const CACHE_LINE: usize = 64;
 
 /// Slots for incoming datagrams.
 pub struct ReceiveBatch {
@@ -82,7 +84,8 @@ impl ReceiveBatch {
 
     fn of(count: usize, slot_len: usize, with_senders: bool) -> Self {
         let count = count.clamp(1, BATCH_MAX);
-        let bytes = Block::new(0u8, count * slot_len);
+        // Too many for a machine panic here, and do not wrap to few.
+        let bytes = Block::new(0u8, count.saturating_mul(slot_len));
         let control = Block::new(Control::default(), count);
         let senders = Block::new(no_address(), count);
         let vectors =
@@ -210,11 +213,23 @@ fn told(header: &libc::msghdr, control: &Control) -> (Option<u32>, Option<u8>) {
 
 /// Slots for outgoing datagrams, to one address or to where the socket is bound. They are written in place, in order, and
 /// the kernel reads them there. In front of each there may be room for a header, which each socket can be given anew.
+///
+/// ```text
+///   bytes   │ header, datagram 0 │ header, datagram 1 │ free slot: as long as the longest … │
+///                                ▲ at a cache line    ▲ end
+/// ```
+///
+/// A slot is as long as the longest datagram can be, and the next one begins behind what was really written: so a batch
+/// of short datagrams stays in a few pages, and in the nearest caches.
 pub struct SendBatch {
     headers: Block<libc::mmsghdr>,
     vectors: Block<libc::iovec>,
     bytes: Block<u8>,
     _address: Option<Address>,
+    /// Where each datagram's header begins.
+    starts: Vec<usize>,
+    /// Where the free slot begins.
+    end: usize,
     /// Bytes in front of each datagram.
     headroom: usize,
     /// Bytes of a slot, headroom included.
@@ -234,13 +249,14 @@ impl SendBatch {
     /// `count` slots (1 to [`BATCH_MAX`]) of `slot_len` bytes, each behind a header of `headroom` bytes, for a socket that
     /// knows where to send to.
     pub fn with_headers(count: usize, headroom: usize, slot_len: usize) -> Self {
-        Self::build(count, headroom, headroom + slot_len, None)
+        Self::build(count, headroom, headroom.saturating_add(slot_len), None)
     }
 
     fn build(count: usize, headroom: usize, slot_len: usize, address: Option<Address>) -> Self {
         let count = count.clamp(1, BATCH_MAX);
-        let bytes = Block::new(0u8, count * slot_len);
-        let vectors = Block::from_fn(count, |i| libc::iovec { iov_base: bytes.at(i * slot_len).cast(), iov_len: 0 });
+        let step = slot_len.checked_next_multiple_of(CACHE_LINE).unwrap_or(usize::MAX);
+        let bytes = Block::new(0u8, count.saturating_mul(step));
+        let vectors = Block::from_fn(count, |_| libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 });
         let headers = Block::from_fn(count, |i| {
             let mut header = empty_header();
             if let Some(address) = &address {
@@ -250,7 +266,8 @@ impl SendBatch {
             header.msg_hdr.msg_iovlen = 1;
             header
         });
-        SendBatch { headers, vectors, bytes, _address: address, headroom, slot_len, filled: 0 }
+        let (starts, end, filled) = (vec![0; count], 0, 0);
+        SendBatch { headers, vectors, bytes, _address: address, starts, end, headroom, slot_len, filled }
     }
 
     /// The next free slot, whole; what it holds is old. `None` if all are filled.
@@ -258,8 +275,7 @@ impl SendBatch {
         if self.filled == self.vectors.slice().len() {
             return None;
         }
-        let start = self.filled * self.slot_len;
-        Some(&mut self.bytes.slice_mut()[start + self.headroom..start + self.slot_len])
+        Some(&mut self.bytes.slice_mut()[self.end + self.headroom..self.end + self.slot_len])
     }
 
     /// Makes the first `length` bytes of the free slot a datagram of the batch.
@@ -269,7 +285,10 @@ impl SendBatch {
     pub fn commit(&mut self, length: usize) {
         let room = self.slot_len - self.headroom;
         assert!(length <= room, "{length} bytes in a slot of {room}");
-        self.vectors.slice_mut()[self.filled].iov_len = self.headroom + length;
+        let used = self.headroom + length;
+        self.starts[self.filled] = self.end;
+        self.vectors.slice_mut()[self.filled] = libc::iovec { iov_base: self.bytes.at(self.end).cast(), iov_len: used };
+        self.end += used.next_multiple_of(CACHE_LINE);
         self.filled += 1;
     }
 
@@ -298,7 +317,7 @@ impl SendBatch {
     /// If the batch has no such datagram.
     pub fn with_header(&mut self, index: usize) -> (&mut [u8], &mut [u8]) {
         let length = self.datagram_len(index);
-        let start = index * self.slot_len;
+        let start = self.starts[index];
         self.bytes.slice_mut()[start..start + self.headroom + length].split_at_mut(self.headroom)
     }
 
@@ -328,7 +347,7 @@ impl SendBatch {
 
     /// Empties the batch.
     pub fn clear(&mut self) {
-        self.filled = 0;
+        (self.filled, self.end) = (0, 0);
     }
 }
 
@@ -473,6 +492,30 @@ mod tests {
         assert_eq!(heard, [b"b", b"c", b"c"]);
         out.clear();
         assert!(out.is_empty() && out.slot().is_some());
+    }
+
+    #[test]
+    fn datagrams_lie_one_behind_the_other_and_every_slot_has_room_for_the_longest() {
+        let mut batch = SendBatch::with_headers(4, 2, 200);
+        let mut starts = Vec::new();
+        for (length, byte) in [(1, b'a'), (200, b'b'), (100, b'c'), (200, b'd')] {
+            let slot = batch.slot().unwrap();
+            assert_eq!(slot.len(), 200);
+            slot.fill(b'-');
+            slot[..length].fill(byte);
+            starts.push(slot.as_ptr() as usize);
+            batch.commit(length);
+            batch.with_header(batch.len() - 1).0.fill(b'h');
+        }
+        assert!(batch.slot().is_none());
+        let steps: Vec<usize> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(steps, [64, 256, 128], "as many cache lines as header and datagram take");
+        for (index, (length, byte)) in [(1, b'a'), (200, b'b'), (100, b'c'), (200, b'd')].into_iter().enumerate() {
+            let (header, datagram) = batch.with_header(index);
+            assert_eq!((&*header, &*datagram), (&b"hh"[..], &vec![byte; length][..]));
+        }
+        batch.clear();
+        assert_eq!(batch.slot().unwrap().as_ptr() as usize, starts[0], "the same memory again");
     }
 
     #[test]

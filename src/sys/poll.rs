@@ -2,6 +2,10 @@
 //!
 //! A node waits on fewer than ten descriptors, so `ppoll` is as fast as epoll here, has nanoseconds where epoll has
 //! milliseconds, and needs no registration that could go stale when a socket is reopened.
+//!
+//! And an epoll is not idle while nobody waits on it: the kernel calls it, with interrupts off, for each packet that a
+//! socket of it gets, and each epoll that it is in. At half a million frames a second that was a tenth of what a frame
+//! cost its sender's processor (docs/benchmarks.md). So sockets that frames come by hang on none.
 
 use crate::time::Duration;
 use nix::errno::Errno;
@@ -9,10 +13,49 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Most descriptors that one wait takes.
 pub const WAIT_MAX: usize = 64;
+
+/// Descriptors to wait on together, at most [`WAIT_MAX`]: a slice of them that lies on the stack.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Descriptors<'a>(Option<([BorrowedFd<'a>; WAIT_MAX], usize)>);
+
+impl<'a> Descriptors<'a> {
+    /// Adds one.
+    ///
+    /// # Panics
+    /// If there are [`WAIT_MAX`].
+    pub fn push(&mut self, descriptor: BorrowedFd<'a>) {
+        let (list, count) = self.0.get_or_insert(([descriptor; WAIT_MAX], 0));
+        list[*count] = descriptor;
+        *count += 1;
+    }
+}
+
+impl<'a> Deref for Descriptors<'a> {
+    type Target = [BorrowedFd<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().map_or(&[], |(list, count)| &list[..*count])
+    }
+}
+
+impl<'a> Extend<BorrowedFd<'a>> for Descriptors<'a> {
+    fn extend<I: IntoIterator<Item = BorrowedFd<'a>>>(&mut self, more: I) {
+        more.into_iter().for_each(|descriptor| self.push(descriptor));
+    }
+}
+
+impl<'a> FromIterator<BorrowedFd<'a>> for Descriptors<'a> {
+    fn from_iter<I: IntoIterator<Item = BorrowedFd<'a>>>(descriptors: I) -> Self {
+        let mut all = Descriptors::default();
+        all.extend(descriptors);
+        all
+    }
+}
 
 /// Waits until one of `descriptors` can be read (or has failed), or until `timeout` has passed; `None` waits for ever.
 /// A signal ends the wait early, which is no error: the caller looks at everything after each wait anyway. It allocates
@@ -114,6 +157,12 @@ mod tests {
             waker.drain();
         }
         assert_eq!(wait(&descriptors, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let mut all: Descriptors<'_> = descriptors[..63].iter().copied().collect();
+        assert_eq!(all.len(), 63);
+        all.push(descriptors[63]);
+        wakers[63].wake();
+        wait(&all, None).unwrap();
+        wait(&Descriptors::default(), Some(Duration::from_millis(1))).unwrap();
         wait(&[], Some(Duration::from_millis(1))).unwrap();
     }
 }

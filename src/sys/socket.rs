@@ -281,12 +281,33 @@ pub fn dropped(socket: &Socket) -> io::Result<u32> {
     Ok(words[WORDS - 1])
 }
 
+/// What an option of a socket can be set to.
+///
+/// # Safety
+/// It has no padding, which the kernel would read as if it were something, and no pointer that means anything after the
+/// call. (Where an option lends memory to the kernel, as XDP_UMEM_REG does, who makes the value answers for that memory.)
+pub(super) unsafe trait OptionValue: Copy {}
+
+// SAFETY: a number.
+unsafe impl OptionValue for i32 {}
+// SAFETY: a number.
+unsafe impl OptionValue for u32 {}
+// SAFETY: four numbers of 32 bits.
+unsafe impl OptionValue for libc::tpacket_req {}
+// SAFETY: numbers of 32, 16 and 16 bits, and eight bytes.
+unsafe impl OptionValue for libc::packet_mreq {}
+// SAFETY: three numbers of 32 bits, two of them addresses.
+unsafe impl OptionValue for libc::ip_mreqn {}
+
+const _: () = assert!(size_of::<libc::tpacket_req>() == 16 && size_of::<libc::packet_mreq>() == 16);
+const _: () = assert!(size_of::<libc::ip_mreqn>() == 12);
+
 /// Sets an option that neither socket2 nor nix has. `value` must be of the type that the option's manual page names;
 /// the kernel checks its size.
-pub(super) fn set_option<T: Copy>(socket: &impl AsFd, level: i32, name: i32, value: T) -> io::Result<()> {
+pub(super) fn set_option<T: OptionValue>(socket: &impl AsFd, level: i32, name: i32, value: T) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     let descriptor = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads `length` bytes of `value`, which lives through the call.
+    // SAFETY: the kernel reads `length` bytes of `value`, all of which are set and live through the call.
     let result = unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
     Errno::result(result)?;
     Ok(())

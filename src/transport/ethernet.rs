@@ -13,6 +13,7 @@
 //! took the packet for itself is the kernel's to say.
 
 use super::{Refusal, ipv4, ipv6};
+use crate::planted::{Plant, planted};
 use crate::wire::{IP_PROTOCOL, TTL};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -103,7 +104,10 @@ impl Headers {
 
 /// The sender's address and the frame in a packet to `group`, from its Ethernet header on. The end may be padding, or may
 /// have been cut off.
-pub(super) fn frame(packet: &mut [u8], group: IpAddr, frame_len_max: usize) -> Result<(IpAddr, &mut [u8]), Refusal> {
+///
+/// # Errors
+/// [`Refusal`]: it is none, or its frame is empty or longer than `frame_len_max`.
+pub fn frame(packet: &mut [u8], group: IpAddr, frame_len_max: usize) -> Result<(IpAddr, &mut [u8]), Refusal> {
     let (header, ip) = packet.split_at_mut_checked(ETHERNET_LEN).ok_or(Refusal::Malformed)?;
     match group {
         IpAddr::V4(group) if header[12..] == IPV4 => {
@@ -128,7 +132,7 @@ fn ipv4_frame(ip: &mut [u8], group: Ipv4Addr, frame_len_max: usize) -> Result<(I
     if !ours || !from_one || word(6) & FRAGMENT != 0 || fold(words(header)) != u16::MAX {
         return Err(Refusal::Malformed);
     }
-    let arrived = ip.len();
+    let arrived = if planted(Plant::PacketLength) { usize::MAX } else { ip.len() };
     let total_len = usize::from(word(2));
     ipv4::frame(&mut ip[..arrived.min(total_len)], frame_len_max)
 }

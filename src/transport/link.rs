@@ -12,16 +12,16 @@
 //! frames arrive needs no question, which would take the kernel's rtnl lock.
 
 use super::options::{RawOptions, frame_len_of, header_len, least_mtu};
-use super::port::{Mode, Port};
+use super::port::{DESCRIPTORS_MAX, Mode, Port};
 use super::{TransportCounters, TransportError};
 use crate::sys::interface::{InterfaceWatch, LinkState};
+use crate::sys::poll::{Descriptors, WAIT_MAX};
 use crate::sys::socket::{self, Interface, SetupError};
-use crate::wire::FRAME_LEN_MAX;
+use crate::wire::{FRAME_LEN_MAX, LINKS_MAX};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// How a sync link stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -270,8 +270,6 @@ impl<P: Port> Link<P> {
 pub(super) struct Links<P> {
     links: Vec<Link<P>>,
     watch: InterfaceWatch,
-    /// Stands for all ports and the watch.
-    readiness: Epoll,
     options: RawOptions,
     frame_len: usize,
 }
@@ -291,9 +289,8 @@ impl<P: Port> Links<P> {
             link.holds(options)?;
             links.push(link);
         }
-        let readiness = gather(&links, &watch).map_err(|source| system("epoll", &options.interfaces[0], source))?;
         listen(&links, &watch)?;
-        let mut links = Links { links, watch, readiness, options: options.clone(), frame_len };
+        let mut links = Links { links, watch, options: options.clone(), frame_len };
         links.observe(|_| true);
         Ok(links)
     }
@@ -343,8 +340,6 @@ impl<P: Port> Links<P> {
                 result = Err(error);
             }
         }
-        let readiness = gather(&self.links, &self.watch);
-        self.readiness = readiness.map_err(|source| system("epoll", &self.links[0].name, source))?;
         listen(&self.links, &self.watch)?;
         self.observe(|_| true);
         result
@@ -394,8 +389,11 @@ impl<P: Port> Links<P> {
         self.links.iter().any(Link::is_up)
     }
 
-    pub(super) fn readiness(&self) -> BorrowedFd<'_> {
-        self.readiness.0.as_fd()
+    /// The ports of all links, and what the kernel tells of interfaces.
+    pub(super) fn readiness(&self) -> Descriptors<'_> {
+        let mut all: Descriptors<'_> = [self.watch.as_fd()].into_iter().collect();
+        self.links.iter().for_each(|link| all.extend(link.port.readiness().iter().copied()));
+        all
     }
 
     /// What was `moved`, and what the ports know beside it.
@@ -442,15 +440,8 @@ fn listen<P>(links: &[Link<P>], watch: &InterfaceWatch) -> Result<(), TransportE
     watch.listen_to(&indices).map_err(|source| system("SO_ATTACH_FILTER", &links[0].name, source))
 }
 
-/// One descriptor for the ports of all links and for what the kernel tells of interfaces.
-fn gather<P: Port>(links: &[Link<P>], watch: &InterfaceWatch) -> io::Result<Epoll> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    for link in links {
-        epoll.add(link.port.readiness(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    }
-    Ok(epoll)
-}
+/// Beside what else a loop waits on: a waker, and where flows come from.
+const _: () = assert!(1 + LINKS_MAX * DESCRIPTORS_MAX + 2 <= WAIT_MAX);
 
 pub(super) fn refused(interface: &str, error: SetupError) -> TransportError {
     match errno(&error.source) {

@@ -12,12 +12,12 @@
 //! nothing), so a thread can sleep on it beside sockets. Nothing is allocated after [`MemoryHub::port`].
 
 use super::{Limits, Transport, TransportCounters};
-use crate::sys::poll::Waker;
+use crate::sys::poll::{Descriptors, Waker};
 use crate::wire::FrameMeta;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the medium does with one frame on its way to one port.
@@ -174,8 +174,8 @@ impl Transport for MemoryTransport {
         Ok(left)
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        self.waker.as_ref().map(|waker| waker.as_fd())
+    fn readiness(&self) -> Descriptors<'_> {
+        self.waker.as_ref().map(|waker| waker.as_fd()).into_iter().collect()
     }
 
     fn counters(&self) -> TransportCounters {
@@ -338,7 +338,7 @@ mod tests {
 
     fn readable(port: &MemoryTransport) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout};
-        let mut polled = [PollFd::new(port.readiness().unwrap(), PollFlags::POLLIN)];
+        let mut polled = [PollFd::new(port.readiness()[0], PollFlags::POLLIN)];
         nix::poll::poll(&mut polled, PollTimeout::ZERO).unwrap() == 1
     }
 
@@ -389,7 +389,7 @@ mod tests {
         let hub = MemoryHub::new();
         let (mut a, mut b) = (hub.port(), hub.port());
         let sleeper = std::thread::spawn(move || {
-            poll::wait(&[b.readiness().unwrap()], Some(Duration::from_secs(10))).unwrap();
+            poll::wait(&b.readiness(), Some(Duration::from_secs(10))).unwrap();
             heard(&mut b)
         });
         send(&mut a, &[b"wake"]);
@@ -404,7 +404,7 @@ mod tests {
         for n in 0..8192u32 {
             let mut frames = Vec::new();
             while b.receive(&mut |_, frame| frames.push(frame.to_vec())).unwrap() == 0 {
-                poll::wait(&[b.readiness().unwrap()], Some(Duration::from_secs(10))).unwrap();
+                poll::wait(&b.readiness(), Some(Duration::from_secs(10))).unwrap();
                 assert!(readable(&b), "slept for ten seconds before frame {n}");
             }
             assert_eq!(frames, [n.to_be_bytes()]);

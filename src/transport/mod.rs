@@ -4,7 +4,7 @@
 //! has arrived, [`Transport::transmit`] lends an empty slot for each frame that can leave. Transmission is pulled: a
 //! link that is slow means only that the engine is asked less often.
 
-mod ethernet;
+pub mod ethernet;
 mod ipv4;
 mod ipv6;
 mod link;
@@ -27,9 +27,9 @@ pub use reference::NixTransport;
 pub use wired::Wired;
 pub use xdp::XdpTransport;
 
+use crate::sys::poll::Descriptors;
 use crate::wire::FrameMeta;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 /// What a transport can carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -209,8 +209,8 @@ pub trait Transport {
         0
     }
 
-    /// What to wait on for the next frame; `None` if there is nothing to wait on.
-    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+    /// What to wait on for the next frame.
+    fn readiness(&self) -> Descriptors<'_>;
 
     /// What has been moved and refused so far.
     fn counters(&self) -> TransportCounters;

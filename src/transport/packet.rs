@@ -20,13 +20,14 @@ use super::{DATAGRAM_LEAST, DATAGRAM_OVERHEAD, RawOptions, TransportError, ether
 use crate::sys::cbpf::Program;
 use crate::sys::mmsg::SendBatch;
 use crate::sys::packet::{self, Listening, Membership, PacketReceiver};
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{self, Interface};
 use crate::wire::{FRAME_LEN_MAX, IP_PROTOCOL};
 use nix::errno::Errno;
 use socket2::Socket;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// A transport over packet sockets.
 pub type PacketTransport = Wired<PacketPort>;
@@ -86,8 +87,8 @@ impl Port for PacketPort {
         Mode { word: "packet", instead_of: None }
     }
 
-    fn readiness(&self) -> BorrowedFd<'_> {
-        self.receiver.as_fd()
+    fn readiness(&self) -> Descriptors<'_> {
+        [self.receiver.as_fd()].into_iter().collect()
     }
 
     fn receive(&mut self, (): &mut (), most: usize, mut take: impl FnMut(Arrival<'_>)) -> io::Result<usize> {

@@ -11,11 +11,14 @@
 
 use super::{RawOptions, Refusal, TransportError};
 use crate::sys::mmsg::SendBatch;
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::Interface;
 use crate::wire::FRAME_LEN_MAX;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+
+/// Most descriptors that a port is waited on by.
+pub(super) const DESCRIPTORS_MAX: usize = 2;
 
 /// What has arrived: the sender's address and a frame, or why it is none.
 pub type Arrival<'a> = Result<(IpAddr, &'a mut [u8]), Refusal>;
@@ -56,8 +59,9 @@ pub trait Port: Sized {
     /// How the interface is reached.
     fn mode(&self) -> Mode;
 
-    /// Readable when something has arrived, or when it has failed.
-    fn readiness(&self) -> BorrowedFd<'_>;
+    /// One of them is readable when something has arrived, or when it has failed: at most two, on no epoll that each
+    /// packet would call.
+    fn readiness(&self) -> Descriptors<'_>;
 
     /// Lends what has arrived to `take`, at most `most` packets, and says how many there were. Never blocks.
     ///

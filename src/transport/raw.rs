@@ -16,12 +16,13 @@ use super::port::{Arrival, Mode, Port};
 use super::wired::Wired;
 use super::{TransportError, ipv4, ipv6};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{self, Interface};
 use crate::wire::{FRAME_LEN_MAX, IP_PROTOCOL};
 use socket2::Socket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 /// A transport over raw IP sockets.
 pub type RawTransport = Wired<RawPort>;
@@ -86,8 +87,8 @@ impl Port for RawPort {
         Mode { word: "raw", instead_of: None }
     }
 
-    fn readiness(&self) -> BorrowedFd<'_> {
-        self.receiver.as_fd()
+    fn readiness(&self) -> Descriptors<'_> {
+        [self.receiver.as_fd()].into_iter().collect()
     }
 
     fn receive(

@@ -8,13 +8,14 @@ use super::link::{self, Links};
 use super::raw::{LinkStatus, RawOptions, RawPort};
 use super::{Limits, Transport, TransportCounters, TransportError, ipv4, ipv6};
 use crate::sys::mmsg::Datagram;
+use crate::sys::poll::Descriptors;
 use crate::wire::{FRAME_LEN_MAX, FrameMeta};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg};
 use socket2::Socket;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 
 /// The reference transport.
 pub struct NixTransport {
@@ -177,8 +178,8 @@ impl Transport for NixTransport {
         self.outgoing.len()
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.links.readiness())
+    fn readiness(&self) -> Descriptors<'_> {
+        self.links.readiness()
     }
 
     fn counters(&self) -> TransportCounters {

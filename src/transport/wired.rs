@@ -16,9 +16,9 @@ use super::link::{LinkStatus, Links};
 use super::outgoing::Outgoing;
 use super::port::Port;
 use super::{Limits, RawOptions, Transport, TransportCounters, TransportError};
+use crate::sys::poll::Descriptors;
 use crate::wire::FrameMeta;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 /// A transport over sync links, each reached by a `P`.
 pub struct Wired<P: Port> {
@@ -136,8 +136,8 @@ impl<P: Port> Transport for Wired<P> {
         self.outgoing.pending() + self.links.unsent()
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.links.readiness())
+    fn readiness(&self) -> Descriptors<'_> {
+        self.links.readiness()
     }
 
     fn counters(&self) -> TransportCounters {

@@ -22,6 +22,7 @@ use super::{RawOptions, TransportError, Wired, ethernet};
 use crate::sys::bpf::{self, Attachment, BpfError, Redirect};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
 use crate::sys::packet::Membership;
+use crate::sys::poll::Descriptors;
 use crate::sys::socket::{Interface, SetupError};
 use crate::sys::xsk::{self, XskOptions, XskSocket};
 use crate::wire::{FRAME_LEN_MAX, IP_PROTOCOL};
@@ -57,8 +58,6 @@ pub struct XdpPort {
     /// Outlives the interface.
     redirect: Redirect,
     rings: Option<Rings>,
-    /// One descriptor for all queues and the raw socket.
-    readiness: Epoll,
     group: IpAddr,
     index: u32,
     source: Option<([u8; 6], IpAddr)>,
@@ -78,6 +77,8 @@ struct Rings {
     queues: Vec<XskSocket>,
     /// The queue that the next call begins with.
     first: usize,
+    /// One descriptor for all queues, where there are several. Each frame pays for it, so one queue has none.
+    gathered: Option<Epoll>,
 }
 
 impl Port for XdpPort {
@@ -90,13 +91,11 @@ impl Port for XdpPort {
         let membership = Membership::join(options.group, interface).map_err(|error| unjoined(interface, error))?;
         let redirect = Redirect::load(IP_PROTOCOL, options.group).map_err(|error| refused(&interface.name, error))?;
         let rings = Rings::open(&redirect, interface, options, PATIENCE)?;
-        let readiness = gather(&stack, &rings).map_err(|error| system("epoll", interface, error))?;
         Ok(XdpPort {
             stack,
             membership,
             redirect,
             rings: Some(rings),
-            readiness,
             group: options.group,
             index: interface.index,
             source: None,
@@ -123,9 +122,6 @@ impl Port for XdpPort {
             self.rings = Some(Rings::open(&self.redirect, interface, options, Duration::ZERO)?);
             (self.index, self.source, self.headers) = (interface.index, None, None);
         }
-        if let Some(rings) = &self.rings {
-            self.readiness = gather(&self.stack, rings).map_err(|error| system("epoll", interface, error))?;
-        }
         Ok(())
     }
 
@@ -140,8 +136,10 @@ impl Port for XdpPort {
         Mode { word, instead_of }
     }
 
-    fn readiness(&self) -> BorrowedFd<'_> {
-        self.readiness.0.as_fd()
+    fn readiness(&self) -> Descriptors<'_> {
+        let mut both = self.stack.readiness();
+        both.extend(self.rings.as_ref().map(Rings::readiness));
+        both
     }
 
     fn receive(
@@ -272,7 +270,13 @@ impl Rings {
                 "AF_XDP in SKB mode, because the driver does not run the program natively: {why}"
             ),
         }
-        Ok(Rings { attachment, native_refused, queues, first: 0 })
+        let gathered = (queues.len() > 1).then(|| gather(&queues)).transpose();
+        let gathered = gathered.map_err(|error| system("epoll", interface, error))?;
+        Ok(Rings { attachment, native_refused, queues, first: 0, gathered })
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.gathered.as_ref().map_or(self.queues[0].as_fd(), |epoll| epoll.0.as_fd())
     }
 
     /// Queues take turns at being the first, so that a flood by one never silences another.
@@ -373,10 +377,9 @@ fn warn_of_little_memory(interface: &str, queue: u32, asked: usize, socket: &Xsk
     }
 }
 
-fn gather(stack: &RawPort, rings: &Rings) -> io::Result<Epoll> {
+fn gather(queues: &[XskSocket]) -> io::Result<Epoll> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    epoll.add(stack.readiness(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    for queue in &rings.queues {
+    for queue in queues {
         epoll.add(queue, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
     }
     Ok(epoll)

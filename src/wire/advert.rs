@@ -12,6 +12,7 @@
 
 use super::control::{encode, list};
 use super::{FrameError, Header, Kind, NAME_LEN_MAX, NodeId, PEERS_MAX, SECRETS_MAX, Secret};
+use crate::planted::{Plant, planted};
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -297,7 +298,8 @@ pub fn encode_advert(slot: &mut [u8], header: Header, advert: &Advert<'_>) -> Op
 impl<'a> Advert<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Result<Self, FrameError> {
         let (raw, lists) = RawAdvert::ref_from_prefix(payload).map_err(|_| FrameError::AdvertLength)?;
-        if usize::from(raw.name_len) > NAME_LEN_MAX || usize::from(raw.peer_count) > PEERS_MAX || raw.zero != U16::ZERO
+        let name_len_max = NAME_LEN_MAX + usize::from(planted(Plant::NameLength));
+        if usize::from(raw.name_len) > name_len_max || usize::from(raw.peer_count) > PEERS_MAX || raw.zero != U16::ZERO
         {
             return Err(FrameError::AdvertField);
         }

@@ -259,8 +259,7 @@ pub fn hear(port: &mut dyn Transport, count: usize) -> Vec<Vec<u8>> {
     while frames.len() < count {
         assert!(start.elapsed() < DEADLINE, "{} of {count} frames in {DEADLINE:?}", frames.len());
         if port.receive(&mut |_, frame| frames.push(frame.to_vec())).unwrap() == 0 {
-            let readiness = port.readiness().unwrap();
-            poll::wait(&[readiness], Some(Duration::from_millis(100))).unwrap();
+            poll::wait(&port.readiness(), Some(Duration::from_millis(100))).unwrap();
         }
     }
     frames

@@ -316,6 +316,18 @@ fn take_dump_datagram(
     ended
 }
 
+/// What a source makes of a datagram of events, and then of one of a dump: changes, and how the dump ended if it did. Asks the
+/// kernel nothing. For tests of what bytes can do.
+#[doc(hidden)]
+pub fn translate(filter: &Filter, events: &[u8], dump: &[u8], emit: &mut dyn FnMut(Change)) -> Option<io::Result<()>> {
+    let mut translator = Translator { filter: filter.clone(), remember: true, ..Translator::default() };
+    for message in Messages::new(events).flatten() {
+        translator.event(&message, emit);
+    }
+    let mut running = Dump::Running { interrupted: false, restarts: 0 };
+    take_dump_datagram(dump, &mut running, &mut translator, emit)
+}
+
 impl Source for ConntrackSource {
     fn read(&mut self, emit: &mut dyn FnMut(Change)) -> Result<ReadOutcome, SourceError> {
         let mut changes = 0;

@@ -1,7 +1,7 @@
 //! The calls that change something: role, resync, flush, reload. They are taken on the control socket only.
 
 use super::request::{FlushBody, ResyncBody, RoleBody};
-use super::{BODY_DEADLINE, BODY_MAX, Desk, Refusal};
+use super::{BODY_MAX, Desk, Refusal};
 use crate::daemon::answers::{
     FLUSH_SCHEMA, FlushAnswer, FlushRow, RELOAD_SCHEMA, RESYNC_SCHEMA, ROLE_SCHEMA, ReloadAnswer, ResyncAnswer,
     ResyncRow, RoleAnswer, RoleRow,
@@ -22,15 +22,15 @@ use tokio::sync::oneshot;
 const RELOAD_DEADLINE: Duration = Duration::from_secs(50);
 
 /// Takes the body of a request.
-pub(super) async fn body(request: Request) -> Result<Bytes, Refusal> {
-    body_of(request, BODY_MAX).await
+pub(super) async fn body(desk: &Desk, request: Request) -> Result<Bytes, Refusal> {
+    body_of(desk, request, BODY_MAX).await
 }
 
 /// The same, where the route takes so many bytes.
-pub(super) async fn body_of(request: Request, most: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn body_of(desk: &Desk, request: Request, most: usize) -> Result<Bytes, Refusal> {
     let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_too_late", "the body did not come in time");
     let too_large = |_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("at most {most} bytes"));
-    let body = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, &()));
+    let body = tokio::time::timeout(desk.patience.body, Bytes::from_request(request, &()));
     body.await.map_err(late)?.map_err(too_large)
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn role(State(desk): State<Arc<Desk>>, request: Request) -> Res
 }
 
 async fn change_role(desk: &Desk, request: Request) -> Result<RoleAnswer, Refusal> {
-    let body = RoleBody::parse(&body(request).await?)?;
+    let body = RoleBody::parse(&body(desk, request).await?)?;
     let request = body.request()?;
     let mut groups = Vec::new();
     for group in &desk.groups(body.group)? {
@@ -62,7 +62,7 @@ pub(super) async fn resync(State(desk): State<Arc<Desk>>, request: Request) -> R
 
 /// Without a named group one that refuses, because it is master, is no reason to refuse the others.
 async fn start_resync(desk: &Desk, request: Request) -> Result<ResyncAnswer, Refusal> {
-    let body = ResyncBody::parse(&body(request).await?)?;
+    let body = ResyncBody::parse(&body(desk, request).await?)?;
     let mut groups = Vec::new();
     let mut refusal = None;
     for group in &desk.groups(body.group)? {
@@ -85,7 +85,7 @@ pub(super) async fn flush(State(desk): State<Arc<Desk>>, request: Request) -> Re
 /// All groups are asked first and waited for then, so that they share the time. Without a named group those of which
 /// this node is not master are left out.
 async fn wait_for_flush(desk: &Desk, request: Request) -> Result<FlushAnswer, Refusal> {
-    let body = FlushBody::parse(&body(request).await?)?;
+    let body = FlushBody::parse(&body(desk, request).await?)?;
     let deadline = clock::now() + body.timeout()?;
     let mut waiting = Vec::new();
     for group in desk.groups(body.group)? {

@@ -22,7 +22,7 @@ pub(super) async fn switchover(State(desk): State<Arc<Desk>>, request: Request) 
 /// Without a named group the masters give; only where this node is master of nothing it asks. One group that refuses is no
 /// reason to refuse the others.
 async fn begin_switchover(desk: &Desk, request: Request) -> Result<SwitchoverAnswer, Refusal> {
-    let body = SwitchoverBody::parse(&body(request).await?)?;
+    let body = SwitchoverBody::parse(&body(desk, request).await?)?;
     let handles = desk.groups(body.group)?;
     let (mut groups, mut refusal, mut left_out) = (Vec::new(), None, 0);
     for asks in [body.group.is_some(), true] {
@@ -50,7 +50,7 @@ pub(super) async fn drain(State(desk): State<Arc<Desk>>, request: Request) -> Re
 }
 
 async fn begin_draining(desk: &Desk, request: Request) -> Result<DrainAnswer, Refusal> {
-    let body = DrainBody::parse(&body(request).await?)?;
+    let body = DrainBody::parse(&body(desk, request).await?)?;
     let (mut groups, mut refusal) = (Vec::new(), None);
     for group in &desk.groups(body.group)? {
         let order = |answer| Command::Drain { cause: Cause::Operator, holds: !body.off, answer };
@@ -74,7 +74,7 @@ pub(super) async fn peer_dead(State(desk): State<Arc<Desk>>, request: Request) -
 
 /// Without a named group those that do not know the node are left out.
 async fn bury(desk: &Desk, request: Request) -> Result<PeerDeadAnswer, Refusal> {
-    let body = PeerDeadBody::parse(&body(request).await?)?;
+    let body = PeerDeadBody::parse(&body(desk, request).await?)?;
     let (mut groups, mut refusal) = (Vec::new(), None);
     for group in &desk.groups(body.group)? {
         match desk.ask(group, |answer| Command::PeerDead { node: NodeId(body.node), answer }).await? {

@@ -26,6 +26,7 @@ pub use calls::openapi;
 use crate::daemon::answers::{ERROR_SCHEMA, ErrorAnswer};
 use crate::daemon::control::{Command, GroupHandle, Unanswered};
 use crate::daemon::roster::Roster;
+use crate::daemon::sandbox;
 use crate::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -46,6 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio_io_timeout::TimeoutStream;
 
 /// Longest body of a request in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -59,6 +61,8 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 pub const HEAD_MAX: usize = 16 * 1024;
 /// Time in which its body must have arrived.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// Time in which something of an answer must have been taken by who asked.
+pub const TAKING_DEADLINE: Duration = Duration::from_secs(30);
 /// Connections that each of the two addresses has at the same time; who comes when there are so many is turned away.
 pub const CONNECTIONS_MAX: usize = 64;
 /// Subscribers of events that each of the two addresses has at the same time.
@@ -77,6 +81,25 @@ pub struct ServerOptions {
     pub sockets: Sockets,
     /// Time in which a driver must answer; [`ANSWER_DEADLINE`] but in tests.
     pub answer_deadline: Duration,
+    /// How long clients are waited for.
+    pub patience: Patience,
+}
+
+/// How long a client is waited for, which has a place that others may need; shorter in tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// For the whole head of a request, and for the first one, or the next, to begin: [`HEAD_DEADLINE`].
+    pub head: Duration,
+    /// For the whole body: [`BODY_DEADLINE`].
+    pub body: Duration,
+    /// For the client to take anything of an answer: [`TAKING_DEADLINE`].
+    pub taking: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { head: HEAD_DEADLINE, body: BODY_DEADLINE, taking: TAKING_DEADLINE }
+    }
 }
 
 /// Why the control interface could not be opened.
@@ -149,10 +172,12 @@ impl Server {
         let desk = Arc::new(Desk {
             roster: options.roster,
             answer_deadline: options.answer_deadline,
+            patience: options.patience,
             refusals: Mutex::default(),
             subscribers: [SUBSCRIBERS_MAX; 2].map(|most| Arc::new(Semaphore::new(most))),
         });
         let body = move || {
+            sandbox::opens_no_link();
             if let Err(error) = runtime.block_on(serve(desk, unix, tcp, stopping)) {
                 tracing::error!("the control interface has stopped: {error}");
             }
@@ -237,7 +262,7 @@ async fn serve(
 }
 
 /// Takes connections for ever. One too many is closed at once, so that it costs the others nothing.
-async fn accept(mut listener: impl Listener, router: Router, desk: &Desk) -> io::Result<()> {
+async fn accept(mut listener: impl Listener, router: Router, desk: &Arc<Desk>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, _) = listener.accept().await;
@@ -247,15 +272,30 @@ async fn accept(mut listener: impl Listener, router: Router, desk: &Desk) -> io:
         };
         let service = TowerToHyperService::new(router.clone());
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(HEAD_MAX);
+        http.timer(TokioTimer::new()).header_read_timeout(desk.patience.head).max_buf_size(HEAD_MAX);
+        let mut stream = Box::pin(TimeoutStream::new(stream));
+        stream.as_mut().set_write_timeout_pinned(Some(desk.patience.taking));
         let connection = http.serve_connection(TokioIo::new(stream), service);
+        let desk = Arc::clone(desk);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!("a client has broken off: {error}");
+                if let Some(reason) = too_slow(&error) {
+                    desk.count(reason);
+                }
+                tracing::debug!("a client has broken off, or was left: {error}");
             }
             drop(place);
         });
     }
+}
+
+/// The word for a client that was not waited for any longer.
+fn too_slow(error: &hyper::Error) -> Option<&'static str> {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    if source.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        return Some("answer_not_taken");
+    }
+    error.is_timeout().then_some("head_too_late")
 }
 
 /// What may be done at an address.
@@ -272,6 +312,7 @@ enum Access {
 struct Desk {
     roster: Arc<Roster>,
     answer_deadline: Duration,
+    patience: Patience,
     refusals: Mutex<BTreeMap<String, u64>>,
     /// Places for those who follow the events, by [`Access`].
     subscribers: [Arc<Semaphore>; 2],

@@ -10,6 +10,7 @@
 use crate::daemon::flows::{FlowFilter, LIMIT_DEFAULT, LIMIT_MAX, protocol_number};
 use crate::daemon::who::Who;
 use crate::engine::RoleRequest;
+use crate::planted::{Plant, planted};
 use crate::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -113,7 +114,8 @@ impl FlowQuery {
                 "destination_port" => asked.filter.destination_port = Some(value.parse().map_err(|_| bad("port"))?),
                 "zone" => asked.filter.zone = Some(value.parse().map_err(|_| bad("zone"))?),
                 "limit" => {
-                    asked.limit = value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(|| bad("limit"))?
+                    let is_short = |limit: &usize| *limit <= LIMIT_MAX || planted(Plant::FlowLimit);
+                    asked.limit = value.parse().ok().filter(is_short).ok_or_else(|| bad("limit"))?
                 }
                 other => {
                     let sentence = format!(

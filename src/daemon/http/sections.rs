@@ -86,7 +86,7 @@ pub(super) async fn put(
 async fn put_one(desk: &Desk, table: &str, key: &str, query: &str, request: Request) -> Result<SectionAnswer, Refusal> {
     let SectionQuery { group, expires_s } = SectionQuery::parse(query)?;
     let (group, key) = (only_group(desk, group)?, place(table, key)?);
-    let value = body_of(request, VALUE_MAX).await?;
+    let value = body_of(desk, request, VALUE_MAX).await?;
     let answer = SectionAnswer {
         schema: SECTION_SCHEMA.to_owned(),
         sync_id: group.sync_id,

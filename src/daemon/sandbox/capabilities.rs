@@ -38,11 +38,17 @@ pub(super) fn keep(wanted: &[(Capability, &'static str)], programs: bool) -> (u6
     (mask, problem)
 }
 
-/// The calling thread gives up what it may load programs with, for good.
+/// The calling thread gives up what it may load programs of the kernel with, for good. (Where it stands in the ambient set,
+/// it is there for hooks, which would lose it with the permitted one: then it is switched off here, and no more.)
 pub(super) fn give_up_bpf() {
-    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+    let bpf = caps::Capability::CAP_BPF;
+    let sets = match caps::has_cap(None, CapSet::Ambient, bpf) {
+        Ok(true) => &[CapSet::Effective][..],
+        _ => &[CapSet::Effective, CapSet::Permitted, CapSet::Inheritable],
+    };
+    for set in sets {
         // A thread that does not have it has lost nothing.
-        let _ = caps::drop(None, set, caps::Capability::CAP_BPF);
+        let _ = caps::drop(None, *set, bpf);
     }
 }
 

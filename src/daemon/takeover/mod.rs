@@ -27,9 +27,9 @@ mod route;
 use self::mover::Mover;
 use crate::daemon::announce::Announce;
 use crate::daemon::journal::Weight;
-use crate::daemon::privilege;
 use crate::daemon::settings::{Group, Moves, VirtualAddress, VirtualRoute};
 use crate::daemon::status::{AddressStatus, RouteStatus};
+use crate::daemon::{privilege, sandbox};
 use crate::sys::schedule;
 use crate::time::Duration;
 use std::fmt;
@@ -199,6 +199,7 @@ impl Takeover {
         // As soon as the group's own thread, which is the caller: a role without its addresses is no takeover.
         let priority = schedule::priority();
         let body = move || {
+            sandbox::opens_no_link();
             privilege::be_heard_in_time(priority);
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

@@ -255,6 +255,10 @@ struct LinkCreate {
     flags: u32,
 }
 
+// No padding: each is as long as its fields.
+const _: () = assert!(size_of::<MapCreate>() == 20 && size_of::<MapUpdate>() == 32 && size_of::<LinkCreate>() == 16);
+const _: () = assert!(size_of::<ProgLoad>() == 72);
+
 #[cfg(test)]
 #[repr(C)]
 struct TestRun {
@@ -288,23 +292,23 @@ fn descriptor(command: Command, attributes: &impl Attributes) -> Result<OwnedFd,
 }
 
 fn call<T: Attributes>(command: Command, attributes: &T) -> Result<c_long, BpfError> {
-    bpf(command, ptr_of(attributes), size_of::<T>())
+    // SAFETY: of these commands none writes to attributes as short as ours. (BPF_PROG_LOAD would, from Linux 6.4 on, to
+    // `log_true_size`, which lies behind them.)
+    unsafe { bpf(command, &raw const *attributes) }
 }
 
 #[cfg(test)]
 fn call_mut<T: Attributes>(command: Command, attributes: &mut T) -> Result<c_long, BpfError> {
-    bpf(command, (&raw mut *attributes).cast(), size_of::<T>())
+    // SAFETY: they may be written to.
+    unsafe { bpf(command, &raw mut *attributes) }
 }
 
-fn ptr_of<T: Attributes>(attributes: &T) -> *const libc::c_void {
-    (&raw const *attributes).cast()
-}
-
-fn bpf(command: Command, attributes: *const libc::c_void, size: usize) -> Result<c_long, BpfError> {
-    // SAFETY: `attributes` leads to `size` bytes of a type for which `Attributes` vouches, and which lives through the
-    // call, as does all that it points to. Of the commands here only BPF_PROG_TEST_RUN writes to it; that one comes as
-    // `&mut`.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command.0, attributes, size) };
+/// # Safety
+/// `attributes` are what `command` reads, and live; if it writes to them, they come from a `&mut`.
+unsafe fn bpf<T: Attributes>(command: Command, attributes: *const T) -> Result<c_long, BpfError> {
+    // SAFETY: they lead to as many bytes, of a type for which `Attributes` vouches, as it does for all that they point to;
+    // the rest is as the caller promises.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command.0, attributes, size_of::<T>()) };
     Errno::result(result).map_err(|errno| BpfError { step: command.1, source: errno.into(), log: String::new() })
 }
 

@@ -11,6 +11,8 @@
 //! Reading never trusts a length and never panics; what does not fit is [`Malformed`]. Values are handed out as
 //! bytes: nfnetlink's integers are big-endian, those of other families are in host order (linux/netlink.h).
 
+use crate::planted::{Plant, planted};
+
 /// Bytes of a netlink header (`struct nlmsghdr`).
 pub const HEADER_SIZE: usize = 16;
 
@@ -199,7 +201,8 @@ impl<'a> Iterator for Attributes<'a> {
         let bytes = std::mem::take(&mut self.rest);
         let Some([l0, l1, k0, k1]) = bytes.first_chunk::<ATTRIBUTE_HEADER_SIZE>() else { return Some(Err(Malformed)) };
         let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
-        let Some(value) = bytes.get(ATTRIBUTE_HEADER_SIZE..length) else { return Some(Err(Malformed)) };
+        let whole = planted(Plant::NetlinkLength).then(|| &bytes[ATTRIBUTE_HEADER_SIZE..length]);
+        let Some(value) = whole.or(bytes.get(ATTRIBUTE_HEADER_SIZE..length)) else { return Some(Err(Malformed)) };
         self.rest = bytes.get(aligned(length)..).unwrap_or(&[]);
         Some(Ok(Attribute { kind: u16::from_ne_bytes([*k0, *k1]) & ATTRIBUTE_KIND_MASK, value }))
     }

@@ -29,8 +29,8 @@
 //! call for each batch and copies to each link. With or without a queueing discipline made no difference on veth, which has
 //! none; it is bypassed because there sync frames would stand in line behind all that the host sends.
 //!
-//! **What is left to gain.** A transport over this moves 88 % of the frames of a bare pair on a quiet machine (`ssyncp bench`,
-//! docs/benchmarks.md). The sender's slots lie 9 KiB apart, so that a batch does not stay in the nearest cache: a guess.
+//! **How to wait.** By `ppoll`, with the socket on no epoll: an epoll is called for each packet, whether or not anybody waits,
+//! and was most of what a transport cost beside a bare pair ([`crate::sys::poll`], docs/benchmarks.md).
 
 pub mod ring;
 
@@ -42,7 +42,7 @@ use ring::{BLOCK_LEN, Shape};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 use std::cell::Cell;
 use std::io;
-use std::mem::{MaybeUninit, offset_of, size_of};
+use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -119,19 +119,20 @@ impl PacketReceiver {
     pub fn receive(&mut self, most: usize, mut take: impl FnMut(&mut [u8])) -> usize {
         for count in 0..most.min(self.shape.slots()) {
             let slot = self.ring.at(self.shape.offset(self.next), self.shape.slot_len());
-            // SAFETY: the slot is inside of the mapping and begins at a multiple of 16; its first word is tp_status, which
-            // the kernel and we access as one word only.
-            let status =
-                unsafe { AtomicU32::from_ptr(slot.byte_add(offset_of!(libc::tpacket2_hdr, tp_status)).cast()) };
+            let header = slot.cast::<libc::tpacket2_hdr>();
+            // SAFETY: the slot is inside of the mapping, begins at a multiple of 16 and is longer than its header, of which
+            // tp_status is a word that the kernel and we access as one word only.
+            let status = unsafe { AtomicU32::from_ptr(&raw mut (*header).tp_status) };
             if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
                 return count;
             }
-            // SAFETY: the header is inside of the slot and aligned, and plain data. With TP_STATUS_USER the slot is ours:
-            // the kernel does not write to it again before we give it back.
-            let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
-            if let Some(packet) = self.shape.packet(header.tp_mac, header.tp_snaplen) {
+            // SAFETY: as above, and any bytes are a number. With TP_STATUS_USER the slot is ours: the kernel has written
+            // the rest of the header before, and does not write to it again before we give it back.
+            let (mac, snaplen) = unsafe { ((*header).tp_mac, (*header).tp_snaplen) };
+            if let Some(packet) = self.shape.packet(mac, snaplen) {
                 // SAFETY: `packet` is inside of the slot and behind its header, so nothing else that we hold overlaps it;
-                // the slot is ours as above, and the mapping outlives this borrow of `self`.
+                // its bytes are set, as fresh pages are zero; the slot is ours as above, and the mapping outlives this
+                // borrow of `self`.
                 take(unsafe { std::slice::from_raw_parts_mut(slot.byte_add(packet.start), packet.len()) });
             }
             status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
@@ -198,7 +199,7 @@ impl Mapping {
 
     /// The address of `len` bytes at `offset`.
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(offset + len <= self.len);
+        assert!(offset <= self.len && len <= self.len - offset, "{len} bytes at {offset} of {}", self.len);
         // SAFETY: the bytes are inside of the mapping.
         unsafe { self.start.as_ptr().add(offset) }
     }

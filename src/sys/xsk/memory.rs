@@ -1,6 +1,7 @@
 //! Memory that is shared with the kernel: mapped once, given back at the end.
 
 use super::ledger::CHUNK_LEN;
+use crate::sys::socket::OptionValue;
 use nix::errno::Errno;
 use std::ffi::c_int;
 use std::io;
@@ -61,6 +62,12 @@ impl Drop for Mapping {
     }
 }
 
+// SAFETY: two numbers of 64 bits and four of 32. The address is that of a [`Umem`]: the kernel keeps its pages for as long as
+// the socket lives, and writes only there, also when they have left our memory.
+unsafe impl OptionValue for libc::xdp_umem_reg {}
+
+const _: () = assert!(size_of::<libc::xdp_umem_reg>() == 32);
+
 /// The frames' memory (UMEM).
 #[derive(Debug)]
 pub(super) struct Umem {
@@ -78,6 +85,12 @@ impl Umem {
             unsafe { libc::madvise(mapping.start.as_ptr().cast(), mapping.length, libc::MADV_HUGEPAGE) };
             io::Result::Ok(mapping)
         })?;
+        // The kernel writes to these very pages. A process that is started (a hook is forked) must not get them: whoever
+        // writes first would get a copy and the other one keep the pages, or all of them be copied at once, which takes
+        // milliseconds in which nothing of ours runs.
+        // SAFETY: the pages are those that were just mapped, and stay as they are for us.
+        let kept = unsafe { libc::madvise(mapping.start.as_ptr().cast(), mapping.length, libc::MADV_DONTFORK) };
+        Errno::result(kept)?;
         Ok(Umem { mapping, length })
     }
 
@@ -117,6 +130,17 @@ mod tests {
         umem.bytes(4096..4099).copy_from_slice(b"abc");
         assert_eq!(umem.bytes(4095..4100), b"\0abc\0");
         assert_eq!(umem.bytes(12288..12288), b"");
+    }
+
+    /// `dc` of proc_pid_smaps(5): do not copy on fork.
+    #[test]
+    fn a_process_that_is_forked_does_not_get_the_frames() {
+        let umem = Umem::new(64 * CHUNK_LEN).unwrap();
+        let first = format!("{:x}-", umem.mapping.start.as_ptr().addr());
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let of_it = maps.lines().skip_while(|line| !line.starts_with(&first));
+        let flags = of_it.skip(1).find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        assert!(flags.split_whitespace().any(|flag| flag == "dc"), "{flags}");
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! flag, and so costs a system call for each batch, has frames of at most a page, and no send budget.
 
 mod cursor;
+mod frames;
 mod ledger;
 mod memory;
 mod queues;
@@ -33,11 +34,12 @@ mod ring;
 pub use queues::receive_queues;
 
 use super::socket::{SetupError, set_option};
+use frames::Frames;
 use ledger::{CHUNK_LEN, Ledger};
 use memory::Umem;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt;
-use ring::{InRing, OutRing};
+use ring::{InRing, Mapped, OutRing};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
@@ -90,21 +92,17 @@ pub struct XskOptions {
 #[derive(Debug)]
 pub struct XskSocket {
     descriptor: OwnedFd,
-    umem: Umem,
-    ledger: Ledger,
-    fill: OutRing<u64>,
-    completion: InRing<u64>,
-    receive: InRing<libc::xdp_desc>,
-    send: Option<OutRing<libc::xdp_desc>>,
+    frames: Frames,
+    fill: OutRing<Mapped<u64>>,
+    completion: InRing<Mapped<u64>>,
+    receive: InRing<Mapped<libc::xdp_desc>>,
+    send: Option<OutRing<Mapped<libc::xdp_desc>>>,
     /// Frames in the send ring, oldest first.
     queued: VecDeque<Queued>,
     /// The first so many of them were taken back: what is left in the ring in their place is for the kernel to skip.
     void: usize,
     /// Frames of those that the kernel has taken and lost.
     lost: u64,
-    /// A frame that came in several chunks, as far as it has come.
-    assembly: Vec<u8>,
-    assembling: bool,
     zero_copy: bool,
     frame_len_max: usize,
     receive_memory: usize,
@@ -174,15 +172,12 @@ impl XskSocket {
             queued: VecDeque::with_capacity(options.slots as usize),
             void: 0,
             lost: 0,
-            assembly: Vec::with_capacity(options.frame_len),
-            assembling: false,
             zero_copy: shown.flags & libc::XDP_OPTIONS_ZEROCOPY != 0,
             frame_len_max: if in_pieces { options.frame_len } else { options.frame_len.min(CHUNK_ROOM) },
             receive_memory: chunks as usize * CHUNK_LEN,
             impossible: 0,
             descriptor,
-            umem,
-            ledger,
+            frames: Frames::new(umem, ledger, options.frame_len),
             fill,
             completion,
             receive,
@@ -200,7 +195,10 @@ impl XskSocket {
         while frames < most {
             let Some(descriptor) = self.receive.pop() else { break };
             taken += 1;
-            frames += usize::from(self.take(descriptor, deliver));
+            match self.frames.take(descriptor, deliver) {
+                Some(delivered) => frames += usize::from(delivered),
+                None => self.impossible += 1,
+            }
             if taken % REFILL_EVERY == 0 {
                 self.receive.release();
                 self.refill();
@@ -209,44 +207,29 @@ impl XskSocket {
         if taken > 0 {
             self.receive.release();
             self.refill();
+        } else {
+            // A driver that found the ring empty may have gone to sleep just when it was refilled: then no frame comes that
+            // would have us look again.
+            self.wake_for_receiving();
         }
         frames
-    }
-
-    /// Takes one descriptor; whether a frame was delivered with it.
-    fn take(&mut self, descriptor: libc::xdp_desc, deliver: &mut dyn FnMut(&mut [u8])) -> bool {
-        let more = descriptor.options & libc::XDP_PKT_CONTD != 0;
-        let Some(range) = self.ledger.accept(descriptor.addr, descriptor.len) else {
-            self.impossible += 1;
-            return false;
-        };
-        let start = range.start;
-        let bytes = self.umem.bytes(range);
-        if !more && !self.assembling {
-            deliver(bytes);
-        } else {
-            let room = self.assembly.capacity() - self.assembly.len();
-            self.assembly.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            if !more {
-                deliver(&mut self.assembly);
-                self.assembly.clear();
-            }
-            self.assembling = more;
-        }
-        self.ledger.take_back(start);
-        !more
     }
 
     /// Gives the kernel every chunk that is ours.
     fn refill(&mut self) {
         self.fill.take_note();
         while self.fill.free() > 0
-            && let Some(address) = self.ledger.offer()
+            && let Some(address) = self.frames.ledger.offer()
         {
             self.fill.push(address);
         }
         self.fill.publish();
-        if self.fill.free() < self.fill.size() && self.fill.needs_wakeup() {
+        self.wake_for_receiving();
+    }
+
+    /// Wakes a driver that waits for chunks, where there are some; one that does not share our memory never does.
+    fn wake_for_receiving(&mut self) {
+        if self.fill.needs_wakeup() && !self.fill.is_empty() {
             // SAFETY: nothing is read into; the call only wakes the driver (af_xdp.rst, XDP_USE_NEED_WAKEUP).
             unsafe {
                 libc::recvfrom(
@@ -264,17 +247,17 @@ impl XskSocket {
     /// The bytes of the next frame to go out: room for the longest. `None` while all slots are on their way.
     pub fn slot(&mut self) -> Option<&mut [u8]> {
         let send = self.send.as_mut()?;
-        if self.ledger.open().is_none() {
+        if self.frames.ledger.open().is_none() {
             while let Some(address) = self.completion.pop() {
-                self.impossible += u64::from(!self.ledger.complete(address));
+                self.impossible += u64::from(!self.frames.ledger.complete(address));
             }
             self.completion.release();
         }
-        let slot = self.ledger.open()?;
+        let slot = self.frames.ledger.open()?;
         if (send.free() as usize) < slot.len() / CHUNK_LEN {
             return None;
         }
-        Some(self.umem.bytes(slot))
+        Some(self.frames.bytes(slot))
     }
 
     /// Puts the first `length` bytes of that slot into the send ring. They leave with the next [`XskSocket::push`].
@@ -282,10 +265,10 @@ impl XskSocket {
     /// # Panics
     /// If there is no slot, or it is not so long, or for no bytes.
     pub fn commit(&mut self, length: usize) {
-        let room = self.ledger.open().map_or(0, |slot| slot.len());
+        let room = self.frames.ledger.open().map_or(0, |slot| slot.len());
         assert!((1..=room).contains(&length), "{length} bytes in a slot of {room}");
         let mut pieces = 0;
-        for piece in self.ledger.commit(length) {
+        for piece in self.frames.ledger.commit(length) {
             pieces += 1;
             let options = if piece.more { libc::XDP_PKT_CONTD } else { 0 };
             let descriptor = libc::xdp_desc { addr: piece.address, len: piece.length, options };
@@ -345,11 +328,11 @@ impl XskSocket {
             return 0;
         }
         while let Some(address) = self.completion.pop() {
-            self.impossible += u64::from(!self.ledger.complete(address));
+            self.impossible += u64::from(!self.frames.ledger.complete(address));
         }
         self.completion.release();
         // In copy mode the kernel reads the ring only in a call of ours. It skips a descriptor that is none.
-        let ledger = &mut self.ledger;
+        let ledger = &mut self.frames.ledger;
         send.replace_waiting(|descriptor| {
             ledger.complete(descriptor.addr);
             libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 }

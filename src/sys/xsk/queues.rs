@@ -44,7 +44,7 @@ pub fn receive_queues(name: &str) -> io::Result<Option<u32>> {
     // SAFETY: the kernel reads the request, and the command that it leads to, and writes one `struct ethtool_channels`
     // there; both live through the call.
     match Errno::result(unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) }) {
-        Ok(_) => Ok(Some(channels.receive + channels.combined).filter(|queues| *queues > 0)),
+        Ok(_) => Ok(Some(channels.receive.saturating_add(channels.combined)).filter(|queues| *queues > 0)),
         Err(Errno::EOPNOTSUPP) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -6,6 +6,7 @@
 //!   null/loop  4 family │ IP                      raw    IP
 //! ```
 
+use crate::planted::{Plant, planted};
 use etherparse::defrag::IpDefragBuf;
 use etherparse::{IpFragOffset, IpNumber, IpSlice, Ipv6ExtensionSlice};
 use std::collections::VecDeque;
@@ -203,7 +204,8 @@ fn network(link: u16, frame: &[u8]) -> Result<&[u8], LayerError> {
         link::SLL => behind(frame, 14),
         link::SLL2 => {
             let kind = u16_at(frame, 0)?;
-            by_type(kind, frame.get(20..).ok_or(LayerError::Truncated)?)
+            let packet = if planted(Plant::CookedHeader) { Some(&frame[20..]) } else { frame.get(20..) };
+            by_type(kind, packet.ok_or(LayerError::Truncated)?)
         }
         link::NULL | link::LOOP => frame.get(4..).ok_or(LayerError::Truncated).and_then(by_version),
         link::RAW | link::RAW_DLT | link::IPV4 | link::IPV6 => by_version(frame),

@@ -5,6 +5,7 @@
 //!   pcapng  section │ interface 0: link type, resolution │ interface 1 … │ packet of 0 │ packet of 1 │ section …
 //! ```
 
+use crate::planted::{Plant, planted};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError};
 use std::fs::File;
@@ -243,7 +244,8 @@ fn understand(
             let time = nanoseconds(stamp.saturating_mul(NANOS_PER_SECOND) / interface.resolution);
             let shift = Duration::from_secs(interface.offset.unsigned_abs());
             let time = if interface.offset < 0 { time.saturating_sub(shift) } else { time.saturating_add(shift) };
-            keep(packet.packet_data());
+            let cut = planted(Plant::BlockLength).then(|| &packet.data[..packet.origlen as usize]);
+            keep(cut.unwrap_or_else(|| packet.packet_data()));
             Found::Packet { time, link: interface.link, original_len: packet.origlen }
         }
         PcapBlockOwned::NG(Block::SimplePacket(packet)) => {

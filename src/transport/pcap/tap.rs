@@ -12,13 +12,13 @@
 //! the wire, with headers made anew: a transport hands out frames without them.
 
 use super::writer::{Format, Writer, ip_header};
+use crate::sys::poll::Descriptors;
 use crate::transport::{Limits, Transport, TransportCounters};
 use crate::wire::{FrameMeta, IP_PROTOCOL};
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -98,10 +98,22 @@ impl<T> Tap<T> {
     /// # Errors
     /// The operating system's: no thread can be made.
     pub fn new(inner: T, options: &TapOptions) -> io::Result<Self> {
+        Self::begun_by(inner, options, || {})
+    }
+
+    /// The same; the thread that writes begins with `first`, as to give up rights that the caller has.
+    ///
+    /// # Errors
+    /// As for [`Tap::new`].
+    pub fn begun_by(inner: T, options: &TapOptions, first: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         lock(&shared.queue).bytes.reserve_exact(TAP_BUFFER);
         let mut disk = Disk { options: options.clone(), spare: Vec::with_capacity(TAP_BUFFER), shared: shared.clone() };
-        let thread = std::thread::Builder::new().name("tap".into()).spawn(move || disk.run())?;
+        let body = move || {
+            first();
+            disk.run();
+        };
+        let thread = std::thread::Builder::new().name("tap".into()).spawn(body)?;
         let (source, destination) = (options.source, options.destination);
         Ok(Tap { inner, source, destination, shared, thread: Some(thread) })
     }
@@ -156,7 +168,7 @@ impl<T: Transport> Transport for Tap<T> {
         self.inner.pending()
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+    fn readiness(&self) -> Descriptors<'_> {
         self.inner.readiness()
     }
 

@@ -43,6 +43,7 @@
 
 use super::ipvs::{Connection, MessageError, Record, Skipped, WordOrder, v0};
 use super::{FRAME_LEN_MIN, FrameError};
+use crate::planted::{Plant, planted};
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
@@ -120,7 +121,7 @@ impl<'a> Message<'a> {
             }
             (rest, found) = (behind, found + 1);
         }
-        if found != usize::from(self.count) {
+        if found != usize::from(self.count) && !planted(Plant::ClassicCount) {
             return Err(FrameError::CountMismatch);
         }
         Ok(Records(self.records))

@@ -14,6 +14,7 @@
 use super::connection::{checked, ipv4, ipv6};
 use super::{Connection, ConnectionFlags, MessageError, Record, Sequences, Skipped, WordOrder, v0};
 use crate::flow::Endpoint;
+use crate::planted::{Plant, planted};
 use core::net::IpAddr;
 use zerocopy::byteorder::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -117,7 +118,10 @@ impl<'a> Options<'a> {
             let Some((&[kind, length], rest)) = bytes.split_first_chunk() else {
                 return Err(MessageError::OptionTruncated);
             };
-            let data = rest.split_at_checked(usize::from(length)).filter(|(data, _)| !data.is_empty());
+            let length = usize::from(length);
+            let data =
+                if planted(Plant::OptionLength) { Some(rest.split_at(length)) } else { rest.split_at_checked(length) };
+            let data = data.filter(|(data, _)| !data.is_empty());
             let (data, rest) = data.ok_or(MessageError::OptionTruncated)?;
             options.take(kind, data)?;
             bytes = rest;

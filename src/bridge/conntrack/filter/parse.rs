@@ -1,6 +1,7 @@
 //! From the operator's words to tests. A mistake names its column and its cure.
 
 use super::{Ends, Network, PROTOCOLS, STATES, STATUS, Term, Test};
+use crate::planted::{Plant, planted};
 use std::fmt::Display;
 use std::net::IpAddr;
 
@@ -84,7 +85,8 @@ impl<'t> Words<'t> {
 
     /// A mistake at the next word.
     fn wrong(&self, message: impl Display) -> FilterError {
-        let column = self.words.get(self.at).map_or(self.end, |(column, _)| *column);
+        let word = if planted(Plant::RuleEnd) { Some(&self.words[self.at]) } else { self.words.get(self.at) };
+        let column = word.map_or(self.end, |(column, _)| *column);
         FilterError { column, message: message.to_string() }
     }
 

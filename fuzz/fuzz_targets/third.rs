@@ -1,0 +1,3 @@
+#![no_main]
+
+ssyncp_fuzz::target!("third");
