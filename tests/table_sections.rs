@@ -262,6 +262,21 @@ fn a_full_store_refuses_and_keeps_what_it_has() {
     assert_eq!(value_of(&table, b"a").as_deref(), Some(&b"12345"[..]));
 }
 
+/// [8.0.2] As above, and there is room for bytes.
+#[test]
+fn a_store_takes_no_more_keys_than_its_limit() {
+    let mut table = limited(2, 1000, 1000);
+    assert_eq!(table.section_room(), 2);
+    assert_eq!(whole(&mut table, b"a", b"12345", 1, 0), Ok(Applied::Changed));
+    assert_eq!(table.section_room(), 1);
+    assert_eq!(whole(&mut table, b"b", b"12345", 2, 1), Ok(Applied::Changed));
+    assert_eq!(table.section_room(), 0);
+    assert_eq!(whole(&mut table, b"c", b"12345", 3, 2), Err(SectionRefused::Full), "a third entry");
+    assert_eq!(put(&mut table, b"c", b"12345", 0, at(0)), Err(SectionRefused::Full), "a third entry");
+    assert_eq!(table.apply_section_delete(&key(b"c"), 9, 2), Err(SectionRefused::TombstonesFull));
+    assert_eq!(whole(&mut table, b"a", b"678901", 4, 2), Ok(Applied::Changed), "it is no third one");
+}
+
 /// A key; if a value leaves with it: the offset, the length and the version of the part.
 type Left = (Vec<u8>, Option<(usize, usize, u64)>);
 

@@ -472,6 +472,15 @@ mod tests {
         assert_eq!(refused(&anonymous), Some(FrameError::AdvertField), "peer's incarnation 0");
     }
 
+    /// [3.5.1]
+    #[test]
+    fn an_advert_of_the_longest_name_and_the_most_peers_is_read() {
+        let mut slot = [0; 1192];
+        let full = Advert { name: &[b'x'; 32], peers: &[PEERS[0]; 32], ..ADVERT };
+        assert_eq!(encode_advert(&mut slot, Header::default(), &full), Some(1192));
+        assert_eq!(Advert::decode(&slot[40..]), Ok(full));
+    }
+
     /// An encoder never writes what a receiver would refuse; and what it writes fits the smallest frame that may be
     /// configured, even with a seal's tag of 16 bytes [8].
     #[test]

@@ -275,6 +275,17 @@ mod tests {
         assert_eq!(secret(0).check(), 0x7bbb);
     }
 
+    /// [3.4.8] 0x7bbb, and 0xbbb7, which is it turned left by four bits.
+    #[test]
+    fn the_check_of_several_tells_who_stands_where() {
+        assert_eq!(Secret::check_of(&[]), 0);
+        assert_eq!(Secret::check_of(&[secret(1)]), 0xbbb7);
+        assert_eq!(Secret::check_of(&[secret(0), secret(1)]), 0xc00c);
+        let capabilities = crate::wire::Capabilities(1).with_secrets(&[secret(0), secret(1)]);
+        assert_eq!(capabilities.0, 0xc00c_0301);
+        assert_eq!(capabilities.secrets_check(), 0xc00c);
+    }
+
     /// [3.4.2] One bit of header, payload or tag, its checksum made to fit.
     #[test]
     fn whatever_is_changed_does_not_open() {
