@@ -111,11 +111,15 @@ fn cost_is_shown_by_groups_nodes_and_flows_and_its_curves_are_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let chart = folder.path().join("scale.svg");
     let report = report(&["--scale", "--transport", "memory", "--svg", chart.to_str().unwrap()]);
-    for what in ["records applied, 1 group", "records, both sides, 1 group", "records applied, 2 nodes"] {
+    for what in ["records applied, 1 group", "records at 100,000/s, both sides, 1 group", "records applied, 2 nodes"] {
         is_measured(row(&report, Some("memory"), what));
     }
     // So many threads may be more than a busy machine has time for; then there is a note.
-    for what in ["records applied, 16 groups", "records, both sides, 4 groups", "records, receiver, 8 nodes"] {
+    for what in [
+        "records applied, 16 groups",
+        "records at 100,000/s, both sides, 4 groups",
+        "records at 100,000/s, receiver, 8 nodes",
+    ] {
         let row = row(&report, Some("memory"), what);
         assert!(row["median"].is_number() || !report["notes"].as_array().unwrap().is_empty(), "{row}");
     }

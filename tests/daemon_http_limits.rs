@@ -144,6 +144,14 @@ fn a_head_that_does_not_end_or_does_not_begin_is_not_waited_for() {
         }
     }
     world.until_refused(&json!({ "head_too_late": 4 }));
+    // Who has asked before is only forgotten.
+    for mut client in world.both(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") {
+        assert!(rest(&mut client).starts_with("HTTP/1.1 200 "));
+    }
+    for mut client in world.both(b"") {
+        assert_eq!(rest(&mut client), "");
+    }
+    world.until_refused(&json!({ "head_too_late": 6 }));
     assert_eq!(world.end(), 0);
 }
 

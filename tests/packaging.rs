@@ -36,6 +36,7 @@ fn the_unit_gives_the_capabilities_that_the_daemon_can_keep_and_its_own_user() {
     assert_eq!(value("CapabilityBoundingSet"), "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_NICE");
     assert_eq!((value("User"), value("Group")), ("ssyncp", "ssyncp"));
     assert!(include_str!("../packaging/ssyncp.sysusers").contains("\nu ssyncp - "));
+    assert!(include_str!("../packaging/ssyncp.tmpfile").contains("\nd /run/ssyncp 0755 ssyncp ssyncp "));
     assert_eq!((value("Type"), value("NoNewPrivileges"), value("RestartPreventExitStatus")), ("notify", "yes", "2"));
 }
 

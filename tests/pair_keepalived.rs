@@ -59,7 +59,9 @@ impl Machine {
         let files = directory.join(name);
         let socket = files.with_extension("sock").display().to_string();
         let here = |text: &str| {
-            let text = text.replace("/run/ssyncp/keepalived.fifo", &files.with_extension("fifo").display().to_string());
+            // The daemons run as root here, which has given up the right to open what is another's.
+            let fifo = format!("{} root root", files.with_extension("fifo").display());
+            let text = text.replace("/run/ssyncp/keepalived.fifo ssyncp ssyncp", &fifo);
             let text = text.replace("/usr/bin/ssyncp status", &format!("{SSYNCP} status --socket {socket}"));
             text.replace("eth0", "front").replace("eth1", "sync").replace("eth2", "back")
         };

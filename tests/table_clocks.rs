@@ -6,7 +6,7 @@
 //! ```
 
 use ssyncp::flow::{Change, Flow, FlowKey, Zone, protocol};
-use ssyncp::table::{Pending, Table};
+use ssyncp::table::{BUCKETS, Pending, Table};
 use ssyncp::time::{Duration, Instant};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -181,6 +181,57 @@ fn the_copies_of_a_former_master_are_written_again_before_its_kernel_drops_them(
     assert_eq!(renewed(&mut table, 1_074_999), 0);
     assert_eq!(renewed(&mut table, 1_199_999), 1, "the first, of which nobody speaks");
     assert_eq!(renewed(&mut table, 1_200_000), 1);
+}
+
+/// A master's that was told a flow with so many seconds at 1000 s as a backup, and whose copies have 305 s more at most.
+fn of_a_new_master(told: Option<u32>) -> Table {
+    let mut table = Table::new(8, 8, 1);
+    table.set_margin(Duration::from_secs(305));
+    table.begin_stream();
+    if let Some(timeout) = told {
+        table.apply_upsert(&flow(timeout), 1, at(1_000_000)).expect("room");
+    }
+    table.begin_stream();
+    table.begin_reign();
+    table
+}
+
+/// [4.6.2] The sink was given 100 s and 275 more, 5 s late; 60 s later its node is master. What a dump then says of the copy
+/// is what the sink was given, until a packet sets the clock; from the first word on, the source's words are its own.
+#[test]
+fn what_names_a_copy_with_its_margin_is_no_news() {
+    let mut table = of_a_new_master(Some(100));
+    let mut put = |timeout, now| table.put(&flow(timeout), at(now)).expect("room");
+    assert!(!put(320, 1_060_000) && !put(220, 1_160_000) && !put(120, 1_260_000));
+    assert!(!put(305, 1_260_000), "written again when its clock had run out");
+    assert!(put(306, 1_260_000), "more than any copy has");
+    table.sent(1);
+    let left = |table: &Table, now| table.iter(at(now)).map(|flow| flow.timeout).collect::<Vec<_>>();
+    assert_eq!(left(&table, 1_260_000), [306]);
+    let mut put = |timeout, now| table.put(&flow(timeout), at(now)).expect("room");
+    assert!(!put(306, 1_413_000) && put(307, 1_413_000), "twice 153 s, without a margin");
+    // It waits: the newest word of an own clock is the one that goes.
+    assert!(put(40, 1_414_000));
+    assert_eq!(left(&table, 1_414_000), [40]);
+}
+
+/// [4.5] [4.6.2] A walk takes a copy with what its flow was told; a dump meanwhile, or a merge before, makes it no word of ours.
+#[test]
+fn a_copy_that_waits_for_the_wire_keeps_its_flows_own_time() {
+    let left = |table: &Table, now| table.iter(at(now)).map(|flow| flow.timeout).collect::<Vec<_>>();
+    let mut table = of_a_new_master(Some(100));
+    assert_eq!((0..BUCKETS as u16).map(|bucket| table.queue_bucket(bucket)).sum::<u32>(), 1);
+    assert_eq!(table.put(&flow(370), at(1_005_000)), Ok(true));
+    assert_eq!(left(&table, 1_005_000), [95]);
+    table.sent(1);
+    assert_eq!(table.put(&flow(360), at(1_015_000)), Ok(false));
+    assert_eq!(left(&table, 1_015_000), [85]);
+
+    let mut table = of_a_new_master(None);
+    table.adopt(&flow(100), at(1_000_000)).expect("room");
+    table.sent(1);
+    assert_eq!(table.put(&flow(375), at(1_001_000)), Ok(false));
+    assert_eq!(left(&table, 1_001_000), [99]);
 }
 
 /// [4.6.4] In the table, at once, and not for sections.

@@ -34,7 +34,7 @@ struct World {
 pub fn seeds() -> Vec<Vec<u8>> {
     let full: Vec<u8> = (0..CAPACITY as u8).flat_map(|number| [2, number, 0x82, number]).collect();
     let begun = [0, 40, 4, 64, 0x84, 64].repeat(12);
-    let filled = [&begun[..], &full, &[2, 40, 0x82, 41].repeat(30)].concat();
+    let filled = [&begun[..], &full, &[2, 40, 0x82, 41, 12, 1, 0x8c, 1].repeat(8)].concat();
     vec![filled, (0..=255).collect(), [3, 200, 0, 5, 1, 40].repeat(40), [9, 4, 1, 250, 7, 30].repeat(60)]
 }
 
@@ -202,9 +202,8 @@ impl World {
 
     fn check(&self) {
         for node in &self.nodes {
-            let status = node.engine.status();
-            assert!(status.entries <= u64::from(CAPACITY), "more flows than fit");
-            assert!(status.peers.len() <= 32, "more peers than fit");
+            assert!(node.engine.entries() <= u64::from(CAPACITY), "more flows than fit");
+            assert!(node.engine.peers().len() <= 32, "more peers than fit");
         }
     }
 
@@ -221,7 +220,7 @@ impl World {
             for at in 0..2 {
                 self.deliver(at, LINE_MAX);
                 let engine = &mut self.nodes[at].engine;
-                if engine.role() == Role::Master && engine.status().cold {
+                if engine.role() == Role::Master && engine.is_cold() {
                     engine.begin_dump(self.now);
                     for number in 0_u8..9 {
                         let kept = engine.update(self.now, &Change::Upsert(flow(number.wrapping_mul(29))));

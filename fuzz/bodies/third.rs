@@ -260,7 +260,7 @@ impl World {
             8 => data(input, slot, header)?,
             _ => {
                 let length = usize::from(how).min(input.len());
-                let pull = Pull { target, ranges: &[buckets] };
+                let pull = Pull { target, ranges: &[BucketRange::new(0, 1)] };
                 assert!(encode_pull(slot, header, &pull).is_some(), "no header");
                 slot[5] = first;
                 slot[HEADER_LEN..HEADER_LEN + length].copy_from_slice(input.bytes(length)?);
@@ -288,10 +288,10 @@ impl World {
 
     fn check(&self) {
         for engine in &self.nodes {
-            let status = engine.status();
-            assert!(status.entries <= u64::from(CAPACITY) + engine.section_use().entries_max, "more than fits");
-            assert!(status.peers.len() <= 2 * PEERS_MAX, "{} peers and candidates", status.peers.len());
-            let strangers = status.peers.iter().filter(|peer| peer.established && peer.node.0 > 2).count();
+            let peers = engine.peers();
+            assert!(engine.entries() <= u64::from(CAPACITY) + engine.section_use().entries_max, "more than fits");
+            assert!(peers.len() <= 2 * PEERS_MAX, "{} peers and candidates", peers.len());
+            let strangers = peers.iter().filter(|peer| peer.established && peer.node.0 > 2).count();
             assert!(!self.sealed || strangers == 0, "a stranger without the secret is believed");
         }
     }

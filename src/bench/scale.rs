@@ -88,7 +88,7 @@ impl Scale<'_> {
             cost.extend(middle(&cpu).map(|figure| (groups, figure)));
             let of = |head: &str| format!("{head}, {groups} group{}", if groups == 1 { "" } else { "s" });
             self.row(Some(name), of("records applied"), "records/s", applied);
-            self.row(Some(name), of("records, both sides"), "CPU s per 1 M records", cpu);
+            self.row(Some(name), of("records at 100,000/s, both sides"), "CPU s per 1 M records", cpu);
         }
         self.curve("M records/s flat out, all groups together", name, total);
         self.curve("CPU s per 1 M records at 100,000/s, both sides, by groups", name, cost);
@@ -111,8 +111,18 @@ impl Scale<'_> {
             masters.extend(middle(&sender).map(|figure| (nodes, figure)));
             backups.extend(middle(&receiver).map(|figure| (nodes, figure)));
             self.row(Some("memory"), format!("records applied, {nodes} nodes"), "records/s", applied);
-            self.row(Some("memory"), format!("records, sender, {nodes} nodes"), "CPU s per 1 M records", sender);
-            self.row(Some("memory"), format!("records, receiver, {nodes} nodes"), "CPU s per 1 M records", receiver);
+            self.row(
+                Some("memory"),
+                format!("records at 100,000/s, sender, {nodes} nodes"),
+                "CPU s per 1 M records",
+                sender,
+            );
+            self.row(
+                Some("memory"),
+                format!("records at 100,000/s, receiver, {nodes} nodes"),
+                "CPU s per 1 M records",
+                receiver,
+            );
         }
         let panel = "CPU s per 1 M records at 100,000/s, by nodes";
         self.curve(panel, "master", masters);

@@ -31,7 +31,7 @@ pub(super) struct Options {
     #[arg(long, requires = "file")]
     add: bool,
     /// Its number in frames, 0 to 3 [default: 0; with --add the next that is free].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..SECRETS_MAX as i64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=SECRETS_MAX as i64 - 1))]
     number: Option<u8>,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
 fn to_standard_output(number: u8) -> ExitCode {
     let printed = print(&line(number));
     complain(
-        "this line is a secret: it belongs into a file that only root can read, the same on all nodes (ssyncp keygen FILE \
+        "this line is a secret: it belongs into a file that only the daemon's user can read, the same on all nodes (ssyncp keygen FILE \
          makes one), which [node] secret_file names",
     );
     printed
@@ -100,8 +100,13 @@ fn create(path: &Path, number: u8) -> Result<String, Failure> {
         _ => Failure::Io(shown.clone(), error),
     };
     let mut file = new_file(path).map_err(failed)?;
-    let written =
-        file.write_all(line(number).as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
+    // What root makes here is for the daemon, which must be able to read it.
+    let daemon = secret::daemon_user().filter(|_| nix::unistd::geteuid().is_root());
+    let given = daemon.map_or(Ok(()), |(user, group)| fchown(&file, Some(user.as_raw()), Some(group.as_raw())));
+    let written = given
+        .and_then(|()| file.write_all(line(number).as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_parent(path));
     if let Err(error) = written {
         // Half a secret helps nobody.
         let _ = fs::remove_file(path);
@@ -110,10 +115,12 @@ fn create(path: &Path, number: u8) -> Result<String, Failure> {
     // A configuration takes it only so.
     let absolute = std::path::absolute(path).map_err(failed)?;
     let absolute = absolute.display();
+    let reader = daemon.map_or_else(|| "its owner".to_owned(), |_| format!("the user {}", secret::DAEMON_USER));
     Ok(format!(
-        "{shown}: secret {number}, which only its owner can read\n\
-         next: copy the file to every other node (scp -p), write secret_file = \"{absolute}\" into [node] there and here, and\n\
-         ssyncp check. Nodes that run without a secret begin with auth = \"permissive\" (docs/operations.md)\n"
+        "{shown}: secret {number}, which only {reader} can read\n\
+         next: copy the file to every other node (scp -p, and chown {user} there), write secret_file = \"{absolute}\" into [node] there and here, and\n\
+         ssyncp check. Nodes that run without a secret begin with auth = \"permissive\" (docs/operations.md)\n",
+        user = secret::DAEMON_USER
     ))
 }
 
@@ -149,8 +156,9 @@ fn append(path: &Path, number: Option<u8>) -> Result<String, Failure> {
     replace(path, &longer).map_err(failed)?;
     Ok(format!(
         "{shown}: secret {number} stands at the end, so that it opens and does not seal yet\n\
-         next: copy the file to every other node (scp -p), and ssyncp reload on each; then move the line to the top on each,\n\
-         and reload; then remove the old one on each, and reload (docs/operations.md)\n"
+         next: copy the file to every other node (scp -p, and chown {} there), and ssyncp reload on each; then move the line to the top on each,\n\
+         and reload; then remove the old one on each, and reload (docs/operations.md)\n",
+        secret::DAEMON_USER
     ))
 }
 

@@ -321,6 +321,12 @@ impl Driver {
         if !self.watch.usable() {
             return;
         }
+        self.send_batches(now, load);
+        // A ring that the kernel has not emptied took them all the same, and nothing will call when it has.
+        load.queue_full |= self.line.pending() > 0;
+    }
+
+    fn send_batches(&mut self, now: Instant, load: &mut Load) {
         for _ in 0..BATCHES_PER_TURN {
             let engine = &mut self.engine;
             let (mut asked, mut filled) = (false, 0);

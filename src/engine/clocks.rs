@@ -28,6 +28,9 @@ const LOOKS_MIN: u32 = 16;
 /// What copies have over the takeover's grace: PATIENCE, ROUND, and some seconds for the sink.
 const RESERVE: Duration = Duration::from_secs(95);
 
+/// Time that a change may take from here into the sink; until then its flow's clock runs on, and that of the copy does not.
+const SINK_LATE: Duration = Duration::from_secs(30);
+
 /// How far the round over the copies is.
 #[derive(Debug)]
 pub(super) struct Copies {
@@ -85,6 +88,11 @@ impl Engine {
             Refused::TableFull | Refused::TombstonesFull => UpdateError::TableFull,
             Refused::AnnexFull => UpdateError::AnnexFull,
         })
+    }
+
+    /// What the source names a copy with over its flow at most, as late as it may have been written.
+    pub(super) fn named_margin(&self) -> Duration {
+        self.copy_margin() + SINK_LATE
     }
 
     /// What a copy has over its flow.

@@ -219,7 +219,7 @@ impl Engine {
         }
         let mut random = config.seed;
         let hash_seed = splitmix64(&mut random);
-        Ok(Engine {
+        let mut engine = Engine {
             incarnation: config.incarnation,
             table: config.table(hash_seed),
             election: Election::new(config.role, config.priority, config.advert_interval, config.commit_deadline)
@@ -275,7 +275,9 @@ impl Engine {
             memory: None,
             random,
             config,
-        })
+        };
+        engine.table.set_margin(engine.named_margin());
+        Ok(engine)
     }
 
     // ------------------------------------------------------------------ the world speaks

@@ -154,7 +154,9 @@ impl Engine {
             self.term += 1;
         }
         self.table.begin_stream();
-        self.table.restart_clocks(now, self.config.takeover_grace);
+        if !self.config.source_expires {
+            self.table.restart_clocks(now, self.config.takeover_grace);
+        }
         self.outbox.begin_mastership();
         self.know_own(true);
         self.answers.clear();

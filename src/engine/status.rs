@@ -179,6 +179,11 @@ impl Engine {
         self.repair.progress(self.last_run, self.counters.records_applied)
     }
 
+    /// Entries in the table: flows, and entries of sections.
+    pub fn entries(&self) -> u64 {
+        u64::from(self.table.len())
+    }
+
     /// Flows whose change waits to be sent.
     pub fn pending(&self) -> u32 {
         self.table.pending()
@@ -247,7 +252,7 @@ impl Engine {
             draining: self.is_draining(),
             sync: self.sync_state(),
             cold: self.cold,
-            entries: u64::from(self.table.len()),
+            entries: self.entries(),
             capacity: u64::from(self.table.capacity()),
             annex_used: u64::from(self.table.annex_used()),
             annex_blocks: u64::from(self.table.annex_blocks()),

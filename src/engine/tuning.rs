@@ -102,6 +102,7 @@ impl Engine {
             self.table.set_clocks_back(takeover_grace - before.takeover_grace);
         }
         self.config = config;
+        self.table.set_margin(self.named_margin());
         Ok(())
     }
 

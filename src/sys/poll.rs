@@ -5,7 +5,8 @@
 //!
 //! And an epoll is not idle while nobody waits on it: the kernel calls it, with interrupts off, for each packet that a
 //! socket of it gets, and each epoll that it is in. At half a million frames a second that was a tenth of what a frame
-//! cost its sender's processor (docs/benchmarks.md). So sockets that frames come by hang on none.
+//! cost its sender's processor (docs/benchmarks.md). So sockets that frames come by hang on none,
+//! but for those of an interface with several queues, which are too many to be asked one by one.
 
 use crate::time::Duration;
 use nix::errno::Errno;

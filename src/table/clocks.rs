@@ -19,8 +19,14 @@ use crate::flow::FlowKey;
 use crate::time::{Duration, Instant};
 
 impl Table {
-    /// Takeover: every flow has at least so much time left from now on [4.6.4]. O(n), and nothing is told to anybody: the
-    /// peers keep what they hold until they are told of its end, and their kernels' clocks have a margin.
+    /// What the sink is given has so much over its flow [4.6.5]: until a packet touches it the source may name it so, and that is
+    /// no news of the flow [4.6.2]. It never gets shorter, because what was written stays written.
+    pub fn set_margin(&mut self, margin: Duration) {
+        self.margin = self.margin.max(whole_seconds(margin));
+    }
+
+    /// Takeover where the source does not find deaths, so that time does: every flow has at least so much time left from now
+    /// on [4.6.4]. O(n), and nothing is told to anybody: the peers keep what they hold until they are told of its end.
     pub fn restart_clocks(&mut self, now: Instant, least: Duration) {
         let least = deadline(whole_seconds(least), now);
         for entry in self.slots.iter_mut().filter(|entry| entry.kind == Kind::Live) {

@@ -76,6 +76,9 @@ pub(super) const OWED: u8 = 1 << 2;
 /// The own source, or a merge, has said something of it; in the present mastership, if `version` is of that or it waits for
 /// the wire.
 pub(super) const SAID: u8 = 1 << 5;
+/// Its clock is a word of the own source, valid as [`SAID`] is. Without it, it is a copy's still: the source may name it with
+/// the margin that the sink was given.
+pub(super) const OWN: u8 = 1 << 3;
 /// Found in a sink that others write to as well; until a stream names it, it may be somebody else's.
 pub(super) const FOUND: u8 = 1 << 4;
 

@@ -1,6 +1,6 @@
 //! The master's side: what the source says goes in, what must be sent comes out.
 
-use super::entry::{Entry, Kind, OWED, Place, SAID, UNSENT, Version, deadline};
+use super::entry::{Entry, Kind, OWED, OWN, Place, SAID, UNSENT, Version, deadline};
 use super::record::Packed;
 use super::{BUCKETS, Pending, Refused, Table};
 use crate::flow::{Flow, FlowKey, PlainFlow, attribute};
@@ -24,7 +24,7 @@ impl Table {
                 let unsent = if self.graves.number_of(&said.key, self.seed()).is_some() { 0 } else { UNSENT };
                 let at = self.create(gap, &said, deadline(flow.timeout, now))?;
                 self.place(at, hash, Place::Wire);
-                self.slots.get_mut(at).set(unsent | SAID);
+                self.slots.get_mut(at).set(unsent | SAID | OWN);
                 return Ok(true);
             }
         };

@@ -11,7 +11,7 @@
 //!
 //! What this node's source has ended since it took over must not come back by a merge: [`Ended`] remembers.
 
-use super::entry::{Kind, MAX_NUMBER, OWED, Place, SAID, TOMBSTONE, Version, deadline};
+use super::entry::{Kind, MAX_NUMBER, OWED, OWN, Place, SAID, TOMBSTONE, Version, deadline};
 use super::record::Packed;
 use super::{Refused, Table};
 use crate::flow::Flow;
@@ -178,6 +178,7 @@ impl Table {
         let entry = self.slots.get_mut(at);
         self.owed += u32::from(!entry.is(OWED));
         entry.set(SAID | OWED);
+        entry.clear(OWN);
         entry.dump = dump;
         Ok(Adopted::Taken)
     }
@@ -216,14 +217,23 @@ impl Table {
     /// Whether this node's source, or a merge, has said something of this entry in the present mastership. A walk says
     /// nothing.
     fn is_said_here(&self, at: u32) -> bool {
+        self.slots.get(at).is(SAID) && self.is_of_reign(at)
+    }
+
+    /// Whether the clock is one that this node's source has told in the present mastership.
+    pub(super) fn is_own(&self, at: u32) -> bool {
+        self.slots.get(at).is(OWN) && self.is_of_reign(at)
+    }
+
+    fn is_of_reign(&self, at: u32) -> bool {
         let entry = self.slots.get(at);
-        entry.is(SAID) && (entry.place == Place::Wire || entry.version.ordinal() >= self.reign)
+        entry.place == Place::Wire || entry.version.ordinal() >= self.reign
     }
 
     /// A walk queues this entry: that an earlier mastership has said something of it counts no more.
     pub(super) fn forget_said(&mut self, at: u32) {
-        if !self.is_said_here(at) {
-            self.slots.get_mut(at).clear(SAID);
+        if !self.is_of_reign(at) {
+            self.slots.get_mut(at).clear(SAID | OWN);
         }
     }
 

@@ -58,7 +58,7 @@ use core::fmt;
 use core::ops::Range;
 pub use digest::BUCKETS;
 use digest::{Digest, bucket_of_hash};
-use entry::{Entry, Kind, OWED, Place, TOMBSTONE, UNSENT, Version, deadline};
+use entry::{Entry, Kind, OWED, OWN, Place, TOMBSTONE, UNSENT, Version, deadline};
 use graves::Graves;
 use index::Gap;
 use merge::Ended;
@@ -158,6 +158,8 @@ pub struct Table {
     /// The first stream of the present mastership, or of the last one.
     reign: u16,
     ended: Ended,
+    /// Seconds that copies in the sink had over their flows at most.
+    margin: u32,
     /// Counts the dumps of the source and the audits of the sink, so that an entry can say which one named it last.
     dump: u8,
     dumping: bool,
@@ -206,6 +208,7 @@ impl Table {
             tombstone_hits: 0,
             ordinal: 0,
             reign: 0,
+            margin: 0,
             ended: Ended::new(tombstones),
             dump: 0,
             dumping: false,
@@ -486,9 +489,9 @@ impl Table {
     }
 
     /// Gives a held entry, live or dead, this value, and puts it on the list of `listener` if that one must hear of
-    /// it: if the value is another, if the clock that it was told must be refreshed [4.6], or if it was about to
-    /// hear anyway. Otherwise clock and counters stay as they were told. Whether the value is another, and whether it
-    /// must hear.
+    /// it: if the value is another, if the clock that it was told must be refreshed [4.6.2], or if it was about to
+    /// hear anyway. Otherwise, and where the source names the copy that the sink was given, clock and counters stay as they
+    /// were told. Whether the value is another, and whether it must hear.
     fn assign(
         &mut self,
         at: u32,
@@ -500,10 +503,15 @@ impl Table {
         let old = self.slots.get(at);
         let (was_live, extent) = (old.kind == Kind::Live, old.record.extent());
         let changed = !was_live || !self.slots.has_value(at, said);
-        let slack = if listener == Place::Sink { SINK_SLACK } else { Duration::ZERO };
-        let due = changed || old.place == listener || old.needs_refresh(timeout, now + slack);
-        if !due {
-            return Ok((changed, due));
+        if !changed {
+            let waits = old.place == listener;
+            let slack = if listener == Place::Sink { SINK_SLACK } else { Duration::ZERO };
+            // The source names the copy that the sink was given, with its margin, until a packet touches it.
+            let is_copy = listener == Place::Wire && self.margin > 0 && !self.is_own(at);
+            let news = timeout.saturating_sub(if is_copy { self.margin } else { 0 });
+            if !old.needs_refresh(news, now + slack) && (!waits || is_copy) {
+                return Ok((false, waits));
+            }
         }
         let gone = if changed && was_live { self.digest_at(at) } else { 0 };
         let record = self.slots.keep(said, extent).ok_or(Refused::AnnexFull)?;
@@ -515,11 +523,14 @@ impl Table {
         entry.kind = Kind::Live;
         entry.record = record;
         entry.deadline = deadline(timeout, now);
+        if listener == Place::Wire {
+            entry.set(OWN);
+        }
         if changed {
             self.live += u32::from(!was_live);
             self.digest.add(said.key.hash, self.digest_at(at).wrapping_sub(gone));
         }
-        Ok((changed, due))
+        Ok((changed, true))
     }
 
     /// A live entry dies, and what it has in the annex is forgotten but for a key; the caller then gives it a place.

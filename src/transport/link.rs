@@ -272,6 +272,8 @@ pub(super) struct Links<P> {
     watch: InterfaceWatch,
     options: RawOptions,
     frame_len: usize,
+    /// Why a link could not be opened again when that was tried last; told once.
+    closed_for: Option<String>,
 }
 
 impl<P: Port> Links<P> {
@@ -290,7 +292,7 @@ impl<P: Port> Links<P> {
             links.push(link);
         }
         listen(&links, &watch)?;
-        let mut links = Links { links, watch, options: options.clone(), frame_len };
+        let mut links = Links { links, watch, options: options.clone(), frame_len, closed_for: None };
         links.observe(|_| true);
         Ok(links)
     }
@@ -310,10 +312,12 @@ impl<P: Port> Links<P> {
         for link in &mut self.links {
             link.renew_source(self.options.group);
         }
-        if self.links.iter().any(|link| link.condition == LinkCondition::Replaced)
-            && let Err(error) = self.reopen()
-        {
-            tracing::debug!("a sync link cannot be opened again yet: {error}");
+        if self.links.iter().any(|link| link.condition == LinkCondition::Replaced) {
+            let why = self.reopen().err().map(|error| error.to_string());
+            if let Some(why) = why.as_ref().filter(|_| why != self.closed_for) {
+                tracing::warn!("a sync link cannot be opened again: {why}; it is tried on");
+            }
+            self.closed_for = why;
         }
     }
 

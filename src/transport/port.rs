@@ -59,8 +59,8 @@ pub trait Port: Sized {
     /// How the interface is reached.
     fn mode(&self) -> Mode;
 
-    /// One of them is readable when something has arrived, or when it has failed: at most two, on no epoll that each
-    /// packet would call.
+    /// One of them is readable when something has arrived, or when it has failed: at most two. On no epoll that each packet
+    /// would call, but for the queues of an interface that has several.
     fn readiness(&self) -> Descriptors<'_>;
 
     /// Lends what has arrived to `take`, at most `most` packets, and says how many there were. Never blocks.

@@ -390,7 +390,7 @@ fn refused(interface: &str, error: BpfError) -> TransportError {
     let reason = match errno(&error.source) {
         Errno::EPERM => {
             "XDP needs the capabilities CAP_BPF and CAP_NET_ADMIN when it starts: run as root, or give them \
-             in the systemd unit (docs/operations.md)"
+             in the systemd unit (docs/operations.md), and restart: a daemon that had no such group has given CAP_BPF up"
                 .to_owned()
         }
         Errno::EBUSY | Errno::EEXIST => format!(

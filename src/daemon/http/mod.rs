@@ -35,6 +35,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::unistd::Group;
@@ -44,6 +45,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -270,7 +272,12 @@ async fn accept(mut listener: impl Listener, router: Router, desk: &Arc<Desk>) -
             desk.count("too_many_connections");
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
+        let (asked, router) = (Arc::new(AtomicBool::new(false)), TowerToHyperService::new(router.clone()));
+        let noted = Arc::clone(&asked);
+        let service = service_fn(move |request| {
+            noted.store(true, Ordering::Relaxed);
+            router.call(request)
+        });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(desk.patience.head).max_buf_size(HEAD_MAX);
         let mut stream = Box::pin(TimeoutStream::new(stream));
@@ -279,7 +286,7 @@ async fn accept(mut listener: impl Listener, router: Router, desk: &Arc<Desk>) -
         let desk = Arc::clone(desk);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                if let Some(reason) = too_slow(&error) {
+                if let Some(reason) = too_slow(&error, asked.load(Ordering::Relaxed)) {
                     desk.count(reason);
                 }
                 tracing::debug!("a client has broken off, or was left: {error}");
@@ -289,13 +296,14 @@ async fn accept(mut listener: impl Listener, router: Router, desk: &Arc<Desk>) -
     }
 }
 
-/// The word for a client that was not waited for any longer.
-fn too_slow(error: &hyper::Error) -> Option<&'static str> {
+/// The word for a client that was not waited for any longer. Who has asked and is silent is only forgotten: a scraper may keep its
+/// connection open from one time to the next, and is refused nothing.
+fn too_slow(error: &hyper::Error, has_asked: bool) -> Option<&'static str> {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     if source.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
         return Some("answer_not_taken");
     }
-    error.is_timeout().then_some("head_too_late")
+    (error.is_timeout() && !has_asked).then_some("head_too_late")
 }
 
 /// What may be done at an address.

@@ -18,6 +18,7 @@ use super::read::{Section, shown};
 use super::{Node, Profile, Settings};
 use crate::engine::Auth;
 use crate::wire::{SECRET_LEN, SECRETS_MAX, Secret};
+use nix::unistd::{Gid, Uid, User};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -25,6 +26,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use toml::de::DeValue;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -183,7 +185,7 @@ pub fn read_bytes(file: &SecretFile) -> Result<Zeroizing<Vec<u8>>, Vec<String>> 
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
     let opened = opened.map_err(|error| named(unopened(&error)))?;
     let metadata = opened.metadata().map_err(|error| named(format!("cannot be read: {error}")))?;
-    let problems = unfit(file, &metadata, nix::unistd::geteuid().as_raw());
+    let problems = unfit(file, &metadata, &owners());
     if !problems.is_empty() {
         return Err(problems.into_iter().flat_map(named).collect());
     }
@@ -236,8 +238,24 @@ fn too_long() -> String {
     format!("has more than {SECRET_FILE_MAX} bytes; it holds one to {SECRETS_MAX} lines of ssyncp keygen")
 }
 
+/// The daemon's user, and its group, by the unit and the package.
+pub const DAEMON_USER: &str = "ssyncp";
+
+/// User and group of [`DAEMON_USER`], if this machine has one. Asked once: a daemon that is held in cannot read who there is.
+pub fn daemon_user() -> Option<(Uid, Gid)> {
+    static USER: OnceLock<Option<(Uid, Gid)>> = OnceLock::new();
+    *USER.get_or_init(|| User::from_name(DAEMON_USER).ok().flatten().map(|user| (user.uid, user.gid)))
+}
+
+/// Whose the file may be, beside root's: who runs this; and for root, who does the daemon's housekeeping, the daemon's user.
+fn owners() -> Vec<u32> {
+    let own = nix::unistd::geteuid();
+    let daemon = daemon_user().filter(|_| own.is_root()).map(|(user, _)| user.as_raw());
+    [own.as_raw()].into_iter().chain(daemon).collect()
+}
+
 /// What keeps a file from holding a secret, whatever stands in it.
-fn unfit(file: &SecretFile, metadata: &std::fs::Metadata, own: u32) -> Vec<String> {
+fn unfit(file: &SecretFile, metadata: &std::fs::Metadata, owners: &[u32]) -> Vec<String> {
     let kind = metadata.file_type();
     if !kind.is_file() {
         let what = match () {
@@ -255,8 +273,10 @@ fn unfit(file: &SecretFile, metadata: &std::fs::Metadata, own: u32) -> Vec<Strin
     if mode & others != 0 {
         problems.push(format!("others than its owner may use it (mode {mode:04o}); chmod 600 {}", shell(file)));
     }
-    if owner != 0 && owner != own {
-        problems.push(format!("belongs to user {owner}, who could change it; chown {own} {}", shell(file)));
+    if owner != 0 && !owners.contains(&owner) {
+        // The last of them is the daemon's user, where there is one.
+        let cure = owners.last().copied().unwrap_or(0);
+        problems.push(format!("belongs to user {owner}, who could change it; chown {cure} {}", shell(file)));
     }
     if metadata.len() > SECRET_FILE_MAX as u64 {
         problems.push(too_long());
@@ -505,9 +525,12 @@ mod tests {
         let (_directory, file, path) = written(&format!("0 {ONE}\n"));
         std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
         let problems = read(&file).unwrap_err();
-        assert!(problems[0].contains(": belongs to user 1234, who could change it; chown 0 '/"), "{problems:?}");
+        assert!(problems[0].contains(": belongs to user 1234, who could change it; chown "), "{problems:?}");
         let metadata = std::fs::metadata(&path).unwrap();
-        assert!(unfit(&file, &metadata, 1234).is_empty(), "its own user may have it");
+        assert!(unfit(&file, &metadata, &[1234]).is_empty(), "its own user may have it");
+        assert!(unfit(&file, &metadata, &[0, 1234]).is_empty(), "root looks at the daemon's");
+        let problems = unfit(&file, &metadata, &[0, 998]);
+        assert!(problems[0].starts_with("belongs to user 1234, who could change it; chown 998 '/"), "{problems:?}");
     }
 
     #[test]
@@ -535,7 +558,7 @@ mod tests {
         assert!(unset.starts_with("CREDENTIALS_DIRECTORY is not set") && unset.contains("LoadCredential=ssyncp:/etc"));
         let unfit = |mode: u32| {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            unfit(&credential, &std::fs::metadata(&path).unwrap(), nix::unistd::geteuid().as_raw())
+            unfit(&credential, &std::fs::metadata(&path).unwrap(), &owners())
         };
         assert_eq!([0o400, 0o440].map(|mode| unfit(mode).len()), [0, 0]);
         assert_eq!([0o404, 0o460, 0o441].map(|mode| unfit(mode).len()), [1, 1, 1]);
