@@ -9,6 +9,26 @@ use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 pub use core::time::Duration;
 
+/// Units of durations as people write them, largest first, in nanoseconds.
+pub const UNITS: [(&str, u64); 6] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// A duration in the largest unit that is exact: `90s`, `2h`.
+pub fn words(duration: Duration) -> String {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    if nanoseconds == 0 {
+        return "0s".to_owned();
+    }
+    let (unit, scale) = UNITS.iter().find(|(_, scale)| nanoseconds % scale == 0).unwrap_or(&("ns", 1));
+    format!("{}{unit}", nanoseconds / scale)
+}
+
 /// A point in time, in nanoseconds since the owner's epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);

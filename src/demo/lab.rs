@@ -206,12 +206,13 @@ impl Lab {
         if plugged { self.switches.links.up(&port) } else { self.switches.links.down(&port) }
     }
 
-    /// Lets a balancer hear nothing on the sync link, or hear again; what it says is heard all the while.
+    /// Lets a balancer hear nothing on the sync link, or hear again; what it says is heard all the while. It is the switch that
+    /// keeps silent: a rule in the balancer's own firewall would be no obstacle to sockets that hear what is before it.
     ///
     /// # Errors
     /// The operating system's error.
     pub fn hear_sync(&self, balancer: usize, hears: bool) -> io::Result<()> {
-        self.balancers[balancer].namespace.run(|| if hears { nftables::hear() } else { nftables::deafen(SYNC) })
+        self.switches.links.forward_to(&format!("{}-{SYNC}", self.balancers[balancer].name), hears)
     }
 
     /// The machine of the switches: who listens at [`SYNC`] there hears whatever the balancers tell each other.

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -111,6 +111,19 @@ impl Links {
         self.runtime
             .block_on(self.handle.link().set(message).execute())
             .map_err(|error| failed(&format!("link {name}"), error))
+    }
+
+    /// Lets nothing that a switch gets go out by its port `name`, or all of it again; what comes in by the port goes on. A
+    /// switch that has learned no address floods, and floods it not to this port.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    pub fn forward_to(&self, name: &str, forward: bool) -> io::Result<()> {
+        let port = LinkBridgePort::new(self.index(name)?).learning(forward).fdb_flush();
+        let port = port.flood(forward).mcast_flood(forward).bcast_flood(forward).build();
+        self.runtime
+            .block_on(self.handle.link().set_port(port).execute())
+            .map_err(|error| failed(&format!("port {name}"), error))
     }
 
     /// The hardware address of a link.

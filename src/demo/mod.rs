@@ -43,6 +43,7 @@ mod traffic;
 pub mod watch;
 
 use crate::daemon::settings::duration;
+use crate::engine::ADVERT_INTERVALS;
 use crate::sys::namespace::{Namespace, become_root_in_user_namespace};
 use cause::Cause;
 use lab::{BALANCERS_MAX, Lab};
@@ -147,7 +148,10 @@ impl Options {
     /// Refuses what makes no sense together, in one line.
     fn check(&self) -> Result<(), String> {
         if let Some(interval) = &self.advert_interval {
-            duration(interval).map_err(|wrong| format!("--advert-interval: {wrong}"))?;
+            let parsed = duration(interval).map_err(|wrong| format!("--advert-interval: {wrong}"))?;
+            if !ADVERT_INTERVALS.contains(&parsed) {
+                return Err(format!("--advert-interval: {interval} is not from 5ms to 40s"));
+            }
         }
         if self.no_sync && (self.cause != Cause::NodeDeath || self.nodes > 2) {
             return Err("--no-sync: only the death of one of two nodes can be shown without SSYNCP".into());
@@ -345,6 +349,7 @@ mod tests {
             (&["--nodes", "3", "--cause", "graceful"], "--nodes 3: only with --cause node-death"),
             (&["--nodes", "3", "--failovers", "3"], "--nodes 3: nobody comes back, so at most 2 --failovers"),
             (&["--advert-interval", "10"], "--advert-interval: \"10\" has no unit; write \"10ms\" or \"10s\""),
+            (&["--advert-interval", "4ms"], "--advert-interval: 4ms is not from 5ms to 40s"),
         ] {
             let refused = options(arguments).check().unwrap_err();
             assert!(refused.starts_with(words), "{refused}");

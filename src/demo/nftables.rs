@@ -24,8 +24,6 @@ use std::io;
 
 /// Name of the table that a balancer lives by.
 pub(super) const TABLE: &str = "ssyncp_demo";
-/// Name of the table that makes a machine deaf.
-const DEAF: &str = "ssyncp_demo_deaf";
 /// Name of the table of a second virtual address.
 const SECOND: &str = "ssyncp_demo_second";
 
@@ -75,31 +73,6 @@ pub fn load_second(services: &[(SocketAddr, SocketAddr)], back: &str, port: u16,
     batch.chain("gateway", "nat", hook::POSTROUTING, priority::SRCNAT - 1, NF_ACCEPT);
     let to_servers = [phrase::interface(libc::NFT_META_OIFNAME, back), phrase::port(port, protocol::TCP)].concat();
     batch.rule("gateway", &[to_servers, phrase::snat(gateway)].concat());
-    batch.commit(&mut Batch::socket()?)
-}
-
-/// From now on nothing that comes in by `interface` is heard, in the network namespace of the calling thread; what it sends
-/// goes out as before. [`hear`] ends it.
-///
-/// # Errors
-/// The operating system's error.
-pub fn deafen(interface: &str) -> io::Result<()> {
-    let mut batch = Batch::begin(DEAF, family(IpAddr::from([0, 0, 0, 0])));
-    batch.table(0);
-    batch.chain("deaf", "filter", hook::PREROUTING, priority::RAW, NF_ACCEPT);
-    let mut rule = phrase::interface(libc::NFT_META_IIFNAME, interface);
-    rule.extend([Expression::Count, Expression::Verdict(NF_DROP)]);
-    batch.rule("deaf", &rule);
-    batch.commit(&mut Batch::socket()?)
-}
-
-/// Undoes [`deafen`].
-///
-/// # Errors
-/// The operating system's error.
-pub fn hear() -> io::Result<()> {
-    let mut batch = Batch::begin(DEAF, family(IpAddr::from([0, 0, 0, 0])));
-    batch.remove_table();
     batch.commit(&mut Batch::socket()?)
 }
 

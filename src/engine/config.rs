@@ -3,7 +3,7 @@
 use super::durability::Ack;
 use super::keyring::Auth;
 use crate::table::{SectionLimits, Table};
-use crate::time::Duration;
+use crate::time::{Duration, words};
 use crate::wire::{FRAME_LEN_MAX, FRAME_LEN_MIN, NAME_LEN_MAX, NodeId, PEERS_MAX, SECRETS_MAX, Secret};
 use core::ops::RangeInclusive;
 
@@ -21,6 +21,8 @@ pub const ACK_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// Longest time that a submission can wait for acknowledgement.
 pub const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
+/// What `advert_interval` may be: RFC 9568's field holds up to 40.95 s.
+pub const ADVERT_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(40);
 /// What `handover_deadline` may be: a switch takes a few milliseconds, and all of it is an outage if it fails.
 pub const HANDOVER_DEADLINES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
@@ -217,25 +219,25 @@ impl Config {
             wrong("priority", "0 says 'I am leaving'; a node has 1 to 254, or 255 as owner".into());
         }
         let interval = self.advert_interval;
-        if !(Duration::from_millis(5)..=Duration::from_secs(40)).contains(&interval) {
-            wrong("advert_interval", format!("{interval:?}; 5ms to 40s"));
+        if !ADVERT_INTERVALS.contains(&interval) {
+            wrong("advert_interval", format!("{} is not from 5ms to 40s", words(interval)));
         }
         for (key, time) in [("takeover_grace", self.takeover_grace), ("startup_delay", self.startup_delay)] {
             if time > Duration::from_secs(3600) {
-                wrong(key, format!("{time:?}; at most 1h"));
+                wrong(key, format!("{} is not from 0s to 1h", words(time)));
             }
         }
         if self.ack_every == 0 {
             wrong("ack_every", "0 frames; at least 1".into());
         }
         if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.lag_limit) {
-            wrong("lag_limit", format!("{:?}; 10ms to 60s", self.lag_limit));
+            wrong("lag_limit", format!("{} is not from 10ms to 60s", words(self.lag_limit)));
         }
         if !HANDOVER_DEADLINES.contains(&self.handover_deadline) {
-            wrong("handover_deadline", format!("{:?}; 10ms to 60s", self.handover_deadline));
+            wrong("handover_deadline", format!("{} is not from 10ms to 60s", words(self.handover_deadline)));
         }
         if !MERGE_DEADLINES.contains(&self.merge_deadline) {
-            wrong("merge_deadline", format!("{:?}; 100ms to 1h", self.merge_deadline));
+            wrong("merge_deadline", format!("{} is not from 100ms to 1h", words(self.merge_deadline)));
         }
         if self.first_seq > super::STREAM_SEQ_MAX {
             wrong("first_seq", format!("{}; at most 2^48 - 1", self.first_seq));
@@ -244,10 +246,10 @@ impl Config {
             wrong("first_term", format!("{}; at most 2^62", self.first_term));
         }
         if self.batch_delay > Duration::from_secs(1) {
-            wrong("batch_delay", format!("{:?}; at most 1s", self.batch_delay));
+            wrong("batch_delay", format!("{} is not from 0s to 1s", words(self.batch_delay)));
         }
         if !(ACK_TIMEOUT_MIN..=ACK_TIMEOUT_MAX).contains(&self.ack_timeout) {
-            wrong("ack_timeout", format!("{:?}; 1ms to 1h", self.ack_timeout));
+            wrong("ack_timeout", format!("{} is not from 1ms to 1h", words(self.ack_timeout)));
         }
         match self.members {
             None if self.ack.counts_members() => wrong(

@@ -53,7 +53,9 @@ mod window;
 
 pub use audit::KernelRoom;
 pub use classic::{ClassicConfig, ClassicEngine, REFRESH_PERIOD};
-pub use config::{CAPACITY_MAX, Config, ConfigError, HANDOVER_DEADLINES, HISTORY_MAX, HISTORY_MIN, RoleMode};
+pub use config::{
+    ADVERT_INTERVALS, CAPACITY_MAX, Config, ConfigError, HANDOVER_DEADLINES, HISTORY_MAX, HISTORY_MIN, RoleMode,
+};
 pub use counters::Counters;
 pub use durability::{Ack, DurabilityFailed, TICKETS_MAX, Ticket};
 pub use event::{ElectionFailure, Event, Role, Store, SyncState};

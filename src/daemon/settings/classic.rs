@@ -252,7 +252,7 @@ batch_delay = "2s"
         ssyncp.toml:23: audit_interval: profile "classic" proves nothing, and only what is proven is audited; remove it
         ssyncp.toml:24: frame_len: 1480 bytes; a message of profile "classic" has 1208; remove it
         ssyncp.toml:25: capacity: 0; a table holds 1 to 268435456 flows
-        ssyncp.toml:26: batch_delay: 2s; at most 1s
+        ssyncp.toml:26: batch_delay: 2s is not from 0s to 1s
         "#);
     }
 

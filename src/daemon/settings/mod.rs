@@ -327,6 +327,13 @@ pub enum AuditMode {
     Off,
 }
 
+/// What is wrong with a file that is text only so far.
+fn not_text(file: &Path, before: &[u8]) -> Problems {
+    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+    let message = "not UTF-8, as TOML must be; save the file as UTF-8 (iconv -f latin1 -t utf8)".to_owned();
+    Problems { file: file.to_owned(), problems: vec![Problem { line: Some(line), message }] }
+}
+
 impl Settings {
     /// Reads and checks a file, and that of the secret.
     ///
@@ -341,9 +348,12 @@ impl Settings {
             Ok(metadata) if metadata.len() > FILE_MAX => {
                 Err(unreadable(format!("{} bytes; a configuration has at most {FILE_MAX}", metadata.len())))
             }
-            _ => match std::fs::read_to_string(file) {
+            _ => match std::fs::read(file).map(Zeroizing::new) {
                 // Wiped, because somebody may have written the secret itself into it.
-                Ok(text) => Self::parse_with(&Zeroizing::new(text), file, secret::read),
+                Ok(bytes) => match std::str::from_utf8(&bytes) {
+                    Ok(text) => Self::parse_with(text, file, secret::read),
+                    Err(error) => Err(not_text(file, &bytes[..error.valid_up_to()])),
+                },
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(unreadable("there is no such file; name another with -c FILE".into()))
                 }

@@ -89,6 +89,8 @@ const TRANSPORTS: &[(&str, TransportKind)] = &[
     ("memory", TransportKind::Memory),
 ];
 
+/// Most keys of a section that a message lists.
+const LISTED_KEYS: usize = 16;
 /// Two words this far apart are no longer a typing mistake.
 const TYPING_MISTAKE: f64 = 0.75;
 
@@ -98,7 +100,12 @@ pub(super) fn settings(text: &str, open: secret::Opener) -> Result<Settings, Vec
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         for error in &errors {
-            report.note(error.span().unwrap_or(0..0), format!("not TOML: {}", error.message().replace('\n', "; ")));
+            let span = error.span().unwrap_or(0..0);
+            let which = match text.get(span.clone()) {
+                Some(key) if error.message() == "duplicate key" => format!(" {key}; one of the two must go"),
+                _ => String::new(),
+            };
+            report.note(span, format!("not TOML: {}{which}", error.message().replace('\n', "; ")));
         }
         return Err(report.into_problems());
     }
@@ -587,9 +594,14 @@ fn advice(word: &str, known: &[&str]) -> String {
     if let Some((section, _)) = sections.iter().find(|(_, keys)| keys.contains(&word)) {
         return format!("it belongs in {section}");
     }
-    let nearest = known.iter().map(|key| (strsim::jaro_winkler(word, key), *key)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((likeness, key)) if likeness >= TYPING_MISTAKE => format!("did you mean \"{key}\"?"),
+    let mut likely: Vec<_> = known.iter().map(|key| (strsim::jaro_winkler(word, key), *key)).collect();
+    likely.sort_by(|a, b| b.0.total_cmp(&a.0));
+    match likely[..] {
+        [(likeness, key), ..] if likeness >= TYPING_MISTAKE => format!("did you mean \"{key}\"?"),
+        // A list that fills a screen helps nobody.
+        [(_, first), (_, second), (_, third), ..] if known.len() > LISTED_KEYS => {
+            format!("of its {} keys the nearest are {first}, {second}, {third}; README.md explains all", known.len())
+        }
         _ => format!("known are {}", known.join(", ")),
     }
 }

@@ -229,9 +229,9 @@ listen = "localhost"
         ssyncp.toml:27: audit_interval: 2h is not from 1s to 1h; write "1m", or "0s" for none
         ssyncp.toml:28: history: 2 frames; at least 16 are needed to answer a re-request
         ssyncp.toml:29: dump_interval: 999ms is not from 1s to 1h; write "30s"
-        ssyncp.toml:30: takeover_grace: 7200s; at most 1h
-        ssyncp.toml:31: startup_delay: 3601s; at most 1h
-        ssyncp.toml:32: merge_deadline: 99ms; 100ms to 1h
+        ssyncp.toml:30: takeover_grace: 2h is not from 0s to 1h
+        ssyncp.toml:31: startup_delay: 3601s is not from 0s to 1h
+        ssyncp.toml:32: merge_deadline: 99ms is not from 100ms to 1h
         ssyncp.toml:33: filter: "ct state establishd", column 10: "establishd" is no state of ct; write new, established or related (those of tcp: "tcp state time_wait")
         ssyncp.toml:34: ack: "quorum" counts the nodes of the group, and nobody says how many there are; write members = 2, or as many as there are with this one
         ssyncp.toml:36: listen: "localhost" is no address with a port; write "127.0.0.1:9114"
@@ -337,12 +337,31 @@ fn what_is_missing_is_named_where_it_belongs() {
 }
 
 #[test]
+fn a_key_of_a_long_section_that_is_like_none_is_told_the_nearest() {
+    let text = "[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\nsource = \"synthetic\"\ncolour = 1\n";
+    insta::assert_snapshot!(
+        problems(text),
+        @r#"ssyncp.toml:7: unknown key "colour" in [[group]]; of its 54 keys the nearest are source, role, group; README.md explains all"#
+    );
+}
+
+#[test]
 fn broken_toml_is_reported_with_its_line_and_nothing_is_guessed_from_it() {
     insta::assert_snapshot!(problems("[node]\nid = \n[[group]\nsync_id = 1\n"), @r#"
         ssyncp.toml:2: not TOML: string values must be quoted, expected literal string
         ssyncp.toml:3: not TOML: unclosed array table, expected `]`
         "#);
-    insta::assert_snapshot!(problems("[node]\nid = 1\nid = 2\n"), @r#"ssyncp.toml:3: not TOML: duplicate key"#);
+    insta::assert_snapshot!(problems("[node]\nid = 1\nid = 2\n"), @r#"ssyncp.toml:3: not TOML: duplicate key id; one of the two must go"#);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_told_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ssyncp.toml");
+    std::fs::write(&file, b"[node]\nid = 1\nname = \"K\xf6ln\"\n").unwrap();
+    let error = Settings::load(&file).unwrap_err();
+    let told = "ssyncp.toml:3: not UTF-8, as TOML must be; save the file as UTF-8 (iconv -f latin1 -t utf8)";
+    assert!(error.to_string().ends_with(told), "{error}");
 }
 
 #[test]

@@ -1,22 +1,13 @@
 //! Values that TOML has no type for: durations and sizes with units, multicast groups, names of interfaces.
 
 use crate::planted::{Plant, planted};
-use crate::time::Duration;
+pub(super) use crate::time::words as duration_words;
+use crate::time::{Duration, UNITS};
 use crate::wire::{GROUP, GROUP6};
 use std::net::IpAddr;
 
 /// Longest name of a network interface in bytes: `IFNAMSIZ` of linux/if.h less its terminating zero.
 pub(super) const INTERFACE_NAME_MAX: usize = 15;
-
-/// Units, largest first, in nanoseconds.
-const UNITS: [(&str, u64); 6] = [
-    ("h", 3_600_000_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-    ("us", 1_000),
-    ("ns", 1),
-];
 
 /// Reads `"100ms"`.
 ///
@@ -53,16 +44,6 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 pub(super) fn size_words(size: u64) -> String {
     let (unit, scale) = SIZES.iter().find(|(_, scale)| size.is_multiple_of(*scale)).unwrap_or(&("KiB", 1 << 10));
     format!("{}{unit}", size / scale)
-}
-
-/// Writes a duration in the largest unit that is exact.
-pub(super) fn duration_words(duration: Duration) -> String {
-    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    if nanoseconds == 0 {
-        return "0s".to_owned();
-    }
-    let (unit, scale) = UNITS.iter().find(|(_, scale)| nanoseconds % scale == 0).unwrap_or(&("ns", 1));
-    format!("{}{unit}", nanoseconds / scale)
 }
 
 /// Reads the multicast group of the frames. An IPv6 one says in itself how far routers may pass it on (RFC 4291 section
