@@ -5,6 +5,7 @@
 #[path = "support/allocations.rs"]
 mod allocations;
 #[macro_use]
+#[path = "transport/support.rs"]
 mod transport_support;
 
 use allocations::allocations;

@@ -2,6 +2,7 @@
 
 #[path = "support/allocations.rs"]
 mod allocations;
+#[path = "transport/support.rs"]
 mod transport_support;
 
 use allocations::allocations;

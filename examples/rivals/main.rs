@@ -23,7 +23,7 @@ mod common;
 mod conntrackd;
 pub mod contender;
 mod keepalived;
-#[allow(dead_code, reason = "tests/pair_keepalived.rs uses more of it")]
+#[allow(dead_code, reason = "tests/pair/driven.rs uses more of it")]
 mod process;
 pub mod race;
 pub mod report;
