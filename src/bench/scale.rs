@@ -68,9 +68,11 @@ impl Scale<'_> {
         let (name, mut total, mut cost) = (way.name, Vec::new(), Vec::new());
         for groups in GROUPS {
             let open = |group: u32| {
-                let (here, there) = way.open(street)?;
-                let links: Vec<Link> = [Some(here), there].into_iter().flatten().collect();
                 let sync_id = SYNC_ID + group as u8;
+                let siblings: Vec<u8> =
+                    (0..groups).map(|other| SYNC_ID + other as u8).filter(|id| *id != sync_id).collect();
+                let (here, there) = way.open_beside(street, &siblings)?;
+                let links: Vec<Link> = [Some(here), there].into_iter().flatten().collect();
                 Cluster::open(links, Setup { flows: self.flows(), sealed: false, sync_id })
             };
             let measured: Result<Vec<Vec<Both>>, BenchError> =

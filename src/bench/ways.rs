@@ -33,7 +33,7 @@ enum Open {
     /// Nothing of the kernel.
     Inside(fn() -> Ends),
     /// An interface at each end.
-    OnStreet(fn(&str) -> Result<Link, BenchError>),
+    OnStreet(fn(&RawOptions) -> Result<Link, BenchError>),
 }
 
 /// All of them.
@@ -45,20 +45,20 @@ pub(super) const WAYS: [Way; 5] = [
     Way { name: "xdp", open: Open::OnStreet(xdp), bare: Some(bare_xdp::rings) },
 ];
 
-fn raw(interface: &str) -> Result<Link, BenchError> {
-    Ok(Box::new(RawTransport::open(&RawOptions::new([interface]))?))
+fn raw(options: &RawOptions) -> Result<Link, BenchError> {
+    Ok(Box::new(RawTransport::open(options)?))
 }
 
-fn packet(interface: &str) -> Result<Link, BenchError> {
-    Ok(Box::new(PacketTransport::open(&RawOptions::new([interface]))?))
+fn packet(options: &RawOptions) -> Result<Link, BenchError> {
+    Ok(Box::new(PacketTransport::open(options)?))
 }
 
-fn nix(interface: &str) -> Result<Link, BenchError> {
-    Ok(Box::new(NixTransport::open(&RawOptions::new([interface]))?))
+fn nix(options: &RawOptions) -> Result<Link, BenchError> {
+    Ok(Box::new(NixTransport::open(options)?))
 }
 
-fn xdp(interface: &str) -> Result<Link, BenchError> {
-    Ok(Box::new(XdpTransport::open(&RawOptions::new([interface]))?))
+fn xdp(options: &RawOptions) -> Result<Link, BenchError> {
+    Ok(Box::new(XdpTransport::open(options)?))
 }
 
 /// Their names.
@@ -69,9 +69,16 @@ pub(super) fn names() -> [&'static str; WAYS.len()] {
 impl Way {
     /// Opens both ends on `street`.
     pub(super) fn open(&self, street: Option<&Street>) -> Result<Ends, BenchError> {
+        self.open_beside(street, &[])
+    }
+
+    /// The same for one of several groups: those beside it are `siblings`.
+    pub(super) fn open_beside(&self, street: Option<&Street>, siblings: &[u8]) -> Result<Ends, BenchError> {
         match (&self.open, street) {
             (Open::Inside(open), _) => Ok(open()),
-            (Open::OnStreet(open), Some(street)) => street.at_each_end(open),
+            (Open::OnStreet(open), Some(street)) => street.at_each_end(|interface| {
+                open(&RawOptions { siblings: siblings.to_vec(), ..RawOptions::new([interface]) })
+            }),
             (Open::OnStreet(_), None) => Err(BenchError::Stuck("there are no namespaces to cable")),
         }
     }

@@ -50,11 +50,11 @@ impl From<TransportError> for OpenError {
     }
 }
 
-/// Opens the group's sync links.
+/// Opens the group's sync links, on which this process hears the groups `siblings` by others.
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
+pub fn line(group: &Group, siblings: &[u8]) -> Result<Box<dyn Line>, OpenError> {
     // Best first. What cannot be had is followed by the next.
     const WAYS: [(TransportKind, &str, OpenWired); 3] = [
         (TransportKind::Xdp, "xdp", wired::<XdpPort>),
@@ -65,17 +65,21 @@ pub fn line(group: &Group) -> Result<Box<dyn Line>, OpenError> {
         // A hub of its own: nobody else is on it.
         return tapped(AlwaysUp(MemoryHub::new().port()), group);
     };
-    first_of(&WAYS[best..], group)
+    first_of(&WAYS[best..], group, siblings)
 }
 
-type OpenWired = fn(&Group, Option<String>) -> Result<Box<dyn Line>, OpenError>;
+type OpenWired = fn(&Group, &[u8], Option<String>) -> Result<Box<dyn Line>, OpenError>;
 
 /// Opens the first of these ways that can be had; the line tells why it is not the one before. If none can, the last one
 /// has the word: it asks for the least.
-fn first_of(ways: &[(TransportKind, &str, OpenWired)], group: &Group) -> Result<Box<dyn Line>, OpenError> {
+fn first_of(
+    ways: &[(TransportKind, &str, OpenWired)],
+    group: &Group,
+    siblings: &[u8],
+) -> Result<Box<dyn Line>, OpenError> {
     let mut reasons: Option<String> = None;
     for (number, (_, word, open)) in ways.iter().enumerate() {
-        match open(group, reasons.clone()) {
+        match open(group, siblings, reasons.clone()) {
             Err(OpenError::Transport(error)) if error.is_of_this_transport() && number + 1 < ways.len() => {
                 let before = reasons.map_or_else(String::new, |before| before + "; ");
                 reasons = Some(format!("{before}{word}: {error}"));
@@ -86,11 +90,16 @@ fn first_of(ways: &[(TransportKind, &str, OpenWired)], group: &Group) -> Result<
     Err(OpenError::Io(io::Error::from(io::ErrorKind::Unsupported)))
 }
 
-fn wired<P: Port + 'static>(group: &Group, instead_of: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+fn wired<P: Port + 'static>(
+    group: &Group,
+    siblings: &[u8],
+    instead_of: Option<String>,
+) -> Result<Box<dyn Line>, OpenError> {
     let options = RawOptions {
         interfaces: group.interfaces.clone(),
         group: group.group,
         frame_len: group.frame_len,
+        siblings: siblings.to_vec(),
         ..RawOptions::default()
     };
     tapped(Wired::<P>::open(&options)?.instead_of(instead_of), group)
@@ -193,21 +202,21 @@ mod tests {
     use crate::daemon::settings::Settings;
     use std::path::Path;
 
-    fn unsupported(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+    fn unsupported(_: &Group, _: &[u8], _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
         Err(TransportError::Unsupported { interface: "eth1".into(), reason: "too old".into() }.into())
     }
 
-    fn refused(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+    fn refused(_: &Group, _: &[u8], _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
         let source = io::Error::from_raw_os_error(libc::ENOMEM);
         Err(TransportError::System { op: "mmap", interface: "eth1".into(), source }.into())
     }
 
-    fn missing(_: &Group, _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+    fn missing(_: &Group, _: &[u8], _: Option<String>) -> Result<Box<dyn Line>, OpenError> {
         Err(TransportError::NoInterface { name: "eth1".into() }.into())
     }
 
     /// Tells what it was told, as an error.
-    fn last(_: &Group, instead_of: Option<String>) -> Result<Box<dyn Line>, OpenError> {
+    fn last(_: &Group, _: &[u8], instead_of: Option<String>) -> Result<Box<dyn Line>, OpenError> {
         Err(TransportError::Unsupported { interface: "eth1".into(), reason: format!("{instead_of:?}") }.into())
     }
 
@@ -215,7 +224,7 @@ mod tests {
         let text = "[node]\nid = 1\n[[group]]\nsync_id = 1\ninterfaces = [\"eth1\"]\n";
         let settings = Settings::parse(text, Path::new("x")).unwrap();
         let ways: Vec<_> = ways.iter().map(|(word, open)| (TransportKind::Raw, *word, *open)).collect();
-        first_of(&ways, &settings.groups[0]).err().unwrap().to_string()
+        first_of(&ways, &settings.groups[0], &[]).err().unwrap().to_string()
     }
 
     #[test]

@@ -93,8 +93,9 @@ pub fn run(settings: &Settings, group: &Group, desk: GroupDesk, shared: Shared, 
     let draining = Draining::default();
     let mut waiting = Waiting { node, group, audit, desk, journal, takeover, tracks, notify, draining };
     let mut told = false;
+    let siblings = settings.siblings(&waiting.group);
     let line = loop {
-        match build::line(&waiting.group) {
+        match build::line(&waiting.group, &siblings) {
             Ok(line) => break line,
             Err(OpenError::NoInterface { name }) => {
                 if !told {

@@ -87,6 +87,25 @@ impl Program {
         self.push(libc::BPF_MISC | libc::BPF_TAX, 0).push(libc::BPF_LD | libc::BPF_IND | libc::BPF_W, offset)
     }
 
+    /// A = the byte at `offset` from the end of the IPv4 header that begins at `header`: a load from X = 4 * (its low four bits).
+    #[must_use]
+    pub fn load_u8_behind_ipv4(self, header: u32, offset: u32) -> Self {
+        self.push(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, header)
+            .push(libc::BPF_LD | libc::BPF_IND | libc::BPF_B, header + offset)
+    }
+
+    /// A = the length of the packet in bytes.
+    #[must_use]
+    pub fn load_len(self) -> Self {
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0)
+    }
+
+    /// Accepts the packet if A is less than `value`.
+    #[must_use]
+    pub fn accept_below(self, value: u32) -> Self {
+        self.jump(libc::BPF_JGE, value, 1, 0).decide(ACCEPT)
+    }
+
     /// A = `value`.
     #[must_use]
     pub fn constant(self, value: u32) -> Self {

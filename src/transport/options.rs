@@ -31,7 +31,16 @@ pub struct RawOptions {
     pub send_buffer: usize,
     /// Most frames that one call moves, 1 to 1024.
     pub batch: usize,
+    /// Groups (`sync_id`) that other threads of this process hear on these links: the kernel drops their frames before they
+    /// wake this one, for sixteen groups would wake sixteen threads for each frame. Frames of groups that nobody here is in
+    /// come through, and are counted as what they are. A ring of AF_XDP hears all.
+    pub siblings: Vec<u8>,
 }
+
+/// Where in a frame its group stands (protocol.md 3.1; the same byte in ip_vs_sync's messages).
+pub(super) const SYNC_ID_AT: u32 = 1;
+/// Bytes from the start of a frame to the end of that.
+pub(super) const PREAMBLE: usize = SYNC_ID_AT as usize + 1;
 
 impl Default for RawOptions {
     fn default() -> Self {
@@ -42,6 +51,7 @@ impl Default for RawOptions {
             receive_buffer: 16 << 20,
             send_buffer: 1 << 20,
             batch: 64,
+            siblings: Vec::new(),
         }
     }
 }

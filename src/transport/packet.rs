@@ -14,6 +14,7 @@
 //! ([`super::TransportCounters::receive_room`]), each for the largest frame, whatever the MTU is now.
 
 use super::link::refused;
+use super::options::{PREAMBLE, SYNC_ID_AT};
 use super::port::{Arrival, Mode, Port};
 use super::wired::Wired;
 use super::{DATAGRAM_LEAST, DATAGRAM_OVERHEAD, RawOptions, TransportError, ethernet};
@@ -54,7 +55,7 @@ impl Port for PacketPort {
         let group = options.group;
         let what = Listening {
             ethertype: if group.is_ipv4() { libc::ETH_P_IP } else { libc::ETH_P_IPV6 } as u16,
-            filter: filter(group),
+            filter: filter(group).then(without_siblings(options)),
             group: ethernet::group_mac(group),
             slots: options.receive_buffer / (DATAGRAM_LEAST + DATAGRAM_OVERHEAD),
             packet_len: ethernet::header_len_max(group) + FRAME_LEN_MAX,
@@ -139,6 +140,23 @@ fn is_taken_from(source: IpAddr, group: IpAddr) -> bool {
         IpAddr::V4(group) => !source.is_unspecified() || group.octets()[..3] == [224, 0, 0],
         IpAddr::V6(_) => !source.is_unspecified(),
     }
+}
+
+/// Behind [`filter`]: drops frames of groups that another thread of this process hears, but for those that are too short to say
+/// theirs.
+fn without_siblings(options: &RawOptions) -> Program {
+    const ETHERNET: u32 = 14;
+    if options.siblings.is_empty() {
+        return Program::new();
+    }
+    let least = (ethernet::header_len_max(options.group) + PREAMBLE) as u32;
+    let program = Program::new().load_len().accept_below(least);
+    let program = if options.group.is_ipv4() {
+        program.load_u8_behind_ipv4(ETHERNET, SYNC_ID_AT)
+    } else {
+        program.load_u8(least - PREAMBLE as u32 + SYNC_ID_AT)
+    };
+    options.siblings.iter().fold(program, |program, sibling| program.drop_if((*sibling).into()))
 }
 
 /// Lets through what a raw socket that has joined the group would get: protocol 114 to the group, not sent to another

@@ -12,12 +12,14 @@ pub use super::options::RawOptions;
 pub use super::outgoing::STALLED_CALLS_MAX;
 
 use super::link::refused;
+use super::options::{PREAMBLE, SYNC_ID_AT};
 use super::port::{Arrival, Mode, Port};
 use super::wired::Wired;
 use super::{TransportError, ipv4, ipv6};
+use crate::sys::cbpf::Program;
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
 use crate::sys::poll::Descriptors;
-use crate::sys::socket::{self, Interface};
+use crate::sys::socket::{self, Interface, SetupError};
 use crate::wire::{FRAME_LEN_MAX, IP_PROTOCOL};
 use socket2::Socket;
 use std::io;
@@ -56,10 +58,15 @@ impl Port for RawPort {
         let refused = |error| refused(&interface.name, error);
         let receiver = socket::multicast_receiver(IP_PROTOCOL, options.group, interface, options.receive_buffer);
         let sender = socket::multicast_sender(IP_PROTOCOL, options.group, interface, options.send_buffer);
+        let receiver = receiver.map_err(refused)?;
+        if !options.siblings.is_empty() {
+            let source = |source| refused(SetupError { step: "SO_ATTACH_FILTER", source });
+            without_siblings(options).attach(&receiver).map_err(source)?;
+        }
         Ok(RawPort {
             index: interface.index,
             is_ipv4: options.group.is_ipv4(),
-            receiver: receiver.map_err(refused)?,
+            receiver,
             sender: sender.map_err(refused)?,
             drops: DropCount::default(),
         })
@@ -134,6 +141,18 @@ impl Port for RawPort {
     fn send_buffer(&self) -> u64 {
         socket::granted_send_buffer(&self.sender).unwrap_or(0) as u64
     }
+}
+
+/// What the receiving socket drops. The kernel shows an IPv4 datagram with its header, an IPv6 one without. What is too short
+/// for a frame passes, and is counted where it is refused: a load from behind the end would drop it in silence.
+fn without_siblings(options: &RawOptions) -> Program {
+    let program = Program::new().load_len();
+    let program = if options.group.is_ipv4() {
+        program.accept_below((ipv4::HEADER_LEN_MAX + PREAMBLE) as u32).load_u8_behind_ipv4(0, SYNC_ID_AT)
+    } else {
+        program.accept_below(PREAMBLE as u32).load_u8(SYNC_ID_AT)
+    };
+    options.siblings.iter().fold(program, |program, sibling| program.drop_if((*sibling).into()))
 }
 
 /// The kernel's 32-bit count of drops at a socket, made 64 bits long.

@@ -28,6 +28,7 @@ on_the_wire! {
     drops_by_the_kernel_are_counted_to_the_last
     a_group_that_was_not_joined_is_unheard
     the_kernels_own_ipvs_frames_are_ignored
+    what_a_sibling_hears_does_not_come_here_and_all_else_does
     a_frame_never_leaves_in_fragments
     frames_that_the_wire_does_not_take_wait_and_leave_in_order
     frames_that_the_socket_does_not_take_wait_and_leave_in_order
@@ -53,6 +54,7 @@ over! { packet, PacketTransport:
     a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
     drops_by_the_kernel_are_counted_to_the_last
     the_kernels_own_ipvs_frames_are_ignored
+    what_a_sibling_hears_does_not_come_here_and_all_else_does
     a_frame_never_leaves_in_fragments
     a_link_that_goes_down_says_so_and_works_again_when_it_is_up
     a_link_that_loses_its_carrier_is_not_up
@@ -73,6 +75,7 @@ over! { xdp, XdpTransport:
     a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
     drops_by_the_kernel_are_counted_to_the_last
     the_kernels_own_ipvs_frames_are_ignored
+    what_a_sibling_hears_does_not_come_here_and_all_else_does
     a_frame_never_leaves_in_fragments
     a_link_that_goes_down_says_so_and_works_again_when_it_is_up
     a_link_that_loses_its_carrier_is_not_up
@@ -173,6 +176,29 @@ fn the_kernels_own_ipvs_frames_are_ignored<T: SocketTransport>() {
     assert_eq!(hear(&mut port, 1), [b"fence"]);
     let counters = port.counters();
     assert_eq!((counters.frames_received, counters.malformed, counters.ttl_refused), (1, 0, 0));
+}
+
+/// The kernel drops what another thread of this process hears anyway; what is of a stranger's group, or too short to be of any,
+/// must come, for it is counted here.
+fn what_a_sibling_hears_does_not_come_here_and_all_else_does<T: SocketTransport>() {
+    for group in ["224.0.0.81", "ff02::7251"] {
+        let lan = Lan::new(2, 1);
+        let options = RawOptions { group: group.parse().unwrap(), ..options() };
+        let mut sender: T = open(&lan, 0, &options);
+        let mut port: T = open(&lan, 1, &RawOptions { siblings: vec![52, 53], ..options });
+        let frame = |sync_id: u8| {
+            let mut frame = [0; 100];
+            frame[1] = sync_id;
+            frame.to_vec()
+        };
+        until_heard(&mut sender, &mut port, b"?");
+        let sent = [frame(51), frame(52), vec![0], frame(53), vec![0, 54], frame(54)];
+        send(&mut sender, &sent);
+        let mut heard = hear(&mut port, 4);
+        heard.retain(|frame| frame != b"?");
+        heard.extend(hear(&mut port, 4 - heard.len()));
+        assert_eq!(heard, [frame(51), vec![0], vec![0, 54], frame(54)], "{group}");
+    }
 }
 
 /// [3.0.1] [3] don't-fragment, TTL 255, protocol 114, to 224.0.0.81; one frame is one datagram.

@@ -417,6 +417,17 @@ impl Settings {
         AuditOrders { mode, interval: group.audit_interval, sole: self.is_sole(group) }
     }
 
+    /// Other groups whose frames this process hears on every link of this one.
+    pub fn siblings(&self, group: &Group) -> Vec<u8> {
+        let shares = |other: &&Group| {
+            other.sync_id != group.sync_id
+                && other.group == group.group
+                && other.transport != TransportKind::Memory
+                && group.interfaces.iter().all(|interface| other.interfaces.contains(interface))
+        };
+        self.groups.iter().filter(shares).map(|other| other.sync_id).collect()
+    }
+
     /// Whether no other group writes to the kernel's connection table, or to this group's share of it.
     pub fn is_sole(&self, group: &Group) -> bool {
         let others = self.groups.iter().filter(|other| other.sync_id != group.sync_id);

@@ -379,6 +379,17 @@ fn groups_that_share_the_kernel_are_warned_about() {
     assert_eq!(sole.warnings().len(), 1);
 }
 
+/// The kernel need not bring a group what another thread of this process hears: on all of its links, in the same multicast group.
+#[test]
+fn siblings_of_a_group_are_heard_on_every_link_of_it() {
+    let others = "sync_id = 52\ninterfaces = [\"eth1\", \"eth2\"]\n[[group]]\nsync_id = 53\ninterfaces = [\"eth2\"]\n\
+                  [[group]]\nsync_id = 54\ninterfaces = [\"eth1\"]\ngroup = \"224.0.0.82\"\n\
+                  [[group]]\nsync_id = 55\ninterfaces = [\"eth1\"]\ntransport = \"memory\"\n";
+    let settings = parse(&format!("{SMALLEST}[[group]]\n{others}")).unwrap();
+    let siblings: Vec<Vec<u8>> = settings.groups.iter().map(|group| settings.siblings(group)).collect();
+    assert_eq!(siblings, [vec![52], vec![], vec![52], vec![], vec![51, 52]]);
+}
+
 #[test]
 fn a_file_without_a_secret_is_warned_about() {
     let warnings = parse(SMALLEST).unwrap().warnings();
