@@ -210,7 +210,7 @@ fn refusals(criterion: &mut Criterion) {
         (
             "stranger's ADVERT, no budget left, 200 bytes",
             sealed.hostile(Kind::ADVERT, 200, |bytes| bytes[16] = 9),
-            "drop_crowded",
+            "drop_untried",
         ),
     ];
     let mut group = criterion.benchmark_group("a frame that is refused");

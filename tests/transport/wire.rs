@@ -75,7 +75,6 @@ over! { xdp, XdpTransport:
     a_frame_longer_than_the_largest_is_counted_and_the_next_one_passes
     drops_by_the_kernel_are_counted_to_the_last
     the_kernels_own_ipvs_frames_are_ignored
-    what_a_sibling_hears_does_not_come_here_and_all_else_does
     a_frame_never_leaves_in_fragments
     a_link_that_goes_down_says_so_and_works_again_when_it_is_up
     a_link_that_loses_its_carrier_is_not_up

@@ -422,7 +422,6 @@ impl Settings {
         let shares = |other: &&Group| {
             other.sync_id != group.sync_id
                 && other.group == group.group
-                && other.transport != TransportKind::Memory
                 && group.interfaces.iter().all(|interface| other.interfaces.contains(interface))
         };
         self.groups.iter().filter(shares).map(|other| other.sync_id).collect()
