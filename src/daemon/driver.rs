@@ -45,7 +45,7 @@ use crate::time::{Duration, Instant};
 use crate::transport::TransportCounters;
 use fitness::Fitness;
 use reins::Reins;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// Calls of the transport, in each direction, that one turn makes.
@@ -523,18 +523,24 @@ impl Driver {
         // What is due at once was not asked for by a timer.
         self.due_at = (deadline > now).then_some(deadline);
         let left = deadline.since(now);
-        match self.pace.after(now, found, left.is_zero()) {
-            Rest::None => {}
-            Rest::Nap(nap) => std::thread::sleep(nap.min(left.max(Duration::from_micros(1)))),
-            Rest::Block => self.block(left),
+        let rest = self.pace.after(now, found, left.is_zero());
+        // What the source says before the next frame is due would wait for that frame: it is read then, all at once.
+        let may_gather = !left.is_zero() && found != Found::FullQueue;
+        let gathers = self.engine.gathers_until().filter(|until| *until > now && may_gather);
+        match (rest, gathers) {
+            (Rest::None, _) => {}
+            (Rest::Nap(_) | Rest::Block, Some(until)) => self.block(left.min(until.since(now)), None),
+            (Rest::Nap(nap), None) => std::thread::sleep(nap.min(left.max(Duration::from_micros(1)))),
+            (Rest::Block, None) => self.block(left, self.feed.readiness()),
         }
     }
 
-    fn block(&self, most: Duration) {
+    /// Until a frame comes, somebody asks, `source` has something, or `most` has passed.
+    fn block(&self, most: Duration, source: Option<BorrowedFd<'_>>) {
         let waker = self.desk.waker();
         let line = if self.watch.failing() { Descriptors::default() } else { self.line.readiness() };
         let mut descriptors: Descriptors<'_> = [waker.as_fd()].into_iter().collect();
-        descriptors.extend(line.iter().copied().chain(self.feed.readiness()));
+        descriptors.extend(line.iter().copied().chain(source));
         // A link that fails is not waited on, because its error could be ready for ever; a nap keeps the loop from
         // spinning.
         let most = if self.watch.failing() && self.watch.usable() { most.min(Duration::from_millis(1)) } else { most };

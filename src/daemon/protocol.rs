@@ -136,6 +136,14 @@ impl Protocol {
         each!(self, engine => engine.poll_event())
     }
 
+    /// Until when no change is worth a wake-up. The draft's engine waits with its first change, and says nothing of the next.
+    pub(crate) fn gathers_until(&self) -> Option<Instant> {
+        match self {
+            Protocol::Ssyncp1(engine) => engine.gathers_until(),
+            Protocol::Classic(_) => None,
+        }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         each!(self, engine => engine.poll_timeout())
     }

@@ -117,6 +117,16 @@ impl Engine {
         Some(if self.leaving { Instant::ZERO } else { gathered.min(self.advert_at) })
     }
 
+    /// Until when a change that came now would wait for others, on the master: who looks for changes before that wakes for
+    /// nothing. `None` where one would leave at once.
+    pub fn gathers_until(&self) -> Option<Instant> {
+        let at_once = self.data_at() == Some(Instant::ZERO);
+        if self.role() != Role::Master || !self.link_up || !self.may_send() || self.leaving || at_once {
+            return None;
+        }
+        Some((self.outbox.last_sent_at + self.config.batch_delay).min(self.advert_at))
+    }
+
     pub(super) fn send_data(&mut self, now: Instant, slot: &mut [u8]) -> Option<usize> {
         let waits = self.table.pending() > 0 || self.sections_wait();
         if self.role() == Role::Master && waits && !self.may_send() {

@@ -32,6 +32,32 @@ fn the_first_change_leaves_at_once_and_the_next_are_gathered() {
     );
 }
 
+/// [3.3.7] Until the next frame is due no change is worth a wake-up, for it would wait for that frame. On an idle line, with a full
+/// frame, on a backup and on who leaves, each is.
+#[test]
+fn who_looks_for_changes_is_told_how_long_one_would_wait() {
+    let mut world = World::elected_pair();
+    world.run(Duration::from_millis(50));
+    let idle = world.node(0).engine.gathers_until();
+    assert!(idle.is_none_or(|until| until <= world.now), "{idle:?}");
+    let start = world.now;
+    world.upsert(0, 1);
+    world.run(Duration::from_micros(100));
+    assert_eq!(world.node(0).engine.gathers_until(), Some(start + Duration::from_millis(1)));
+    assert_eq!(world.node(1).engine.gathers_until(), None);
+    world.upsert(0, 2);
+    assert_eq!(world.node(0).engine.gathers_until(), Some(start + Duration::from_millis(1)));
+    for number in 3..100 {
+        world.upsert(0, number);
+    }
+    assert_eq!(world.node(0).engine.gathers_until(), None, "a full frame leaves at once");
+    world.run(Duration::from_micros(10));
+    assert!(world.node(0).engine.gathers_until() > Some(world.now));
+    let now = world.now;
+    world.node(0).engine.leave(now);
+    assert_eq!(world.node(0).engine.gathers_until(), None);
+}
+
 /// [3.3.7] Frames that are full do not wait for anything.
 #[test]
 fn full_frames_leave_at_once() {
