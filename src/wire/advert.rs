@@ -369,6 +369,20 @@ mod tests {
     use super::*;
     use crate::wire::control::with;
 
+    #[test]
+    fn roles_have_the_words_of_the_log() {
+        let names: Vec<_> = (0..7).map(|role| WireRole(role).name()).collect();
+        assert_eq!(names, ["init", "backup", "promoting", "master", "fault", "none", "unknown"]);
+    }
+
+    #[test]
+    fn the_secrets_that_a_node_can_open_are_told_by_their_numbers() {
+        let secret = |id| Secret::new(id, &core::array::from_fn(|at| at as u8)).unwrap();
+        let some = Capabilities(0).with_secrets(&[secret(3), secret(0)]);
+        assert_eq!(some.secrets().collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(Capabilities(0).secrets().count(), 0);
+    }
+
     const PEERS: [PeerReport; 1] = [PeerReport::new(NodeId(2), 0x2222_2222_2222_2222, 4096, 17, 99)];
 
     const ADVERT: Advert<'_> = Advert {

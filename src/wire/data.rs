@@ -285,7 +285,7 @@ fn endpoint<A: Address>(endpoint: Option<Endpoint>) -> Result<Option<RawEndpoint
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{Attributes, TcpInfo, protocol};
+    use crate::flow::{Attributes, KeyBytes, TcpInfo, protocol};
     use crate::wire::{Frame, FrameError, NodeId, Payload, Record};
     use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -325,6 +325,73 @@ mod tests {
             mark: 0xdead_beef,
             attributes: Attributes::NONE,
         }
+    }
+
+    /// What one record says that `write` wrote.
+    fn read_back<T>(write: impl FnOnce(&mut DataWriter<'_>), read: impl FnOnce(Record<'_>) -> T) -> T {
+        let mut slot = [0x5a; 1208];
+        let mut writer = DataWriter::new(&mut slot, HEADER).unwrap();
+        write(&mut writer);
+        let length = writer.finish();
+        let Payload::Data(records) = Frame::parse(&slot[..length]).unwrap().verify().unwrap().payload() else {
+            panic!()
+        };
+        assert_eq!(records.clone().count(), 1);
+        read(records.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn what_the_shorter_form_cannot_say_is_said_in_the_longer_one() {
+        let key = [10, 0, 0, 1, 192, 0, 2, 10, 0x9c, 0x40, 0, 80, 6, 0, 0, 0];
+        let changes: [fn(&mut PlainFlow); 4] = [
+            |_| {},
+            |plain| plain.encoding[39] = 1, // a mark
+            |plain| plain.encoding[15] = 7, // a zone
+            |plain| plain.encoding[29] = PlainFlow::REPLY_SOURCE,
+        ];
+        let lengths = changes.map(|change| {
+            let mut plain = PlainFlow::new(&key, 3, [0, 8], 60);
+            change(&mut plain);
+            let said = read_back(
+                |writer| writer.push_plain(&plain).unwrap(),
+                |record| {
+                    let Record::Upsert(conn) = record else { panic!("{record:?}") };
+                    (conn.flow(), conn.key_bytes())
+                },
+            );
+            assert_eq!(said, (plain.flow(), KeyBytes::of(&plain.key()).unwrap()));
+            payload(|writer| writer.push_plain(&plain).unwrap()).len()
+        });
+        assert_eq!(lengths, [24, 28, 28, 32]);
+    }
+
+    #[test]
+    fn the_key_of_a_record_is_that_of_its_flow() {
+        let six = |last| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last));
+        let of_six = FlowKey { source: six(1), destination: six(2), zone: Zone { id: 9, direction: 1 }, ..KEY };
+        for flow in [full(), Flow::new(of_six)] {
+            let read = read_back(
+                |writer| writer.push_upsert(&flow).unwrap(),
+                |record| if let Record::Upsert(conn) = record { conn.key_bytes() } else { panic!() },
+            );
+            assert_eq!(read, KeyBytes::of(&flow.key).unwrap());
+        }
+    }
+
+    /// A value that is longer than a record fills it.
+    #[test]
+    fn a_part_of_a_value_fills_the_record() {
+        let value: Vec<u8> = (0..5000_u32).map(|at| at as u8).collect();
+        let rest = Fragment { expiry: 0, total: 5000, offset: 0, back: 0, bytes: &value };
+        let mut taken = 0;
+        let read = read_back(
+            |writer| taken = writer.push_section_part(7, b"web", rest).unwrap(),
+            |record| {
+                if let Record::Section(section) = record { section.fragment.unwrap().bytes.to_vec() } else { panic!() }
+            },
+        );
+        assert_eq!((taken % 4, &read[..]), (0, &value[..taken]));
+        assert!((960..1020).contains(&taken), "{taken} of the 1020 bytes that a record has");
     }
 
     /// The payload that `write` produces.

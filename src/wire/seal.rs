@@ -244,6 +244,11 @@ mod tests {
         0xa6, 0x65, 0x6b, 0x3e, 0x2f, 0xf3, 0xaa, 0xb9, 0x20, 0xc9, 0x3c, 0x1b, 0x9d, 0xa5, 0xe4, 0x81, // tag
     ];
 
+    #[test]
+    fn a_key_knows_the_number_of_its_secret() {
+        assert_eq!([0, 3].map(|id| secret(id).key(81, NODE, INCARNATION).id()), [0, 3]);
+    }
+
     fn header(kind: Kind, seq: u64) -> Header {
         Header { sync_id: 81, kind, flags: FrameFlags(0), node: NODE, incarnation: INCARNATION, seq, term: 3 }
     }

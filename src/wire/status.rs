@@ -145,6 +145,12 @@ mod tests {
     use crate::wire::NodeId;
     use crate::wire::control::with;
 
+    #[test]
+    fn states_have_the_words_of_the_log() {
+        let names: Vec<_> = (0..5).map(|code| SyncCode(code).name()).collect();
+        assert_eq!(names, ["cold", "syncing", "proven", "lagging", "unknown"]);
+    }
+
     const STATUS_PAYLOAD: [u8; 52] = [
         0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, // target
         0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, // frontier, base
