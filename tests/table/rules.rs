@@ -673,6 +673,15 @@ mod digest {
 mod limits {
     use super::*;
 
+    /// 76 bytes a place, 36 a tombstone, and 101 KiB for the buckets of the digest and the rest.
+    #[test]
+    fn every_part_of_a_table_counts_in_its_bytes() {
+        let bytes = |capacity, tombstones| Table::new(capacity, tombstones, 1).bytes();
+        assert_eq!((bytes(1 << 20, 1) - bytes(1 << 19, 1)) >> 19, 76);
+        assert_eq!((bytes(1, 1 << 20) - bytes(1, 1 << 19)) >> 19, 36);
+        assert_eq!(bytes(1, 1) >> 10, 101);
+    }
+
     /// [8.0.2]
     #[test]
     fn a_full_table_refuses_new_keys_and_takes_changes_of_old_ones() {
