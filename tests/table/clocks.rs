@@ -234,6 +234,24 @@ fn a_copy_that_waits_for_the_wire_keeps_its_flows_own_time() {
     assert_eq!(left(&table, 1_001_000), [99]);
 }
 
+/// [4.6.2] A word of an earlier mastership is no word of this one, also while a walk has the flow wait for the wire.
+#[test]
+fn what_the_source_said_in_an_earlier_mastership_is_a_copy_in_the_next() {
+    let left = |table: &Table, now| table.iter(at(now)).map(|flow| flow.timeout).collect::<Vec<_>>();
+    let mut table = of_a_new_master(None);
+    assert_eq!(table.put(&flow(100), at(1_000_000)), Ok(true));
+    table.sent(1);
+    table.begin_stream();
+    table.begin_stream();
+    table.begin_reign();
+    assert_eq!((0..BUCKETS as u16).map(|bucket| table.queue_bucket(bucket)).sum::<u32>(), 1);
+    assert_eq!(table.put(&flow(370), at(1_005_000)), Ok(true));
+    assert_eq!(left(&table, 1_005_000), [95]);
+    table.sent(1);
+    assert_eq!(table.put(&flow(360), at(1_015_000)), Ok(false));
+    assert_eq!(left(&table, 1_015_000), [85]);
+}
+
 /// [4.6.4] In the table, at once, and not for sections.
 #[test]
 fn a_takeover_gives_every_flow_its_grace_and_takes_no_time_away() {
