@@ -461,6 +461,17 @@ mod tests {
         seen
     }
 
+    #[test]
+    fn members_that_are_in_no_other_set_are_counted() {
+        let of = |members: &[u16]| {
+            let mut set = BucketSet::empty();
+            members.iter().for_each(|member| set.insert(*member));
+            set
+        };
+        assert_eq!(of(&[1, 64, 65, 200]).len_without(&of(&[64, 200, 201])), 2);
+        assert_eq!((of(&[]).len_without(&of(&[1])), of(&[1]).len_without(&of(&[]))), (0, 1));
+    }
+
     /// [3.6.3] The history is a ring, and its start is known.
     #[test]
     fn the_history_holds_the_newest_frames_and_knows_its_start() {

@@ -406,6 +406,11 @@ fn an_engine_refuses_a_configuration_that_cannot_work() {
     }
     let nonsense = Config { node: NodeId(0), priority: 0, capacity: 0, ..config(1) };
     assert_eq!(nonsense.problems().len(), 3, "every problem at once");
+    let most = Config { capacity: 1 << 28, tombstones: 1 << 28, history: 1 << 20, ..config(1) };
+    assert_eq!(most.problems(), []);
+    let more = Config { capacity: (1 << 28) + 1, tombstones: (1 << 28) + 1, history: (1 << 20) + 1, ..config(1) };
+    let keys: Vec<_> = more.problems().iter().map(|problem| problem.key).collect();
+    assert_eq!(keys, ["capacity", "tombstones", "history"]);
 }
 
 /// Three nodes of priority 150, 120 and 100, the first one master with an empty dump, all in sync.
