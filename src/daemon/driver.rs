@@ -62,6 +62,8 @@ const INTERVALS_OF_PATIENCE: u32 = 3;
 const METER_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks whether the addresses of a master that gives its role away are gone.
 const WITHDRAWAL_LOOK: Duration = Duration::from_micros(200);
+/// Longest time that a source is not read while a frame gathers, however long `batch_delay` is: its buffer in the kernel is finite.
+const GATHER_MOST: Duration = Duration::from_millis(1);
 /// Time between two looks at a source that has nothing to wait on.
 pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -138,6 +140,8 @@ pub struct Driver {
     turns: u64,
     /// When the next turn is due; `None` if it only waits for something to happen.
     due_at: Option<Instant>,
+    /// Frames came in the last turn.
+    heard: bool,
     /// When this node began to take the role over.
     promoting_since: Option<Instant>,
     /// When it became master.
@@ -198,6 +202,7 @@ impl Driver {
             flushes: Vec::with_capacity(FLUSHES_MAX),
             turns: 0,
             due_at: None,
+            heard: false,
             promoting_since: None,
             master_since: None,
             last_commit: Duration::ZERO,
@@ -300,6 +305,7 @@ impl Driver {
     }
 
     fn receive(&mut self, now: Instant, load: &mut Load) {
+        self.heard = false;
         if !self.watch.usable() {
             return;
         }
@@ -308,7 +314,7 @@ impl Driver {
             match self.line.receive(&mut |meta, frame| engine.handle_frame(now, meta, frame)) {
                 Ok(0) => return,
                 Ok(_) => {
-                    load.worked = true;
+                    (load.worked, self.heard) = (true, true);
                     self.watch.moved(Way::In);
                 }
                 Err(error) => return self.link_failed(now, Way::In, &error),
@@ -525,11 +531,13 @@ impl Driver {
         let left = deadline.since(now);
         let rest = self.pace.after(now, found, left.is_zero());
         // What the source says before the next frame is due would wait for that frame: it is read then, all at once.
-        let may_gather = !left.is_zero() && found != Found::FullQueue;
+        // Not where frames come in numbers: a nap takes those together, and a wait would wake for each.
+        let flooded = self.heard && matches!(rest, Rest::Nap(_));
+        let may_gather = !left.is_zero() && found != Found::FullQueue && !flooded;
         let gathers = self.engine.gathers_until().filter(|until| *until > now && may_gather);
         match (rest, gathers) {
             (Rest::None, _) => {}
-            (Rest::Nap(_) | Rest::Block, Some(until)) => self.block(left.min(until.since(now)), None),
+            (Rest::Nap(_) | Rest::Block, Some(until)) => self.block(left.min(until.since(now)).min(GATHER_MOST), None),
             (Rest::Nap(nap), None) => std::thread::sleep(nap.min(left.max(Duration::from_micros(1)))),
             (Rest::Block, None) => self.block(left, self.feed.readiness()),
         }
