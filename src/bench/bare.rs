@@ -4,12 +4,12 @@
 //!   raw, nix   sendmmsg ── 64 frames a call ──▶ ═══ ──▶ recvmmsg
 //! ```
 //!
-//! The frames of a batch are written once and never read. A transport that is built on something else, as a ring, has a bare
+//! The frames of a batch are written once, and of what arrives a frame's first bytes are read ([`super::flood`]). A transport that is built on something else, as a ring, has a bare
 //! pair of its own: something that is [`Sending`], something that is [`Receiving`], and a line in [`super::ways::WAYS`].
 
 use super::flood::{BareEnds, Receiving, Sending};
 use super::street::Street;
-use super::workload::FRAME_LEN;
+use super::workload::{FRAME_LEN, SYNC_ID, full_frame};
 use super::{BenchError, Doing};
 use crate::sys::mmsg::{ReceiveBatch, SendBatch};
 use crate::sys::poll::Descriptors;
@@ -60,7 +60,7 @@ impl BareSender {
         let group = SocketAddr::new(GROUP.into(), 0);
         BareSender {
             socket,
-            batch: same(BATCH, &[0x5a; FRAME_LEN], group),
+            batch: same(BATCH, &full_frame(SYNC_ID), group),
             single: SendBatch::new(1, FRAME_LEN, group),
         }
     }

@@ -1,13 +1,13 @@
 //! The bare pair of packet sockets: what [`crate::transport::PacketTransport`] is built on, and nothing around it.
 //!
 //! ```text
-//!   packet   sendmmsg ── 64 frames with ready-made headers a call ──▶ ═══ ──▶ ring of slots: taken out, not a byte read
+//!   packet   sendmmsg ── 64 frames with ready-made headers a call ──▶ ═══ ──▶ ring of slots: taken out, first bytes read
 //! ```
 
 use super::bare::BATCH;
 use super::flood::{BareEnds, Receiving, Sending};
 use super::street::Street;
-use super::workload::FRAME_LEN;
+use super::workload::{FRAME_LEN, SYNC_ID, full_frame};
 use super::{BenchError, Doing};
 use crate::sys::cbpf::Program;
 use crate::sys::mmsg::SendBatch;
@@ -44,7 +44,7 @@ pub(super) fn packets(street: &Street) -> Result<BareEnds, BenchError> {
     let batch = |count| {
         let mut batch = SendBatch::with_headers(count, HEADER_LEN, FRAME_LEN);
         while let Some(slot) = batch.slot() {
-            slot.fill(0x5a);
+            slot.copy_from_slice(&full_frame(SYNC_ID));
             batch.commit(FRAME_LEN);
             batch.with_header(batch.len() - 1).0.copy_from_slice(&headers);
         }

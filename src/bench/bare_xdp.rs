@@ -1,10 +1,10 @@
-//! The bare pair of AF_XDP: the same rings and the same program, frames that are written once into every slot, and nobody
-//! who reads what arrives.
+//! The bare pair of AF_XDP: the same rings and the same program, frames that are written once into every slot, and of
+//! what arrives the first bytes are read.
 
 use super::bare::BATCH;
 use super::flood::{BareEnds, Receiving, Sending};
 use super::street::Street;
-use super::workload::FRAME_LEN;
+use super::workload::{FRAME_LEN, SYNC_ID, full_frame};
 use super::{BenchError, Doing};
 use crate::sys::bpf::{Attachment, BpfError, Mode, Redirect};
 use crate::sys::poll::Descriptors;
@@ -88,11 +88,11 @@ fn end_that_sends(mut end: End) -> End {
 
 /// Headers without a checksum, which nobody at the other end looks at, and a frame.
 fn frame(mac: [u8; 6]) -> [u8; HEADERS_LEN + FRAME_LEN] {
-    let mut frame = [0x5a; HEADERS_LEN + FRAME_LEN];
+    let mut frame = [0; HEADERS_LEN + FRAME_LEN];
+    frame[HEADERS_LEN..].copy_from_slice(&full_frame(SYNC_ID));
     let [_, second, third, fourth] = GROUP.octets();
     frame[..6].copy_from_slice(&[0x01, 0x00, 0x5e, second & 0x7f, third, fourth]);
     frame[6..12].copy_from_slice(&mac);
-    frame[12..HEADERS_LEN].fill(0);
     (frame[12], frame[14], frame[22], frame[23]) = (0x08, 0x45, TTL, IP_PROTOCOL);
     frame[16..18].copy_from_slice(&((20 + FRAME_LEN) as u16).to_be_bytes());
     frame[30..34].copy_from_slice(&GROUP.octets());

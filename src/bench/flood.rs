@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The bare pair ([`super::bare`]) is the limit: the same frames on the same system calls or rings, and nothing around them.
-//! Both wait as the daemon does.
+//! Both wait as the daemon does, and both receivers look at each frame's length and first bytes, without which nobody could say
+//! that it has arrived. (To read one cache line that another processor has just written is most of what receiving costs.)
 
 use super::bare::BATCH;
 use super::rest::{Resting, Spent, Stopwatch};
@@ -191,13 +192,17 @@ fn hear(receiver: &mut dyn Receiving, over: &AtomicBool) -> io::Result<(u64, Spe
     let (watch, mut resting, mut heard) = (Stopwatch::start(), Resting::new(), 0);
     loop {
         let last = over.load(Ordering::Relaxed);
-        let frames = receiver.receive(&mut |_| ())?;
-        heard += frames as u64;
+        let frames = receiver.receive(&mut |frame| heard += u64::from(has_arrived(frame)))?;
         if frames == 0 && last {
             return Ok((heard, watch.stop()));
         }
         resting.rest(found(frames), || receiver.readiness(), LOOK);
     }
+}
+
+/// Whether these bytes are a frame of a flood, as far as its first cache line tells.
+fn has_arrived(frame: &[u8]) -> bool {
+    frame.len() == FRAME_LEN && frame[1] == workload::SYNC_ID
 }
 
 /// What a look at a receiver has found.
@@ -212,6 +217,14 @@ pub(super) fn found(frames: usize) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_whole_frame_of_the_group_has_arrived() {
+        let frame = workload::full_frame(workload::SYNC_ID);
+        assert!(has_arrived(&frame));
+        assert!(!has_arrived(&frame[..1479]) && !has_arrived(&[]));
+        assert!(!has_arrived(&workload::full_frame(82)));
+    }
 
     #[test]
     fn a_stamped_frame_tells_its_age_and_another_groups_does_not() {

@@ -381,6 +381,14 @@ impl<P: Port> Links<P> {
         &mut self.links[index]
     }
 
+    /// The link, if there is one only.
+    pub(super) fn only(&mut self) -> Option<&mut Link<P>> {
+        match &mut self.links[..] {
+            [link] => Some(link),
+            _ => None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.links.len()
     }

@@ -10,6 +10,8 @@
 //! With several links each has its own place in the batch, and a frame has left when every link that moves has taken it.
 //! A link that fails, or that takes nothing in [`STALLED_CALLS_MAX`] calls while another has taken all, is not waited
 //! for: what it did not get is counted as send errors.
+//!
+//! A single link that has slots of its own is lent to the writer instead, and there is no batch ([`straight`]).
 
 use super::TransportCounters;
 use super::link::{self, Link, Links};
@@ -146,6 +148,43 @@ impl Outgoing {
         }
         left
     }
+}
+
+/// Has at most `room` frames written into the slots of the only link itself, and sends them: nothing is copied. Says how many
+/// left, `None` if the link lends no slot now.
+pub(super) fn straight<P: Port>(
+    link: &mut Link<P>,
+    room: usize,
+    frame_len: usize,
+    fill: &mut dyn FnMut(&mut [u8]) -> Option<usize>,
+    counters: &mut TransportCounters,
+) -> Option<io::Result<usize>> {
+    link.port.slot()?;
+    let (mut frames, mut bytes) = (0, 0);
+    for _ in 0..room {
+        let Some(length) = link.port.slot().and_then(|slot| fill(&mut slot[..frame_len])) else { break };
+        if (1..=frame_len).contains(&length) {
+            link.port.commit(length);
+            frames += 1;
+            bytes += length as u64;
+        } else {
+            counters.send_errors += 1;
+        }
+    }
+    Some(match link.port.flush() {
+        Ok(()) => {
+            link.counters.frames_sent += frames;
+            link.counters.bytes_sent += bytes;
+            counters.frames_sent += frames;
+            counters.bytes_sent += bytes;
+            Ok(frames as usize)
+        }
+        Err(error) => {
+            link.counters.send_errors += frames;
+            counters.send_errors += frames;
+            if link::is_link_failure(&error) { Err(error) } else { Ok(0) }
+        }
+    })
 }
 
 /// Gives one link what it has not had yet, until its queue is full. A frame that it will not have is skipped and

@@ -82,13 +82,32 @@ pub trait Port: Sized {
     /// [`super::link::is_link_failure`].
     fn send(&mut self, batch: &mut SendBatch, first: usize) -> io::Result<usize>;
 
-    /// Moves on what [`Port::send`] has taken and the interface has not, and says how many frames that were taken have
+    /// Room for the next frame in memory that the interface reads itself, as long as the longest frame, behind what its headers
+    /// take. `None`: the port has no such memory, or cannot send now; [`Port::send`] is for all frames then.
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        None
+    }
+
+    /// Takes the first `length` bytes of that slot as a frame. It leaves with the next [`Port::flush`].
+    fn commit(&mut self, length: usize) {
+        debug_assert!(false, "a frame of {length} bytes in a slot that was not lent");
+    }
+
+    /// Sends what was committed since the last call, as much as the interface takes now; the rest waits.
+    ///
+    /// # Errors
+    /// As for [`Port::send`]: what was committed since the last call is dropped.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Moves on what was taken and the interface does not have yet, and says how many frames that were taken have
     /// been lost since the last call. Nothing waits in a port that hands everything on at once.
     fn push(&mut self) -> u64 {
         0
     }
 
-    /// Frames that [`Port::send`] has taken and the interface has not.
+    /// Frames that were taken and that the interface does not have yet.
     fn unsent(&self) -> usize {
         0
     }

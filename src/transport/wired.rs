@@ -13,7 +13,7 @@
 //! at any moment. What is lent to be filled is as long as the link carries *now*.
 
 use super::link::{LinkStatus, Links};
-use super::outgoing::Outgoing;
+use super::outgoing::{self, Outgoing};
 use super::port::Port;
 use super::{Limits, RawOptions, Transport, TransportCounters, TransportError};
 use crate::sys::poll::Descriptors;
@@ -128,7 +128,13 @@ impl<P: Port> Transport for Wired<P> {
         }
         // Before the next frame is made, so that none is longer than the link carries now.
         self.links.follow();
-        self.outgoing.fill(self.batch - left_before, self.links.frame_len(), fill, &mut self.counters);
+        let (room, frame_len) = (self.batch - left_before, self.links.frame_len());
+        if let Some(link) = self.links.only()
+            && let Some(left) = outgoing::straight(link, room, frame_len, fill, &mut self.counters)
+        {
+            return Ok(left_before + left?);
+        }
+        self.outgoing.fill(room, frame_len, fill, &mut self.counters);
         Ok(left_before + self.outgoing.flush(&mut self.links, &mut self.counters)?)
     }
 

@@ -6,7 +6,8 @@
 //!   wire ─▶ program ──┤
 //!                     └ all else, fragments, and the group's frames while no socket is bound
 //!                                  └─▶ network stack ─▶ the port's raw socket ─▶ deliver
-//!   batch ─▶ slot of queue 0 ─▶ send ring ─▶ wire                         (the IP headers are our own)
+//!   fill ─▶ slot of queue 0 ─▶ send ring ─▶ wire                          (the IP headers are our own)
+//!   fill ─▶ batch ─▶ slot of each link …                                  (where there are several links)
 //! ```
 //!
 //! The raw socket is a member of the group: so the interface lets the group's frames in, switches that snoop IGMP send
@@ -66,6 +67,8 @@ pub struct XdpPort {
     ring_calls: u32,
     /// Frames that were taken and then lost, and not told of yet.
     lost: u64,
+    /// Frames that were committed and not flushed.
+    committed: usize,
 }
 
 /// What belongs to one interface and goes with it.
@@ -102,6 +105,7 @@ impl Port for XdpPort {
             headers: None,
             ring_calls: RING_CALLS_MAX,
             lost: 0,
+            committed: 0,
         })
     }
 
@@ -161,28 +165,53 @@ impl Port for XdpPort {
         Ok(arrived)
     }
 
-    /// Each frame is copied into a slot of the send ring, behind headers of our own.
+    /// Each frame is copied into a slot of the send ring.
     fn send(&mut self, batch: &mut SendBatch, first: usize) -> io::Result<usize> {
-        let headers = self.headers.as_ref().ok_or(Errno::EADDRNOTAVAIL)?;
-        let queue = self.rings.as_mut().map(|rings| &mut rings.queues[0]).ok_or(Errno::ENODEV)?;
-        let header_len = ethernet::header_len(self.group);
+        if self.headers.is_none() {
+            return Err(Errno::EADDRNOTAVAIL.into());
+        }
+        if self.rings.is_none() {
+            return Err(Errno::ENODEV.into());
+        }
         let mut taken = 0;
         for index in first..batch.len() {
-            let Some(slot) = queue.slot() else { break };
+            let Some(slot) = self.slot() else { break };
             let (_, frame) = batch.with_header(index);
-            let end = header_len + frame.len();
-            headers.write(&mut slot[..header_len], frame.len());
-            slot[header_len..end].copy_from_slice(frame);
-            queue.commit(end);
+            slot[..frame.len()].copy_from_slice(frame);
+            self.commit(frame.len());
             taken += 1;
         }
-        let lost = &mut self.lost;
-        if let Err(error) = queue.push(&mut |_, arrived| *lost += u64::from(!arrived)) {
-            // Those of this call are told of by the error.
-            *lost += queue.take_unsent_back().saturating_sub(taken) as u64;
-            return Err(error);
-        }
+        self.flush()?;
         if taken > 0 { Ok(taken) } else { Err(Errno::EAGAIN.into()) }
+    }
+
+    fn slot(&mut self) -> Option<&mut [u8]> {
+        let header_len = ethernet::header_len(self.group);
+        self.headers.as_ref()?;
+        let slot = self.rings.as_mut()?.queues[0].slot()?;
+        slot.get_mut(header_len..)
+    }
+
+    /// Headers of our own go in front of it.
+    fn commit(&mut self, length: usize) {
+        let (Some(headers), Some(rings)) = (&self.headers, &mut self.rings) else { return };
+        let header_len = ethernet::header_len(self.group);
+        let queue = &mut rings.queues[0];
+        if let Some(slot) = queue.slot() {
+            headers.write(&mut slot[..header_len], length);
+            queue.commit(header_len + length);
+            self.committed += 1;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let committed = std::mem::take(&mut self.committed);
+        let Some(rings) = &mut self.rings else { return Ok(()) };
+        let (queue, lost) = (&mut rings.queues[0], &mut self.lost);
+        queue.push(&mut |_, arrived| *lost += u64::from(!arrived)).inspect_err(|_| {
+            // Those that the caller has just given are told of by the error.
+            *lost += queue.take_unsent_back().saturating_sub(committed) as u64;
+        })
     }
 
     fn push(&mut self) -> u64 {
