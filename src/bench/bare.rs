@@ -4,8 +4,9 @@
 //!   raw, nix   sendmmsg ── 64 frames a call ──▶ ═══ ──▶ recvmmsg
 //! ```
 //!
-//! The frames of a batch are written once, and of what arrives a frame's first bytes are read ([`super::flood`]). A transport that is built on something else, as a ring, has a bare
-//! pair of its own: something that is [`Sending`], something that is [`Receiving`], and a line in [`super::ways::WAYS`].
+//! The frames of a batch are written once, and of what arrives each frame's first bytes are read ([`super::flood`]). A
+//! transport that is built on something else, as a ring, has a bare pair of its own: something that is [`Sending`], something
+//! that is [`Receiving`], and a line in [`super::ways::WAYS`].
 
 use super::flood::{BareEnds, Receiving, Sending};
 use super::street::Street;

@@ -220,6 +220,41 @@ fn what_the_program_lets_pass_is_heard_by_the_stack() {
 }
 
 /// The driver runs programs natively only up to some MTU, unless they take frames in pieces, as ours does.
+/// Where each of three frames was written, by how far it is from the first.
+fn written_at(port: &mut XdpTransport) -> Vec<usize> {
+    let mut slots = Vec::new();
+    let sent = port.transmit(&mut |slot| {
+        (slots.len() < 3).then(|| {
+            slots.push(slot.as_ptr() as usize);
+            slot[..100].fill(slots.len() as u8);
+            100
+        })
+    });
+    assert_eq!(sent.unwrap(), 3);
+    slots.iter().map(|slot| slot.abs_diff(slots[0])).collect()
+}
+
+/// Frames of 100 bytes in a batch stand at cache lines, one behind the other; in the memory that the interface reads there is a
+/// slot for each, of the three pages that the longest takes.
+#[test]
+fn a_single_link_lends_the_memory_that_it_sends_from_and_several_share_a_batch() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(2, 2);
+    let two = RawOptions { interfaces: vec!["sync0".into(), "sync1".into()], ..options() };
+    let mut b: XdpTransport = open(&lan, 1, &two);
+    let mut one: XdpTransport = open(&lan, 0, &options());
+    until(|| is_up(&lan, 0, &mut one) && is_up(&lan, 1, &mut b));
+    assert_eq!(written_at(&mut one), [0, 12288, 24576]);
+    assert_eq!(hear(&mut b, 3), [vec![1; 100], vec![2; 100], vec![3; 100]]);
+    drop(one);
+    let mut both: XdpTransport = open(&lan, 0, &two);
+    until(|| is_up(&lan, 0, &mut both));
+    assert_eq!(written_at(&mut both), [0, 128, 256]);
+    assert_eq!(hear(&mut b, 6).len(), 6, "three by each link");
+}
+
 #[test]
 fn jumbo_frames_pass_natively_and_the_mtu_may_change_while_it_runs() {
     if !root() {
