@@ -177,3 +177,34 @@ fn a_flush_needs_somebody_who_holds_it_and_ends_with_the_mastership() {
     world.node(0).engine.set_role(now, RoleRequest::Backup);
     assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Err(NotMaster));
 }
+
+/// One that is left out would be the old one, and no problem of it would be told.
+#[test]
+fn every_setting_is_exchanged() {
+    let mut world = World::elected_pair();
+    let now = world.now;
+    let other = Tuning {
+        priority: 77,
+        preempt: false,
+        advert_interval: milliseconds(60),
+        batch_delay: milliseconds(2),
+        ack_every: 9,
+        ack_delay: milliseconds(7),
+        reorder_delay: milliseconds(4),
+        lag_limit: milliseconds(2300),
+        commit_deadline: milliseconds(800),
+        handover_deadline: milliseconds(1700),
+        merge_deadline: milliseconds(1900),
+        takeover_grace: Duration::from_secs(130),
+        startup_delay: Duration::from_secs(8),
+        ack: Ack::Quorum,
+        ack_timeout: milliseconds(900),
+        members: Some(3),
+    };
+    world.node(0).engine.reconfigure(now, &other).unwrap();
+    assert_eq!(tuning(&world, 0), other);
+    // Each alone is a change.
+    let longer = Tuning { startup_delay: Duration::from_secs(9), ..other };
+    world.node(0).engine.reconfigure(now, &longer).unwrap();
+    assert_eq!(tuning(&world, 0).startup_delay, Duration::from_secs(9));
+}
