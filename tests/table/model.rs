@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, TcpInfo, Zone};
 use ssyncp::table::{Applied, BUCKETS, Pending, Refused, Table};
-use ssyncp::time::Instant;
+use ssyncp::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
@@ -32,6 +32,8 @@ struct Held {
     named: bool,
     /// The source has said something of it.
     said: bool,
+    /// The source has told its clock, so that this is no copy's.
+    own: bool,
 }
 
 struct Model {
@@ -49,7 +51,16 @@ struct Model {
     touched: BTreeMap<u16, u64>,
     touched_at_least: u64,
     dumping: bool,
+    /// Seconds.
+    margin: u32,
     half_seconds: u64,
+}
+
+/// Who says a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Source,
+    Stream,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +81,7 @@ enum Op {
     ExpireAll,
     Reseed(usize),
     BeginStream,
+    Margin(u32),
     Wait(u64),
 }
 
@@ -122,6 +134,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::ExpireAll),
         1 => (0..SEEDS.len()).prop_map(Op::Reseed),
         2 => Just(Op::BeginStream),
+        1 => (0u32..13).prop_map(Op::Margin),
         4 => (1u64..20).prop_map(Op::Wait),
     ];
     prop::collection::vec(op, 1..120)
@@ -254,6 +267,7 @@ impl Model {
             touched: BTreeMap::new(),
             touched_at_least: 0,
             dumping: false,
+            margin: 0,
             half_seconds: 1,
         }
     }
@@ -289,6 +303,7 @@ impl Model {
             owed: false,
             named: true,
             said: false,
+            own: false,
         }
     }
 
@@ -327,22 +342,27 @@ impl Model {
         self.annex_used() - own + blocks(alive, flow) <= self.annex
     }
 
-    /// Gives a held key a value; whether it is another one, and whether the listener must hear.
-    fn assign(&mut self, flow: &Flow, waiting: bool, slack: u32) -> Result<(bool, bool), Refused> {
+    /// Gives a held key a value; whether it is another one, and whether the listener must hear. The clock of a copy may be
+    /// named by the source with the margin that the sink was given: that says nothing.
+    fn assign(&mut self, flow: &Flow, waiting: bool, by: By) -> Result<(bool, bool), Refused> {
         let old = self.held[&flow.key].clone();
         let changed = !old.alive || !same_value(&old.flow, flow);
-        let due =
-            changed || waiting || u64::from(flow.timeout) > 2 * u64::from(self.remaining(&old).saturating_sub(slack));
-        if !due {
-            return Ok((changed, due));
+        let (copy, slack) = match by {
+            By::Source => (self.margin > 0 && !old.own, 0),
+            By::Stream => (false, 2),
+        };
+        let news = flow.timeout.saturating_sub(if copy { self.margin } else { 0 });
+        let refreshed = u64::from(news) > 2 * u64::from(self.remaining(&old).saturating_sub(slack));
+        if !changed && !refreshed && (copy || !waiting) {
+            return Ok((false, waiting));
         }
         if !self.annex_fits(true, flow) {
             return Err(Refused::AnnexFull);
         }
-        let tombstone = old.tombstone && !changed;
+        let (tombstone, own) = (old.tombstone && !changed, old.own || by == By::Source);
         let (value, deadline) = (Flow { timeout: 0, ..flow.clone() }, self.deadline(flow.timeout));
-        self.held.insert(flow.key, Held { alive: true, flow: value, deadline, tombstone, ..old });
-        Ok((changed, due))
+        self.held.insert(flow.key, Held { alive: true, flow: value, deadline, tombstone, own, ..old });
+        Ok((changed, true))
     }
 
     /// The source cannot take away what it cannot know.
@@ -369,12 +389,12 @@ impl Model {
             }
             let newborn = self.newborn(flow);
             let version = buried.unwrap_or(newborn.version);
-            self.held.insert(flow.key, Held { unsent: buried.is_none(), said: true, version, ..newborn });
+            self.held.insert(flow.key, Held { unsent: buried.is_none(), said: true, own: true, version, ..newborn });
             self.wire.push(flow.key);
             return Ok(true);
         }
         let waiting = self.wire.contains(&flow.key);
-        let assigned = self.assign(&self.with_unknown(flow), waiting, 0);
+        let assigned = self.assign(&self.with_unknown(flow), waiting, By::Source);
         let held = self.held.get_mut(&flow.key).expect("held");
         held.named = true;
         let (_, due) = assigned?;
@@ -432,7 +452,7 @@ impl Model {
         let changed = match self.held.get(&key) {
             Some(held) if held.version >= version => return Ok(Applied::Older),
             Some(held) if !self.is_buried(held) => {
-                let assigned = self.assign(flow, self.sink.contains(&key), 2);
+                let assigned = self.assign(flow, self.sink.contains(&key), By::Stream);
                 if assigned.is_ok_and(|(_, due)| due) {
                     self.move_to_sink(&key);
                 }
@@ -667,6 +687,10 @@ fn step(table: &mut Table, model: &mut Model, keys: &[FlowKey], op: &Op) -> Test
         Op::BeginStream => {
             table.begin_stream();
             model.begin_stream();
+        }
+        Op::Margin(seconds) => {
+            table.set_margin(Duration::from_secs((*seconds).into()));
+            model.margin = model.margin.max(*seconds);
         }
         Op::Wait(half_seconds) => model.half_seconds += half_seconds,
     }
