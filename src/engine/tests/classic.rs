@@ -221,6 +221,16 @@ fn a_flow_ages_out_by_the_time_out_of_its_state() {
     assert_eq!((counter(&backup, "records_aged"), backup.poll_timeout()), (4, None));
 }
 
+/// [3.1.6] The time-outs of the state and not the source's, or the tables would differ in all but name.
+#[test]
+fn a_masters_table_has_the_time_outs_that_its_backups_give() {
+    let mut master = engine(RoleRequest::Master);
+    put(&mut master, at(0), flow(1));
+    put(&mut master, at(0), Flow { state: 8, ..flow(2) });
+    put(&mut master, at(0), udp(3));
+    assert_eq!(table(&master, at(0)), [(1, 3, 900), (2, 8, 10), (3, 0, 300)]);
+}
+
 /// [3.1.6]
 #[test]
 fn of_two_records_about_one_flow_the_later_one_counts() {
