@@ -32,7 +32,7 @@ use crate::daemon::journal::{Journal, Weight};
 use crate::daemon::link::{Line, Verdict, Watch, Way};
 use crate::daemon::measures::{Histogram, Measures};
 use crate::daemon::notify::Notify;
-use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::pace::{Found, Pace, Waits};
 use crate::daemon::protocol::Protocol;
 use crate::daemon::room::{RoomWatch, Wanted};
 use crate::daemon::settings::{Commit, Profile, Wait};
@@ -62,8 +62,6 @@ const INTERVALS_OF_PATIENCE: u32 = 3;
 const METER_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks whether the addresses of a master that gives its role away are gone.
 const WITHDRAWAL_LOOK: Duration = Duration::from_micros(200);
-/// Longest time that a source is not read while a frame gathers, however long `batch_delay` is: its buffer in the kernel is finite.
-const GATHER_MOST: Duration = Duration::from_millis(1);
 /// Time between two looks at a source that has nothing to wait on.
 pub const POLLED_SOURCE_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -529,17 +527,12 @@ impl Driver {
         // What is due at once was not asked for by a timer.
         self.due_at = (deadline > now).then_some(deadline);
         let left = deadline.since(now);
-        let rest = self.pace.after(now, found, left.is_zero());
-        // What the source says before the next frame is due would wait for that frame: it is read then, all at once.
-        // Not where frames come in numbers: a nap takes those together, and a wait would wake for each.
-        let flooded = self.heard && matches!(rest, Rest::Nap(_));
-        let may_gather = !left.is_zero() && found != Found::FullQueue && !flooded;
-        let gathers = self.engine.gathers_until().filter(|until| *until > now && may_gather);
-        match (rest, gathers) {
-            (Rest::None, _) => {}
-            (Rest::Nap(_) | Rest::Block, Some(until)) => self.block(left.min(until.since(now)).min(GATHER_MOST), None),
-            (Rest::Nap(nap), None) => std::thread::sleep(nap.min(left.max(Duration::from_micros(1)))),
-            (Rest::Block, None) => self.block(left, self.feed.readiness()),
+        let gathers = self.engine.gathers_until().filter(|until| *until > now).map(|until| until.since(now));
+        match self.pace.after(now, found, left.is_zero()).waits(found, self.heard, left, gathers) {
+            Waits::No => {}
+            Waits::Nap(nap) => std::thread::sleep(nap),
+            Waits::Frames(most) => self.block(most, None),
+            Waits::FramesAndSource(most) => self.block(most, self.feed.readiness()),
         }
     }
 

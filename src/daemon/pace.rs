@@ -25,6 +25,8 @@ use crate::time::{Duration, Instant};
 
 /// Nap before what is late is tried again: a queue below us that was full, or a deadline that stays due.
 pub const RETRY_NAP: Duration = Duration::from_micros(200);
+/// Longest time that a source is not read while a frame gathers, however long `batch_delay` is: its buffer in the kernel is finite.
+const GATHER_MOST: Duration = Duration::from_millis(1);
 /// Score from which on the loop naps.
 pub const NAPS_PAY: u32 = 4;
 /// Highest score: how much silence a loop under load forgives.
@@ -52,6 +54,36 @@ pub enum Rest {
     Nap(Duration),
     /// Sleep until something arrives or a deadline passes.
     Block,
+}
+
+/// What the loop waits for, at most how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waits {
+    /// It does not wait.
+    No,
+    /// For the time to pass.
+    Nap(Duration),
+    /// For a frame, or for somebody who asks.
+    Frames(Duration),
+    /// For those, and for the source.
+    FramesAndSource(Duration),
+}
+
+impl Rest {
+    /// In detail, where the next deadline is `left` away. `gathers`: time until the frame that a master gathers is due. What the
+    /// source says before that would wait for that frame: it is read then, all at once. But not where frames come in numbers
+    /// (`heard`): a nap takes those together, and a wait would wake for each.
+    pub fn waits(self, found: Found, heard: bool, left: Duration, gathers: Option<Duration>) -> Waits {
+        let flooded = heard && matches!(self, Rest::Nap(_));
+        match (self, gathers) {
+            (Rest::None, _) => Waits::No,
+            (_, Some(gathers)) if !left.is_zero() && found != Found::FullQueue && !flooded => {
+                Waits::Frames(left.min(gathers).min(GATHER_MOST))
+            }
+            (Rest::Nap(nap), _) => Waits::Nap(nap.min(left.max(Duration::from_micros(1)))),
+            (Rest::Block, _) => Waits::FramesAndSource(left),
+        }
+    }
 }
 
 /// The loop's memory of how busy it has been.
@@ -166,6 +198,37 @@ mod tests {
 
     fn adaptive() -> Loop {
         Loop::new(WaitKind::Adaptive)
+    }
+
+    /// With a `batch_delay` of a second the source would otherwise not be read for as long, and its buffer run over.
+    #[test]
+    fn while_a_frame_gathers_the_source_waits_for_it_but_never_longer_than_a_millisecond() {
+        let ms = Duration::from_millis;
+        let waits = |rest: Rest, gathers| rest.waits(Found::Work, false, ms(70), gathers);
+        assert_eq!(waits(Rest::Block, Some(ms(1) / 2)), Waits::Frames(ms(1) / 2));
+        assert_eq!(waits(Rest::Block, Some(ms(900))), Waits::Frames(ms(1)));
+        assert_eq!(waits(Rest::Nap(ms(1)), Some(ms(900))), Waits::Frames(ms(1)));
+        assert_eq!(waits(Rest::None, Some(ms(900))), Waits::No);
+        assert_eq!(waits(Rest::Block, None), Waits::FramesAndSource(ms(70)));
+        assert_eq!(waits(Rest::Nap(ms(1)), None), Waits::Nap(ms(1)));
+        // The deadline comes first.
+        assert_eq!(Rest::Block.waits(Found::Work, false, ms(1) / 4, Some(ms(1) / 2)), Waits::Frames(ms(1) / 4));
+        assert_eq!(Rest::Nap(ms(2)).waits(Found::Nothing, false, ms(1), None), Waits::Nap(ms(1)));
+    }
+
+    /// Each frame of a flood would end a wait; a nap takes many of them.
+    #[test]
+    fn a_master_under_a_flood_naps_also_while_a_frame_gathers() {
+        let ms = Duration::from_millis;
+        let (nap, soon) = (Rest::Nap(ms(1)), Some(ms(1) / 2));
+        assert_eq!(nap.waits(Found::Work, true, ms(70), soon), Waits::Nap(ms(1)));
+        assert_eq!(Rest::Block.waits(Found::Work, true, ms(70), soon), Waits::Frames(ms(1) / 2));
+        // What is late, or waits for room below, is tried again soon.
+        assert_eq!(Rest::Nap(RETRY_NAP).waits(Found::FullQueue, false, ms(70), soon), Waits::Nap(RETRY_NAP));
+        assert_eq!(
+            Rest::Nap(ms(1)).waits(Found::Work, false, Duration::ZERO, soon),
+            Waits::Nap(Duration::from_micros(1))
+        );
     }
 
     #[test]
