@@ -547,11 +547,12 @@ fn ranges(section: &Section<'_, '_>, group: &Group, node: &Node) {
     }
 }
 
-fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Iterator<Item = &'g Group>) {
+fn between_groups<'g>(section: &Section<'_, '_>, group: &Group, before: impl Iterator<Item = &'g Group> + Clone) {
+    // Once, however many there are above.
+    if before.clone().any(|other| other.sync_id == group.sync_id) && section.get("sync_id").is_some() {
+        section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
+    }
     for other in before {
-        if other.sync_id == group.sync_id && section.get("sync_id").is_some() {
-            section.wrong("sync_id", format!("{} is taken by a group above; each group has its own", group.sync_id));
-        }
         takeover::between_groups(section, group, other);
         xdp::between_groups(section, group, other);
     }

@@ -13,6 +13,19 @@ fn problems(text: &str) -> String {
 const SMALLEST: &str = "[node]\nid = 1\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\n";
 
 #[test]
+fn a_group_that_stands_there_three_times_is_told_of_once_for_each_repetition() {
+    let group = "[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\n";
+    let told = problems(&format!("[node]\nid = 1\n{}", group.repeat(3)));
+    assert_eq!(
+        told.lines().map(str::trim).collect::<Vec<_>>(),
+        [
+            "ssyncp.toml:7: sync_id: 51 is taken by a group above; each group has its own",
+            "ssyncp.toml:10: sync_id: 51 is taken by a group above; each group has its own",
+        ]
+    );
+}
+
+#[test]
 fn the_smallest_file_gets_the_defaults_of_the_product() {
     let settings = parse(SMALLEST).unwrap();
     assert_eq!(

@@ -44,6 +44,11 @@ pub(super) fn alternatives(text: &str) -> Result<Vec<Vec<Term>>, FilterError> {
     }
 }
 
+/// What no rule has, and others' rules do.
+const BRACKETS: [char; 2] = ['(', '{'];
+const UNBRACKETED: &str =
+    "there are no brackets; write a list as \"dport 80, 443\", and of what is in brackets several rules";
+
 /// Words and commas, each with its column.
 struct Words<'t> {
     words: Vec<(usize, &'t str)>,
@@ -102,6 +107,7 @@ impl<'t> Words<'t> {
         loop {
             match self.next() {
                 None => return Err(self.wrong(format!("something is missing; write {what}"))),
+                Some(word) if word.starts_with(BRACKETS) => return Err(self.wrong_before(UNBRACKETED)),
                 Some(word) => values.push(read(word).map_err(|message| self.wrong_before(message))?),
             }
             if self.peek() != Some(",") {
@@ -155,6 +161,12 @@ fn condition(words: &mut Words<'_>) -> Result<Test, FilterError> {
         "mark" => mark(words),
         "ct" => connection(words),
         _ if protocol(word).is_ok() => protocol_first(words),
+        // nft's words, which say the family too.
+        "ip" | "ip6" | "saddr" | "daddr" => {
+            Err(words
+                .wrong_before(format!("\"{word}\" is not needed; write \"src 10.0.0.0/8\" or \"dst 2001:db8::/32\"")))
+        }
+        _ if word.starts_with(BRACKETS) => Err(words.wrong_before(UNBRACKETED)),
         other => Err(words.wrong_before(format!("\"{other}\" is no condition; write {CONDITIONS}"))),
     }
 }
@@ -292,6 +304,11 @@ mod tests {
             ("src 10.0.0", 5, "is no address or network"),
             ("dport 80-22", 7, "write \"22-80\""),
             ("dport http", 7, "is no port"),
+            ("tcp dport { 80, 443 }", 11, "write a list as \"dport 80, 443\""),
+            ("tcp dport (80, 443)", 11, "there are no brackets"),
+            ("(tcp or udp) and dport 53", 1, "there are no brackets"),
+            ("ip saddr 10.0.0.0/8", 1, "\"ip\" is not needed; write \"src 10.0.0.0/8\""),
+            ("daddr 10.0.0.0/8", 1, "write \"src 10.0.0.0/8\" or \"dst 2001:db8::/32\""),
             ("ct state establishd", 10, "write new, established or related"),
             ("ct", 3, "write \"ct state established\""),
             ("ct mark 1", 4, "\"ct mark\" is unknown"),
