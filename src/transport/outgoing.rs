@@ -11,7 +11,7 @@
 //! A link that fails, or that takes nothing in [`STALLED_CALLS_MAX`] calls while another has taken all, is not waited
 //! for: what it did not get is counted as send errors.
 //!
-//! A single link that has slots of its own is lent to the writer instead, and there is no batch ([`straight`]).
+//! A single link that has slots of its own lends them to the writer instead, while one is free ([`straight`]).
 
 use super::TransportCounters;
 use super::link::{self, Link, Links};
@@ -151,7 +151,7 @@ impl Outgoing {
 }
 
 /// Has at most `room` frames written into the slots of the only link itself, and sends them: nothing is copied. Says how many
-/// left, `None` if the link lends no slot now.
+/// left, `None` if the link lends no slot now. An error is that of the link, as with a batch.
 pub(super) fn straight<P: Port>(
     link: &mut Link<P>,
     room: usize,
@@ -166,25 +166,26 @@ pub(super) fn straight<P: Port>(
         if (1..=frame_len).contains(&length) {
             link.port.commit(length);
             frames += 1;
-            bytes += length as u64;
+            bytes += length;
         } else {
             counters.send_errors += 1;
         }
     }
-    Some(match link.port.flush() {
-        Ok(()) => {
-            link.counters.frames_sent += frames;
-            link.counters.bytes_sent += bytes;
-            counters.frames_sent += frames;
-            counters.bytes_sent += bytes;
-            Ok(frames as usize)
-        }
-        Err(error) => {
-            link.counters.send_errors += frames;
-            counters.send_errors += frames;
-            if link::is_link_failure(&error) { Err(error) } else { Ok(0) }
-        }
-    })
+    if frames == 0 {
+        return Some(Ok(0));
+    }
+    let mut failure = None;
+    if let Err(dropped) = link.port.flush(frames) {
+        link.counters.send_errors += dropped.frames as u64;
+        counters.send_errors += dropped.frames as u64;
+        (frames, bytes) = (frames - dropped.frames, bytes - dropped.bytes);
+        failure = Some(dropped.error).filter(link::is_link_failure);
+    }
+    link.counters.frames_sent += frames as u64;
+    link.counters.bytes_sent += bytes as u64;
+    counters.frames_sent += frames as u64;
+    counters.bytes_sent += bytes as u64;
+    Some(failure.map_or(Ok(frames), Err))
 }
 
 /// Gives one link what it has not had yet, until its queue is full. A frame that it will not have is skipped and

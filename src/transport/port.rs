@@ -32,6 +32,17 @@ pub struct Mode {
     pub instead_of: Option<String>,
 }
 
+/// Frames that will not leave.
+#[derive(Debug)]
+pub struct Dropped {
+    /// How many.
+    pub frames: usize,
+    /// Their bytes, without the headers below the frame.
+    pub bytes: usize,
+    /// What the operating system said.
+    pub error: io::Error,
+}
+
 /// A way to reach one interface. It is opened in the network namespace of the calling thread, and stays there.
 pub trait Port: Sized {
     /// What the ports of a transport share to receive with. Made once, so that receiving allocates nothing.
@@ -93,11 +104,12 @@ pub trait Port: Sized {
         debug_assert!(false, "a frame of {length} bytes in a slot that was not lent");
     }
 
-    /// Sends what was committed since the last call, as much as the interface takes now; the rest waits.
+    /// Sends the `committed` frames that were taken since the last call, as much as the interface takes now; the rest waits.
     ///
     /// # Errors
-    /// As for [`Port::send`]: what was committed since the last call is dropped.
-    fn flush(&mut self) -> io::Result<()> {
+    /// Why some of them were dropped, and which part: the last ones.
+    fn flush(&mut self, committed: usize) -> Result<(), Dropped> {
+        debug_assert_eq!(committed, 0);
         Ok(())
     }
 

@@ -6,6 +6,8 @@
 //!                └ link 1: port ┘                            └ link 1: port ─ wire
 //! ```
 //!
+//! The batch is left out where there is one link that lends slots of its own ([`outgoing::straight`]).
+//!
 //! Links take turns at being the first to be received from, so that a flood on one never silences another. Receiving and
 //! transmitting allocate nothing.
 //!

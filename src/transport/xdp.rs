@@ -7,7 +7,7 @@
 //!                     └ all else, fragments, and the group's frames while no socket is bound
 //!                                  └─▶ network stack ─▶ the port's raw socket ─▶ deliver
 //!   fill ─▶ slot of queue 0 ─▶ send ring ─▶ wire                          (the IP headers are our own)
-//!   fill ─▶ batch ─▶ slot of each link …                                  (where there are several links)
+//!   fill ─▶ batch ─▶ slot of each link …                                  (of several links, or where no slot is free)
 //! ```
 //!
 //! The raw socket is a member of the group: so the interface lets the group's frames in, switches that snoop IGMP send
@@ -17,7 +17,7 @@
 //! The program is attached natively if the driver can, else in SKB mode, by a BPF link: whoever dies leaves nothing
 //! behind. It is loaded once, so that an interface that was replaced is opened again without CAP_BPF.
 
-use super::port::{Arrival, Mode, Port};
+use super::port::{Arrival, Dropped, Mode, Port};
 use super::raw::RawPort;
 use super::{RawOptions, TransportError, Wired, ethernet};
 use crate::sys::bpf::{self, Attachment, BpfError, Redirect};
@@ -67,8 +67,6 @@ pub struct XdpPort {
     ring_calls: u32,
     /// Frames that were taken and then lost, and not told of yet.
     lost: u64,
-    /// Frames that were committed and not flushed.
-    committed: usize,
 }
 
 /// What belongs to one interface and goes with it.
@@ -105,7 +103,6 @@ impl Port for XdpPort {
             headers: None,
             ring_calls: RING_CALLS_MAX,
             lost: 0,
-            committed: 0,
         })
     }
 
@@ -181,8 +178,13 @@ impl Port for XdpPort {
             self.commit(frame.len());
             taken += 1;
         }
-        self.flush()?;
-        if taken > 0 { Ok(taken) } else { Err(Errno::EAGAIN.into()) }
+        match self.flush(taken) {
+            // Those that were dropped are tried again, and then tell why.
+            Err(dropped) if dropped.frames < taken => Ok(taken - dropped.frames),
+            Err(dropped) => Err(dropped.error),
+            Ok(()) if taken == 0 => Err(Errno::EAGAIN.into()),
+            Ok(()) => Ok(taken),
+        }
     }
 
     fn slot(&mut self) -> Option<&mut [u8]> {
@@ -200,17 +202,20 @@ impl Port for XdpPort {
         if let Some(slot) = queue.slot() {
             headers.write(&mut slot[..header_len], length);
             queue.commit(header_len + length);
-            self.committed += 1;
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        let committed = std::mem::take(&mut self.committed);
+    fn flush(&mut self, committed: usize) -> Result<(), Dropped> {
+        let header_len = ethernet::header_len(self.group);
         let Some(rings) = &mut self.rings else { return Ok(()) };
         let (queue, lost) = (&mut rings.queues[0], &mut self.lost);
-        queue.push(&mut |_, arrived| *lost += u64::from(!arrived)).inspect_err(|_| {
-            // Those that the caller has just given are told of by the error.
-            *lost += queue.take_unsent_back().saturating_sub(committed) as u64;
+        queue.push(&mut |_, arrived| *lost += u64::from(!arrived)).map_err(|error| {
+            // They leave in their order: what waited before them has left, or comes back too.
+            let back = queue.take_unsent_back();
+            let (waited, dropped) = back.split_at(back.len().saturating_sub(committed));
+            *lost += waited.len() as u64;
+            let bytes = dropped.iter().map(|length| length - header_len).sum();
+            Dropped { frames: dropped.len(), bytes, error }
         })
     }
 
@@ -220,7 +225,7 @@ impl Port for XdpPort {
         {
             let lost = &mut self.lost;
             if queues[0].push(&mut |_, arrived| *lost += u64::from(!arrived)).is_err() {
-                *lost += queues[0].take_unsent_back() as u64;
+                *lost += queues[0].take_unsent_back().len() as u64;
             }
         }
         std::mem::take(&mut self.lost)

@@ -32,7 +32,7 @@ struct Held {
     named: bool,
     /// The source has said something of it.
     said: bool,
-    /// The source has told its clock, so that this is no copy's.
+    /// The source has told its clock, at some time: no mastership ends here, after which that would count no more.
     own: bool,
 }
 

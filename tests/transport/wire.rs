@@ -302,6 +302,7 @@ fn a_link_that_goes_down_says_so_and_works_again_when_it_is_up<T: SocketTranspor
     let error = a.transmit(&mut |_| (frames > 0).then(|| frames -= 1).map(|()| 10)).unwrap_err();
     assert!(matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown), "{error}");
     assert_eq!((a.counters().send_errors, a.pending()), (3, 0));
+    assert_eq!(a.transmit(&mut |_| None).unwrap(), 0, "who has nothing to say meets no error");
     assert_eq!(a.receive(&mut |_, _| {}).unwrap_or(0), 0);
     lan.ip(0, "link set sync0 up");
     until(|| is_up(&lan, 0, &mut a));

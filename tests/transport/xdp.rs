@@ -219,7 +219,6 @@ fn what_the_program_lets_pass_is_heard_by_the_stack() {
     assert_eq!(hear(&mut b, 1), [[3; 4000]]);
 }
 
-/// The driver runs programs natively only up to some MTU, unless they take frames in pieces, as ours does.
 /// Where each of three frames was written, by how far it is from the first.
 fn written_at(port: &mut XdpTransport) -> Vec<usize> {
     let mut slots = Vec::new();
@@ -255,6 +254,79 @@ fn a_single_link_lends_the_memory_that_it_sends_from_and_several_share_a_batch()
     assert_eq!(hear(&mut b, 6).len(), 6, "three by each link");
 }
 
+/// A sender with the smallest send buffer, at a switch that lets out 20 Mbit/s: a frame is charged to that buffer until it is
+/// out. (Past the bridge, which would queue a copy.)
+fn at_a_slow_switch(lan: &Lan) -> (XdpTransport, RawTransport) {
+    for arguments in [
+        "qdisc add dev p0-1 root tbf rate 20mbit burst 3000 limit 4000000",
+        "qdisc add dev p0-0 clsact",
+        "filter add dev p0-0 ingress protocol all u32 match u32 0 0 action mirred egress redirect dev p0-1",
+    ] {
+        let status = lan.switch.command("tc").unwrap().args(arguments.split(' ')).status();
+        assert!(status.unwrap().success(), "tc {arguments}");
+    }
+    let mut a: XdpTransport = open(lan, 0, &RawOptions { send_buffer: 1, ..options() });
+    let b: RawTransport = open(lan, 1, &options());
+    until(|| is_up(lan, 0, &mut a));
+    (a, b)
+}
+
+/// Slots that are all on their way cost no frame: what the writer has made then waits in a batch.
+#[test]
+fn where_all_slots_are_taken_frames_wait_in_the_batch_and_leave_in_order() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(2, 1);
+    let (mut a, mut b) = at_a_slow_switch(&lan);
+    let numbers = 0..600_u32;
+    let mut next = numbers.clone();
+    let mut fill = |slot: &mut [u8]| {
+        slot[..4].copy_from_slice(&next.next()?.to_be_bytes());
+        Some(1208)
+    };
+    let mut most = 0;
+    for _ in 0..100 {
+        a.transmit(&mut fill).unwrap();
+        most = most.max(a.pending());
+    }
+    // Those that are out and not read yet have a slot, too.
+    assert!(most > 256 && most <= 264, "{most} wait, in 256 slots and a batch of 8");
+    let mut heard = Vec::new();
+    until(|| {
+        a.transmit(&mut fill).unwrap();
+        b.receive(&mut |_, frame| heard.push(u32::from_be_bytes(*frame.first_chunk().unwrap()))).unwrap();
+        heard.len() == 600
+    });
+    assert_eq!(heard, numbers.collect::<Vec<_>>());
+    assert_eq!((a.counters().frames_sent, a.counters().bytes_sent, a.counters().send_errors), (600, 600 * 1208, 0));
+}
+
+/// What left before the link failed has left, and the rest is counted once.
+#[test]
+fn of_frames_that_were_waiting_when_the_link_failed_each_is_counted_once() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(2, 1);
+    let (mut a, mut b) = at_a_slow_switch(&lan);
+    let batch = || {
+        let mut frames = 8;
+        move |_: &mut [u8]| (frames > 0).then(|| frames -= 1).map(|()| 1208)
+    };
+    assert_eq!(a.transmit(&mut batch()).unwrap(), 8);
+    let waiting = a.pending();
+    assert!((1..8).contains(&waiting), "{waiting} of 8 wait");
+    lan.ip(0, "link set sync0 down");
+    a.transmit(&mut batch()).unwrap_err();
+    let counters = a.counters();
+    assert_eq!((counters.frames_sent, counters.send_errors, a.pending()), (8, waiting as u64 + 8, 0));
+    assert_eq!(a.transmit(&mut |_| None).unwrap(), 0);
+    assert_eq!(hear(&mut b, 8 - waiting).len(), 8 - waiting);
+    assert_eq!(b.receive(&mut |_, _| ()).unwrap(), 0);
+}
+
+/// The driver runs programs natively only up to some MTU, unless they take frames in pieces, as ours does.
 #[test]
 fn jumbo_frames_pass_natively_and_the_mtu_may_change_while_it_runs() {
     if !root() {

@@ -320,12 +320,12 @@ impl XskSocket {
         self.queued.len() - self.void
     }
 
-    /// Takes back what is in the send ring, as far as that can be done: says how many frames that were. A driver that
-    /// shares our memory may be reading them, so there they stay.
-    pub fn take_unsent_back(&mut self) -> usize {
-        let Some(send) = &mut self.send else { return 0 };
+    /// Takes back what is in the send ring, as far as that can be done: the lengths of those frames, the oldest first. A
+    /// driver that shares our memory may be reading them, so there they stay.
+    pub fn take_unsent_back(&mut self) -> Vec<usize> {
+        let Some(send) = &mut self.send else { return Vec::new() };
         if self.zero_copy {
-            return 0;
+            return Vec::new();
         }
         while let Some(address) = self.completion.pop() {
             self.impossible += u64::from(!self.frames.ledger.complete(address));
@@ -337,7 +337,7 @@ impl XskSocket {
             ledger.complete(descriptor.addr);
             libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 }
         });
-        let back = self.unsent();
+        let back = self.queued.iter().skip(self.void).map(|frame| frame.length).collect();
         self.void = self.queued.len();
         back
     }
