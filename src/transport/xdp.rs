@@ -211,11 +211,17 @@ impl Port for XdpPort {
         let (queue, lost) = (&mut rings.queues[0], &mut self.lost);
         queue.push(&mut |_, arrived| *lost += u64::from(!arrived)).map_err(|error| {
             // They leave in their order: what waited before them has left, or comes back too.
-            let back = queue.take_unsent_back();
-            let (waited, dropped) = back.split_at(back.len().saturating_sub(committed));
-            *lost += waited.len() as u64;
-            let bytes = dropped.iter().map(|length| length - header_len).sum();
-            Dropped { frames: dropped.len(), bytes, error }
+            let mut waited = queue.unsent().saturating_sub(committed);
+            let mut dropped = Dropped { frames: 0, bytes: 0, error };
+            queue.take_unsent_back(&mut |length| {
+                if waited > 0 {
+                    (waited, *lost) = (waited - 1, *lost + 1);
+                } else {
+                    dropped.frames += 1;
+                    dropped.bytes += length - header_len;
+                }
+            });
+            dropped
         })
     }
 
@@ -225,7 +231,7 @@ impl Port for XdpPort {
         {
             let lost = &mut self.lost;
             if queues[0].push(&mut |_, arrived| *lost += u64::from(!arrived)).is_err() {
-                *lost += queues[0].take_unsent_back().len() as u64;
+                queues[0].take_unsent_back(&mut |_| *lost += 1);
             }
         }
         std::mem::take(&mut self.lost)

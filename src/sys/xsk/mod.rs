@@ -320,12 +320,12 @@ impl XskSocket {
         self.queued.len() - self.void
     }
 
-    /// Takes back what is in the send ring, as far as that can be done: the lengths of those frames, the oldest first. A
-    /// driver that shares our memory may be reading them, so there they stay.
-    pub fn take_unsent_back(&mut self) -> Vec<usize> {
-        let Some(send) = &mut self.send else { return Vec::new() };
+    /// Takes back what is in the send ring, as far as that can be done: `back` is called with the length of each frame, the
+    /// oldest first. A driver that shares our memory may be reading them, so there they stay.
+    pub fn take_unsent_back(&mut self, back: &mut dyn FnMut(usize)) {
+        let Some(send) = &mut self.send else { return };
         if self.zero_copy {
-            return Vec::new();
+            return;
         }
         while let Some(address) = self.completion.pop() {
             self.impossible += u64::from(!self.frames.ledger.complete(address));
@@ -337,9 +337,8 @@ impl XskSocket {
             ledger.complete(descriptor.addr);
             libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 }
         });
-        let back = self.queued.iter().skip(self.void).map(|frame| frame.length).collect();
+        self.queued.iter().skip(self.void).for_each(|frame| back(frame.length));
         self.void = self.queued.len();
-        back
     }
 
     /// Whether the driver shares our memory.

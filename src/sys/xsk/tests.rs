@@ -194,7 +194,10 @@ fn what_an_interface_that_is_switched_off_did_not_take_never_leaves() {
         }
         let error = sender.push(&mut |_, _| panic!("nothing leaves")).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
-        assert_eq!((sender.unsent(), sender.take_unsent_back(), sender.unsent()), (3, vec![60; 3], 0));
+        assert_eq!(sender.unsent(), 3);
+        let mut back = Vec::new();
+        sender.take_unsent_back(&mut |length| back.push(length));
+        assert_eq!((back, sender.unsent()), (vec![60; 3], 0));
         ip("link set near up");
         for round in 0..20 {
             let frames = vec![frame(60, 100 + round); 8];
