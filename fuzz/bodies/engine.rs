@@ -4,7 +4,7 @@
 //! wrong, and after the last operation, with the line whole again, one master and equal tables.
 
 use ssyncp::engine::{Config, Engine, Role, RoleRequest, SyncState};
-use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, Zone, attribute};
+use ssyncp::flow::{Change, Endpoint, Flow, FlowKey, Section, SectionChange, SectionKey, Zone, attribute};
 use ssyncp::time::{Duration, Instant};
 use ssyncp::wire::{FRAME_LEN_MAX, FrameMeta, NodeId};
 use std::collections::VecDeque;
@@ -34,8 +34,23 @@ struct World {
 pub fn seeds() -> Vec<Vec<u8>> {
     let full: Vec<u8> = (0..CAPACITY as u8).flat_map(|number| [2, number, 0x82, number]).collect();
     let begun = [0, 40, 4, 64, 0x84, 64].repeat(12);
+    // Whoever is master: two frames with changes, of which the other hears only the second, whose flow then ends.
+    let early = |at: u8| {
+        let other = at ^ 0x80;
+        [at | 2, 1, 22, 0, other | 21, 0, at | 2, 2, 22, 0, other | 5, 0, at | 3, 1, 22, 0, other | 21, 0]
+    };
+    let hole = [&begun[..], &early(0), &early(0x80), &[0, 9, 4, 64, 0x84, 64].repeat(4)].concat();
+    let section = |at: u8| [at | 17, 0x3d, 22, 0, at | 18, 0x05, 22, 0, at | 20, 1, 22, 0, (at ^ 0x80) | 21, 0, 21, 0];
+    let sections = [&begun[..], &section(0), &section(0x80), &[1, 250, 4, 64, 0x84, 64].repeat(4)].concat();
     let filled = [&begun[..], &full, &[2, 40, 0x82, 41, 12, 1, 0x8c, 1].repeat(8)].concat();
-    vec![filled, (0..=255).collect(), [3, 200, 0, 5, 1, 40].repeat(40), [9, 4, 1, 250, 7, 30].repeat(60)]
+    vec![
+        filled,
+        hole,
+        sections,
+        (0..=255).collect(),
+        [3, 200, 0, 5, 1, 40].repeat(40),
+        [9, 4, 1, 250, 7, 30].repeat(60),
+    ]
 }
 
 /// See the module.
@@ -106,8 +121,8 @@ impl World {
 
     fn operate(&mut self, what: u8, how: u8) {
         let at = usize::from(what >> 7);
-        match what & 0x0f {
-            0 => self.pass(Duration::from_millis(u64::from(how))),
+        match what & 0x1f {
+            0 | 16 => self.pass(Duration::from_millis(u64::from(how))),
             1 => self.pass(Duration::from_millis(u64::from(how) * 20)),
             2 => drop(self.nodes[at].engine.update(self.now, &Change::Upsert(flow(how)))),
             3 => drop(self.nodes[at].engine.update(self.now, &Change::Delete(flow(how).key))),
@@ -134,9 +149,26 @@ impl World {
                     self.nodes[at].inbound.push_back(frame);
                 }
             }
-            _ => self.nodes[at].engine.source_overrun(self.now),
+            15 => self.nodes[at].engine.source_overrun(self.now),
+            17..=19 => self.put_section(at, how),
+            20 => {
+                let key = SectionKey { table: 7, key: vec![how & 3].into() };
+                let _ = self.nodes[at].engine.update_section(self.now, &SectionChange::Delete(key));
+            }
+            21 => self.deliver(at, LINE_MAX),
+            // Time for a frame to gather.
+            _ => self.pass(Duration::from_millis(2)),
         }
         self.turn();
+    }
+
+    /// One of four keys gets a value of up to three frames, or none.
+    fn put_section(&mut self, at: usize, how: u8) {
+        let key = SectionKey { table: 7, key: vec![how & 3].into() };
+        let expiry = u32::from(how >> 6);
+        let value = vec![how; usize::from(how >> 2 & 15) * 200];
+        let put = SectionChange::Put(Section { key, value: value.into(), expiry });
+        let _ = self.nodes[at].engine.update_section(self.now, &put);
     }
 
     /// Both nodes' turns: time-outs, sinks, events, frames onto the line.
@@ -148,6 +180,7 @@ impl World {
             while engine.poll_applied(self.now, &mut batch, 64) > 0 {
                 batch.clear();
             }
+            while engine.poll_section(self.now).is_some() {}
             engine.handle_committed(self.now);
             while engine.poll_event().is_some() {}
             let mut slot = [0; FRAME_LEN_MAX];

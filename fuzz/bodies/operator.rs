@@ -39,7 +39,7 @@ fn secrets(data: &[u8]) {
     }
 }
 
-/// The files of README, and two with most of what there is.
+/// The files of README and of the operator's guide, and some with most of what there is: no fuzzer invents the name of a key.
 pub fn config_seeds() -> Vec<Vec<u8>> {
     let full = "[node]\nid = 1\nname = \"a\"\n[[group]]\nsync_id = 1\ntransport = \"memory\"\nsource = \"synthetic\"\n\
                 priority = 150\nadvert_interval = \"10ms\"\naddresses = [\"192.0.2.10/24 dev eth0\"]\n\
@@ -50,8 +50,20 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
     let files = readme.split("<<END\n").skip(1).filter_map(|rest| rest.split("\nEND").next());
     let driven = "[node]\nid = 2\n[[group]]\nsync_id = 51\ninterfaces = [\"eth1\"]\nrole = \"keepalived\"\n\
                   keepalived_fifo = \"/run/k.fifo\"\nkeepalived_instance = \"VI_51\"\n";
+    let moved = "[node]\nid = 3\n[[group]]\nsync_id = 9\ninterfaces = [\"eth1\"]\npriority = 100\n\
+                 addresses = [\"192.0.2.10/24 dev eth0\", \"2001:db8::10/64 dev eth0\"]\nvirtual_mac = true\n\
+                 routes = [\"default via 192.0.2.1 dev eth0 metric 50\", \"2001:db8:1::/48 dev eth0 table 7\"]\n\
+                 notify_master = [\"/bin/true\", \"x\"]\nnotify_fifo = \"/run/n.fifo\"\nwait = \"nap\"\n\
+                 track = [\"eth0\", \"web\", \"ping\", \"proxy\", \"load\"]\n\
+                 [[track]]\nname = \"eth0\"\ninterface = \"eth0\"\n\
+                 [[track]]\nname = \"web\"\nhttp = \"http://127.0.0.1:8080/healthz\"\ninterval = \"2s\"\nrise = 2\nfall = 3\nweight = -30\n\
+                 [[track]]\nname = \"ping\"\nscript = [\"/usr/bin/ping\", \"-c1\", \"192.0.2.1\"]\ntimeout = \"1s\"\n\
+                 [[track]]\nname = \"proxy\"\nprocess = \"haproxy\"\n\
+                 [[track]]\nname = \"load\"\nfile = \"/run/load\"\n";
+    let guide = text("docs/operations.md");
+    let files = files.chain(guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()));
     let secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n";
-    files.chain([full, classic, driven, secret, "5124095h"]).map(|file| file.as_bytes().to_vec()).collect()
+    files.chain([full, classic, driven, moved, secret, "5124095h"]).map(|file| file.as_bytes().to_vec()).collect()
 }
 
 /// A request: the first line is the path with its query, the rest the body.

@@ -164,3 +164,32 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::Outbox;
+    use super::*;
+    use crate::table::Table;
+    use crate::time::Duration;
+
+    fn at(second: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(second)
+    }
+
+    /// Of frames 1 to 6, of ten records each, a history of four has 3 to 6. What is above 2 can still be told, what is above 1
+    /// not: that counts as all of it, and as if it had come when the oldest that is known did.
+    #[test]
+    fn what_is_above_a_frame_is_told_as_far_as_frames_are_stored() {
+        let mut exposure = Exposure::new(4);
+        let mark = Outbox::new(4, 1208, 0).mark(&Table::new(8, 8, 0));
+        exposure.begin(at(0), 0);
+        for seq in 1..=6 {
+            exposure.submitted(at(seq), mark);
+            exposure.frame_left(at(seq), seq, 10, |_| true);
+        }
+        let above: Vec<_> = (0..=6).map(|frontier| exposure.above(frontier)).collect();
+        let known = |records, second| (records, Some(at(second)));
+        let all = known(60, 3);
+        assert_eq!(above, [all, all, known(40, 3), known(30, 4), known(20, 5), known(10, 6), (0, None)]);
+    }
+}

@@ -26,6 +26,9 @@ fn each_proof_has_a_number_of_its_own_and_a_master_has_none() {
     world.upsert(0, 1);
     world.run(Duration::from_millis(250));
     assert_eq!((world.engine(0).proof(), world.engine(1).proof()), (None, Some(1)));
+    assert_eq!([1, 2].map(|number| world.engine(1).lacks(&key(number))), [false, true]);
+    let sent = world.engine(0).status().stream_seq;
+    assert!(sent > 0 && world.engine(1).frontier() == sent);
     // The link of the backup goes and comes: it follows anew, and proves anew.
     let now = world.now;
     world.node(1).engine.handle_link(now, false);

@@ -235,6 +235,8 @@ fn a_role_that_nobody_takes_is_taken_back() {
     let mut world = pair_in_sync(10, |config| Config { commit_deadline: 30 * SECOND, ..config });
     world.node(1).commits = false;
     switchover(&mut world, 0, None).unwrap();
+    let end = world.now + ms(2000);
+    assert_eq!(world.engine(0).handover_at(), Some(end), "no other deadline ends it in time");
     let took = world.run_until("the end", |world| world.engine(0).holds_addresses());
     assert!((ms(2000)..=ms(2001)).contains(&took), "took {took:?}");
     assert_eq!((world.role(0), world.engine(0).status().term), (Role::Master, 2));
