@@ -334,3 +334,15 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SyncState;
+
+    #[test]
+    fn the_words_of_a_sync_state_are_those_of_logs_json_and_metrics() {
+        use SyncState::{Cold, Diverged, InSync, Lagging, Source, Syncing, Unknown};
+        let names = [Cold, Syncing, Lagging, Diverged, InSync, Source, Unknown].map(SyncState::name);
+        assert_eq!(names, ["cold", "syncing", "lagging", "diverged", "in_sync", "source", "unknown"]);
+    }
+}
