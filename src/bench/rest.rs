@@ -1,7 +1,7 @@
 //! What a measuring thread spends, and how it waits: as the daemon's loop does ([`crate::daemon::pace`]), so that a figure
 //! holds the wake-ups that production pays.
 
-use crate::daemon::pace::{Found, Pace, Rest};
+use crate::daemon::pace::{Found, Pace, Waits};
 use crate::daemon::settings::Wait;
 use crate::sys::clock;
 use crate::sys::poll::{self, Descriptors};
@@ -20,11 +20,11 @@ impl Resting {
 
     /// Waits after a turn, until `readiness` or for `most`.
     pub(super) fn rest<'a>(&mut self, found: Found, readiness: impl FnOnce() -> Descriptors<'a>, most: Duration) {
-        match self.0.after(clock::now(), found, most.is_zero()) {
-            Rest::None => {}
-            Rest::Nap(nap) => std::thread::sleep(nap.min(most.max(Duration::from_micros(1)))),
+        match self.0.after(clock::now(), found, most.is_zero()).waits(found, false, most, None) {
+            Waits::No => {}
+            Waits::Nap(nap) => std::thread::sleep(nap),
             // A wait that fails is one that did not wait.
-            Rest::Block => drop(poll::wait(&readiness(), Some(most))),
+            Waits::Frames(most) | Waits::FramesAndSource(most) => drop(poll::wait(&readiness(), Some(most))),
         }
     }
 }

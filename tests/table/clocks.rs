@@ -206,7 +206,6 @@ fn what_names_a_copy_with_its_margin_is_no_news() {
     assert!(!put(305, 1_260_000), "written again when its clock had run out");
     assert!(put(306, 1_260_000), "more than any copy has");
     table.sent(1);
-    let left = |table: &Table, now| table.iter(at(now)).map(|flow| flow.timeout).collect::<Vec<_>>();
     assert_eq!(left(&table, 1_260_000), [306]);
     let mut put = |timeout, now| table.put(&flow(timeout), at(now)).expect("room");
     assert!(!put(306, 1_413_000) && put(307, 1_413_000), "twice 153 s, without a margin");
@@ -215,17 +214,25 @@ fn what_names_a_copy_with_its_margin_is_no_news() {
     assert_eq!(left(&table, 1_414_000), [40]);
 }
 
+/// A walk takes the one flow, which was told 100 s at 1,000 s: what the source names meanwhile is the copy's time and no news.
+fn assert_walked_as_a_copy(table: &mut Table) {
+    assert_eq!((0..BUCKETS as u16).map(|bucket| table.queue_bucket(bucket)).sum::<u32>(), 1);
+    assert_eq!(table.put(&flow(370), at(1_005_000)), Ok(true));
+    assert_eq!(left(table, 1_005_000), [95]);
+    table.sent(1);
+    assert_eq!(table.put(&flow(360), at(1_015_000)), Ok(false));
+    assert_eq!(left(table, 1_015_000), [85]);
+}
+
+fn left(table: &Table, now: u64) -> Vec<u32> {
+    table.iter(at(now)).map(|flow| flow.timeout).collect()
+}
+
 /// [4.5] [4.6.2] A walk takes a copy with what its flow was told; a dump meanwhile, or a merge before, makes it no word of ours.
 #[test]
 fn a_copy_that_waits_for_the_wire_keeps_its_flows_own_time() {
-    let left = |table: &Table, now| table.iter(at(now)).map(|flow| flow.timeout).collect::<Vec<_>>();
     let mut table = of_a_new_master(Some(100));
-    assert_eq!((0..BUCKETS as u16).map(|bucket| table.queue_bucket(bucket)).sum::<u32>(), 1);
-    assert_eq!(table.put(&flow(370), at(1_005_000)), Ok(true));
-    assert_eq!(left(&table, 1_005_000), [95]);
-    table.sent(1);
-    assert_eq!(table.put(&flow(360), at(1_015_000)), Ok(false));
-    assert_eq!(left(&table, 1_015_000), [85]);
+    assert_walked_as_a_copy(&mut table);
 
     let mut table = of_a_new_master(None);
     table.adopt(&flow(100), at(1_000_000)).expect("room");
@@ -237,19 +244,13 @@ fn a_copy_that_waits_for_the_wire_keeps_its_flows_own_time() {
 /// [4.6.2] A word of an earlier mastership is no word of this one, also while a walk has the flow wait for the wire.
 #[test]
 fn what_the_source_said_in_an_earlier_mastership_is_a_copy_in_the_next() {
-    let left = |table: &Table, now| table.iter(at(now)).map(|flow| flow.timeout).collect::<Vec<_>>();
     let mut table = of_a_new_master(None);
     assert_eq!(table.put(&flow(100), at(1_000_000)), Ok(true));
     table.sent(1);
     table.begin_stream();
     table.begin_stream();
     table.begin_reign();
-    assert_eq!((0..BUCKETS as u16).map(|bucket| table.queue_bucket(bucket)).sum::<u32>(), 1);
-    assert_eq!(table.put(&flow(370), at(1_005_000)), Ok(true));
-    assert_eq!(left(&table, 1_005_000), [95]);
-    table.sent(1);
-    assert_eq!(table.put(&flow(360), at(1_015_000)), Ok(false));
-    assert_eq!(left(&table, 1_015_000), [85]);
+    assert_walked_as_a_copy(&mut table);
 }
 
 /// [4.6.4] In the table, at once, and not for sections.
