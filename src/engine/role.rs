@@ -199,22 +199,26 @@ impl Engine {
     pub(super) fn notice_stall(&mut self, now: Instant) {
         let stalled = now.since(self.last_run);
         self.last_run = self.last_run.max(now);
-        let limit = master_down(self.election.priority(), self.config.advert_interval);
-        if stalled <= limit {
-            return;
-        }
         match self.role() {
-            Role::Master => {
+            Role::Master if self.was_given_up(now, stalled) => {
                 self.event(Event::StallDetected { stalled });
                 self.draw_incarnation(now);
                 self.input(now, Input::Stalled);
             }
-            Role::Backup => {
+            Role::Backup if stalled > master_down(self.election.priority(), self.config.advert_interval) => {
                 self.counters.stalls += 1;
                 self.input(now, Input::Stalled);
             }
             _ => {}
         }
+    }
+
+    /// The others count from the last ADVERT, which a loop that runs has sent an interval before it stood still at the
+    /// earliest. One that runs and whose ADVERTs do not leave has not stood still: its link is at fault, not it.
+    fn was_given_up(&self, now: Instant, stalled: Duration) -> bool {
+        let interval = self.config.advert_interval;
+        let silent = self.last_advert_at.is_none_or(|sent| now.since(sent) > interval * 3);
+        silent && stalled > interval * 2
     }
 }
 

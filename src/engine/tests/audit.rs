@@ -24,7 +24,7 @@ fn a_node_whose_owner_holds_it_does_not_preempt_but_replaces_a_dead_master() {
 fn each_proof_has_a_number_of_its_own_and_a_master_has_none() {
     let mut world = World::elected_pair();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     assert_eq!((world.engine(0).proof(), world.engine(1).proof()), (None, Some(1)));
     assert_eq!([1, 2].map(|number| world.engine(1).lacks(&key(number))), [false, true]);
     let sent = world.engine(0).status().stream_seq;
@@ -47,7 +47,7 @@ fn the_size_of_a_kernels_table_reaches_the_peers() {
     for (node, capacity) in [(0, 4000), (1, 2000), (2, 1000)] {
         world.node(node).engine.set_kernel_room(room(capacity));
     }
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     assert_eq!(world.engine(1).peer_room(), Some(room(4000)), "a backup asks for the master's");
     assert_eq!(world.engine(0).peer_room(), Some(room(1000)), "a master asks for the smallest");
 }

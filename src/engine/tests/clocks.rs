@@ -102,7 +102,7 @@ fn what_is_put_back_goes_to_the_sink_again_if_it_is_held() {
     copied(&mut world, 1, 100);
     world.node(1).sink.clear();
     assert!(world.node(1).engine.put_back(&key(1)) && !world.node(1).engine.put_back(&key(2)));
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!(world.node(1).sink.keys().collect::<Vec<_>>(), [&key(1)]);
     assert_eq!(world.counter(1, "copies_put_back"), 1);
 }
@@ -112,7 +112,7 @@ fn what_is_put_back_goes_to_the_sink_again_if_it_is_held() {
 fn a_node_that_is_being_filled_follows_nobody_and_takes_part_in_everything_else() {
     let mut world = World::elected_pair();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(10));
+    world.run(ms(10));
     world.kill(1);
     let walked = world.counter(0, "buckets_walked");
     world.start(1, Config { incarnation: 5555, ..config(2) });
@@ -159,7 +159,7 @@ fn any_frame_of_the_master_is_a_sign_of_life() {
     let master_after = |write: Option<Write<'_>>| {
         let mut world = World::elected_pair();
         world.passes = Box::new(|from, _, _| from == 1);
-        world.run(Duration::from_millis(300));
+        world.run(ms(300));
         assert_eq!(world.role(1), Role::Backup);
         let engine = world.engine(0);
         let (node, incarnation, seq, term) =

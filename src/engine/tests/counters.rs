@@ -62,7 +62,7 @@ fn grown(world: &World, at: usize, before: &EngineStatus, name: &str) -> u64 {
 fn counters_of_frames_are_those_of_an_observer_on_the_wire() {
     let mut world = World::elected_pair_without_preempt();
     // Nothing is under way when the observer begins.
-    world.run(Duration::from_millis(30));
+    world.run(ms(30));
     let before = [world.engine(0).status(), world.engine(1).status()];
     let seen = watched(&mut world);
     for number in 0..3000 {
@@ -72,7 +72,7 @@ fn counters_of_frames_are_those_of_an_observer_on_the_wire() {
     let now = world.now;
     world.node(1).engine.resync(now, false).unwrap();
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
-    world.run(Duration::from_millis(20));
+    world.run(ms(20));
     world.assert_equal(0, 1);
     let (master, backup) = (seen[0].borrow(), seen[1].borrow());
     let of = |at: usize, name: &str| grown(&world, at, &before[at], name);
@@ -113,7 +113,7 @@ fn counters_of_a_repair_are_those_of_an_observer_on_the_wire() {
     (0..500).for_each(|number| world.node(1).engine.preload(now, &stale(number)).unwrap());
     let before = world.engine(0).status();
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
-    world.run(Duration::from_millis(20));
+    world.run(ms(20));
     let (master, backup) = (seen[0].borrow(), seen[1].borrow());
     let asked = count(&backup.left, DIGESTS_REQUEST);
     assert!(asked > 0);
@@ -154,7 +154,7 @@ fn forged(world: &World, write: impl Fn(&mut DataWriter<'_>)) -> Vec<u8> {
 #[test]
 fn an_overtaken_upsert_counts_as_older_and_its_tombstone_as_hit() {
     let mut world = World::elected_pair_without_preempt();
-    world.run(Duration::from_millis(50));
+    world.run(ms(50));
     let held_back = Rc::new(RefCell::new(Vec::new()));
     let holds = held_back.clone();
     world.passes = Box::new(move |from, _, bytes| {
@@ -165,7 +165,7 @@ fn an_overtaken_upsert_counts_as_older_and_its_tombstone_as_hit() {
         !late
     });
     world.upsert(0, 1);
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     world.update(0, Change::Delete(key(1)));
     world.run(Duration::from_micros(200));
     assert_eq!((world.counter(1, "records_older"), world.counter(1, "tombstone_hits")), (0, 0));
@@ -180,7 +180,7 @@ fn an_overtaken_upsert_counts_as_older_and_its_tombstone_as_hit() {
 fn an_impossible_bucket_end_is_counted_as_refused() {
     let mut world = World::elected_pair_without_preempt();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     let bucket = world.engine(0).table.bucket_of(&key(1));
     let repaired = world.counter(1, "buckets_repaired");
     let mut frame = forged(&world, |writer| writer.push_bucket_end(bucket, u64::MAX >> 20).unwrap());
@@ -193,7 +193,7 @@ fn an_impossible_bucket_end_is_counted_as_refused() {
 #[test]
 fn a_part_without_a_beginning_is_counted_as_stray() {
     let mut world = World::elected_pair_without_preempt();
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     assert_eq!(world.sync(1), SyncState::InSync);
     let received = world.counter(1, "data_received");
     let part = Fragment { expiry: 0, total: 2000, offset: 992, back: 0, bytes: &[5; 64] };

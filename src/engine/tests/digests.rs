@@ -7,10 +7,6 @@ use crate::wire::{
     encode_digests_answer, encode_digests_request, encode_pull,
 };
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// A pair in sync over so many flows.
 fn filled_pair(flows: u32) -> World {
     let mut world = filled_master(flows);

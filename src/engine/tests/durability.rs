@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::{AdvertFlags, FRAME_LEN_MAX, Status, SyncCode, encode_status};
 
 fn milliseconds(count: u64) -> Duration {
-    Duration::from_millis(count)
+    ms(count)
 }
 
 /// So many nodes of one group, the first of them master, all others proven.

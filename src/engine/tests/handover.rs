@@ -5,10 +5,6 @@ use crate::wire::{Advert, AdvertFlags, Frame, Header, Kind, Payload};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// A pair in sync with so many flows: node 0 is master with priority 150, node 1 has 100.
 fn pair_in_sync(flows: u32, change: impl Fn(Config) -> Config) -> World {
     let configs = vec![change(Config { priority: 150, ..config(1) }), change(config(2))];

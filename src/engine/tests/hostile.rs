@@ -8,10 +8,6 @@ use crate::wire::{
     encode_status,
 };
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// The newest ADVERT of node `from`, with a later number, said in another way.
 fn retold(world: &World, from: usize, change: impl FnOnce(&mut Header, &mut Advert<'_>)) -> Vec<u8> {
     let is_advert = |bytes: &[u8]| bytes[5] == Kind::ADVERT.0;

@@ -8,10 +8,6 @@ use crate::wire::{
     SyncCode, Target, encode_digests_request, encode_merge_pull, encode_pull, encode_status, unseal,
 };
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// Node 3 of a sealed group, by its own hand from now on: its incarnation goes on, its numbers too.
 struct Insane {
     sealer: Sealer,

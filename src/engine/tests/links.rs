@@ -19,8 +19,8 @@ fn what_other_links_bring_again_is_a_copy_and_costs_no_answer() {
     for number in 0..100 {
         single.upsert(0, number);
         world.upsert(0, number);
-        single.run(Duration::from_millis(2));
-        world.run(Duration::from_millis(2));
+        single.run(ms(2));
+        world.run(ms(2));
     }
     world.assert_equal(0, 1);
     for at in [0, 1] {
@@ -36,7 +36,7 @@ fn what_other_links_bring_again_is_a_copy_and_costs_no_answer() {
 fn what_one_link_brings_twice_is_a_replay() {
     let mut world = World::elected_pair();
     // Not at the moment at which one leaves: it has to have arrived.
-    world.run(Duration::from_millis(503));
+    world.run(ms(503));
     let advert = world.sent.iter().rev().find(|(_, from, _)| *from == 0).unwrap().2.clone();
     let before = world.counter(1, "drop_replayed");
     let mut told = Vec::new();
@@ -56,7 +56,7 @@ fn what_one_link_lost_the_other_brings() {
     let from = world.sent.len();
     for number in 0..4 {
         world.upsert(0, number);
-        world.run(Duration::from_millis(2));
+        world.run(ms(2));
     }
     let data: Vec<Vec<u8>> = world.sent[from..].iter().map(|sent| sent.2.clone()).filter(|b| b[5] == 2).collect();
     assert!(data.len() >= 4);
@@ -66,7 +66,7 @@ fn what_one_link_lost_the_other_brings() {
     // By 1 comes 0 after 1: the order is broken, so this may be a frame that was sent again, and is answered as one.
     assert_eq!((world.counter(1, "duplicates"), world.counter(1, "data_duplicate")), (2, 1));
     world.passes = Box::new(|_, _, _| true);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.assert_equal(0, 1);
     assert_eq!(world.counter(1, "holes"), 0);
 }
@@ -80,7 +80,7 @@ fn stored_frames_that_have_become_too_long_are_given_up_and_repaired() {
     for number in 0..500 {
         world.upsert(0, number);
     }
-    world.run(Duration::from_millis(20));
+    world.run(ms(20));
     assert!(world.sent.iter().any(|(_, _, bytes)| bytes.len() > 1300), "long frames are what is missing");
     world.slot_len = 1208;
     world.node(0).engine.set_frame_len(1208);
@@ -108,7 +108,7 @@ fn longer_frames_are_made_when_links_carry_them() {
     // At most 255 records of 24 bytes stand in one frame behind its 40 bytes; that many wait for no company.
     world.run(Duration::from_micros(10));
     assert_eq!(world.sent[from..].iter().map(|sent| sent.2.len()).collect::<Vec<_>>(), [40 + 255 * 24]);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.assert_equal(0, 1);
     assert!(world.sent[from..].iter().all(|sent| Frame::parse(&sent.2).is_ok()));
 }

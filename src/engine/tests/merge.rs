@@ -14,7 +14,7 @@ fn split() -> World {
 
 fn split_of(mut world: World) -> World {
     (0..100).for_each(|number| world.upsert(0, number));
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     assert_eq!(world.sync(1), SyncState::InSync);
     world.passes = Box::new(|_, _, _| false);
     world.run(SECOND * 2);
@@ -119,7 +119,7 @@ fn what_waited_to_be_sent_when_the_loser_stepped_down_is_told() {
     let now = world.now;
     world.node(0).engine.config.batch_delay = SECOND;
     world.upsert(0, 500);
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     world.update(0, Change::Upsert(Flow { state: 7, ..flow(8) }));
     assert_eq!(world.engine(0).status().pending, 1, "it waits");
     let _ = now;
@@ -287,7 +287,7 @@ fn what_a_dead_winner_never_asked_for_its_successor_asks_for() {
     world.run_until("the third is in sync", |world| world.sync(2) == SyncState::InSync);
     world.passes = Box::new(|_, _, bytes| asked(bytes).is_none());
     world.run_until("one master", |world| world.role(0) == Role::Backup);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.kill(1);
     world.passes = Box::new(|_, _, _| true);
     world.run_until("a successor", |world| [0, 2].iter().any(|at| world.role(*at) == Role::Master));
@@ -342,7 +342,7 @@ fn a_node_that_takes_over_first_asks_who_is_further() {
         Box::new(|from, to, bytes| !(from == 0 && to == 1 && Frame::parse(bytes).unwrap().header().kind == Kind::DATA));
     (500..700).for_each(|number| world.upsert(0, number));
     world.update(0, Change::Upsert(Flow { state: 7, ..flow(3) }));
-    world.run(Duration::from_millis(150));
+    world.run(ms(150));
     world.kill(0);
     let at_promotion = Rc::new(RefCell::new(0));
     let seen = at_promotion.clone();
@@ -374,11 +374,11 @@ fn a_peer_that_does_not_answer_costs_no_more_than_the_deadline() {
         !(is_page(bytes) || from == 0 && to == 1 && data)
     });
     world.upsert(0, 2);
-    world.run(Duration::from_millis(150));
+    world.run(ms(150));
     world.kill(0);
     world.run_until("promoting", |world| world.role(1) == Role::Promoting);
     let took = world.run_until("master", |world| world.role(1) == Role::Master);
-    assert!((Duration::from_millis(998)..=Duration::from_millis(1001)).contains(&took), "took {took:?}");
+    assert!((ms(998)..=ms(1001)).contains(&took), "took {took:?}");
     assert_eq!(world.events(1, "CommitDeadlinePassed"), 1);
     // It goes on asking as master.
     world.passes = Box::new(|_, _, _| true);
@@ -394,7 +394,7 @@ fn a_cold_node_that_is_made_master_first_takes_what_the_warmest_has() {
     world.run(SECOND);
     let now = world.now;
     world.node(0).engine.set_role(now, RoleRequest::Master);
-    world.run(Duration::from_millis(100));
+    world.run(ms(100));
     world.dump_done(0);
     (0..700).for_each(|number| world.upsert(0, number));
     world.run(SECOND);
@@ -418,7 +418,7 @@ fn equal_tables_have_nothing_to_merge() {
     let now = world.now;
     world.node(1).engine.set_role(now, RoleRequest::Master);
     world.run_until("the change", |world| world.role(0) == Role::Backup && world.role(1) == Role::Master);
-    world.run(Duration::from_millis(90));
+    world.run(ms(90));
     assert_eq!((world.counter(1, "merge_adopted"), world.counter(1, "merge_same")), (0, 0));
     assert!(questions(&world) <= 1);
     assert_eq!(world.events(1, "Merged"), 0);

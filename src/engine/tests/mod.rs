@@ -87,6 +87,10 @@ pub(super) struct World {
     pub(super) sent: Vec<(Instant, usize, Vec<u8>)>,
 }
 
+pub(super) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
 pub(super) fn config(node: u32) -> Config {
     Config {
         incarnation: 1000 + u64::from(node),
@@ -136,7 +140,7 @@ impl World {
         self.run(Duration::from_secs(1));
         assert_eq!((self.role(0), self.role(1)), (Role::Master, Role::Backup));
         self.dump_done(0);
-        self.run(Duration::from_millis(300));
+        self.run(ms(300));
         self
     }
 
@@ -226,7 +230,7 @@ impl World {
         let start = self.now;
         while !done(self) {
             assert!(self.now.since(start) < Duration::from_secs(60), "{what}: not within a minute");
-            self.run(Duration::from_millis(1));
+            self.run(ms(1));
         }
         self.now.since(start)
     }

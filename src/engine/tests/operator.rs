@@ -7,7 +7,7 @@ fn tuning(world: &World, at: usize) -> Tuning {
 }
 
 fn milliseconds(count: u64) -> Duration {
-    Duration::from_millis(count)
+    ms(count)
 }
 
 #[test]

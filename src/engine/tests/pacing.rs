@@ -3,10 +3,6 @@
 use super::*;
 use crate::wire::{Frame, Payload, Record};
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 fn us(microseconds: u64) -> Duration {
     Duration::from_micros(microseconds)
 }

@@ -3,10 +3,6 @@
 use super::*;
 use crate::wire::{Frame, Payload, PeerReport, Status, encode_advert, encode_status};
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// Node 0 is master; 1 and 2 follow it, and are in sync.
 fn three_in_sync() -> World {
     let with = |node, priority| Config { priority, ..config(node) };

@@ -42,11 +42,11 @@ fn a_late_joiner_is_filled_through_loss_and_under_load() {
         let number = choose(25_000) as u32;
         let change = if choose(2) == 0 { Change::Delete(key(number)) } else { Change::Upsert(flow(number)) };
         world.update(0, change);
-        world.run(Duration::from_millis(1));
+        world.run(ms(1));
     }
     world.passes = Box::new(|_, _, _| true);
     // It may be proven long ago, and lack the frames that were lost last.
-    world.run(Duration::from_millis(200));
+    world.run(ms(200));
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
     world.assert_equal(0, 1);
     let (sink, table) = (world.node(1).sink.len(), world.table(1).len());
@@ -110,7 +110,7 @@ fn what_a_dump_does_not_name_dies_everywhere() {
         master.update(now, &Change::Upsert(flow(number))).unwrap();
     }
     master.end_dump(now);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     assert_eq!(world.engine(0).status().entries, 60);
     world.assert_equal(0, 1);
     assert_eq!(world.counter(0, "dump_deletes"), 50);
@@ -124,7 +124,7 @@ fn before_its_first_dump_a_cold_master_proves_nothing() {
     world.run(Duration::from_secs(2));
     assert_eq!((world.role(0), world.sync(1)), (Role::Master, SyncState::Cold));
     world.dump_done(0);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     assert_eq!(world.sync(1), SyncState::InSync);
 }
 
@@ -156,7 +156,7 @@ fn a_table_too_small_asks_again_when_it_is_not_too_small() {
     assert!(pulls <= 3, "{pulls} pulls of what does not fit");
     (5..40).for_each(|number| world.update(0, Change::Delete(key(number))));
     let took = world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
-    assert!(took <= Duration::from_millis(500), "took {took:?}");
+    assert!(took <= ms(500), "took {took:?}");
     world.assert_equal(0, 1);
 }
 
@@ -181,16 +181,16 @@ fn delete_early(backup: Config, (refused, hits): (u64, u64), moved: u64) {
     world.run(Duration::from_secs(1));
     world.dump_done(0);
     (0..3).for_each(|number| world.upsert(0, number));
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     // The frames that make room, and the one that brings flow 9, are on their way when the one that deletes it arrives.
     world.passes = Box::new(|_, _, bytes| bytes[5] != 2);
     let (seq, pulls) = (world.engine(0).status().stream_seq, world.counter(1, "pulls_sent"));
     world.update(0, Change::Delete(key(0)));
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     world.upsert(0, 9);
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     world.update(0, Change::Delete(key(9)));
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     let frames: Vec<Vec<u8>> =
         world.sent.iter().filter(|(_, _, bytes)| bytes[5] == 2).map(|(_, _, b)| b.clone()).collect();
     let mut late = frames[frames.len() - 3..].to_vec();
@@ -202,7 +202,7 @@ fn delete_early(backup: Config, (refused, hits): (u64, u64), moved: u64) {
     assert_eq!((world.counter(1, "data_no_tombstone"), world.counter(1, "tombstone_hits")), (refused, hits));
     assert_eq!(world.engine(1).status().frontier, seq + moved);
     world.passes = Box::new(|_, _, _| true);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.assert_equal(0, 1);
     assert_eq!((world.engine(1).status().entries, world.counter(1, "pulls_sent")), (2, pulls));
 }

@@ -15,16 +15,16 @@ fn recorded(world: &World, from: usize, kind: u8) -> Vec<u8> {
 fn data_that_is_held_is_no_sign_of_life() {
     let mut world = sealed_pair();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.assert_equal(0, 1);
     let data = recorded(&world, 0, 2);
     world.kill(0);
     let mut waited = Duration::ZERO;
     while world.role(1) != Role::Master {
         world.hand_in(1, &mut data.clone());
-        world.run(Duration::from_millis(5));
-        waited += Duration::from_millis(5);
-        assert!(waited < Duration::from_millis(400), "three intervals and a skew, as without the recording");
+        world.run(ms(5));
+        waited += ms(5);
+        assert!(waited < ms(400), "three intervals and a skew, as without the recording");
     }
 }
 
@@ -33,7 +33,7 @@ fn data_that_is_held_is_no_sign_of_life() {
 fn what_was_recorded_before_a_peer_was_forgotten_is_not_taken_afterwards() {
     let mut world = sealed_pair();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     let status = recorded(&world, 1, 3);
     let cut = std::rc::Rc::new(std::cell::Cell::new(true));
     let is_cut = cut.clone();
@@ -55,9 +55,9 @@ fn a_stranger_of_another_version_is_reported_only_where_unsealed_frames_are_take
     world.hand_in(0, &mut foreign.clone());
     assert_eq!((world.counter(0, "drop_unknown_version"), world.events(0, "VersionMismatch")), (1, 0));
     let mut world = World::new(vec![config(1), sealed(config(2))]);
-    world.run(Duration::from_millis(10));
+    world.run(ms(10));
     world.hand_in(0, &mut foreign.clone());
-    world.run(Duration::from_millis(10));
+    world.run(ms(10));
     assert_eq!(world.events(0, "VersionMismatch"), 1);
 }
 
@@ -93,7 +93,7 @@ fn first_takeover_against(lives: u64) -> Duration {
 #[test]
 fn recordings_of_many_lives_hold_up_a_first_takeover_no_longer_than_those_of_one() {
     let within = |took: Duration, from: u64, to: u64| {
-        assert!((Duration::from_millis(from)..Duration::from_millis(to)).contains(&took), "{took:?}");
+        assert!((ms(from)..ms(to)).contains(&took), "{took:?}");
     };
     within(first_takeover_against(0), 360, 364);
     within(first_takeover_against(1), 6_300, 6_400);
@@ -114,16 +114,16 @@ fn a_wait_that_a_living_master_has_ended_counts_no_more() {
     world.passes = Box::new(move |_, _, _| !is_cut.get());
     for _ in 0..5000 {
         told(&mut world);
-        world.run(Duration::from_millis(1));
+        world.run(ms(1));
     }
     assert_eq!(world.role(1), Role::Backup, "5 s of waiting");
     cut.set(false);
     world.run_until_with("the master is heard", |world| world.events(1, "PeerUp") == 2);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.kill(0);
     let took = world.run_until_with("the backup takes over", |world| {
         told(world);
         world.role(1) == Role::Master
     });
-    assert!((Duration::from_secs(8)..Duration::from_millis(10_400)).contains(&took), "{took:?}");
+    assert!((Duration::from_secs(8)..ms(10_400)).contains(&took), "{took:?}");
 }

@@ -24,7 +24,7 @@ fn two_nodes_are_established_within_a_few_round_trips() {
     let established = |world: &World, at: usize| world.engine(at).status().peers.iter().any(|peer| peer.established);
     world.run_until("established", |world| established(world, 0) && established(world, 1));
     // Answers are spaced by a quarter of an interval at the most.
-    assert!(world.now.since(Instant::from_nanos(1_000_000_000)) <= Duration::from_millis(76));
+    assert!(world.now.since(Instant::from_nanos(1_000_000_000)) <= ms(76));
 }
 
 /// [3.5.3] A recording of a whole earlier life proves nothing: no peer, no master, no term.
@@ -39,7 +39,7 @@ fn a_recording_is_never_established() {
     let mut world = World::new(vec![Config { incarnation: 7777, ..config(2) }]);
     for mut frame in frames {
         world.hand_in(0, &mut frame);
-        world.run(Duration::from_millis(1));
+        world.run(ms(1));
     }
     let status = world.engine(0).status();
     assert_eq!((status.term, status.master), (0, None));
@@ -54,17 +54,17 @@ fn a_backup_takes_over_in_two_phases_and_keeps_every_flow() {
     for number in 0..1000 {
         world.upsert(0, number);
     }
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     let table = world.table(0);
     world.kill(0);
     world.node(1).commits = false;
     let took = world.run_until("promoting", |world| world.role(1) == Role::Promoting);
     // 3 × 100 ms + 156/256 × 100 ms = 360.9 ms after the last sign of life, which is up to 100 ms old.
-    assert!((Duration::from_millis(260)..=Duration::from_millis(362)).contains(&took), "took {took:?}");
-    world.run(Duration::from_millis(500));
+    assert!((ms(260)..=ms(362)).contains(&took), "took {took:?}");
+    world.run(ms(500));
     assert_eq!(world.role(1), Role::Promoting);
     world.node(1).commits = true;
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!(world.role(1), Role::Master);
     assert_eq!(world.engine(1).status().term, 2);
     assert_eq!(world.table(1), table);
@@ -80,7 +80,7 @@ fn availability_wins_when_the_sink_does_not_answer() {
     world.kill(0);
     world.run_until("promoting", |world| world.role(1) == Role::Promoting);
     let took = world.run_until("master", |world| world.role(1) == Role::Master);
-    assert!((Duration::from_millis(998)..=Duration::from_millis(1001)).contains(&took), "took {took:?}");
+    assert!((ms(998)..=ms(1001)).contains(&took), "took {took:?}");
     assert_eq!(world.events(1, "CommitDeadlinePassed"), 1);
 }
 
@@ -92,12 +92,12 @@ fn a_takeover_that_fails_says_why() {
         let mut world = World::new(vec![with(1, 150), with(2, 100), with(3, 90)]);
         world.run(Duration::from_secs(1));
         world.dump_done(0);
-        world.run(Duration::from_millis(300));
+        world.run(ms(300));
         world.node(1).commits = false;
         world.kill(0);
         world.run_until("promoting", |world| world.role(1) == Role::Promoting);
         end(&mut world);
-        world.run(Duration::from_millis(1));
+        world.run(ms(1));
         let cause = |event: &Event| if let Event::ElectionFailed { cause } = event { Some(*cause) } else { None };
         let causes: Vec<ElectionFailure> = world.node(1).events.iter().filter_map(cause).collect();
         (world.role(1), causes)
@@ -149,11 +149,11 @@ fn a_polite_goodbye_is_answered_within_the_skew() {
     let now = world.now;
     world.node(0).engine.leave(now);
     let took = world.run_until("master", |world| world.role(1) == Role::Master);
-    assert!((Duration::from_millis(60)..=Duration::from_millis(63)).contains(&took), "took {took:?}");
+    assert!((ms(60)..=ms(63)).contains(&took), "took {took:?}");
     assert_eq!(world.role(0), Role::None);
     assert_eq!(world.table(1).len(), 2);
     assert_eq!(world.events(1, "PeerLeft"), 1);
-    let frames = world.sent.iter().filter(|(at, from, _)| *from == 0 && *at > now + Duration::from_millis(1)).count();
+    let frames = world.sent.iter().filter(|(at, from, _)| *from == 0 && *at > now + ms(1)).count();
     assert_eq!(frames, 0, "who has left is silent");
 }
 
@@ -165,13 +165,13 @@ fn a_restarted_master_does_not_empty_its_backup() {
     for number in 0..1000 {
         world.upsert(0, number);
     }
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     let table = world.table(0);
     world.kill(0);
-    world.run(Duration::from_millis(20));
+    world.run(ms(20));
     world.start(0, Config { priority: 150, incarnation: 5555, preempt: false, ..config(1) });
     let took = world.run_until("master", |world| world.role(1) == Role::Master);
-    assert!(took < Duration::from_millis(200), "took {took:?}");
+    assert!(took < ms(200), "took {took:?}");
     world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
     assert_eq!(world.role(0), Role::Backup);
     assert_eq!(world.table(0), table);
@@ -185,7 +185,7 @@ fn a_returning_node_preempts_only_when_proven() {
     for number in 0..5000 {
         world.upsert(0, number);
     }
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     let table = world.table(0);
     world.kill(0);
     world.run_until("master", |world| world.role(1) == Role::Master);
@@ -223,7 +223,7 @@ fn of_two_masters_the_higher_term_wins() {
     for number in 0..100 {
         world.upsert(0, number);
     }
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     world.passes = Box::new(|_, _, _| false);
     world.run(Duration::from_secs(2));
     assert_eq!((world.role(0), world.role(1)), (Role::Master, Role::Master));
@@ -245,7 +245,7 @@ fn of_two_masters_the_higher_term_wins() {
 fn a_master_that_stalled_steps_down_before_it_speaks() {
     let mut world = World::elected_pair_without_preempt();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     let mut stalled = world.nodes[0].take().unwrap();
     world.run_until("a new master", |world| world.role(1) == Role::Master);
     world.run(Duration::from_secs(60));
@@ -263,6 +263,39 @@ fn a_master_that_stalled_steps_down_before_it_speaks() {
     assert_eq!(world.events(0, "StallDetected"), 1);
     assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Master));
     world.run_until("in sync", |world| world.sync(0) == SyncState::InSync);
+}
+
+/// [5.6.1] The others count from its last ADVERT: a loop that stood still when the next one was due is given up after less
+/// than its own master-down.
+#[test]
+fn a_master_that_stalled_when_its_advert_was_due_steps_down_as_well() {
+    let mut world = World::elected_pair_without_preempt();
+    let last_advert = |world: &World| world.engine(0).last_advert_at.unwrap();
+    let before = last_advert(&world);
+    world.run_until("its next ADVERT", |world| last_advert(world) != before);
+    let due = last_advert(&world) + ms(100);
+    world.run(due.since(world.now) - ms(1));
+    let mut stalled = world.nodes[0].take().unwrap();
+    let stopped = world.now;
+    world.run_until("a new master", |world| world.role(1) == Role::Master);
+    let gap = world.now.since(stopped);
+    assert!(gap > ms(200) && gap < ms(300), "{gap:?}");
+    stalled.engine.handle_timeout(world.now);
+    assert_eq!(stalled.engine.role(), Role::Backup);
+    world.nodes[0] = Some(stalled);
+    world.run(ms(1));
+    assert_eq!(world.events(0, "StallDetected"), 1);
+}
+
+/// [5.6.1] That nothing leaves is no stall: the role stays where it is, for nobody else may be there to take it.
+#[test]
+fn a_master_whose_loop_runs_has_not_stalled_whatever_leaves() {
+    let mut world = World::elected_pair_without_preempt();
+    let mut blocked = world.nodes[0].take().unwrap();
+    for step in 1..=10 {
+        blocked.engine.handle_timeout(world.now + ms(200) * step);
+        assert_eq!(blocked.engine.role(), Role::Master);
+    }
 }
 
 /// [5.6.1] Whatever a master hears of first after a stall, it speaks as somebody new: here its link, or its sink.
@@ -302,10 +335,10 @@ fn a_one_way_master_delays_the_takeover_and_is_reported() {
     world.run(Duration::from_secs(1));
     world.passes = Box::new(|from, _, _| from == 0);
     world.start(1, config(2));
-    world.run(Duration::from_millis(9_900));
+    world.run(ms(9_900));
     assert_eq!(world.role(1), Role::Backup);
     assert_eq!(world.events(1, "PeerOneWay"), 1);
-    world.run(Duration::from_millis(600));
+    world.run(ms(600));
     assert_eq!(world.role(1), Role::Master);
 }
 
@@ -314,7 +347,7 @@ fn a_one_way_master_delays_the_takeover_and_is_reported() {
 fn a_cold_node_lets_the_warmer_one_go_first() {
     let mut world = World::elected_pair();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     assert_eq!(world.sync(1), SyncState::InSync);
     world.passes = Box::new(|_, _, bytes| Frame::parse(bytes).unwrap().header().kind != Kind::DATA);
     world.upsert(0, 2); // from now on nobody can be proven
@@ -352,14 +385,14 @@ fn manual_roles_follow_the_owner() {
     assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Backup));
     let now = world.now;
     world.node(0).engine.set_role(now, RoleRequest::Master);
-    world.run(Duration::from_millis(100));
+    world.run(ms(100));
     world.dump_done(0);
     world.upsert(0, 1);
-    world.run(Duration::from_millis(500));
+    world.run(ms(500));
     assert_eq!((world.role(0), world.sync(1)), (Role::Master, SyncState::InSync));
     let now = world.now;
     world.node(1).engine.set_role(now, RoleRequest::Master);
-    world.run(Duration::from_millis(500));
+    world.run(ms(500));
     assert_eq!((world.role(0), world.role(1)), (Role::Backup, Role::Master));
     world.assert_equal(0, 1);
     let now = world.now;
@@ -379,7 +412,7 @@ fn a_node_without_a_link_is_in_fault() {
     assert_eq!(world.role(1), Role::Master);
     let now = world.now;
     world.node(0).engine.handle_link(now, true);
-    world.run(Duration::from_millis(10));
+    world.run(ms(10));
     assert_eq!(world.role(0), Role::Backup);
     assert_eq!((world.events(0, "LinkDown"), world.events(0, "LinkUp")), (1, 2));
 }
@@ -393,8 +426,8 @@ fn an_engine_refuses_a_configuration_that_cannot_work() {
     assert_eq!(refused(Config { frame_len: 1207, ..config(1) }), "frame_len");
     assert_eq!(refused(Config { frame_len: 8961, ..config(1) }), "frame_len");
     assert_eq!(refused(Config { priority: 0, ..config(1) }), "priority");
-    assert_eq!(refused(Config { advert_interval: Duration::from_millis(4), ..config(1) }), "advert_interval");
-    assert_eq!(refused(Config { advert_interval: Duration::from_millis(40_001), ..config(1) }), "advert_interval");
+    assert_eq!(refused(Config { advert_interval: ms(4), ..config(1) }), "advert_interval");
+    assert_eq!(refused(Config { advert_interval: ms(40_001), ..config(1) }), "advert_interval");
     assert_eq!(refused(Config { capacity: 0, ..config(1) }), "capacity");
     assert_eq!(refused(Config { tombstones: 268_435_457, ..config(1) }), "tombstones");
     assert_eq!(refused(Config { history: 15, ..config(1) }), "history");
@@ -420,7 +453,7 @@ fn elected_three(change: impl Fn(Config) -> Config) -> World {
     let mut world = World::new(configs.into());
     world.run(Duration::from_secs(1));
     world.dump_done(0);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     assert_eq!((world.role(0), world.sync(1), world.sync(2)), (Role::Master, SyncState::InSync, SyncState::InSync));
     world
 }
@@ -431,20 +464,20 @@ fn elected_three(change: impl Fn(Config) -> Config) -> World {
 fn a_node_that_is_promoting_is_waited_for() {
     let mut world = elected_three(|config| config);
     (0..100).for_each(|number| world.upsert(0, number));
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     world.kill(2);
     world.start(2, Config { incarnation: 5555, priority: 254, preempt: false, ..config(3) });
-    world.run(Duration::from_millis(30)); // established, and not yet proven
+    world.run(ms(30)); // established, and not yet proven
     world.passes = Box::new(|_, _, bytes| bytes[5] != Kind::DATA.0);
     world.upsert(0, 500);
     world.node(1).commits = false;
     world.kill(0);
     world.run_until("promoting", |world| world.role(1) == Role::Promoting);
     assert!(world.engine(2).status().cold);
-    world.run(Duration::from_millis(950));
+    world.run(ms(950));
     assert_eq!((world.role(1), world.role(2)), (Role::Promoting, Role::Backup));
     world.node(1).commits = true;
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!((world.role(1), world.engine(1).status().entries), (Role::Master, 100));
 }
 
@@ -456,7 +489,7 @@ fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
         let mut world = elected_three(|config| config);
         world.passes = Box::new(|from, to, bytes| bytes[5] != Kind::DATA.0 || from + to == 1);
         (0..100).for_each(|number| world.upsert(0, number));
-        world.run(Duration::from_millis(250));
+        world.run(ms(250));
         world.kill(2);
         world.start(2, Config { incarnation: 5555, priority: 254, ..config(3) });
         world.run(Duration::from_secs(1));
@@ -464,9 +497,9 @@ fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
         // patience with the master (341.4 ms) does.
         let adverts = world.engine(0).counters().adverts_sent;
         world.run_until("an ADVERT", |world| world.engine(0).counters().adverts_sent > adverts);
-        world.run(Duration::from_millis(1));
+        world.run(ms(1));
         world.passes = Box::new(|from, _, bytes| from != 0 && bytes[5] != Kind::DATA.0);
-        world.run(Duration::from_millis(325));
+        world.run(ms(325));
         assert_eq!((world.role(1), world.role(2)), (Role::Backup, Role::Backup));
         world.passes = Box::new(move |from, to, bytes| (from != 0 || heard(to)) && bytes[5] != Kind::DATA.0);
         end(&mut world);
@@ -483,7 +516,7 @@ fn a_cold_node_gives_way_also_when_it_has_given_way_in_vain() {
     let dies_soon = |world: &mut World| {
         let now = world.now;
         world.node(0).engine.set_priority(now, 149).expect("valid");
-        world.run(Duration::from_millis(20));
+        world.run(ms(20));
         world.kill(0);
     };
     let leaves = |world: &mut World| {
@@ -502,7 +535,7 @@ fn a_cold_node_gives_way_every_time() {
     let mut world = elected_three(|config| config);
     world.passes = Box::new(|from, to, bytes| bytes[5] != Kind::DATA.0 || (from, to) == (0, 1) || (from, to) == (1, 0));
     (0..100).for_each(|number| world.upsert(0, number));
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     world.kill(2);
     world.start(2, Config { incarnation: 5555, priority: 254, ..config(3) });
     world.run(Duration::from_secs(1));
@@ -521,7 +554,7 @@ fn a_cold_node_gives_way_every_time() {
 fn of_two_masters_the_cold_one_gives_way() {
     let mut world = World::elected_pair_without_preempt();
     (0..100).for_each(|number| world.upsert(0, number));
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     world.kill(1);
     world.passes = Box::new(|_, _, _| false);
     world.start(1, Config { incarnation: 5555, priority: 254, preempt: false, ..config(2) });
@@ -541,7 +574,7 @@ fn of_two_masters_the_cold_one_gives_way() {
 fn a_warm_backup_takes_the_role_from_a_cold_master() {
     let mut world = elected_three(|config| Config { preempt: false, ..config });
     (0..100).for_each(|number| world.upsert(0, number));
-    world.run(Duration::from_millis(250));
+    world.run(ms(250));
     world.kill(2);
     world.kill(0);
     // Node 2 hears nobody: the warm one does not run.
@@ -565,7 +598,7 @@ fn a_cold_master_with_a_dump_is_believed_after_a_while() {
     let mut world = World::new(vec![manual(1), manual(2), config(3)]);
     let now = world.now;
     world.node(0).engine.set_role(now, RoleRequest::Master);
-    world.run(Duration::from_millis(100));
+    world.run(ms(100));
     world.dump_done(0);
     world.upsert(0, 1);
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
@@ -574,7 +607,7 @@ fn a_cold_master_with_a_dump_is_believed_after_a_while() {
     world.start(2, Config { incarnation: 5555, ..config(3) });
     world.run_until("a cold master", |world| world.role(2) == Role::Master);
     world.dump_done(2);
-    world.run(Duration::from_millis(9_000));
+    world.run(ms(9_000));
     assert_eq!((world.role(1), world.table(1).len()), (Role::Backup, 1));
     world.run_until("in sync", |world| world.sync(1) == SyncState::InSync);
     assert_eq!((world.role(1), world.role(2)), (Role::Backup, Role::Master));
@@ -586,10 +619,10 @@ fn a_node_that_misses_a_frame_does_not_preempt() {
     let mut world = World::elected_pair();
     world.passes = Box::new(|from, _, bytes| from != 0 || bytes[5] != Kind::DATA.0);
     world.upsert(0, 1);
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     let now = world.now;
     world.node(1).engine.set_priority(now, 200).unwrap();
-    world.run(Duration::from_millis(500));
+    world.run(ms(500));
     assert_eq!((world.role(0), world.sync(1)), (Role::Master, SyncState::InSync));
     world.passes = Box::new(|_, _, _| true);
     world.run_until("the takeover", |world| world.role(1) == Role::Master);
@@ -632,7 +665,7 @@ fn a_goodbye_cut_short_leaves_nothing_due() {
     world.node(1).engine.leave(now);
     world.node(1).engine.set_role(now, RoleRequest::None);
     assert_eq!(world.engine(1).poll_timeout(), None);
-    world.run(Duration::from_millis(10));
+    world.run(ms(10));
     assert_eq!(world.role(1), Role::None);
 }
 

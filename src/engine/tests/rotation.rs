@@ -11,10 +11,6 @@ const ROLL_OUT: &[Stand] = &[(&[], Auth::Off), (&[1], Auth::Permissive), (&[1], 
 const ROTATION: &[Stand] =
     &[(&[1], Auth::Enforce), (&[1, 2], Auth::Enforce), (&[2, 1], Auth::Enforce), (&[2], Auth::Enforce)];
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 fn stood(config: Config, (ids, auth): Stand) -> Config {
     Config { secrets: ids.iter().map(|id| secret(*id)).collect(), auth, advert_interval: ms(20), ..config }
 }

@@ -7,10 +7,6 @@ use crate::wire::{
     encode_advert, encode_pull,
 };
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// Everything of one kind that node `from` has sent since `since`.
 fn sent(world: &World, from: usize, kind: Kind, since: Instant) -> Vec<(Instant, Vec<u8>)> {
     let wanted =

@@ -26,7 +26,7 @@ fn a_sealed_pair_converges_and_every_frame_of_it_is_sealed() {
         world.upsert(0, number);
         world.run(Duration::from_micros(700));
     }
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     world.assert_equal(0, 1);
     assert!(world.sent.iter().all(|(_, _, bytes)| bytes[7] == 1 && bytes[6] == 1), "SEALED, with secret 1");
     assert!(world.sent.iter().all(|(_, _, bytes)| bytes.len() <= 1480));
@@ -53,10 +53,6 @@ fn no_number_is_sealed_twice() {
         let known = seen.entry((*from, bytes[16..24].to_vec(), bytes[5] == 2, bytes[24..32].to_vec())).or_insert(bytes);
         assert_eq!(*known, bytes);
     }
-}
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
 }
 
 /// The newest frame of this kind that a node has sent.

@@ -4,10 +4,6 @@ use super::*;
 use crate::flow::Section;
 use crate::wire::{Capabilities, Frame, Payload, Record};
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 fn name(key: &str) -> SectionKey {
     SectionKey { table: 7, key: key.as_bytes().into() }
 }

@@ -16,7 +16,7 @@ fn data_frames(world: &World, since: Instant) -> Vec<(Instant, usize)> {
 #[test]
 fn the_first_change_leaves_at_once_and_the_next_are_gathered() {
     let mut world = World::elected_pair();
-    world.run(Duration::from_millis(50));
+    world.run(ms(50));
     let start = world.now;
     world.upsert(0, 1);
     world.run(Duration::from_micros(100));
@@ -24,11 +24,11 @@ fn the_first_change_leaves_at_once_and_the_next_are_gathered() {
         world.upsert(0, number);
         world.run(Duration::from_micros(100));
     }
-    world.run(Duration::from_millis(5));
+    world.run(ms(5));
     let frames = data_frames(&world, start);
     assert_eq!(
         frames.iter().map(|(at, records)| (at.since(start), *records)).collect::<Vec<_>>(),
-        vec![(Duration::ZERO, 1), (Duration::from_millis(1), 5),]
+        vec![(Duration::ZERO, 1), (ms(1), 5),]
     );
 }
 
@@ -37,16 +37,16 @@ fn the_first_change_leaves_at_once_and_the_next_are_gathered() {
 #[test]
 fn who_looks_for_changes_is_told_how_long_one_would_wait() {
     let mut world = World::elected_pair();
-    world.run(Duration::from_millis(50));
+    world.run(ms(50));
     let idle = world.node(0).engine.gathers_until();
     assert!(idle.is_none_or(|until| until <= world.now), "{idle:?}");
     let start = world.now;
     world.upsert(0, 1);
     world.run(Duration::from_micros(100));
-    assert_eq!(world.node(0).engine.gathers_until(), Some(start + Duration::from_millis(1)));
+    assert_eq!(world.node(0).engine.gathers_until(), Some(start + ms(1)));
     assert_eq!(world.node(1).engine.gathers_until(), None);
     world.upsert(0, 2);
-    assert_eq!(world.node(0).engine.gathers_until(), Some(start + Duration::from_millis(1)));
+    assert_eq!(world.node(0).engine.gathers_until(), Some(start + ms(1)));
     for number in 3..100 {
         world.upsert(0, number);
     }
@@ -70,7 +70,7 @@ fn full_frames_leave_at_once() {
     world.run(Duration::from_micros(10));
     // (1480 − 40) / 24 = 60 plain records a frame: eight full ones, and 20 records that wait for company.
     assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [60; 8]);
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     assert_eq!(data_frames(&world, start).len(), 9);
 }
 
@@ -89,7 +89,7 @@ fn full_frames_of_longer_records_leave_at_once() {
     }
     world.run(Duration::from_micros(10));
     assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [30; 16]);
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     assert_eq!(data_frames(&world, start).len(), 17);
 }
 
@@ -103,7 +103,7 @@ fn changes_to_one_flow_are_coalesced() {
     }
     world.upsert(0, 2);
     world.update(0, Change::Delete(key(2)));
-    world.run(Duration::from_millis(5));
+    world.run(ms(5));
     assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [1]);
     assert_eq!(world.table(1)[&key(1)].state, 49);
 }
@@ -119,7 +119,7 @@ fn a_flush_on_an_idle_master_does_not_wait_for_a_record_that_was_cancelled() {
     let mut flush = world.engine(0).begin_flush(world.now, Duration::from_secs(60), None).unwrap();
     world.update(0, Change::Delete(key(2)));
     assert_eq!((world.engine(0).flush_state(world.now, &mut flush), flush.seq()), (Ok(FlushState::Waiting), None));
-    world.run(Duration::from_millis(20));
+    world.run(ms(20));
     assert_eq!(world.engine(0).flush_state(world.now, &mut flush), Ok(FlushState::Done));
     assert_eq!(data_frames(&world, start).iter().map(|(_, records)| *records).collect::<Vec<_>>(), [1]);
 }
@@ -150,11 +150,11 @@ fn a_backup_holds_what_the_master_holds() {
     for number in 0..1000 {
         world.upsert(0, number);
     }
-    world.run(Duration::from_millis(20));
+    world.run(ms(20));
     for number in 0..300 {
         world.update(0, Change::Delete(key(number)));
     }
-    world.run(Duration::from_millis(500));
+    world.run(ms(500));
     world.assert_equal(0, 1);
     assert_eq!(world.engine(1).status().entries, 700);
     assert_eq!(world.node(1).sink.len(), 700);
@@ -176,12 +176,12 @@ fn lost_frames_are_asked_for_and_sent_again() {
             let change = if choose(3) == 0 { Change::Delete(key(number)) } else { Change::Upsert(flow(number)) };
             world.update(0, change);
         }
-        world.run(Duration::from_millis(2));
+        world.run(ms(2));
     }
     world.passes = Box::new(|_, _, _| true);
     let took = world.run_until("equal tables", |world| world.table(0) == world.table(1));
-    assert!(took < Duration::from_millis(500), "took {took:?}");
-    world.run(Duration::from_millis(300));
+    assert!(took < ms(500), "took {took:?}");
+    world.run(ms(300));
     world.assert_equal(0, 1);
     assert_eq!(world.sync(1), SyncState::InSync);
     assert!(world.counter(0, "data_resent") > 10);
@@ -195,10 +195,10 @@ fn a_lost_tail_is_found_by_the_next_advert() {
     let mut world = World::elected_pair();
     world.passes = Box::new(|_, _, bytes| Frame::parse(bytes).unwrap().header().kind != Kind::DATA);
     world.upsert(0, 1);
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     world.passes = Box::new(|_, _, _| true);
     assert!(world.table(1).is_empty());
-    world.run(Duration::from_millis(110));
+    world.run(ms(110));
     world.assert_equal(0, 1);
     assert_eq!(world.counter(0, "data_resent"), 1);
 }
@@ -208,11 +208,11 @@ fn a_lost_tail_is_found_by_the_next_advert() {
 fn duplicates_are_counted_and_change_nothing() {
     let mut world = World::elected_pair();
     world.upsert(0, 1);
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     let last_data = world.sent.iter().rfind(|(_, _, bytes)| Frame::parse(bytes).unwrap().header().kind == Kind::DATA);
     let mut bytes = last_data.unwrap().2.clone();
     world.update(0, Change::Delete(key(1)));
-    world.run(Duration::from_millis(2));
+    world.run(ms(2));
     world.hand_in(1, &mut bytes);
     assert!(world.table(1).is_empty());
     assert_eq!(world.counter(1, "data_duplicate"), 1);
@@ -249,7 +249,7 @@ fn data_of_a_stranger_or_of_another_stream_is_not_applied() {
     assert_eq!(world.counter(1, "drop_wrong_group"), 1);
     world.hand_in(1, &mut forged(Header { node: NodeId(2), ..header }));
     assert_eq!(world.counter(1, "drop_own_node"), 1);
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!(world.events(1, "DuplicateNode"), 1);
     assert!(world.table(1).is_empty());
 }
@@ -272,14 +272,14 @@ fn nodes_that_take_turns_with_our_number_are_no_stream_of_events() {
     for nth in 0..1000 {
         world.hand_in(1, &mut own(7 + nth % 2));
     }
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!((world.counter(1, "drop_own_node") - before, world.events(1, "DuplicateNode")), (1000, 1));
     world.run(Duration::from_secs(11));
     world.hand_in(1, &mut own(7));
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!(world.events(1, "DuplicateNode"), 1, "this one is known");
     world.hand_in(1, &mut own(8));
-    world.run(Duration::from_millis(1));
+    world.run(ms(1));
     assert_eq!(world.events(1, "DuplicateNode"), 2);
 }
 
@@ -290,7 +290,7 @@ fn a_full_table_is_said_and_not_called_in_sync() {
     let mut world = World::new(vec![Config { priority: 150, ..config(1) }, small]);
     world.run(Duration::from_secs(1));
     world.dump_done(0);
-    world.run(Duration::from_millis(300));
+    world.run(ms(300));
     assert_eq!(world.sync(1), SyncState::InSync);
     for number in 0..40 {
         world.upsert(0, number);
@@ -351,6 +351,6 @@ fn a_flow_that_the_wire_cannot_say_is_refused_at_once() {
     assert_eq!(world.node(0).engine.update(now, &odd(3)), Err(UpdateError::Unsupported));
     assert_eq!(world.node(0).engine.update(now, &odd(2)), Ok(()));
     world.upsert(0, 2);
-    world.run(Duration::from_millis(10));
+    world.run(ms(10));
     assert_eq!(world.table(1).len(), 2);
 }

@@ -9,10 +9,6 @@ use std::net::Ipv6Addr;
 /// A type of attribute that no version knows yet.
 const UNKNOWN: u8 = 200;
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 fn address(last: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
 }

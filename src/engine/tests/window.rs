@@ -5,10 +5,6 @@ use crate::wire::{
     AdvertFlags, Frame, Header, Kind, Payload, PeerReport, Status, SyncCode, encode_advert, encode_status,
 };
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 fn header(bytes: &[u8]) -> Header {
     Frame::parse(bytes).unwrap().header()
 }

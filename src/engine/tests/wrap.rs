@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
 /// A pair after its election, made of these configurations.
 fn pair_of(change: impl Fn(Config) -> Config) -> World {
     let mut world = World::new(vec![change(Config { priority: 150, ..config(1) }), change(config(2))]);
