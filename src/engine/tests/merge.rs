@@ -93,6 +93,20 @@ fn what_the_winner_knew_at_its_takeover_is_not_told() {
     assert_eq!(world.counter(0, "merge_pages_sent"), world.counter(1, "merge_pages_received"));
 }
 
+/// [5.5.1] [6] What the winner has ended since stays ended: it was told, took nothing, and says nothing.
+#[test]
+fn a_merge_that_brings_nothing_is_no_event() {
+    let mut world = split();
+    world.update(1, Change::Delete(key(7)));
+    world.run(SECOND);
+    world.update(0, Change::Upsert(Flow { state: 7, ..flow(7) }));
+    world.run(SECOND);
+    heal(&mut world);
+    assert!(world.counter(1, "merge_pages_received") > 0);
+    assert_eq!((world.counter(1, "merge_kept"), world.counter(1, "merge_adopted")), (1, 0));
+    assert_eq!(world.events(1, "Merged"), 0);
+}
+
 /// [5.5.1] What the winner has changed or ended since its takeover stays as it says.
 #[test]
 fn the_winners_own_changes_and_deletes_win() {

@@ -19,7 +19,7 @@ impl Sections {
         clock: (Option<Instant>, Instant),
     ) -> Applied {
         let (deadline, now) = clock;
-        let entry = self.entry(name, version);
+        let entry = self.entry(name);
         let changed = entry.value.as_deref() != Some(value);
         let due = changed || entry.must_tell(deadline, now);
         let old = std::mem::replace(&mut entry.version, version);
@@ -144,7 +144,7 @@ impl Table {
             sections.join_sink(&name);
         }
         if early || held_is_dead(sections, &name) {
-            let entry = sections.entry(&name, version);
+            let entry = sections.entry(&name);
             let old = std::mem::replace(&mut entry.version, version);
             let was_tombstone = std::mem::replace(&mut entry.tombstone, early);
             if was_tombstone {

@@ -48,7 +48,7 @@ impl Table {
         }
         let deadline = deadline(section.expiry, now);
         let is_new = !sections.entries.contains_key(&name);
-        let entry = sections.entry(&name, Version::new(self.ordinal, 0));
+        let entry = sections.entry(&name);
         entry.unsent |= is_new;
         let news = entry.value.as_ref() != Some(&section.value) || entry.must_tell(deadline, now);
         let due = news || entry.wire.is_some();

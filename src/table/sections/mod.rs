@@ -312,11 +312,11 @@ impl Sections {
         is_room && self.bytes - old + key + length <= u64::from(self.limits.bytes)
     }
 
-    /// The entry of this name; a new one is dead, on no queue, and of the version.
-    fn entry(&mut self, name: &Name, version: Version) -> &mut Entry {
+    /// The entry of this name; a new one is dead, on no queue, and of no stream.
+    fn entry(&mut self, name: &Name) -> &mut Entry {
         self.entries.entry(name.clone()).or_insert_with(|| {
             self.bytes += name.key.key.len() as u64;
-            Entry { version, ..Entry::default() }
+            Entry::default()
         })
     }
 
