@@ -14,7 +14,15 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn context(connections: u32) -> Context {
-    Context { program: PathBuf::from(env!("CARGO_BIN_EXE_ssyncp")), connections, failovers: 1, keep: false }
+    // Beside other tests a machine that stands still for a moment must not move the role.
+    let advert_interval = "100ms";
+    Context {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_ssyncp")),
+        connections,
+        failovers: 1,
+        advert_interval,
+        keep: false,
+    }
 }
 
 fn schema() -> Value {

@@ -1,7 +1,7 @@
 //! The contenders: what runs on a machine, and when it is ready.
 //!
-//! All hold the same two addresses, elect with 10 ms between two adverts, and do not preempt; processes that elect are
-//! real-time ones. (With its default `vrrp_rlimit_rttime`, 10 ms, keepalived's VRRP process is killed on a busy machine.)
+//! All hold the same two addresses, elect with 10 ms between two adverts ([`Context::advert_interval`], for ssyncp's own
+//! election), and do not preempt; processes that elect are real-time ones. (With its default `vrrp_rlimit_rttime`, 10 ms, keepalived's VRRP process is killed on a busy machine.)
 
 use super::process::Daemon;
 use super::{Context, Doing, Trouble, conntrackd, keepalived};
@@ -113,7 +113,8 @@ impl Machine {
             let settings = files.with_extension("toml");
             // A daemon that was killed has left its socket behind.
             let _ = fs::remove_file(files.with_extension("sock"));
-            fs::write(&settings, machine.settings(number)).doing("writing ssyncp's configuration")?;
+            fs::write(&settings, machine.settings(number, context.advert_interval))
+                .doing("writing ssyncp's configuration")?;
             let arguments = ["run", "-c", &settings.display().to_string()];
             let log = files.with_extension("log");
             let daemon = Daemon::start(namespace, &context.program, &arguments, &log).doing("starting ssyncp")?;
@@ -134,7 +135,7 @@ impl Machine {
     }
 
     /// ssyncp's configuration.
-    fn settings(&self, number: usize) -> String {
+    fn settings(&self, number: usize, advert_interval: &str) -> String {
         let path = |suffix| self.files.with_extension(suffix).display().to_string();
         let role = if self.contender.has_keepalived() {
             format!("role = \"keepalived\"\ninstance = \"VI_51\"\nkeepalived_fifo = \"{}\"", path("fifo"))
@@ -147,7 +148,7 @@ impl Machine {
         };
         format!(
             "[node]\nid = {}\n[control]\nsocket = \"{}\"\n[[group]]\nsync_id = 51\ninterfaces = [\"{SYNC}\"]\n\
-             advert_interval = \"10ms\"\n{role}\n",
+             advert_interval = \"{advert_interval}\"\n{role}\n",
             number + 1,
             path("sock"),
         )

@@ -70,6 +70,8 @@ pub struct Context {
     pub connections: u32,
     /// Deaths.
     pub failovers: u32,
+    /// Interval between adverts where ssyncp decides, as its configuration writes it.
+    pub advert_interval: &'static str,
     /// Whether configurations and logs are kept.
     pub keep: bool,
 }
@@ -94,7 +96,7 @@ fn main() -> ExitCode {
     }
     let Options { connections, failovers, keep, .. } = options;
     let program = options.ssyncp.clone().unwrap_or_else(beside);
-    let context = Context { program, connections, failovers, keep };
+    let context = Context { program, connections, failovers, advert_interval: "10ms", keep };
     let tell = |line: String| {
         if !options.json {
             println!("{line}");

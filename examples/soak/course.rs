@@ -136,7 +136,8 @@ impl Course<'_> {
         let mut last_quiet = Instant::now();
         let board = self.board;
         let all_live = || board.ended.load(Ordering::SeqCst) == 0;
-        while start.elapsed() + QUIET < plan.time && all_live() {
+        // A machine so slow that the first quiet moment took all the time has its fault all the same.
+        while (record.faults.is_empty() || start.elapsed() + QUIET < plan.time) && all_live() {
             nap(urn.pause())?;
             let fault = urn.draw(start.elapsed() > plan.time / 2);
             record.faults.push(self.disturb(&fault)?);

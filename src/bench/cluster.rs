@@ -344,11 +344,9 @@ fn say(
     let (watch, start) = (Stopwatch::start(), clock::now());
     // A key that waits already would wait no more: then no record is sent for it.
     let (mut begun, waiting_most) = (0_u64, WAITING_MAX.min(keys.flows / 2));
+    let mut now = clock::now();
+    // Asked at the end, so that a machine that stood still has had a turn all the same.
     loop {
-        let now = clock::now();
-        if now >= until {
-            break;
-        }
         let mut most = LOOK;
         match feed {
             Feed::FlatOut => {
@@ -374,6 +372,10 @@ fn say(
         if rest || side.engine.pending() >= waiting_most {
             side.rest(found, most.min(due_left(until)));
         }
+        now = clock::now();
+        if now >= until {
+            break;
+        }
     }
     Ok((side.engine.counters().records_sent, watch.stop()))
 }
@@ -390,11 +392,12 @@ struct Heard {
     latencies_ns: Vec<u64>,
 }
 
-/// The backup's thread: turns until it is over.
+/// The backup's thread: turns until it is over and nothing comes any more.
 fn hear(side: &mut Side, stamps: &[AtomicU64], over: &AtomicBool) -> Result<Heard, BenchError> {
     let mut latencies_ns = Vec::with_capacity(LATENCIES_MAX);
     let (watch, mut applied, before) = (Stopwatch::start(), 0, side.engine.counters().records_applied);
-    while !over.load(Ordering::Relaxed) {
+    loop {
+        let last = over.load(Ordering::Relaxed);
         let found = side.turn(clock::now(), |changes| {
             applied += changes.len() as u64;
             let now = clock::now().as_nanos();
@@ -408,6 +411,9 @@ fn hear(side: &mut Side, stamps: &[AtomicU64], over: &AtomicBool) -> Result<Hear
                 (begun > 0).then(|| now.saturating_sub(begun))
             }));
         })?;
+        if last && found == Found::Nothing {
+            break;
+        }
         side.rest(found, LOOK);
     }
     let received = side.engine.counters().records_applied - before;

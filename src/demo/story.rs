@@ -320,20 +320,27 @@ impl<'a> Story<'a> {
 
     /// All events of one round, and what they did.
     fn round(&mut self, is_last: bool) -> Result<Vec<Failover>, DemoError> {
-        let (began, since, victim) = (Instant::now(), realtime(), self.master);
+        let (began, since) = (Instant::now(), realtime());
         let mut figures = Vec::new();
+        let mut victim = self.master;
         for event in self.options.cause.events() {
             if event.mends() {
                 std::thread::sleep(self.options.stop_for.saturating_sub(began.elapsed()));
             }
             let keep = is_last && !event.mends();
-            figures.push(self.witness(*event, victim, since, keep)?);
+            figures.push(self.witness(*event, &mut victim, since, keep)?);
         }
         Ok(figures)
     }
 
-    /// One event, from the comparison before it to the last echo after it.
-    fn witness(&mut self, event: Event, victim: usize, since: Duration, keep: bool) -> Result<Failover, DemoError> {
+    /// One event, from the comparison before it to the last echo after it. The victim of a pair is who is master by then.
+    fn witness(
+        &mut self,
+        event: Event,
+        victim: &mut usize,
+        since: Duration,
+        keep: bool,
+    ) -> Result<Failover, DemoError> {
         self.probe.start_window().doing("starting the UDP probe's window")?;
         let before = if event.finds_a_pair() { Some(self.compare_and_tell()?) } else { None };
         let quiet = self.probe.end_window().doing("ending the UDP probe's window")?;
@@ -341,6 +348,11 @@ impl<'a> Story<'a> {
             self.keep()?;
         }
         self.probe.start_window().doing("starting the UDP probe's window")?;
+        if event.finds_a_pair() && !self.options.no_sync {
+            self.find_master()?;
+            *victim = self.master;
+        }
+        let victim = *victim;
         let struck = self.strike(event, victim)?;
         let takeover_ms = if event.moves_the_role() { self.await_takeover(event, victim, struck.at)? } else { None };
         let traffic = self.client.verdict(survived_within(takeover_ms)).doing("checking every connection")?;
