@@ -138,7 +138,9 @@ fn who_comes_back_to_preempt_brings_nothing_back_that_has_ended() {
     pair.a.start();
     eventually("a is master again", || pair.a.is("master", "source") && pair.b.is("backup", "in_sync"));
     eventually("a has compared its table with its kernel", || pair.a.counter("driver_source_dumps_completed") > 0);
-    assert_eq!((pair.a.counter("driver_audit_removed"), pair.a.counter("driver_audits")), (500, 1));
+    // The role may come so late that there was another audit, which found nothing more.
+    assert!(pair.a.counter("driver_audits") >= 1);
+    assert_eq!(pair.a.counter("driver_audit_removed"), 500);
     assert_eq!((pair.a.group()["entries"].clone(), pair.a.kernel_entries()), (json!(500), 500));
     eventually("b agrees", || pair.b.is("backup", "in_sync") && pair.b.group()["entries"] == 500);
 }

@@ -134,15 +134,16 @@ fn a_hook_that_fails_hangs_or_is_not_there_is_told_and_the_next_one_runs() {
     let told = node.path("told");
     let hangs = node.script("hangs", "sleep 1000 & wait");
     let all = node.script("all", &format!("echo \"$3\" >> {}; echo no >&2; exit 7", told.display()));
+    // Long enough for a script that does not hang, on a busy machine too.
     node.configure(&format!(
-        "notify_backup = [\"{hangs}\"]\nnotify_master = [\"/nowhere/hook\"]\nnotify = [\"{all}\"]\nnotify_timeout = \"50ms\""
+        "notify_backup = [\"{hangs}\"]\nnotify_master = [\"/nowhere/hook\"]\nnotify = [\"{all}\"]\nnotify_timeout = \"2s\""
     ));
     node.start();
     eventually("each has been told", || node.events("HookFailed").len() == 4);
     assert_eq!(
         node.events("HookFailed"),
         [
-            format!("notify_backup ({hangs}) for BACKUP: killed after 50 ms"),
+            format!("notify_backup ({hangs}) for BACKUP: killed after 2000 ms"),
             format!("notify ({all}) for BACKUP: exit status: 7: no"),
             "notify_master (/nowhere/hook) for MASTER: cannot be run: No such file or directory (os error 2)"
                 .to_owned(),

@@ -225,7 +225,11 @@ struct Sleeper {
 impl Sleeper {
     fn new() -> Self {
         let (directory, name) = (tempfile::tempdir().unwrap(), format!("tracked{}", std::process::id()));
-        fs::copy("/bin/sleep", directory.path().join(&name)).unwrap();
+        // Copied by a process that has ended: what a fork of this one still holds open for writing cannot be run (ETXTBSY),
+        // and other tests fork at the same time.
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/bin/sleep"]).arg(directory.path().join(&name));
+        assert!(install.status().unwrap().success());
         Sleeper { directory, name, child: None }
     }
 

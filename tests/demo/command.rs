@@ -190,7 +190,8 @@ fn an_ordinary_user_gets_a_user_namespace() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let executable = directory.path().join("ssyncp");
-    fs::copy(env!("CARGO_BIN_EXE_ssyncp"), &executable).unwrap();
+    // Not copied here: a program that another test starts meanwhile would have it open for writing, and it would not start.
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_ssyncp")).arg(&executable).status().unwrap().success());
     let mut command = Command::new(&executable);
     command.args(["demo", "--no-sync", "--connections", "20", "--json"]).env("TMPDIR", directory.path());
     command.current_dir("/").uid(NOBODY).gid(NOBODY);

@@ -80,7 +80,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         // A name of its own, and longer than the kernel keeps.
         let program = directory.path().join(format!("sleeper-of-a-test-{}", std::process::id()));
-        std::fs::copy("/bin/sleep", &program).unwrap();
+        // Copied by a process that has ended: what a fork of this one still holds open for writing cannot be run (ETXTBSY),
+        // and other tests fork at the same time.
+        let mut install = Command::new("install");
+        assert!(install.args(["-m", "755", "/bin/sleep"]).arg(&program).status().unwrap().success());
         let name = program.file_name().unwrap().to_str().unwrap();
         let mut finder = Finder::new(name);
         assert_eq!(finder.find().unwrap(), None);
