@@ -85,9 +85,11 @@ impl Intruder {
     }
 }
 
-/// A sealed pair on two links that speak IPv6, each a switch with a port for somebody else.
+/// A sealed pair on two links that speak IPv6, each a switch with a port for somebody else. A machine that stands still for a
+/// moment moves no role.
 fn on_two_links() -> (Node, Node, Namespace, Namespace) {
-    let (a, b) = (Node::new('a', 150, ""), Node::new('b', 100, ""));
+    let slowly = "advert_interval = \"1s\"";
+    let (a, b) = (Node::new('a', 150, slowly), Node::new('b', 100, slowly));
     let (stranger, switch) = (Namespace::create().unwrap(), Namespace::create().unwrap());
     for link in ["s1", "s2"] {
         ip(&switch, &format!("link add {link} type bridge mcast_snooping 0\nlink set {link} up"));
@@ -201,7 +203,8 @@ fn a_third_daemon_with_another_secret_is_nobody_to_the_pair() {
     if !root() {
         return;
     }
-    let mut pair = Pair::new("");
+    // A machine that stands still for a moment moves no role of theirs.
+    let mut pair = Pair::new("advert_interval = \"400ms\"");
     let mut third = Node::new('c', 255, "");
     ip(
         &pair.switch,

@@ -114,7 +114,8 @@ fn a_split_ends_with_one_master_equal_kernels_and_neighbours_that_know() {
     if !root() {
         return;
     }
-    let pair = at_work("preempt = false");
+    // A machine that stands still for a moment makes no term newer.
+    let pair = at_work("preempt = false\nadvert_interval = \"400ms\"");
     let mut neighbour = announcements(&pair.b, "lb0");
     let mut heard = 0;
     let mut hear = || {
@@ -129,14 +130,15 @@ fn a_split_ends_with_one_master_equal_kernels_and_neighbours_that_know() {
     pair.b.disconnect(0..200);
     pair.a.connect(7000..7100);
     pair.a.disconnect(500..600);
-    // Two packets, five times in a second.
-    eventually("b has announced its takeover to the end", || hear() == 10);
+    // Two packets, five times in a second; more of them if it has taken the role twice.
+    eventually("b has announced its takeover to the end", || hear() >= 10);
+    let announced = hear();
     ip(&pair.switch, "link set pb master sync");
     pair.settle();
     assert!(pair.b.is("master", "source"), "its term is the newer one");
     pair.until_equal(3300);
     // While both had the address, both said so. The one that stays says it once more, or the other one's word stands.
-    eventually("b announces its address again", || hear() > 10);
+    eventually("b announces its address again", || hear() > announced);
 }
 
 /// Hears the ARP frames that arrive at an interface from now on.
@@ -218,21 +220,21 @@ fn a_sync_interface_that_is_made_anew_is_used() {
     }
 }
 
-/// [4.3.2] More happens to the master's kernel than its socket holds while nobody reads. The adverts are so slow that it
-/// keeps the role.
+/// [4.3.2] More happens to the master's kernel than its socket holds while nobody reads: of 4 MiB, the double of what is asked
+/// for, an event takes 1280 bytes. So 3276 fit, and 8000 come. The adverts are so slow that it keeps the role.
 #[test]
 fn changes_that_the_kernel_dropped_are_made_up_for() {
     if !root() {
         return;
     }
-    let pair = at_work("advert_interval = \"3s\"");
+    let pair = at_work("advert_interval = \"3s\"\nevent_buffer = \"2MiB\"");
     pair.a.tell(Signal::SIGSTOP);
     pair.a.disconnect(0..1000);
-    pair.a.connect(10_000..70_000);
+    pair.a.connect(10_000..16_000);
     pair.a.disconnect(10_000..11_000);
     pair.a.tell(Signal::SIGCONT);
     eventually("a knows that it has missed something", || pair.a.counter("source_overruns") > 0);
-    pair.until_equal(61_000);
+    pair.until_equal(7000);
     pair.settle();
     assert!(pair.a.is("master", "source") && pair.a.group()["term"] == 1, "the role has not moved");
 }

@@ -125,7 +125,8 @@ fn whatever_a_stranger_sends_is_counted_and_changes_nothing() {
     if !root() {
         return;
     }
-    let mut pair = Pair::new("");
+    // A machine that stands still for a moment moves no role.
+    let mut pair = Pair::new("advert_interval = \"1s\"");
     pair.start();
     pair.a.connect(0..ENTRIES);
     let real = overheard(&pair);

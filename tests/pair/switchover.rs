@@ -249,8 +249,9 @@ impl Watch {
 }
 
 /// Does something to a pair with live connections, all of which are to outlive it; how often the address has moved, and who has it.
+/// A machine that stands still for a moment moves no role.
 fn under_traffic(act: impl FnOnce(&mut Pair, &Talk)) -> (u32, [bool; 2]) {
-    let mut pair = Pair::new("");
+    let mut pair = Pair::new("advert_interval = \"400ms\"");
     let lan = Lan::new(&pair);
     let watch = Watch::new(&pair);
     pair.start();
@@ -261,6 +262,10 @@ fn under_traffic(act: impl FnOnce(&mut Pair, &Talk)) -> (u32, [bool; 2]) {
         let ending = Ending(&talk.stop);
         talk.begin(scope, &lan, &listener);
         pair.until_equal(CONNECTIONS);
+        eventually("a knows that b may inherit", || {
+            let peer = pair.a.group()["peers"][0].clone();
+            peer["cold"] == false && peer["acknowledged"].is_u64()
+        });
         talk.silences_ms();
         act(&mut pair, &talk);
         drop(ending);
@@ -336,7 +341,8 @@ fn a_drained_node_is_without_the_role_until_it_may_have_it_again() {
     if !root() {
         return;
     }
-    let mut pair = Pair::new("audit = \"off\"");
+    // A machine that stands still for a moment moves no role.
+    let mut pair = Pair::new("audit = \"off\"\nadvert_interval = \"400ms\"");
     let (watch, stop) = (Watch::new(&pair), AtomicBool::new(false));
     pair.start();
     let watched = std::thread::scope(|scope| {

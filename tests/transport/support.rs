@@ -254,11 +254,20 @@ pub fn send<F: AsRef<[u8]>>(port: &mut dyn Transport, frames: &[F]) {
 
 /// Waits for `count` frames; more may come in the last call.
 pub fn hear(port: &mut dyn Transport, count: usize) -> Vec<Vec<u8>> {
+    hear_those(port, count, |_| true)
+}
+
+/// The same of frames other than `known`: of those that [`until_heard`] has sent, some may still be under way.
+pub fn hear_others(port: &mut dyn Transport, count: usize, known: &[u8]) -> Vec<Vec<u8>> {
+    hear_those(port, count, |frame| frame != known)
+}
+
+fn hear_those(port: &mut dyn Transport, count: usize, wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let start = Instant::now();
     while frames.len() < count {
         assert!(start.elapsed() < DEADLINE, "{} of {count} frames in {DEADLINE:?}", frames.len());
-        if port.receive(&mut |_, frame| frames.push(frame.to_vec())).unwrap() == 0 {
+        if port.receive(&mut |_, frame| frames.extend(wanted(frame).then(|| frame.to_vec()))).unwrap() == 0 {
             poll::wait(&port.readiness(), Some(Duration::from_millis(100))).unwrap();
         }
     }

@@ -2,7 +2,9 @@
 //! interface once its process is gone.
 
 use crate::support::machine::{ip, path_of, program, root, shell_output};
-use crate::support::{Crafted, Lan, hear, ipv6_frame, ipv6_options, is_up, open, options, send, until, until_heard};
+use crate::support::{
+    Crafted, Lan, hear, hear_others, ipv6_frame, ipv6_options, is_up, open, options, send, until, until_heard,
+};
 use ssyncp::transport::{LinkCondition, Mode, RawOptions, RawTransport, Transport, TransportError, XdpTransport};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -348,7 +350,7 @@ fn jumbo_frames_pass_natively_and_the_mtu_may_change_while_it_runs() {
         let frame = vec![mtu as u8; a.limits().frame_len];
         until_heard(&mut a, &mut b, b"ready");
         send(&mut a, &[&frame]);
-        assert!(hear(&mut b, 1) == [frame]);
+        assert!(hear_others(&mut b, 1, b"ready") == [frame]);
     }
     assert_eq!(b.links()[0].mode.word, "xdp-native");
 }
