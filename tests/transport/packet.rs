@@ -194,6 +194,23 @@ fn a_full_ring_loses_the_newest_and_goes_on() {
     }
 }
 
+/// What is read of each frame first is fetched from the sender's processor: type (2 bytes), IPv4 header (20) and the frame's
+/// own (40) begin a cache line, in whichever slot.
+#[test]
+fn what_is_read_first_of_a_frame_lies_on_one_cache_line() {
+    if !root() {
+        return;
+    }
+    let lan = Lan::new(2, 1);
+    let (mut a, mut b) = pair(&lan, &options());
+    let mut places = Vec::new();
+    for number in 0..20u8 {
+        send(&mut a, &[[number]]);
+        until(|| b.receive(&mut |_, frame| places.push(frame.as_ptr() as usize % 64)).unwrap() > 0);
+    }
+    assert_eq!(places, [22; 20]);
+}
+
 /// Ping, TCP and the kernel's own sync daemon (UDP to the same group) work on the link as if we were not there.
 #[test]
 fn the_hosts_other_traffic_goes_on() {

@@ -2,7 +2,8 @@
 //! sends whole Ethernet frames, and what the kernel's IP still has to do for both.
 //!
 //! ```text
-//!   receiver   socket(protocol 0) → SO_ATTACH_FILTER → PACKET_VERSION → PACKET_IGNORE_OUTGOING → PACKET_RX_RING → mmap
+//!   receiver   socket(protocol 0) → SO_ATTACH_FILTER → PACKET_VERSION → PACKET_IGNORE_OUTGOING
+//!                                 → PACKET_RESERVE → PACKET_RX_RING → mmap
 //!                                 → bind(ethertype, interface) → PACKET_ADD_MEMBERSHIP
 //!   sender     socket(protocol 0) → SO_SNDBUF → PACKET_QDISC_BYPASS → bind(0, interface)
 //!
@@ -38,7 +39,7 @@ use super::cbpf::Program;
 use super::socket::{Interface, SetupError, interface_request, leave_by, packets_dropped, set_option};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, sockopt};
-use ring::{BLOCK_LEN, Shape};
+use ring::{BLOCK_LEN, RESERVE, Shape};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 use std::cell::Cell;
 use std::io;
@@ -92,6 +93,8 @@ impl PacketReceiver {
         set_option(&descriptor, libc::SOL_PACKET, libc::PACKET_VERSION, version).map_err(at("PACKET_VERSION"))?;
         set_option(&descriptor, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1 as libc::c_int)
             .map_err(at("PACKET_IGNORE_OUTGOING"))?;
+        set_option(&descriptor, libc::SOL_PACKET, libc::PACKET_RESERVE, RESERVE as libc::c_uint)
+            .map_err(at("PACKET_RESERVE"))?;
         let request = libc::tpacket_req {
             tp_block_size: BLOCK_LEN as u32,
             tp_block_nr: shape.blocks() as u32,

@@ -8,16 +8,23 @@
 //!   │ tpacket2_hdr │ sockaddr_ll │ │ packet … │           the packet begins tp_mac bytes into its slot, and
 //!   0                              ▲ tp_mac               tp_snaplen bytes of it were kept
 //! ```
+//!
+//! **Cache lines.** What we read of a slot the kernel's processor has to fetch back before it writes there again. So slots
+//! begin at a line, and a packet stands such that all that is read of it first is on one more: its type, an IPv4 header
+//! and the header of a frame, 62 bytes.
 
 use std::ops::Range;
 
 /// Bytes of a block. The kernel takes memory for it in one piece if it can: 16 pages.
 pub const BLOCK_LEN: usize = 1 << 16;
-/// The kernel wants slots to begin at a multiple of this (TPACKET_ALIGNMENT).
-const ALIGNMENT: usize = 16;
-/// Bytes in front of a packet: `tpacket2_hdr` and `sockaddr_ll` (TPACKET2_HDRLEN), and room so that the IP header begins
-/// at a multiple of 16 behind an Ethernet header (`tpacket_rcv` of net/packet/af_packet.c).
-pub const HEADER_LEN: usize = 80;
+/// Slots begin at a multiple of this: a cache line. (The kernel wants one of 16, TPACKET_ALIGNMENT.)
+const ALIGNMENT: usize = 64;
+/// Bytes that the kernel is asked to leave free in front of a packet (PACKET_RESERVE), so that the last two of its Ethernet
+/// header begin a cache line.
+pub const RESERVE: usize = 50;
+/// Bytes in front of an IP header: `tpacket2_hdr`, `sockaddr_ll` (TPACKET2_HDRLEN) and an Ethernet header, up to a multiple of
+/// 16, and the reserve (`tpacket_rcv` of net/packet/af_packet.c).
+pub const HEADER_LEN: usize = 80 + RESERVE;
 /// Most blocks of a ring: 4 GiB, which is what the kernel's own arithmetic takes.
 const BLOCKS_MAX: usize = 1 << 16;
 
@@ -84,31 +91,31 @@ mod tests {
     use proptest::prelude::*;
 
     /// For frames of 8960 bytes with Ethernet and the longest IPv4 header.
-    const SHAPE: Shape = Shape { slot_len: 9120, slots_per_block: 7, blocks: 2 };
+    const SHAPE: Shape = Shape { slot_len: 9216, slots_per_block: 7, blocks: 2 };
 
     #[test]
     fn slots_fill_blocks_and_never_cross_them() {
         assert_eq!(Shape::new(8, 9034), Some(SHAPE));
         assert_eq!(Shape::new(14, 9034), Some(SHAPE));
-        assert_eq!((SHAPE.slots(), SHAPE.byte_len(), SHAPE.slot_len(), SHAPE.blocks()), (14, 131_072, 9120, 2));
+        assert_eq!((SHAPE.slots(), SHAPE.byte_len(), SHAPE.slot_len(), SHAPE.blocks()), (14, 131_072, 9216, 2));
         assert_eq!(Shape::new(0, 9034).map(Shape::slots), Some(7), "never none");
-        assert_eq!((SHAPE.offset(6), SHAPE.offset(7), SHAPE.offset(13)), (54_720, 65_536, 120_256));
+        assert_eq!((SHAPE.offset(6), SHAPE.offset(7), SHAPE.offset(13)), (55_296, 65_536, 120_832));
         assert_eq!((SHAPE.after(12), SHAPE.after(13), SHAPE.offset(14)), (13, 0, 0));
     }
 
     #[test]
     fn a_packet_that_no_block_holds_has_no_ring() {
-        assert_eq!(Shape::new(1, 65_456).map(Shape::slots), Some(1));
-        assert_eq!(Shape::new(1, 65_457), None);
+        assert_eq!(Shape::new(1, 65_406).map(Shape::slots), Some(1));
+        assert_eq!(Shape::new(1, 65_407), None);
         assert_eq!(Shape::new(1, usize::MAX), None);
         assert_eq!(Shape::new(usize::MAX, 9034), None);
     }
 
     #[test]
     fn a_packet_lies_behind_its_header_and_ends_in_its_slot() {
-        assert_eq!(SHAPE.packet(66, 1242), Some(66..1308));
-        assert_eq!(SHAPE.packet(66, 9054), Some(66..9120));
-        assert_eq!(SHAPE.packet(66, 9055), None);
+        assert_eq!(SHAPE.packet(116, 1242), Some(116..1358));
+        assert_eq!(SHAPE.packet(116, 9100), Some(116..9216));
+        assert_eq!(SHAPE.packet(116, 9101), None);
         assert_eq!(SHAPE.packet(31, 1), None, "inside of the header, which must stay as it is");
         assert_eq!(SHAPE.packet(32, 0), Some(32..32));
         assert_eq!(SHAPE.packet(u16::MAX, u32::MAX), None);
@@ -123,7 +130,7 @@ mod tests {
             let Some(shape) = Shape::new(slots, packet_len) else { return Ok(()) };
             let offset = shape.offset(number);
             prop_assert!(offset + shape.slot_len() <= shape.byte_len());
-            prop_assert_eq!(offset % 16, 0);
+            prop_assert_eq!(offset % 64, 0);
             prop_assert_eq!(offset / 65_536, (offset + shape.slot_len() - 1) / 65_536);
             for snaplen in [snaplen, snaplen % 10_000] {
                 if let Some(packet) = shape.packet(mac, snaplen) {
