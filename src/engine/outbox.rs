@@ -92,7 +92,7 @@ impl BucketSet {
 
 /// A point in the queue: everything that waited when it was set. The queue is first in, first out, and a change that
 /// replaces one which waits takes its place, so nothing that comes later is waited for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Mark {
     /// When so many records of flows have left the queue since the start, all that stood before the mark are out.
     records: u64,

@@ -131,3 +131,19 @@ impl Spans {
         self.grain *= 2;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The age of what is at risk counts from the first of those that became one.
+    #[test]
+    fn what_comes_within_a_grain_joins_the_one_before_and_keeps_its_beginning() {
+        let at = |micros: u64| Instant::from_nanos(micros * 1000);
+        let mut spans = Spans::new();
+        [10_000, 10_400, 10_900, 11_000].into_iter().for_each(|micros| spans.note(at(micros), Mark::default()));
+        let first = *spans.first().unwrap();
+        assert_eq!((first.first, first.last, first.submissions), (at(10_000), at(10_900), 3));
+        assert_eq!(spans.clear(), 4);
+    }
+}

@@ -489,3 +489,15 @@ fn a_full_table_refuses_what_is_new_and_says_so_once() {
     let events: Vec<_> = std::iter::from_fn(|| master.poll_event()).collect();
     assert_eq!(events, [Event::TableFull { store: Store::Flows, capacity: 100 }]);
 }
+
+/// What a loop shows as rates moves under the names of SSYNCP/1.
+#[test]
+fn what_moves_is_told_under_the_names_of_the_other_profile() {
+    let mut master = engine(RoleRequest::Master);
+    (1..=3).for_each(|port| put(&mut master, at(0), flow(port)));
+    let mut slot = [0; 1500];
+    assert!(master.poll_transmit(at(20), &mut slot).is_some());
+    let rates = master.rates();
+    assert_eq!((rates.updates, rates.records_sent, rates.frames_sent), (3, 3, 1));
+    assert_eq!((rates.frames_received, rates.records_applied), (0, 0));
+}

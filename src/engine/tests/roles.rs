@@ -287,6 +287,22 @@ fn a_master_that_stalled_when_its_advert_was_due_steps_down_as_well() {
     assert_eq!(world.events(0, "StallDetected"), 1);
 }
 
+/// [5.6.1] A backup that did not run has heard nobody: it starts its timer anew, and takes nothing from a living master.
+#[test]
+fn a_backup_that_stalled_gives_its_master_another_master_down() {
+    let mut world = World::elected_pair();
+    let mut stalled = world.nodes[1].take().unwrap();
+    world.run(Duration::from_secs(1));
+    let now = world.now;
+    stalled.engine.handle_timeout(now);
+    assert_eq!((stalled.engine.role(), stalled.engine.counters().stalls), (Role::Backup, 1));
+    // 3 × 100 ms + 156/256 × 100 ms = 360.9 ms from now on.
+    stalled.engine.handle_timeout(now + ms(360));
+    assert_eq!(stalled.engine.role(), Role::Backup);
+    stalled.engine.handle_timeout(now + ms(361));
+    assert_eq!((stalled.engine.role(), stalled.engine.counters().stalls), (Role::Promoting, 1));
+}
+
 /// [5.6.1] That nothing leaves is no stall: the role stays where it is, for nobody else may be there to take it.
 #[test]
 fn a_master_whose_loop_runs_has_not_stalled_whatever_leaves() {
