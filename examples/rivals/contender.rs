@@ -1,7 +1,8 @@
 //! The contenders: what runs on a machine, and when it is ready.
 //!
 //! All hold the same two addresses, elect with 10 ms between two adverts ([`Context::advert_interval`], for ssyncp's own
-//! election), and do not preempt; processes that elect are real-time ones. (With its default `vrrp_rlimit_rttime`, 10 ms, keepalived's VRRP process is killed on a busy machine.)
+//! election), and do not preempt; processes that elect are real-time ones. (With its default `vrrp_rlimit_rttime`, 10 ms,
+//! keepalived's VRRP process is killed on a busy machine.)
 
 use super::process::Daemon;
 use super::{Context, Doing, Trouble, conntrackd, keepalived};

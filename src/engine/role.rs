@@ -213,8 +213,8 @@ impl Engine {
         }
     }
 
-    /// The others count from the last ADVERT, which a loop that runs has sent an interval before it stood still at the
-    /// earliest. One that runs and whose ADVERTs do not leave has not stood still: its link is at fault, not it.
+    /// The others count from the last ADVERT. A loop that ran had sent one within the interval before it stood still, so that
+    /// two more are missing at least. One that runs and whose ADVERTs do not leave has not stood still: its link is at fault, not it.
     fn was_given_up(&self, now: Instant, stalled: Duration) -> bool {
         let interval = self.config.advert_interval;
         let silent = self.last_advert_at.is_none_or(|sent| now.since(sent) > interval * 3);
